@@ -1,0 +1,58 @@
+# The two commands: `make book` and `make test`. `make help` lists the others.
+PYTHON ?= python3
+PROFILE ?= quick
+ARCHIVE ?=
+PARAMS ?=
+PIP_ARGS ?=
+
+BIN := .venv/bin
+OVERRIDES := $(foreach param,$(PARAMS),-p '$(param)')
+
+.PHONY: help book run test lint format lab clean venv
+
+help:
+	@echo "make book   train, explain, measure, build _build/html/index.html"
+	@echo "            PROFILE=ucsd ARCHIVE=path PARAMS=\"epochs=1 n_clips=2\""
+	@echo "make test   every test, every notebook, the book, with coverage"
+	@echo "make lint   ruff, codespell, notebooks without outputs"
+	@echo "make lab    JupyterLab on the notebooks"
+	@echo "make clean  remove what was built (.venv and data/ stay)"
+
+venv: .venv/.installed
+
+# The stamp is written last: an interrupted installation is repeated.
+.venv/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile $(PIP_ARGS) -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+book: run
+	$(BIN)/vad book --profile $(PROFILE) $(OVERRIDES)
+
+run: venv
+ifneq ($(ARCHIVE),)
+	$(BIN)/vad data fetch --archive '$(ARCHIVE)' --dest data
+endif
+	$(BIN)/vad run --profile $(PROFILE) $(OVERRIDES)
+
+test: venv
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/nbstripout --verify --extra-keys "metadata.papermill cell.metadata.papermill" notebooks/*.ipynb
+
+format: venv
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/nbstripout --extra-keys "metadata.papermill cell.metadata.papermill" notebooks/*.ipynb
+
+lab: venv
+	$(BIN)/jupyter lab --notebook-dir=.
+
+clean:
+	rm -rf _build runs .pytest_cache .ruff_cache .hypothesis .coverage

@@ -1,0 +1,130 @@
+"""The `vad` command: data, runs, the book. Bad input ends with one line and exit status 2."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vad_helpers.errors import InputError
+
+app = typer.Typer(
+    help="Explain video anomaly detectors, and measure the explanations.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+data_app = typer.Typer(help="Get and check the videos.", no_args_is_help=True)
+app.add_typer(data_app, name="data", rich_help_panel=None)
+
+Profile = Annotated[str, typer.Option(help="A name in params/ or a path to a YAML file.")]
+Overrides = Annotated[
+    list[str],
+    typer.Option("-p", "--param", metavar="KEY=VALUE", help="Replace a parameter; repeatable."),
+]
+
+
+@data_app.command()
+def fetch(
+    dest: Annotated[Path, typer.Option(help="Folder that will hold the tree.")],
+    archive: Annotated[Path | None, typer.Option(help="A local copy of the archive.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="Checksum the archive must have.")] = None,
+) -> None:
+    """Download the official UCSD archive, or take a local one, and extract it safely."""
+    from vad_helpers.data import ucsd
+
+    print(ucsd.fetch(dest, archive=archive, sha256=sha256))
+
+
+@data_app.command()
+def check(tree: Annotated[Path, typer.Argument(help="Folder of a UCSD tree.")]) -> None:
+    """Tabulate a tree: sequences, frames, masks, disagreements, damaged, stray, missing files."""
+    from vad_helpers.data import ucsd
+
+    report = ucsd.check(tree)
+    print(report.summary())
+    if not report.usable:
+        raise typer.Exit(2)
+
+
+@data_app.command()
+def walkway(
+    dest: Annotated[Path, typer.Option(help="Folder that will hold the tree.")],
+    seed: Annotated[int, typer.Option(help="Another seed, another dataset.")] = 0,
+) -> None:
+    """Write the synthetic pedestrian dataset in the UCSD layout."""
+    from vad_helpers.data import walkway as synthetic
+
+    print(synthetic.write(dest, seed=seed))
+
+
+@app.command()
+def run(
+    profile: Profile = "quick",
+    param: Overrides = [],  # noqa: B006 (typer copies it)
+    dry_run: Annotated[bool, typer.Option(help="List steps and estimated cost only.")] = False,
+) -> None:
+    """Execute the chapters: data, training, explanations, measurements."""
+    from vad_helpers import pipeline, plan
+
+    overrides = _overrides(param)
+    if dry_run:
+        print(plan.describe(pipeline.open_checked(profile, overrides)))
+    else:
+        pipeline.execute_all(profile, overrides)
+
+
+@app.command()
+def book(profile: Profile = "quick", param: Overrides = []) -> None:  # noqa: B006
+    """Build the book from the executed chapters, warnings as errors."""
+    from vad_helpers import pipeline
+
+    print(pipeline.build_book(profile, _overrides(param)))
+
+
+@app.command()
+def methods() -> None:
+    """List the attribution methods: family, cost, settings, citation."""
+    from vad_helpers.attribution import METHODS
+
+    for key, spec in METHODS.items():
+        settings = ", ".join(f"{name}={value}" for name, value in spec.settings.items())
+        print(
+            f"{key:16} {spec.family:13} {spec.name}; {settings or 'no settings'}; {spec.citation}"
+        )
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
+) -> None:
+    """Put the mean scores of several runs side by side."""
+    from vad_helpers import pipeline
+
+    print(pipeline.compare(runs).to_string(float_format="{:.4f}".format))
+
+
+def _overrides(texts: list[str]) -> dict[str, object]:
+    from vad_helpers.store import params
+
+    return dict(params.parse_override(text) for text in texts)
+
+
+def main() -> None:
+    """Run the command; turn bad input and a failing disk into one line and exit status 2."""
+    try:
+        app()
+    except InputError as error:
+        _fail(str(error), status=2)
+    except OSError as error:
+        _fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), status=2)
+    except RuntimeError as error:
+        _fail(str(error), status=1)
+
+
+def _fail(message: str, *, status: int) -> None:
+    print(f"vad: {message}", file=sys.stderr)
+    raise SystemExit(status)

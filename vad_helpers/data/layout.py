@@ -1,0 +1,135 @@
+"""The UCSD archive's layout: how its folders and files are named, and what belongs in them.
+
+::
+
+    UCSD_Anomaly_Dataset.v1p2/
+      UCSDped1/Train/Train001/001.tif ...       normal frames
+      UCSDped1/Test/Test001/001.tif ...         frames, some anomalous
+      UCSDped1/Test/Test003_gt/001.bmp ...      pixel masks (or frame001.bmp)
+      UCSDped1/Test/UCSDped1.m                  anomalous frames, entry k for TestNNN with NNN = k
+      UCSDped2/...                              likewise
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from vad_helpers.errors import InputError
+
+ROOT_NAME = "UCSD_Anomaly_Dataset.v1p2"
+SCENES = {"ped1": "UCSDped1", "ped2": "UCSDped2"}
+KINDS = {"train": "Train", "test": "Test"}
+N_OFFICIAL = {
+    ("ped1", "train"): 34,
+    ("ped1", "test"): 36,
+    ("ped2", "train"): 16,
+    ("ped2", "test"): 12,
+}
+# The test sequences of Ped1 whose masks came with the dataset; all of Ped2's did.
+MASKED_PED1 = frozenset({3, 4, 14, 18, 19, 21, 22, 23, 24, 32})
+
+# Four digits at most: a date in a file name is no frame number.
+FRAME = re.compile(r"(?:frame)?(\d{1,4})\.tiff?", re.IGNORECASE)
+MASK = re.compile(r"(?:frame)?(\d{1,4})\.(?:bmp|png)", re.IGNORECASE)
+# Members of an archive that show that it holds at least one sequence.
+FRAME_PATH = re.compile(
+    r"(?:.*/)?UCSDped[12]/(?:Train/Train|Test/Test)\d{3}/(?:frame)?\d{1,4}\.tiff?", re.IGNORECASE
+)
+_CLUTTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+
+
+def is_clutter(name: str) -> bool:
+    """Say whether a file is what desktops and editors leave behind (``._*``, ``*.m~``, ...)."""
+    return name in _CLUTTER or name.startswith("._") or name.endswith("~")
+
+
+def truth_path(root: Path, scene: str) -> Path:
+    """Give the place of a scene's list of anomalous frames."""
+    folder = SCENES[scene]
+    return root / folder / KINDS["test"] / f"{folder}.m"
+
+
+def official_masks(scene: str, number: int) -> bool:
+    """Say whether the masks of a test sequence came with the dataset (others are additions)."""
+    return scene == "ped2" or number in MASKED_PED1
+
+
+def sequence_folders(root: Path, scene: str, kind: str) -> dict[int, Path]:
+    """Find the folders of sequences on one side of one scene.
+
+    Returns
+    -------
+    dict of int to Path
+        Sequence number to folder, sorted by number.
+    """
+    side = root / SCENES[scene] / KINDS[kind]
+    pattern = re.compile(KINDS[kind] + r"(\d{3})")
+    if not side.is_dir():
+        return {}
+    found = {}
+    for folder in side.iterdir():
+        match = pattern.fullmatch(folder.name)
+        if match and folder.is_dir():
+            found[int(match[1])] = folder
+    return dict(sorted(found.items()))
+
+
+def numbered(folder: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
+    """Find a folder's files that are named by a number, sorted as numbers.
+
+    Raises
+    ------
+    InputError
+        Two files have one number, or a number is 0 (the dataset counts from 1).
+    """
+    found: dict[int, Path] = {}
+    for file in sorted(folder.iterdir()):
+        match = pattern.fullmatch(file.name)
+        if not match:
+            continue
+        number = int(match[1])
+        if number == 0:
+            raise InputError(f"{file}: numbers start at 1 in this dataset, rename the files")
+        if number in found:
+            raise InputError(f"{folder}: {found[number].name} and {file.name} share one number")
+        found[number] = file
+    return dict(sorted(found.items()))
+
+
+def find_root(path: str | Path) -> Path:
+    """Find the tree's root: the folder that holds ``UCSDped1`` or ``UCSDped2``.
+
+    Parameters
+    ----------
+    path : str or Path
+        The root itself, or the folder it lies in.
+
+    Returns
+    -------
+    Path
+        The root.
+
+    Raises
+    ------
+    InputError
+        There is no such folder, or there are several and none has the official name.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise InputError(f"{path} is not a folder: give the folder that holds {ROOT_NAME}")
+    for candidate in (path, path / ROOT_NAME):
+        if _is_root(candidate):
+            return candidate
+    # Names with a dot in front are unfinished extractions.
+    inside = [p for p in sorted(path.iterdir()) if not p.name.startswith(".") and _is_root(p)]
+    if len(inside) > 1:
+        names = ", ".join(p.name for p in inside)
+        raise InputError(f"{path} holds several UCSD trees ({names}): give one of them")
+    if not inside:
+        raise InputError(f"{path} holds neither UCSDped1 nor UCSDped2: give the UCSD tree's folder")
+    return inside[0]
+
+
+def _is_root(path: Path) -> bool:
+    return any((path / folder).is_dir() for folder in SCENES.values())

@@ -1,0 +1,51 @@
+"""Writing files so that a reader never meets half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; rename it into place when the block succeeds.
+
+    Parameters
+    ----------
+    path : str or Path
+        Final location. Its folder is made if need be.
+
+    Yields
+    ------
+    Path
+        A file of its own in the same folder (a rename across file systems is not atomic). It
+        keeps the suffix of `path`, because some writers choose their format by it.
+
+    Raises
+    ------
+    OSError
+        As raised by the block or the rename (a full disk, say); the temporary file is removed
+        and an older file at `path` is left as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        # mkstemp makes private files; results are meant to be shared like any other file.
+        temporary.chmod(0o666 & ~_umask())
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

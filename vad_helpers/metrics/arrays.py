@@ -1,0 +1,207 @@
+"""What the metrics share: checked arrays, thresholds, exact AUC, time differences.
+
+Conventions
+-----------
+An attribution map E is a real array of finite numbers, shape (T, H, W), of any sign and scale. A
+mask M is boolean (or holds only 0 and 1) and has the map's shape. Both may be NumPy arrays or
+torch tensors. Maps keep their precision (float32 or float64); everything else becomes float64.
+A map that holds NaN or infinity is an error; a score that is not defined is NaN, never 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def to_numpy(array: Any) -> np.ndarray:
+    """Turn a torch tensor, on any device and with or without gradient, or a list into NumPy."""
+    if not isinstance(array, torch.Tensor):
+        return np.asarray(array)
+    array = array.detach().cpu()
+    return (array.float() if array.dtype == torch.bfloat16 else array).numpy()
+
+
+def as_map(attribution: Any, *, name: str = "attribution", ndim: int | None = None) -> np.ndarray:
+    """Check a map and give it as float32 or float64.
+
+    Parameters
+    ----------
+    attribution : array or tensor of numbers
+    name : str
+        What to call it in an error.
+    ndim : int, optional
+        Number of axes it must have; None takes any.
+
+    Returns
+    -------
+    ndarray of float32 or float64
+        float32 stays float32, half precision becomes float32, all else float64.
+
+    Raises
+    ------
+    ValueError
+        If it is empty, not numeric, not finite, or has another number of axes.
+    """
+    array = to_numpy(attribution)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} holds {array.dtype}; expected real numbers")
+    if array.size == 0 or (ndim is not None and array.ndim != ndim):
+        wanted = "a non-empty array" if ndim is None else f"a non-empty array of {ndim} axes"
+        raise ValueError(f"{name} has shape {array.shape}; expected {wanted}")
+    half_or_single = array.dtype in (np.float16, np.float32)
+    array = array.astype(np.float32 if half_or_single else np.float64, copy=False)
+    if not np.isfinite(array).all():
+        bad = int(np.size(array) - np.isfinite(array).sum())
+        raise ValueError(f"{name} holds {bad} NaN or infinite values; explain the clip again")
+    return array
+
+
+def as_mask(mask: Any, *, shape: tuple[int, ...], name: str = "mask") -> np.ndarray:
+    """Check a mask and give it as bool.
+
+    Parameters
+    ----------
+    mask : array or tensor
+        Boolean, or any numbers as long as they are 0 and 1.
+    shape : tuple of int
+        The shape it must have: the map's.
+    name : str
+        What to call it in an error.
+
+    Returns
+    -------
+    ndarray of bool
+
+    Raises
+    ------
+    ValueError
+        If its shape differs or if it holds other values.
+    """
+    array = to_numpy(mask)
+    if array.shape != tuple(shape):
+        raise ValueError(f"{name} has shape {array.shape}; expected the map's, {tuple(shape)}")
+    if array.dtype == bool:
+        return array
+    if array.dtype.kind not in "iuf" or not ((array == 0) | (array == 1)).all():
+        raise ValueError(f"{name} must be boolean or hold only 0 and 1; try `{name} > 0`")
+    return array.astype(bool)
+
+
+def positive_part(attribution: np.ndarray) -> np.ndarray:
+    """E+ = max(E, 0), in the map's own precision."""
+    return np.maximum(attribution, 0)
+
+
+def threshold_levels(positive: np.ndarray, n_thresholds: int) -> np.ndarray:
+    """Find the highest threshold tau_i = i/n max(E+) that each voxel reaches.
+
+    The sets {E+ > 0 and E+ >= tau_i} are nested, so this one number a voxel holds all of them:
+    voxel v is in the set of tau_i if and only if its level is at least i.
+
+    Parameters
+    ----------
+    positive : ndarray of float, any shape
+        E+.
+    n_thresholds : int
+        n, at least 1.
+
+    Returns
+    -------
+    ndarray of int64
+        From 0 to n; -1 where E+ is 0 (in no set at all).
+
+    Raises
+    ------
+    ValueError
+        If `n_thresholds` is not a positive integer.
+    """
+    check_count(n_thresholds, name="n_thresholds")
+    levels = np.full(positive.shape, -1, dtype=np.int64)
+    peak = float(positive.max())
+    if peak == 0:
+        return levels
+    inside = positive > 0
+    # E+/max and i/n are rounded alike, to the map's precision: rounding keeps the order, so a
+    # voxel that equals a threshold reaches it whatever the scale (0.7 stored as float32 reaches
+    # 35/50). The quotient is taken in float64, where float32 subnormals lose nothing.
+    share = (positive[inside] / np.float64(peak)).astype(positive.dtype)
+    thresholds = (np.arange(n_thresholds + 1) / n_thresholds).astype(positive.dtype)
+    levels[inside] = np.searchsorted(thresholds, share, side="right") - 1
+    return levels
+
+
+def exact_auc(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Area under the ROC curve, exact, ties at mid-rank.
+
+    It is the probability that a positive scores above a negative, half of it where they tie
+    (Mann-Whitney's U over the number of pairs), counted in integers.
+
+    Parameters
+    ----------
+    scores : ndarray of float
+    labels : ndarray of bool, same shape
+
+    Returns
+    -------
+    float
+        From 0 to 1; NaN if `labels` holds one class only.
+    """
+    positives, negatives = np.sort(scores[labels]), np.sort(scores[~labels])
+    if not (positives.size and negatives.size):
+        return float("nan")
+    pairs = positives.size * negatives.size
+    if positives.size > negatives.size:  # search the few in the many: a third of the time
+        return 1 - _doubled_wins(negatives, positives) / (2 * pairs)
+    return _doubled_wins(positives, negatives) / (2 * pairs)
+
+
+def _doubled_wins(few: np.ndarray, many: np.ndarray) -> int:
+    """Twice the number of pairs in which `few` (sorted) is above `many` (sorted), ties as half."""
+    below = np.searchsorted(many, few, side="left").sum(dtype=np.int64)
+    up_to = np.searchsorted(many, few, side="right").sum(dtype=np.int64)
+    return int(below) + int(up_to)
+
+
+def grey_clip(clip: Any) -> np.ndarray:
+    """Give a clip's grey values as float64 (T, H, W).
+
+    Parameters
+    ----------
+    clip : array or tensor, (T, H, W) grey or (C, T, H, W)
+        In any units; channels are averaged.
+
+    Returns
+    -------
+    ndarray of float64, (T, H, W)
+
+    Raises
+    ------
+    ValueError
+        If it has another number of axes, is empty or not finite.
+    """
+    array = as_map(clip, name="clip").astype(np.float64, copy=False)
+    if array.ndim not in (3, 4):
+        raise ValueError(f"clip has shape {array.shape}; expected (T, H, W) or (C, T, H, W)")
+    return array.mean(axis=0) if array.ndim == 4 else array
+
+
+def time_difference(frames: np.ndarray) -> np.ndarray:
+    """dI/dt, grey units a frame, shape (T, H, W).
+
+    Each frame minus the one before it. The first frame has none before it and takes the forward
+    difference; a single frame gives zeros.
+    """
+    difference = np.zeros_like(frames)
+    difference[1:] = np.diff(frames, axis=0)
+    difference[:1] = difference[1:2] if len(frames) > 1 else 0
+    return difference
+
+
+def check_count(value: int, *, name: str, at_least: int = 1) -> None:
+    """Raise ValueError unless `value` is an integer of at least `at_least`."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < at_least:
+        raise ValueError(f"{name} is {value!r}; expected an integer of at least {at_least}")

@@ -1,0 +1,249 @@
+"""Does the explanation find what a person marked? IoU, F1 and AUC against the mask.
+
+Conventions
+-----------
+Only positive attributions count: E+ = max(E, 0). IoU and F1 are each the maximum over the sets
+E_tau = {E+ > 0 and E+ >= tau_i}, tau_i = i/n max(E+), i = 0..n. AUC is the exact area under the
+ROC curve of E+ against the mask, ties at mid-rank. All are better when higher and lie in [0, 1].
+
+On one clip F1 = 2 IoU / (1 + IoU), so the two are one test of a clip and not two.
+
+A map without a positive voxel has no set to offer: IoU = F1 = 0 and AUC = .5. An empty mask leaves
+all three undefined (NaN), a full one leaves AUC undefined.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vad_helpers.metrics.arrays import (
+    as_map,
+    as_mask,
+    exact_auc,
+    grey_clip,
+    positive_part,
+    threshold_levels,
+    time_difference,
+)
+
+NAN = float("nan")
+KEYS = ("iou", "f1", "auc")
+
+
+def validate(
+    attribution: Any, mask: Any, *, ndim: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Check a map and its mask; give E+ and the mask as arrays.
+
+    Parameters
+    ----------
+    attribution : array or tensor
+        Signed map.
+    mask : array or tensor of the same shape
+        Boolean, or 0 and 1.
+    ndim : int, optional
+        Number of axes both must have.
+
+    Returns
+    -------
+    positive : ndarray of float32 or float64
+        E+.
+    mask : ndarray of bool
+
+    Raises
+    ------
+    ValueError
+        If the map is empty or not finite, the shapes differ, or the mask is not binary.
+    """
+    attribution = as_map(attribution, ndim=ndim)
+    return positive_part(attribution), as_mask(mask, shape=attribution.shape)
+
+
+def is_all_zero(attribution: Any) -> bool:
+    """Say whether a map has no positive voxel, so that its scores are 0, 0 and .5 by convention.
+
+    Raises
+    ------
+    ValueError
+        If the map is empty or not finite.
+    """
+    return not (as_map(attribution) > 0).any()
+
+
+def localization(attribution: Any, mask: Any, *, n_thresholds: int = 50) -> dict[str, float]:
+    """IoU, F1 and AUC of a map against a mask, over all voxels (clip level).
+
+    Parameters
+    ----------
+    attribution : array or tensor, (T, H, W)
+        Signed map; negative values count as zero.
+    mask : array or tensor of bool, (T, H, W)
+        True on the anomaly.
+    n_thresholds : int
+        n of tau_i = i/n max(E+), i = 0..n.
+
+    Returns
+    -------
+    dict
+        ``iou``, ``f1``, ``auc``: floats in [0, 1], higher is better. All NaN for an empty mask;
+        ``auc`` NaN for a full one.
+
+    Raises
+    ------
+    ValueError
+        If the map holds NaN or infinity, the shapes differ, the mask is not binary, or
+        `n_thresholds` is not a positive integer.
+
+    Notes
+    -----
+    Thresholds are compared in the precision of the map. One pass sorts every voxel into the
+    highest threshold it reaches; the sets are counted from that.
+    """
+    return _localize(*validate(attribution, mask), n_thresholds)
+
+
+def _localize(positive: np.ndarray, mask: np.ndarray, n_thresholds: int) -> dict[str, float]:
+    selected, hits = _set_sizes(positive, mask, n_thresholds)
+    n_true = int(mask.sum())
+    if n_true == 0:
+        return dict.fromkeys(KEYS, NAN)
+    iou = hits / (n_true + selected - hits)
+    f1 = 2 * hits / (n_true + selected)
+    return {"iou": float(iou.max()), "f1": float(f1.max()), "auc": exact_auc(positive, mask)}
+
+
+def _set_sizes(
+    positive: np.ndarray, mask: np.ndarray, n_thresholds: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """|E_tau_i| and |M and E_tau_i| for i = 0..n."""
+    levels = threshold_levels(positive, n_thresholds)
+
+    def at_least(found: np.ndarray) -> np.ndarray:
+        # The shift by one gives the voxels of no set (-1) a bin of their own, dropped here.
+        return np.bincount(found + 1, minlength=n_thresholds + 2)[:0:-1].cumsum()[::-1]
+
+    return at_least(levels.ravel()), at_least(levels[mask])
+
+
+def frame_localization(attribution: Any, mask: Any, *, n_thresholds: int = 50) -> dict[str, float]:
+    """IoU, F1 and AUC on the frame where the map peaks (frame level).
+
+    Considered are the frames that show the anomaly entirely: a mask that is not empty and does
+    not touch the border of the frame. Of these, the frame that holds the largest E+ is scored
+    alone, with thresholds from its own maximum. If several frames share that maximum (superpixels
+    span the clip), the scores are averaged over them.
+
+    Parameters
+    ----------
+    attribution : array or tensor, (T, H, W)
+        Signed map; negative values count as zero.
+    mask : array or tensor of bool, (T, H, W)
+        True on the anomaly.
+    n_thresholds : int
+        n of tau_i = i/n max(E+), i = 0..n.
+
+    Returns
+    -------
+    dict
+        ``iou``, ``f1``, ``auc``: floats in [0, 1], higher is better. ``frame``: index of the
+        first frame scored. ``n_tied``: how many frames were scored. Where no frame shows the
+        anomaly entirely: ``n_tied`` is 0 and the rest NaN.
+
+    Raises
+    ------
+    ValueError
+        As `localization`; also if the map does not have three axes.
+    """
+    positive, mask = validate(attribution, mask, ndim=3)
+    frames = np.flatnonzero(entirely_visible(mask))
+    if frames.size == 0:
+        return {**dict.fromkeys(KEYS, NAN), "frame": NAN, "n_tied": 0}
+    peaks = positive[frames].max(axis=(1, 2))
+    tied = frames[peaks == peaks.max()]
+    scores = [_localize(positive[t], mask[t], n_thresholds) for t in tied]
+    means = {key: float(np.mean([score[key] for score in scores])) for key in KEYS}
+    return {**means, "frame": int(tied[0]), "n_tied": len(tied)}
+
+
+def entirely_visible(mask: np.ndarray) -> np.ndarray:
+    """Tell in which frames the anomaly is there and cut by no border.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, (T, H, W)
+
+    Returns
+    -------
+    ndarray of bool, (T,)
+    """
+    rows, columns = mask.any(axis=2), mask.any(axis=1)
+    cut = rows[:, 0] | rows[:, -1] | columns[:, 0] | columns[:, -1]
+    return rows.any(axis=1) & ~cut
+
+
+def motion_localization(attribution: Any, mask: Any, motion: Any) -> dict[str, float]:
+    """AUC among moving voxels only: does the map tell the anomaly from the other walkers?
+
+    Anomalies in these videos move fast, so a map can score by finding motion. Here every voxel
+    moves, and finding motion earns nothing.
+
+    Parameters
+    ----------
+    attribution : array or tensor, (T, H, W)
+        Signed map; negative values count as zero.
+    mask : array or tensor of bool, (T, H, W)
+        True on the anomaly.
+    motion : array or tensor of bool, (T, H, W)
+        True where something moves; see `moving_voxels`.
+
+    Returns
+    -------
+    dict
+        ``auc``: float in [0, 1], higher is better; NaN unless both kinds of voxel move.
+        ``n_moving`` and ``n_anomalous_moving``: numbers of voxels.
+
+    Raises
+    ------
+    ValueError
+        If the map is empty or not finite, shapes differ, or a mask is not binary.
+    """
+    positive, mask = validate(attribution, mask)
+    motion = as_mask(motion, shape=mask.shape, name="motion")
+    anomalous = mask[motion]
+    return {
+        "auc": exact_auc(positive[motion], anomalous),
+        "n_moving": int(anomalous.size),
+        "n_anomalous_moving": int(anomalous.sum()),
+    }
+
+
+def moving_voxels(clip: Any, *, n_mads: float = 3.0) -> np.ndarray:
+    """Find the voxels whose grey value changes: |dI/dt| above `n_mads` deviations of the clip.
+
+    Parameters
+    ----------
+    clip : array or tensor, (T, H, W) grey or (C, T, H, W)
+        In any units.
+    n_mads : float
+        Factor on the clip's median absolute deviation of dI/dt from its median.
+
+    Returns
+    -------
+    ndarray of bool, (T, H, W)
+        The first frame uses the forward difference; a single frame does not move. In a clip
+        that mostly stands still the deviation is 0 and any change counts.
+
+    Raises
+    ------
+    ValueError
+        If the clip has another number of axes or is not finite, or `n_mads` is negative.
+    """
+    if not n_mads >= 0:
+        raise ValueError(f"n_mads is {n_mads!r}; expected a number of at least 0")
+    change = time_difference(grey_clip(clip))
+    limit = n_mads * np.median(np.abs(change - np.median(change)))
+    # Grey values come in 256 steps, so many voxels sit exactly on the limit: the slack keeps
+    # float32 rounding of a normalised clip (some 1e-5 of the limit) from deciding for them.
+    return np.abs(change) > limit * (1 + 1e-4)

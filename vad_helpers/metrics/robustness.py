@@ -1,0 +1,105 @@
+"""Does the explanation hold from frame to frame? Spread of the frame-wise AUC of one clip.
+
+Conventions
+-----------
+A frame counts if its mask is neither empty nor full: only there is an AUC defined. The AUC of a
+frame is that of E+ = max(E, 0) in that frame alone, exact, ties at mid-rank. Statistics need two
+such frames at least, else they are NaN. The published C_v is the mean over clips of each clip's
+ratio, not the ratio of the means: average ``cv``, do not recompute it.
+
+Part of the spread is the object's motion: a map that stands still (superpixels span the clip)
+drifts on and off a moving object. `time_average` gives a map's still version, as a reference.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vad_helpers.metrics.arrays import as_map, as_mask, exact_auc, positive_part
+
+MIN_FRAMES = 2
+
+
+def temporal(attribution: Any, mask: Any) -> dict[str, float]:
+    """Mean, spread and worst of a map's frame-wise AUC.
+
+    Parameters
+    ----------
+    attribution : array or tensor, (T, H, W)
+        Signed map; negative values count as zero.
+    mask : array or tensor of bool, (T, H, W)
+        True on the anomaly.
+
+    Returns
+    -------
+    dict
+        ``mauc``: mean AUC, in [0, 1], higher is better. ``stdauc``: its standard deviation over
+        frames (ddof 0), in [0, .5], lower is better. ``cv``: stdauc / mauc, at least 0, lower is
+        better; NaN if mauc is 0. ``worst``: lowest AUC of a frame, higher is better.
+        ``n_frames``: frames with an AUC. With fewer than two such frames all but ``n_frames``
+        are NaN.
+
+    Raises
+    ------
+    ValueError
+        If the map is not (T, H, W) or not finite, shapes differ, or the mask is not binary.
+    """
+    aucs = frame_aucs(attribution, mask)
+    aucs = aucs[~np.isnan(aucs)]
+    if len(aucs) < MIN_FRAMES:
+        return {**dict.fromkeys(("mauc", "stdauc", "cv", "worst"), np.nan), "n_frames": len(aucs)}
+    mean, deviation = float(aucs.mean()), float(aucs.std())
+    return {
+        "mauc": mean,
+        "stdauc": deviation,
+        "cv": deviation / mean if mean > 0 else np.nan,
+        "worst": float(aucs.min()),
+        "n_frames": len(aucs),
+    }
+
+
+def frame_aucs(attribution: Any, mask: Any) -> np.ndarray:
+    """AUC of each frame of a map against its mask.
+
+    Parameters
+    ----------
+    attribution : array or tensor, (T, H, W)
+    mask : array or tensor of bool, (T, H, W)
+
+    Returns
+    -------
+    ndarray of float64, (T,)
+        In [0, 1], higher is better; NaN where the mask is empty or full.
+
+    Raises
+    ------
+    ValueError
+        As `temporal`.
+    """
+    positive = positive_part(as_map(attribution, ndim=3))
+    mask = as_mask(mask, shape=positive.shape)
+    return np.array([exact_auc(e, m) for e, m in zip(positive, mask, strict=True)])
+
+
+def time_average(attribution: Any) -> np.ndarray:
+    """Replace every frame of a map by the mean over its frames: the map, standing still.
+
+    Parameters
+    ----------
+    attribution : array or tensor, (T, H, W)
+        Signed map; signs take part in the mean.
+
+    Returns
+    -------
+    ndarray of float32, (T, H, W)
+
+    Raises
+    ------
+    ValueError
+        If the map is not (T, H, W) or not finite.
+    """
+    attribution = as_map(attribution, ndim=3)
+    mean = attribution.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return np.repeat(mean[None], len(attribution), axis=0)

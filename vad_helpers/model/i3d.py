@@ -1,0 +1,358 @@
+"""Inception-I3D: Inception-v1 with its 2-D filters inflated into time (RGB stream).
+
+Conventions
+-----------
+- A batch of clips is (N, 3, T, H, W), float, normalised; the network returns logits
+  (N, num_classes), to which a softmax is applied by whoever wants probabilities.
+- The network is a chain of stages, `LAYERS`, then a head: pooling, dropout, `logits`. Work that
+  treats it stage by stage can walk `InceptionI3d.stages()`.
+- Names of modules, and so keys of the state dict, are those that PyTorch checkpoints of I3D
+  commonly use: `Conv3d_1a_7x7.conv3d.weight`, `Mixed_3b.b1a.bn.running_mean`, `logits.conv3d.bias`.
+- Padding is TensorFlow's "SAME", which the published weights were trained with: an output has
+  ceil(size / stride) elements, and where the padding is odd, the end gets one more than the start.
+- Each use of a ReLU is an `nn.ReLU` module of its own and none works in place: Guided
+  Backpropagation hooks modules and would silently miss functional or shared ones.
+
+References
+----------
+J. Carreira and A. Zisserman, "Quo Vadis, Action Recognition? A New Model and the Kinetics
+Dataset", CVPR 2017. C. Szegedy et al., "Going Deeper with Convolutions", CVPR 2015.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Triple = tuple[int, int, int]
+
+BN_EPS = 1e-3
+BN_MOMENTUM = 0.1
+# Branches of an Inception block in the order of their channels and of the concatenation.
+MIXED_CONVOLUTIONS = ("b0", "b1a", "b1b", "b2a", "b2b", "b3b")
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution stage: convolution without bias, batch norm, ReLU."""
+
+    name: str
+    channels: int
+    kernel: Triple
+    stride: Triple = (1, 1, 1)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A max-pooling stage."""
+
+    name: str
+    kernel: Triple
+    stride: Triple
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """An Inception block; `channels` in the order of `MIXED_CONVOLUTIONS`."""
+
+    name: str
+    channels: tuple[int, int, int, int, int, int]
+
+
+LAYERS: tuple[Conv | Pool | Mixed, ...] = (
+    Conv("Conv3d_1a_7x7", 64, (7, 7, 7), (2, 2, 2)),
+    Pool("MaxPool3d_2a_3x3", (1, 3, 3), (1, 2, 2)),
+    Conv("Conv3d_2b_1x1", 64, (1, 1, 1)),
+    Conv("Conv3d_2c_3x3", 192, (3, 3, 3)),
+    Pool("MaxPool3d_3a_3x3", (1, 3, 3), (1, 2, 2)),
+    Mixed("Mixed_3b", (64, 96, 128, 16, 32, 32)),
+    Mixed("Mixed_3c", (128, 128, 192, 32, 96, 64)),
+    Pool("MaxPool3d_4a_3x3", (3, 3, 3), (2, 2, 2)),
+    Mixed("Mixed_4b", (192, 96, 208, 16, 48, 64)),
+    Mixed("Mixed_4c", (160, 112, 224, 24, 64, 64)),
+    Mixed("Mixed_4d", (128, 128, 256, 24, 64, 64)),
+    Mixed("Mixed_4e", (112, 144, 288, 32, 64, 64)),
+    Mixed("Mixed_4f", (256, 160, 320, 32, 128, 128)),
+    Pool("MaxPool3d_5a_2x2", (2, 2, 2), (2, 2, 2)),
+    Mixed("Mixed_5b", (256, 160, 320, 32, 128, 128)),
+    Mixed("Mixed_5c", (384, 192, 384, 48, 128, 128)),
+)
+STAGES: tuple[str, ...] = tuple(layer.name for layer in LAYERS)
+
+
+def scaled_channels(channels: int, width: float) -> int:
+    """Channels at a width: `channels * width` to the nearest multiple of 4, at least 8."""
+    return max(8, 4 * round(channels * width / 4))
+
+
+def same_padding(size: Sequence[int], kernel: Sequence[int], stride: Sequence[int]) -> list[int]:
+    """Padding in the order of `torch.nn.functional.pad` for an output of ceil(size / stride).
+
+    Parameters
+    ----------
+    size, kernel, stride : sequence of int
+        One number an axis, all of the same length.
+
+    Returns
+    -------
+    list of int
+        (before, after) of the *last* axis first. The odd element goes after.
+    """
+    pads: list[int] = []
+    for n, k, s in zip(reversed(size), reversed(kernel), reversed(stride), strict=True):
+        total = max((-(-n // s) - 1) * s + k - n, 0)
+        pads += [total // 2, total - total // 2]
+    return pads
+
+
+def _pad_is_fixed(kernel: Triple, stride: Triple) -> bool:
+    """Whether "SAME" is symmetric at every input size, so that the operation can pad itself."""
+    return all(s == 1 and k % 2 == 1 for k, s in zip(kernel, stride, strict=True))
+
+
+def _half(kernel: Triple) -> Triple:
+    return tuple(k // 2 for k in kernel)  # type: ignore[return-value]
+
+
+class SameConv3d(nn.Conv3d):
+    """Convolution without dilation or groups, padded with zeros as TensorFlow's "SAME"."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: Triple, stride: Triple, *, bias: bool = False
+    ) -> None:
+        self.pads_itself = _pad_is_fixed(kernel, stride)
+        padding = _half(kernel) if self.pads_itself else 0
+        super().__init__(inputs, outputs, kernel, stride, padding, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (N, inputs, T, H, W)."""
+        if not self.pads_itself:
+            x = F.pad(x, same_padding(x.shape[2:], self.kernel_size, self.stride))
+        return super().forward(x)
+
+
+class SameMaxPool3d(nn.MaxPool3d):
+    """Max pooling whose padding never wins, with the output size of TensorFlow's "SAME"."""
+
+    def __init__(self, kernel: Triple, stride: Triple) -> None:
+        self.pads_itself = _pad_is_fixed(kernel, stride)
+        super().__init__(kernel, stride, _half(kernel) if self.pads_itself else 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool (N, C, T, H, W)."""
+        if not self.pads_itself:
+            pads = same_padding(x.shape[2:], self.kernel_size, self.stride)
+            if any(pads):
+                x = F.pad(x, pads, value=float("-inf"))
+        return super().forward(x)
+
+
+class Unit3d(nn.Module):
+    """Convolution, batch norm, ReLU."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: Triple = (1, 1, 1), stride: Triple = (1, 1, 1)
+    ) -> None:
+        super().__init__()
+        self.conv3d = SameConv3d(inputs, outputs, kernel, stride)
+        self.bn = nn.BatchNorm3d(outputs, eps=BN_EPS, momentum=BN_MOMENTUM)
+        self.relu = nn.ReLU(inplace=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, inputs, T, H, W) to (N, outputs, T', H', W')."""
+        return self.relu(self.bn(self.conv3d(x)))
+
+
+class InceptionBlock(nn.Module):
+    """Four parallel branches, concatenated along the channels.
+
+    `b0`: 1x1x1; `b1a`, `b1b`: 1x1x1 then 3x3x3; `b2a`, `b2b`: the same, narrower; `b3a`, `b3b`:
+    3x3x3 max pooling then 1x1x1.
+    """
+
+    def __init__(self, inputs: int, channels: Sequence[int]) -> None:
+        super().__init__()
+        c0, c1a, c1b, c2a, c2b, c3b = channels
+        self.b0 = Unit3d(inputs, c0)
+        self.b1a = Unit3d(inputs, c1a)
+        self.b1b = Unit3d(c1a, c1b, (3, 3, 3))
+        self.b2a = Unit3d(inputs, c2a)
+        self.b2b = Unit3d(c2a, c2b, (3, 3, 3))
+        self.b3a = SameMaxPool3d((3, 3, 3), (1, 1, 1))
+        self.b3b = Unit3d(inputs, c3b)
+        self.out_channels = c0 + c1b + c2b + c3b
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, inputs, T, H, W) to (N, out_channels, T, H, W)."""
+        branches = [self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x))]
+        return torch.cat(branches, dim=1)
+
+
+class HeadPool(nn.Module):
+    """Average over all positions and over windows of two steps in time (one if there is one).
+
+    At 224x224 pixels this is the original's 2x7x7 average pooling; at other sizes it stays global
+    in space, so that the logits do not depend on where in the frame something is.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, T, H, W) to (N, C, max(T - 1, 1), 1, 1)."""
+        x = x.mean(dim=(3, 4), keepdim=True)
+        return F.avg_pool3d(x, (min(2, x.shape[2]), 1, 1), stride=1)
+
+
+class Logits(nn.Module):
+    """The classifier: a 1x1x1 convolution with a bias, then the mean over time."""
+
+    def __init__(self, inputs: int, num_classes: int) -> None:
+        super().__init__()
+        self.conv3d = SameConv3d(inputs, num_classes, (1, 1, 1), (1, 1, 1), bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, inputs, T, 1, 1) to (N, num_classes)."""
+        return self.conv3d(x).mean(dim=(2, 3, 4))
+
+
+class InceptionI3d(nn.Module):
+    """Inception-I3D for clips of any length and frame size.
+
+    Parameters
+    ----------
+    num_classes : int, default 2
+        Number of logits; with two, index 1 is "anomalous".
+    width : float, default 1.0
+        Scales the channels of every convolution (`scaled_channels`). 1.0 is the published
+        network; a narrow one trains in minutes on a CPU.
+    dropout : float, default 0.5
+        Share of pooled features dropped before the classifier, in training mode only.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range.
+
+    Notes
+    -----
+    Weights are drawn from PyTorch's global generator (He normal, classifier N(0, 0.01)): seed it,
+    or fork it, for a reproducible start.
+
+    References
+    ----------
+    J. Carreira and A. Zisserman, "Quo Vadis, Action Recognition? A New Model and the Kinetics
+    Dataset", CVPR 2017.
+    """
+
+    def __init__(self, num_classes: int = 2, width: float = 1.0, *, dropout: float = 0.5) -> None:
+        super().__init__()
+        _check_options(num_classes, width, dropout)
+        self.num_classes = num_classes
+        self.width = float(width)
+        channels = 3
+        for layer in LAYERS:
+            module, channels = _build(layer, channels, self.width)
+            self.add_module(layer.name, module)
+        self.avg_pool = HeadPool()
+        self.dropout = nn.Dropout(dropout)
+        self.logits = Logits(channels, num_classes)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw fresh weights from PyTorch's global generator."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            elif isinstance(module, nn.BatchNorm3d):
+                module.reset_parameters()
+        # Near-zero logits: training starts at p = .5 instead of a random, confident mistake.
+        nn.init.normal_(self.logits.conv3d.weight, std=0.01)
+        nn.init.zeros_(self.logits.conv3d.bias)
+
+    def stages(self) -> Iterator[tuple[str, nn.Module]]:
+        """Names and modules of the chain before the head, in the order of `LAYERS`."""
+        for name in STAGES:
+            yield name, self.get_submodule(name)
+
+    def features(self, x: Tensor, upto: str | None = None) -> Tensor:
+        """Output of a stage.
+
+        Parameters
+        ----------
+        x : Tensor (N, 3, T, H, W)
+            Normalised clips.
+        upto : str, optional
+            Name of the last stage to run, one of `STAGES`; all of them by default.
+
+        Returns
+        -------
+        Tensor (N, C, T', H', W')
+
+        Raises
+        ------
+        ValueError
+            If `x` has another shape or type, or there is no such stage.
+        """
+        _check_clips(x)
+        if upto is not None and upto not in STAGES:
+            raise ValueError(f"no stage {upto!r}: give one of {', '.join(STAGES)}")
+        for name, stage in self.stages():
+            x = stage(x)
+            if name == upto:
+                break
+        return x
+
+    def head(self, features: Tensor) -> Tensor:
+        """Logits (N, num_classes) of the last stage's output (N, C, T', H', W')."""
+        return self.logits(self.dropout(self.avg_pool(features)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of a batch of clips.
+
+        Parameters
+        ----------
+        x : Tensor (N, 3, T, H, W)
+            Normalised clips, T, H and W at least 1.
+
+        Returns
+        -------
+        Tensor (N, num_classes)
+
+        Raises
+        ------
+        ValueError
+            If `x` has another shape or type.
+        """
+        return self.head(self.features(x))
+
+
+def _build(layer: Conv | Pool | Mixed, inputs: int, width: float) -> tuple[nn.Module, int]:
+    """The stage's module and its number of output channels."""
+    if isinstance(layer, Pool):
+        return SameMaxPool3d(layer.kernel, layer.stride), inputs
+    if isinstance(layer, Conv):
+        outputs = scaled_channels(layer.channels, width)
+        return Unit3d(inputs, outputs, layer.kernel, layer.stride), outputs
+    block = InceptionBlock(inputs, [scaled_channels(c, width) for c in layer.channels])
+    return block, block.out_channels
+
+
+def _check_options(num_classes: int, width: float, dropout: float) -> None:
+    if num_classes < 1:
+        raise ValueError(f"num_classes is {num_classes}: give a whole number of at least 1")
+    if not 0 < width < float("inf"):
+        raise ValueError(f"width is {width}: give a positive factor, 1.0 for the full network")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout is {dropout}: give a share in [0, 1)")
+
+
+def _check_clips(x: Tensor) -> None:
+    if x.ndim != 5 or x.shape[1] != 3 or 0 in x.shape:
+        raise ValueError(
+            f"clips have shape {tuple(x.shape)}: expected (N, 3, T, H, W), none of them 0; "
+            "add the batch axis with clip[None] or repeat grey to 3 channels"
+        )
+    if not x.is_floating_point():
+        raise ValueError(f"clips are {x.dtype}: expected floats; normalise them first")

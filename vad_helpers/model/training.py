@@ -1,0 +1,418 @@
+"""Training an I3D on labelled clips, with checkpoints that a killed run resumes from.
+
+Conventions
+-----------
+- Data sets, devices and precisions are those of `vad_helpers.model.prediction`. A data set with a
+  method `set_epoch` is told each epoch (from 0), so that its augmentation can depend on it.
+- All that is random in an epoch (order, augmentation, dropout) follows from (seed, epoch): a
+  resumed run repeats an uninterrupted one exactly on the CPU, and up to the rounding of
+  non-deterministic kernels on a GPU. Global generators are as before on return.
+- The best epoch is that of the highest validation AUC; ties go to the lower validation loss, then
+  to the earlier epoch.
+
+References
+----------
+D. P. Kingma and J. Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015. L. N. Smith and
+N. Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates",
+2017 (the schedule "onecycle").
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, StepLR
+from torch.utils.data import Dataset
+from tqdm.auto import tqdm
+
+from vad_helpers.errors import InputError
+from vad_helpers.files import atomic_write
+from vad_helpers.model.i3d import InceptionI3d
+from vad_helpers.model.prediction import (
+    auc,
+    check_precision,
+    compute_logits,
+    evaluate,
+    labels_of,
+    load_batches,
+    predict,
+    resolve_device,
+    to_device,
+)
+from vad_helpers.model.weights import State, describe, save_state
+
+__all__ = ["TrainingSpec", "evaluate", "predict", "train"]
+
+HISTORY = (
+    "epoch",
+    "lr",
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "val_auc",
+    "seconds",
+)
+SCHEDULES = ("step", "onecycle")
+STATE_VERSION = 1
+_FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """A training recipe; the defaults are the paper's.
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over the training set.
+    batch_size : int
+        Clips a step. A single clip left over joins the batch before it, because batch norm
+        cannot normalise one clip whose last feature maps are a single voxel.
+    lr : float
+        Adam's learning rate: the initial one ("step") or the highest ("onecycle").
+    weight_decay : float
+        L2 penalty, added to the gradient (Adam, not AdamW).
+    schedule : {"step", "onecycle"}
+        "step" multiplies the rate by `lr_gamma` every `lr_step` epochs; "onecycle" warms up, then
+        anneals to nearly zero: for short trainings.
+    lr_step : int
+        In epochs.
+    lr_gamma : float
+        In (0, 1].
+
+    Raises
+    ------
+    InputError
+        If a value is out of its range.
+    """
+
+    epochs: int = 100
+    batch_size: int = 5
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    schedule: str = "step"
+    lr_step: int = 30
+    lr_gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "lr_step"):
+            _require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        _require("lr", self.lr, 0 < self.lr < float("inf"), "a positive rate")
+        _require("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
+        _require("lr_gamma", self.lr_gamma, 0 < self.lr_gamma <= 1, "a factor in (0, 1]")
+        _require("schedule", self.schedule, self.schedule in SCHEDULES, " or ".join(SCHEDULES))
+
+
+def _require(name: str, value: object, holds: bool, expected: str) -> None:
+    if not holds:
+        raise InputError(f"{name} is {value!r}: give {expected}")
+
+
+def train(
+    model: InceptionI3d,
+    train_set: Dataset,
+    val_set: Dataset,
+    spec: TrainingSpec | None = None,
+    *,
+    checkpoint_dir: str | Path,
+    device: str = "auto",
+    precision: str = "fp32",
+    seed: int = 0,
+    key: str = "",
+    metadata: Mapping[str, Any] | None = None,
+    num_workers: int = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Train a model, and leave it with the weights of its best epoch.
+
+    The state after each epoch is kept in `checkpoint_dir/last.pt` and the best weights in
+    `checkpoint_dir/best.safetensors` (for `weights.load`), each written whole or not at all.
+    A run that was killed goes on after its last whole epoch; one that had ended returns at once.
+
+    Parameters
+    ----------
+    model : InceptionI3d
+        With two classes; trained in place. It returns to its device, in evaluation mode.
+    train_set, val_set : Dataset
+        Of (clip, label), both classes in each.
+    spec : TrainingSpec, optional
+        The recipe; the paper's by default.
+    checkpoint_dir : str or Path
+        Folder of this run, made if need be. One process at a time.
+    device : {"auto", "cpu", "cuda"}
+        Where to train.
+    precision : {"fp32", "bf16"}
+        How to compute; weights and optimizer stay float32.
+    seed : int, default 0
+        Of the order of clips, and of dropout.
+    key : str
+        Names what this function cannot see: data, initial weights. A state in `checkpoint_dir` of
+        another key, recipe, seed, precision, number of clips or architecture is not resumed but
+        replaced.
+    metadata : mapping, optional
+        Keyword arguments of `weights.describe` for `best.safetensors`: `mean`, `std`, ...
+    num_workers : int, default 0
+        Processes that read clips.
+    progress : bool, default True
+        Show a bar with the time left.
+
+    Returns
+    -------
+    DataFrame
+        A row an epoch: `epoch` (from 0), `lr` (at its first step), `train_loss` and
+        `train_accuracy` (while training), `val_loss`, `val_accuracy`, `val_auc`, `seconds`, and
+        `best` (True for the epoch whose weights were kept). Losses are cross-entropies in nats.
+
+    Raises
+    ------
+    InputError
+        If a parameter or a data set cannot be used, or the loss is no longer finite.
+    """
+    spec = TrainingSpec() if spec is None else spec
+    check_precision(precision)
+    _require("seed", seed, seed >= 0, "a whole number of at least 0")
+    target = resolve_device(device)
+    train_labels = _checked_labels("training", train_set, model)
+    val_labels = _checked_labels("validation", val_set, model)
+    header = describe(model, **(metadata or {}))
+    # What decides the result, as far as it can be seen from here.
+    signature = {
+        "version": STATE_VERSION,
+        "key": key,
+        "spec": asdict(spec),
+        "seed": seed,
+        "precision": precision,
+        "n_clips": [len(train_labels), len(val_labels)],
+        "model": {name: list(tensor.shape) for name, tensor in model.state_dict().items()},
+    }
+    checkpoints = _Checkpoints(Path(checkpoint_dir), json.dumps(signature, sort_keys=True), header)
+    home = next(model.parameters()).device
+    trainer = _Trainer(model.to(target), spec, precision, n_clips=len(train_labels), seed=seed)
+    rows, best = checkpoints.resume(trainer)
+    n_batches = trainer.n_steps + -(-len(val_labels) // spec.batch_size)
+    with tqdm(
+        total=spec.epochs * n_batches,
+        initial=len(rows) * n_batches,
+        desc="train",
+        unit="batch",
+        disable=not progress or len(rows) == spec.epochs,
+    ) as bar:
+        for epoch in range(len(rows), spec.epochs):
+            start = time.perf_counter()
+            row = {"epoch": epoch, **trainer.epoch(train_set, epoch, bar, num_workers)}
+            row |= trainer.validate(val_set, val_labels, epoch, bar, num_workers)
+            rows.append({**row, "seconds": time.perf_counter() - start})
+            improved = best_epoch(rows) == epoch
+            best = _snapshot(model) if improved else best
+            checkpoints.save(trainer, rows, best, improved=improved)
+            bar.set_postfix(loss=f"{row['train_loss']:.3f}", val_auc=f"{row['val_auc']:.3f}")
+    model.load_state_dict(best)
+    model.to(home).eval()
+    return _history(rows)
+
+
+def best_epoch(rows: Sequence[Mapping[str, float]]) -> int:
+    """Index of the row with the highest `val_auc`; ties by lower `val_loss`, then the earliest."""
+    return max(range(len(rows)), key=lambda i: (rows[i]["val_auc"], -rows[i]["val_loss"], -i))
+
+
+def _history(rows: Sequence[Mapping[str, float]]) -> pd.DataFrame:
+    history = pd.DataFrame(rows, columns=list(HISTORY))
+    history["best"] = history.index == best_epoch(rows)
+    return history
+
+
+def _checked_labels(name: str, dataset: Dataset, model: InceptionI3d) -> np.ndarray:
+    labels = labels_of(dataset)
+    if set(labels.tolist()) != {0, 1}:
+        raise InputError(
+            f"the {name} set of {len(labels)} clips has labels {np.unique(labels).tolist()[:5]}: "
+            "expected both 0 (normal) and 1 (anomalous) and no other; choose another split"
+        )
+    if model.num_classes != 2:
+        raise InputError(f"the model has {model.num_classes} classes: expected 2 to train it here")
+    return labels
+
+
+def _batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Consecutive batches; one clip left over joins the batch before it."""
+    starts = list(range(batch_size, len(order), batch_size))
+    if batch_size > 1 and len(order) % batch_size == 1 and starts:
+        starts.pop()
+    return np.split(order, starts)
+
+
+def _snapshot(model: nn.Module) -> State:
+    """A copy of the weights on the CPU."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+
+class _Trainer:
+    """A model with its optimizer and schedule; knows how to do one epoch."""
+
+    def __init__(
+        self, model: InceptionI3d, spec: TrainingSpec, precision: str, *, n_clips: int, seed: int
+    ) -> None:
+        self.device = next(model.parameters()).device
+        self.fabric = Fabric(
+            accelerator=self.device.type, devices=1, precision=_FABRIC_PRECISION[precision]
+        )
+        self.spec, self.precision, self.seed = spec, precision, seed
+        self.n_steps = len(_batches(np.arange(n_clips), spec.batch_size))
+        optimizer = torch.optim.Adam(model.parameters(), lr=spec.lr, weight_decay=spec.weight_decay)
+        self.scheduler = _schedule(optimizer, spec, self.n_steps)
+        self.raw = model
+        self.model, self.optimizer = self.fabric.setup(model, optimizer)
+
+    def epoch(self, dataset: Dataset, epoch: int, bar: tqdm, num_workers: int) -> dict[str, float]:
+        """Train on every clip once."""
+        if hasattr(dataset, "set_epoch"):
+            dataset.set_epoch(epoch)
+        # Everything random follows from these two numbers, so no generator's state is kept.
+        rng = np.random.default_rng([self.seed, epoch])
+        batches = _batches(rng.permutation(len(dataset)), self.spec.batch_size)
+        lr = self.scheduler.get_last_lr()[0]
+        loss_sum = n_correct = 0.0
+        self.raw.train()
+        with _seeded(self.device, int(rng.integers(2**63))):
+            for clips, labels in load_batches(dataset, batches, num_workers=num_workers):
+                loss, correct = self._step(clips, labels, epoch)
+                loss_sum += loss * len(labels)
+                n_correct += correct
+                bar.update()
+        n = len(dataset)
+        return {"lr": lr, "train_loss": loss_sum / n, "train_accuracy": n_correct / n}
+
+    def _step(self, clips: Tensor, labels: Tensor, epoch: int) -> tuple[float, int]:
+        """One step of the optimizer; mean loss and number of correct clips before it."""
+        labels = labels.to(self.device)
+        logits = self.model(to_device(clips, self.device)).float()
+        loss = F.cross_entropy(logits, labels)
+        value = self._finite(loss.item(), "training", epoch)
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        self.scheduler.step()
+        return value, int((logits.argmax(dim=1) == labels).sum())
+
+    def validate(
+        self, dataset: Dataset, labels: np.ndarray, epoch: int, bar: tqdm, num_workers: int
+    ) -> dict[str, float]:
+        """Loss, accuracy and AUC on the validation set."""
+        batches = np.split(
+            np.arange(len(labels)), range(self.spec.batch_size, len(labels), self.spec.batch_size)
+        )
+        logits = compute_logits(
+            self.raw.eval(),
+            load_batches(dataset, batches, num_workers=num_workers),
+            device=self.device,
+            precision=self.precision,
+            on_batch=bar.update,
+        )
+        loss = F.cross_entropy(logits, torch.from_numpy(labels)).item()
+        p = logits.softmax(dim=1)[:, 1].numpy()
+        return {
+            "val_loss": self._finite(loss, "validation", epoch),
+            "val_accuracy": float(np.mean((p >= 0.5) == labels)),
+            "val_auc": auc(p, labels),
+        }
+
+    def _finite(self, loss: float, name: str, epoch: int) -> float:
+        if not np.isfinite(loss):
+            raise InputError(
+                f"the {name} loss is {loss} in epoch {epoch} at a learning rate of "
+                f"{self.scheduler.get_last_lr()[0]:g}: lower lr, or check that clips are finite"
+            )
+        return loss
+
+
+def _schedule(optimizer: torch.optim.Optimizer, spec: TrainingSpec, n_steps: int) -> LRScheduler:
+    """A schedule that is stepped once a batch."""
+    if spec.schedule == "onecycle":
+        return OneCycleLR(optimizer, max_lr=spec.lr, total_steps=spec.epochs * n_steps)
+    return StepLR(optimizer, step_size=spec.lr_step * n_steps, gamma=spec.lr_gamma)
+
+
+@contextmanager
+def _seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Global generators of the CPU and of `device` seeded; as before on leaving."""
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if on_gpu else []):
+        # torch.manual_seed would also touch every other GPU.
+        torch.default_generator.manual_seed(seed)
+        if on_gpu:
+            torch.cuda.manual_seed(seed)
+        yield
+
+
+@dataclass(frozen=True)
+class _Checkpoints:
+    """The folder of a run: `last.pt` to resume from, `best.safetensors` to use."""
+
+    folder: Path
+    signature: str
+    header: dict[str, str]
+
+    def save(
+        self, trainer: _Trainer, rows: list[dict[str, float]], best: State, *, improved: bool
+    ) -> None:
+        """Keep an epoch. The best weights are in both files: they can never be of two runs."""
+        state = {
+            "signature": self.signature,
+            "model": trainer.raw.state_dict(),
+            "optimizer": trainer.optimizer.state_dict(),
+            "scheduler": trainer.scheduler.state_dict(),
+            "rows": rows,
+            "best": best,
+        }
+        with atomic_write(self.folder / "last.pt") as temporary:
+            torch.save(state, temporary)
+        if improved:
+            self._save_best(best)
+
+    def _save_best(self, best: State) -> None:
+        save_state(best, self.folder / "best.safetensors", self.header)
+
+    def resume(self, trainer: _Trainer) -> tuple[list[dict[str, float]], State]:
+        """Put the trainer back after its last whole epoch; history and best weights so far."""
+        state = self._read()
+        if state is None:
+            # Nothing of another run may be taken for this one's.
+            (self.folder / "last.pt").unlink(missing_ok=True)
+            (self.folder / "best.safetensors").unlink(missing_ok=True)
+            return [], {}
+        trainer.raw.load_state_dict(state["model"])
+        trainer.optimizer.load_state_dict(state["optimizer"])
+        trainer.scheduler.load_state_dict(state["scheduler"])
+        # The run may have been killed between the two files.
+        self._save_best(state["best"])
+        return state["rows"], state["best"]
+
+    def _read(self) -> dict[str, Any] | None:
+        """The state, or None if there is none of this run."""
+        path = self.folder / "last.pt"
+        if not path.is_file():
+            return None
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged file can raise nearly anything
+            warnings.warn(
+                f"{path} is damaged ({type(error).__name__}): training starts anew", stacklevel=4
+            )
+            return None
+        known = isinstance(state, dict) and state.get("signature") == self.signature
+        return state if known else None

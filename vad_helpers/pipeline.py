@@ -1,0 +1,312 @@
+"""Notebooks through papermill, then the book: run, plan, stage, build.
+
+The chapters are executed with one set of parameters into `<run_dir>/notebooks/`; the book is
+built from a staging folder that holds these executed copies beside the prose, so that what a
+reader sees is what ran.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pandas as pd
+
+from vad_helpers.errors import InputError
+from vad_helpers.files import atomic_write
+from vad_helpers.store import rows
+from vad_helpers.store.cache import Run, open_run
+
+INJECTABLE = (
+    "profile",
+    "data_dir",
+    "run_dir",
+    "seed",
+    "device",
+    "precision",
+    "fold",
+    "n_clips",
+    "methods",
+    "epochs",
+    "init_weights",
+    "trained_weights",
+)
+"""Parameters with a line of their own in every notebook; others travel in `overrides`."""
+
+
+def notebooks(root: Path) -> list[Path]:
+    """List the chapters in their order."""
+    return sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+
+
+def open_checked(profile: str, overrides: Mapping[str, Any]) -> Run:
+    """Open a run and check its parameters as far as possible before anything starts.
+
+    Raises
+    ------
+    InputError
+        For an unknown profile, parameter or method, a value of the wrong type, or weights that
+        are not there.
+    """
+    run = open_run(profile, **overrides)
+    rows(run)
+    for name in ("init_weights", "trained_weights"):
+        path = getattr(run.params, name)
+        if path and not (run.root / path).is_file():
+            raise InputError(f"no weights at {run.root / path}; check parameter '{name}'")
+    return run
+
+
+def injected(profile: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrange overrides as papermill parameters of a chapter."""
+    plain = {name: value for name, value in overrides.items() if name in INJECTABLE}
+    others = {name: value for name, value in overrides.items() if name not in INJECTABLE}
+    return {"profile": profile, **plain, **({"overrides": others} if others else {})}
+
+
+def execute_all(profile: str, overrides: Mapping[str, Any]) -> Run:
+    """Execute every chapter; keep the executed copies; tell how each went.
+
+    Parameters
+    ----------
+    profile : str
+    overrides : mapping
+        Parameters that replace the profile's values.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    InputError
+        For bad parameters, before anything runs; or raised inside a chapter.
+    RuntimeError
+        If a chapter fails; its executed copy shows where.
+    """
+    run = open_checked(profile, overrides)
+    chapters = notebooks(run.root)
+    started = time.perf_counter()
+    for number, chapter in enumerate(chapters, start=1):
+        print(f"[{number}/{len(chapters)}] {chapter.stem} ...", end=" ", flush=True)
+        begun = time.perf_counter()
+        execute(run, chapter, injected(profile, overrides))
+        print(f"{time.perf_counter() - begun:.0f} s", flush=True)
+    minutes = (time.perf_counter() - started) / 60
+    print(f"executed {len(chapters)} chapters in {minutes:.1f} minutes: {run.dir}")
+    return run
+
+
+def executed_path(run: Run, chapter: Path) -> Path:
+    """Path of a chapter's executed copy."""
+    return run.dir / "notebooks" / chapter.name
+
+
+def execute(run: Run, chapter: Path, values: Mapping[str, Any]) -> Path:
+    """Execute one chapter through papermill into the run's folder.
+
+    Raises
+    ------
+    InputError
+        If the chapter ended on bad input.
+    RuntimeError
+        If it failed otherwise.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    target = executed_path(run, chapter)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Written beside and renamed when complete: a killed run never leaves half a chapter.
+    partial = target.with_name(f".partial-{target.name}")
+    try:
+        with batch_mode():
+            papermill.execute_notebook(
+                chapter,
+                partial,
+                parameters=dict(values),
+                cwd=run.root,
+                kernel_name="python3",
+                progress_bar=sys.stderr.isatty(),
+            )
+    except PapermillExecutionError as error:
+        failed = target.with_name(f"{target.stem}-failed.ipynb")
+        os.replace(partial, failed)
+        if error.ename == "InputError":
+            raise InputError(error.evalue) from None
+        raise RuntimeError(
+            f"{chapter.stem} failed with {error.ename}: {error.evalue}; see {failed}"
+        ) from None
+    target.with_name(f"{target.stem}-failed.ipynb").unlink(missing_ok=True)
+    os.replace(partial, target)
+    return target
+
+
+@contextlib.contextmanager
+def batch_mode() -> Iterator[None]:
+    """Tell kernels started inside that nobody watches: no progress bars in their outputs."""
+    before = {name: os.environ.get(name) for name in ("VAD_BATCH", "MPLBACKEND")}
+    os.environ["VAD_BATCH"] = "1"
+    os.environ.pop("MPLBACKEND", None)  # `agg` would silently drop every inline figure
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def build_book(profile: str, overrides: Mapping[str, Any]) -> Path:
+    """Stage the executed chapters and build the book, warnings as errors.
+
+    Returns
+    -------
+    Path
+        `_build/html/index.html`.
+
+    Raises
+    ------
+    InputError
+        If a chapter has not been executed with these parameters.
+    RuntimeError
+        If the build fails or warns.
+    """
+    run = open_checked(profile, overrides)
+    staged = stage(run)
+    command = [
+        str(Path(sys.executable).with_name("jupyter-book")),
+        *("build", str(staged), "--path-output", str(run.root)),
+        *("-n", "-W", "--keep-going"),
+    ]
+    log = run.root / "_build" / "build.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # A page left over from an earlier book must not pass for one of this book.
+    shutil.rmtree(run.root / "_build" / "html", ignore_errors=True)
+    result = subprocess.run(command, capture_output=True, text=True, cwd=run.root)
+    log.write_text(result.stdout + result.stderr, encoding="utf-8")
+    index = run.root / "_build" / "html" / "index.html"
+    if result.returncode or not index.is_file():
+        tail = "\n".join(warnings_in(result.stderr) or (result.stderr.splitlines()[-15:]))
+        raise RuntimeError(f"the book did not build; see {log}\n{tail}")
+    return index
+
+
+def warnings_in(text: str) -> list[str]:
+    """Lines of a Sphinx log that warn or err."""
+    return [line for line in text.splitlines() if "WARNING" in line or "ERROR" in line]
+
+
+def stage(run: Run) -> Path:
+    """Make the staging folder: prose, executed chapters, this run's tables and figure."""
+    staged = run.root / "_build" / "stage"
+    shutil.rmtree(staged, ignore_errors=True)
+    ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+    shutil.copytree(run.root / "book", staged / "book", ignore=ignore)
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(run.root / name, staged / name)
+    for chapter in notebooks(run.root):
+        executed = executed_path(run, chapter)
+        if not executed.is_file():
+            raise InputError(
+                f"{executed} is not there; run `vad run --profile {run.params.profile}` with the "
+                "same parameters first"
+            )
+        page = merge_parameters(nbformat.read(executed, as_version=4))
+        path = staged / "notebooks" / chapter.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(page, path)
+    write_run_pages(run, staged / "book" / "_run")
+    return staged
+
+
+def merge_parameters(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Show one parameters cell, holding the injected values, and drop papermill's metadata."""
+    cells = []
+    values: dict[str, str] = {}
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            values = _assignments(cell.source)
+        else:
+            cells.append(cell)
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+    for cell in cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            cell.source = _with_values(cell.source, values)
+    notebook.cells = cells
+    notebook.metadata.pop("papermill", None)
+    return notebook
+
+
+def _assignments(source: str) -> dict[str, str]:
+    lines = [line.partition("=") for line in source.splitlines() if "=" in line]
+    return {name.strip(): value.strip() for name, sign, value in lines if not name.startswith("#")}
+
+
+def _with_values(source: str, values: Mapping[str, str]) -> str:
+    lines = []
+    for line in source.splitlines():
+        left, sign, right = line.partition("=")
+        name = left.partition(":")[0].strip()
+        if sign and name in values:
+            _, hash_sign, comment = right.partition("#")
+            right = f" {values[name]}" + (f"  # {comment.strip()}" if hash_sign else "")
+        lines.append(left + sign + right)
+    return "\n".join(lines)
+
+
+def write_run_pages(run: Run, folder: Path) -> None:
+    """Write what the prose pages include: this run's banner, tables and figure."""
+    from vad_helpers import report
+
+    for name, content in report.pages(run).items():
+        with atomic_write(folder / name) as temporary:
+            if isinstance(content, bytes):
+                temporary.write_bytes(content)
+            else:
+                temporary.write_text(content, encoding="utf-8")
+
+
+def compare(folders: list[Path]) -> pd.DataFrame:
+    """Put the mean scores of several runs side by side.
+
+    Parameters
+    ----------
+    folders : list of Path
+        Run folders.
+
+    Returns
+    -------
+    DataFrame
+        Index table, level, metric, method; one column a run: mean over its clips, undefined
+        values left out.
+
+    Raises
+    ------
+    InputError
+        If a folder holds no scores.
+    """
+    columns = {}
+    for folder in folders:
+        tables = [
+            pd.read_csv(folder / f"{name}.csv").assign(table=name)
+            for name in ("human_centric", "model_centric", "robustness", "runtime")
+            if (folder / f"{name}.csv").is_file()
+        ]
+        if not tables:
+            raise InputError(f"{folder} holds no scores; give the folder of a finished run")
+        scores = pd.concat(tables)
+        columns[str(folder)] = scores.groupby(["table", "level", "metric", "method"], sort=False)[
+            "value"
+        ].mean()
+    return pd.DataFrame(columns)

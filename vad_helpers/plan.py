@@ -1,0 +1,137 @@
+"""What a run would do: steps, what is there already, and an estimate of the cost.
+
+The estimate times one clip through the untrained network, forward and backward, on the device
+the run would use, and multiplies by the counted model calls. It leaves out reading the data,
+drawing figures, and starting kernels.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pandas as pd
+
+from vad_helpers.store import experiment, explanations, rows
+from vad_helpers.store.cache import Run, cached
+
+KERNEL_SECONDS = 8.0
+"""Starting a chapter's kernel, importing PyTorch and drawing, roughly."""
+
+
+def steps(run: Run) -> pd.DataFrame:
+    """List the steps of a run.
+
+    Parameters
+    ----------
+    run : Run
+
+    Returns
+    -------
+    DataFrame
+        step, state ("cached", "to do", "n of m cached"), model_calls (to do), minutes (estimate).
+    """
+    forward, backward = seconds_per_clip(run)
+    lines = [_data_line(run)]
+    if not _data_is_there(run):
+        lines.append(("everything else", "to do", None, None))
+        return _frame(lines)
+    lines += _model_lines(run, forward, backward)
+    lines += [_row_line(run, key, forward, backward) for key in rows(run)]
+    lines += _score_lines(run, forward)
+    return _frame(lines)
+
+
+def describe(run: Run) -> str:
+    """Spell the plan for a terminal."""
+    table = steps(run)
+    minutes = table["minutes"].sum() + 7 * KERNEL_SECONDS / 60
+    text = table.to_string(index=False, na_rep="", float_format="{:.1f}".format)
+    if table["step"].eq("everything else").any():
+        text += "\n(the cost of the rest is estimated once the data are there)"
+    return f"{text}\nrun folder: {run.dir}\nestimated total: {minutes:.0f} minutes or a little more"
+
+
+def seconds_per_clip(run: Run) -> tuple[float, float]:
+    """Time one clip through the untrained network.
+
+    Returns
+    -------
+    forward, forward_backward : float
+        Seconds, warm.
+    """
+    import torch
+
+    device = experiment.torch_device(run)
+    network = experiment.fresh_network(run).eval().to(device)
+    shape = (1, 3, run.params.n_frames, *run.params.frame_size)
+    clip = torch.zeros(shape, device=device)
+
+    def timed(backward: bool) -> float:
+        started = time.perf_counter()
+        with torch.set_grad_enabled(backward):
+            logits = network(clip.requires_grad_(backward))
+            if backward:
+                logits.sum().backward()
+        float(logits.sum())  # waits for the device
+        return time.perf_counter() - started
+
+    timed(False)
+    forward = min(timed(False) for _ in range(2))
+    return forward, timed(True)
+
+
+def _frame(lines: list[tuple]) -> pd.DataFrame:
+    table = pd.DataFrame(lines, columns=["step", "state", "model_calls", "minutes"])
+    return table.astype({"model_calls": "Int64", "minutes": float})
+
+
+def _data_is_there(run: Run) -> bool:
+    return run.params.dataset == "ucsd" or experiment.walkway_folder(run).is_dir()
+
+
+def _data_line(run: Run) -> tuple:
+    there = _data_is_there(run)
+    return ("data", "cached" if there else "to do", None, None if there else 0.7)
+
+
+def _model_lines(run: Run, forward: float, backward: float) -> list[tuple]:
+    counts = experiment.clips(run)["split"].value_counts()
+    trained = run.params.trained_weights or cached(
+        run, "model.safetensors", experiment.model_key(run)
+    )
+    calls = run.params.epochs * int(counts.get("train", 0))
+    validation = run.params.epochs * int(counts.get("val", 0))
+    # A training step also computes the weights' gradients: about half a backward pass more.
+    minutes = (calls * 1.5 * backward + validation * forward) / 60
+    line = ("training", "cached", None, None)
+    if not trained:
+        line = ("training", "to do", calls + validation, minutes)
+    return [line]
+
+
+def _row_line(run: Run, key: str, forward: float, backward: float) -> tuple:
+    row = rows(run)[key]
+    if row.method is None:
+        return (f"maps: {key}", "no network", None, None)
+    clip_ids = explanations.clips_of(run, row)
+    missing = sum(not explanations.explained(run, clip_id, row) for clip_id in clip_ids)
+    calls = missing * explanations.expected_calls(run, row)
+    gradient = explanations.METHODS[row.method].family == "gradient"
+    state = f"{len(clip_ids) - missing} of {len(clip_ids)} cached"
+    return (f"maps: {key}", state, calls, calls * (backward if gradient else forward) / 60)
+
+
+def _score_lines(run: Run, forward: float) -> list[tuple]:
+    lines = []
+    n_maps = sum(len(explanations.clips_of(run, row)) for row in rows(run).values())
+    p = run.params
+    # Two curves on each axis; equal sets are evaluated once, so this is the most there can be.
+    calls = n_maps * 2 * (p.n_thresholds + p.area_steps)
+    for name in ("human_centric", "model_centric", "robustness", "runtime"):
+        if run.path(f"{name}.csv").is_file():
+            lines.append((f"scores: {name}", "there, checked when run", None, None))
+        elif name == "model_centric":
+            lines.append((f"scores: {name}", "to do", calls, calls * forward / 60))
+        else:
+            lines.append((f"scores: {name}", "to do", None, n_maps * 0.3 / 60))
+    return lines

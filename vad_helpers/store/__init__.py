@@ -1,0 +1,75 @@
+"""A run's folder: every artifact is loaded if it is there and still valid, else built.
+
+Notebooks see this room only: ``run = store.open_run("quick")``, then ``store.clips(run)``,
+``store.model(run)``, ``store.attribution(run, clip_id, "ig")``, ``store.human_centric(run)`` ...
+Each call brings what it needs, so any of them works first, alone, after a crash, twice for free.
+
+Inside, one module a concern: `params` (profiles), `cache` (load or build, keys, manifest),
+`experiment` (data and model), `rows` (the rows of the tables), `explanations` (maps),
+`scores` (measurements of maps), `tables` (summaries beside the paper's values).
+"""
+
+from vad_helpers.store.cache import Run, open_run
+from vad_helpers.store.experiment import (
+    clip,
+    clips,
+    data_root,
+    evaluation,
+    frames,
+    history,
+    mask,
+    model,
+    performance,
+    predictions,
+    sequences,
+)
+from vad_helpers.store.explanations import attribution, baseline, explain_all, explanations
+from vad_helpers.store.rows import Row, rows
+from vad_helpers.store.scores import (
+    curves,
+    frame_aucs,
+    human_centric,
+    model_centric,
+    robustness,
+    runtime,
+)
+from vad_helpers.store.tables import (
+    against_references,
+    paper_table,
+    summary,
+    table_one,
+    table_two,
+)
+
+__all__ = [
+    "Row",
+    "Run",
+    "against_references",
+    "attribution",
+    "baseline",
+    "clip",
+    "clips",
+    "curves",
+    "data_root",
+    "evaluation",
+    "explain_all",
+    "explanations",
+    "frame_aucs",
+    "frames",
+    "history",
+    "human_centric",
+    "mask",
+    "model",
+    "model_centric",
+    "open_run",
+    "paper_table",
+    "performance",
+    "predictions",
+    "robustness",
+    "rows",
+    "runtime",
+    "sequences",
+    "summary",
+    "table_one",
+    "table_two",
+]

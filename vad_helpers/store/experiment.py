@@ -1,0 +1,408 @@
+"""Data and model of a run: tree, clips, evaluation set, trained network, its performance."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from vad_helpers.data import clips as clip_data
+from vad_helpers.data import splits, ucsd, walkway
+from vad_helpers.errors import InputError
+from vad_helpers.store.cache import (
+    Run,
+    artifact_lock,
+    file_digest,
+    key_of,
+    load_or_build,
+    remember,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+CLIPS_VERSION = 1
+MODEL_VERSION = 1
+PREDICTIONS_VERSION = 1
+
+
+def data_root(run: Run) -> Path:
+    """Folder of the dataset's tree; the synthetic one is written when it is missing.
+
+    Raises
+    ------
+    InputError
+        If the real tree is not there; the message says how to get it.
+    """
+    folder = run.root / run.params.data_dir
+    if run.params.dataset == "ucsd":
+        if not folder.is_dir():
+            raise InputError(
+                f"no UCSD tree at {folder}; get it with `vad data fetch --dest {folder.parent}`"
+            )
+        return ucsd.find_root(folder)
+    folder = walkway_folder(run)
+    with artifact_lock(_beside(folder), folder.name):
+        if not folder.is_dir():
+            walkway.write(folder, seed=run.params.seed)
+    return ucsd.find_root(folder)
+
+
+def walkway_folder(run: Run) -> Path:
+    """Folder of the synthetic tree: its name holds the key of seed and version, so that another
+    seed or version is another folder, never a stale one."""
+    folder = run.root / run.params.data_dir
+    return folder.with_name(f"{folder.name}-{walkway.key(run.params.seed)}")
+
+
+def _beside(folder: Path) -> Run:
+    """Run-shaped handle on the folder's parent, for its lock (datasets are shared by runs)."""
+    return Run(params=None, root=folder.parent, dir=folder.parent)  # type: ignore[arg-type]
+
+
+def data_key(run: Run) -> str:
+    """Key of the dataset's content."""
+    if run.params.dataset == "walkway":
+        return f"walkway-{walkway.key(run.params.seed)}"
+    return remember(run, "data_key", lambda: f"ucsd-{ucsd.fingerprint(data_root(run))}")
+
+
+def sequences(run: Run) -> dict[str, ucsd.Sequence]:
+    """Sequences of the dataset by their id ("ped1/Test001")."""
+    return remember(run, "sequences", lambda: clip_data.by_id(ucsd.index(data_root(run))))
+
+
+def clips(run: Run) -> pd.DataFrame:
+    """Table of clips: clip_id, scene, sequence, start, n_frames, label, has_mask, eligible,
+    fold, split."""
+    p = run.params
+    settings = {
+        "n_frames": p.n_frames,
+        "stride": p.stride,
+        "fold": p.fold,
+        "n_folds": p.n_folds,
+        "seed": p.seed,
+    }
+
+    def build() -> pd.DataFrame:
+        return clip_data.clip_table(list(sequences(run).values()), **settings)
+
+    def look_up() -> pd.DataFrame:
+        return load_or_build(
+            run,
+            "clips.csv",
+            clips_key(run),
+            build=build,
+            save=_save_csv,
+            load=pd.read_csv,
+            settings=settings | {"data": data_key(run)},
+        )
+
+    return remember(run, "clips", look_up).copy()
+
+
+def clips_key(run: Run) -> str:
+    """Key of the table of clips."""
+    p = run.params
+    return key_of(
+        "clips",
+        CLIPS_VERSION,
+        data=data_key(run),
+        shape=[p.n_frames, p.stride],
+        split=[p.fold, p.n_folds, p.seed],
+    )
+
+
+def evaluation(run: Run) -> pd.DataFrame:
+    """Clips of the evaluation set: rows of `clips`, index reset.
+
+    `attrs["shortfall"]` says how many clips are missing from the `n_clips` asked for.
+    """
+    p = run.params
+    chosen = splits.evaluation_clips(
+        clips(run), n_clips=p.n_clips, seed=p.seed, max_per_sequence=p.max_per_sequence
+    )
+    if chosen.empty:
+        raise InputError(
+            f"fold {p.fold} of profile '{p.profile}' has no eligible clip (anomalous, with masks "
+            "that agree with the frame labels); choose another fold or more data"
+        )
+    return chosen.reset_index(drop=True)
+
+
+def clip(run: Run, clip_id: str) -> torch.Tensor:
+    """One clip as the network sees it: float32 (3, T, H, W), normalised."""
+    p = run.params
+    return clip_data.load_clip(
+        sequences(run), _row(run, clip_id), size=tuple(p.frame_size), mean=p.mean, std=p.std
+    )
+
+
+def frames(run: Run, clip_id: str) -> np.ndarray:
+    """Grey frames of one clip for showing: float32 (T, H, W) in [0, 1]."""
+    grey = clip(run, clip_id)[0].numpy()
+    return grey * run.params.std + run.params.mean
+
+
+def mask(run: Run, clip_id: str) -> np.ndarray:
+    """Ground-truth mask of one clip: bool (T, H, W)."""
+    return clip_data.load_mask(
+        sequences(run), _row(run, clip_id), size=tuple(run.params.frame_size)
+    )
+
+
+def _row(run: Run, clip_id: str) -> pd.Series:
+    table = clips(run).set_index("clip_id", drop=False)
+    if clip_id not in table.index:
+        raise InputError(
+            f"no clip '{clip_id}' in {run.path('clips.csv')}; the first is '{table.index[0]}'"
+        )
+    return table.loc[clip_id]
+
+
+def model(run: Run, *, progress: bool = False) -> torch.nn.Module:
+    """Trained network of the run, in evaluation mode on the CPU; trained first if need be."""
+    from vad_helpers.model import weights
+
+    p = run.params
+    if p.trained_weights:
+        network, _ = weights.load(run.root / p.trained_weights)
+        return network
+
+    def build() -> torch.nn.Module:
+        return _train(run, progress=progress)
+
+    def save(network: torch.nn.Module, path: Path) -> None:
+        weights.save(
+            network,
+            path,
+            mean=p.mean,
+            std=p.std,
+            classes=["normal", "anomalous"],
+            width=p.model_width,
+            initial_weights=Path(p.init_weights).name if p.init_weights else "none",
+            data=data_key(run),
+            fold=p.fold,
+        )
+
+    return load_or_build(
+        run,
+        "model.safetensors",
+        model_key(run),
+        build=build,
+        save=save,
+        load=lambda path: weights.load(path)[0],
+        settings=training_settings(run),
+    )
+
+
+def model_key(run: Run) -> str:
+    """Key of the trained network."""
+    p = run.params
+    if p.trained_weights:
+        path = run.root / p.trained_weights
+        if not path.is_file():
+            raise InputError(f"no weights at {path}; check parameter 'trained_weights'")
+        return key_of("model", MODEL_VERSION, clips=clips_key(run), weights=file_digest(path))
+    return key_of("model", MODEL_VERSION, clips=clips_key(run), training=training_settings(run))
+
+
+def training_settings(run: Run) -> dict[str, Any]:
+    """What the trained weights depend on, apart from the clips."""
+    p = run.params
+    settings = dataclasses.asdict(_training_spec(run)) | {
+        "seed": p.seed,
+        "precision": _training_precision(run),
+        "width": p.model_width,
+        "frame_size": p.frame_size,
+        "normalisation": [p.mean, p.std],
+        "augment": [p.augment, p.flip],
+    }
+    if p.init_weights:
+        path = run.root / p.init_weights
+        if not path.is_file():
+            raise InputError(f"no weights at {path}; check parameter 'init_weights'")
+        settings["init_weights"] = file_digest(path)
+    return settings
+
+
+def _training_spec(run: Run):
+    from vad_helpers.model.training import TrainingSpec
+
+    p = run.params
+    return TrainingSpec(
+        epochs=p.epochs,
+        batch_size=p.batch_size,
+        lr=p.lr,
+        weight_decay=p.weight_decay,
+        schedule=p.lr_schedule,
+        lr_step=p.lr_step,
+        lr_gamma=p.lr_gamma,
+    )
+
+
+def _training_precision(run: Run) -> str:
+    return "fp32" if run.params.precision == "auto" else run.params.precision
+
+
+def dataset(run: Run, split: str, *, augment: bool = False) -> clip_data.ClipDataset:
+    """Torch dataset of one split ("train", "val" or "test")."""
+    p = run.params
+    table = clips(run)
+    return clip_data.ClipDataset(
+        list(sequences(run).values()),
+        table[table["split"] == split],
+        size=tuple(p.frame_size),
+        mean=p.mean,
+        std=p.std,
+        augment=augment and p.augment,
+        flip=augment and p.flip,
+        seed=p.seed,
+    )
+
+
+def fresh_network(run: Run) -> torch.nn.Module:
+    """Network with seeded random weights, before any training or loading."""
+    import torch
+
+    from vad_helpers.model.i3d import InceptionI3d
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.params.seed)
+        return InceptionI3d(num_classes=2, width=run.params.model_width)
+
+
+def fresh_key(run: Run) -> str:
+    """Key of the untrained network; it does not depend on the clips."""
+    return key_of("fresh", MODEL_VERSION, width=run.params.model_width, seed=run.params.seed)
+
+
+def network(run: Run, weights: str = "trained") -> torch.nn.Module:
+    """Network with "trained" or "random" weights, in evaluation mode."""
+    return model(run) if weights == "trained" else fresh_network(run).eval()
+
+
+def torch_device(run: Run) -> str:
+    """Device the run computes on: what `device` says, or CUDA where there is one."""
+    import torch
+
+    if run.params.device != "auto":
+        return run.params.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _train(run: Run, *, progress: bool) -> torch.nn.Module:
+    from vad_helpers.model import training, weights
+
+    p = run.params
+    network = fresh_network(run)
+    if p.init_weights:
+        print(weights.initialise(network, run.root / p.init_weights))
+    history = training.train(
+        network,
+        dataset(run, "train", augment=True),
+        dataset(run, "val"),
+        _training_spec(run),
+        checkpoint_dir=run.path("training"),
+        device=p.device,
+        precision=_training_precision(run),
+        seed=p.seed,
+        key=model_key(run),
+        progress=progress,
+    )
+    load_or_build(
+        run,
+        "history.csv",
+        model_key(run),
+        build=lambda: history,
+        save=_save_csv,
+        load=pd.read_csv,
+    )
+    return network.cpu().eval()
+
+
+def history(run: Run) -> pd.DataFrame:
+    """Training history, one row an epoch; empty when `trained_weights` were given."""
+    if run.params.trained_weights:
+        return pd.DataFrame(columns=["epoch", "train_loss", "val_auc"])
+
+    def retrain() -> pd.DataFrame:
+        raise InputError(
+            f"{run.path('history.csv')} is gone while the model is there; delete "
+            f"{run.path('model.safetensors')} to train again"
+        )
+
+    model(run)
+    return load_or_build(
+        run, "history.csv", model_key(run), build=retrain, save=_save_csv, load=pd.read_csv
+    )
+
+
+def predictions(run: Run, *, progress: bool = False) -> pd.DataFrame:
+    """Probability "anomalous" of every validation and test clip.
+
+    Returns
+    -------
+    DataFrame
+        clip_id, scene, sequence, split, label, p (in [0, 1]).
+    """
+    from vad_helpers.model import training
+
+    p = run.params
+
+    def build() -> pd.DataFrame:
+        network = model(run, progress=progress)
+        parts = []
+        for split in ("val", "test"):
+            table = clips(run)
+            part = table.loc[
+                table["split"] == split, ["clip_id", "scene", "sequence", "split", "label"]
+            ].copy()
+            part["p"] = training.predict(
+                network,
+                dataset(run, split),
+                batch_size=p.eval_batch_size,
+                device=p.device,
+                precision=_training_precision(run),
+                progress=progress,
+            )
+            parts.append(part)
+        return pd.concat(parts, ignore_index=True)
+
+    key = key_of("predictions", PREDICTIONS_VERSION, model=model_key(run), p=p.precision)
+    return load_or_build(run, "predictions.csv", key, build=build, save=_save_csv, load=pd.read_csv)
+
+
+def performance(run: Run, *, progress: bool = False) -> pd.DataFrame:
+    """Clip accuracy (at p >= .5) and ROC AUC on unseen sequences, by scene and pooled.
+
+    Returns
+    -------
+    DataFrame
+        split, scene ("all" when pooled), n_clips, n_anomalous, accuracy, auc.
+    """
+    from vad_helpers.model import training
+
+    rows = []
+    for split, part in predictions(run, progress=progress).groupby("split", sort=False):
+        groups = [("all", part), *part.groupby("scene")]
+        for scene, some in groups:
+            scores = training.evaluate(some["p"].to_numpy(), some["label"].to_numpy())
+            rows.append(
+                {
+                    "split": split,
+                    "scene": scene,
+                    "n_clips": len(some),
+                    "n_anomalous": int(some["label"].sum()),
+                    "accuracy": scores["accuracy"],
+                    "auc": scores["auc"],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _save_csv(table: pd.DataFrame, path: Path) -> None:
+    table.to_csv(path, index=False)

@@ -1,0 +1,259 @@
+"""Maps of a run: one file a clip and row, written whole or not at all, read if still valid."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import warnings
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from tqdm.auto import tqdm
+
+from vad_helpers import attribution as methods
+from vad_helpers.attribution import METHODS, baselines
+from vad_helpers.errors import InputError
+from vad_helpers.files import atomic_write
+from vad_helpers.metrics import references
+from vad_helpers.store import experiment
+from vad_helpers.store.cache import Run, artifact_lock, key_of, remember
+from vad_helpers.store.rows import SLOW_CALLS, TIME_AVERAGE, Row, rows
+
+if TYPE_CHECKING:
+    import torch
+
+EXPLANATION_VERSION = 1
+
+
+def baseline(run: Run, clip_id: str, name: str | None = None) -> torch.Tensor:
+    """What replaces removed pixels of a clip: float32 (3, T, H, W)."""
+    name = name or run.params.baseline
+    return baselines.make(name, experiment.clip(run, clip_id), black=run.params.black)
+
+
+def attribution(run: Run, clip_id: str, row: str, *, progress: bool = False) -> np.ndarray:
+    """Map of one clip and row: signed float32 (T, H, W); explained now if need be.
+
+    Parameters
+    ----------
+    run : Run
+    clip_id : str
+    row : str
+        Key of a method, a variant or a reference row, or "ig_time_average".
+    progress : bool
+        Show a bar while the method runs.
+    """
+    if row == TIME_AVERAGE:
+        return references.time_average(attribution(run, clip_id, "ig", progress=progress))
+    row_spec = _row(run, row)
+    if row_spec.method is None:
+        return _reference_map(run, clip_id, row)
+    return _load_or_explain(run, clip_id, row_spec, progress=progress)[0]
+
+
+def metadata(run: Run, clip_id: str, row: str) -> dict[str, Any]:
+    """Record of how a map came about: model_calls, seconds, settings, info."""
+    return _load_or_explain(run, clip_id, _row(run, row), progress=False)[1]
+
+
+def explain_all(run: Run, *, progress: bool = False) -> pd.DataFrame:
+    """Explain every clip of the evaluation set by every row; what is there is kept.
+
+    Returns
+    -------
+    DataFrame
+        As `explanations`.
+    """
+    for row in rows(run).values():
+        todo = [c for c in clips_of(run, row) if row.method and not explained(run, c, row)]
+        for clip_id in tqdm(todo, desc=row.label, unit="clip", disable=not (progress and todo)):
+            attribution(run, clip_id, row.key)
+    return explanations(run)
+
+
+def explanations(run: Run) -> pd.DataFrame:
+    """What the network-based maps cost and found, one line a clip and row.
+
+    Returns
+    -------
+    DataFrame
+        clip_id, sequence, method, seconds, baseline_seconds, superpixel_seconds, model_calls,
+        n_segments, n_nonzero (NaN where a method has none), all_zero.
+    """
+    sequence_of = experiment.evaluation(run).set_index("clip_id")["sequence"]
+    lines = []
+    for row in rows(run).values():
+        if row.method is None:
+            continue
+        for clip_id in clips_of(run, row):
+            values, record = _load_or_explain(run, clip_id, row, progress=False)
+            info = record["info"]
+            lines.append(
+                {
+                    "clip_id": clip_id,
+                    "sequence": sequence_of[clip_id],
+                    "method": row.key,
+                    "seconds": record["seconds"],
+                    "baseline_seconds": record["baseline_seconds"],
+                    "superpixel_seconds": record["superpixel_seconds"],
+                    "model_calls": record["model_calls"],
+                    "n_segments": info.get("n_segments", np.nan),
+                    "n_nonzero": info.get("n_nonzero", np.nan),
+                    "all_zero": not values.any(),
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def clips_of(run: Run, row: Row) -> list[str]:
+    """Clips that a row is evaluated on: all, or the first `n_clips_slow` for a slow method."""
+    clip_ids = experiment.evaluation(run)["clip_id"].tolist()
+    if is_slow(run, row) and run.params.n_clips_slow is not None:
+        return clip_ids[: run.params.n_clips_slow]
+    return clip_ids
+
+
+def is_slow(run: Run, row: Row) -> bool:
+    """Tell whether a row needs more than `SLOW_CALLS` model calls a clip."""
+    return expected_calls(run, row) > SLOW_CALLS
+
+
+def expected_calls(run: Run, row: Row) -> int:
+    """Model calls a clip that a row's map is expected to need."""
+    if row.method is None:
+        return 0
+    spec = METHODS[row.method]
+    shape = (3, run.params.n_frames, *run.params.frame_size)
+    settings = {**spec.settings, **row.settings}
+    return int(spec.model_calls(settings, shape, settings.get("n_segments")))
+
+
+def map_path(run: Run, clip_id: str, row: Row) -> Path:
+    """File of one map."""
+    return (
+        run.path("attributions") / f"{row.key}-{row_key(run, row)[:8]}" / f"{clip_id}.safetensors"
+    )
+
+
+def row_key(run: Run, row: Row) -> str:
+    """Key of all that the maps of a row depend on, apart from the clip."""
+    return remember(run, f"row_key {row.key}", lambda: _row_key(run, row))
+
+
+def _row_key(run: Run, row: Row) -> str:
+    if row.method is None:
+        return key_of("reference", EXPLANATION_VERSION, row=row.key, seed=run.params.seed)
+    p = run.params
+    return key_of(
+        "explanation",
+        EXPLANATION_VERSION,
+        model=experiment.model_key(run) if row.weights == "trained" else experiment.fresh_key(run),
+        method=row.method,
+        settings={**METHODS[row.method].settings, **row.settings},
+        baseline=row.baseline,
+        precision=precision_of(run, row),
+        seed=p.seed,
+        size=p.frame_size,
+        normalisation=[p.mean, p.std],
+    )
+
+
+def precision_of(run: Run, row: Row) -> str:
+    """Precision of a row's explanation; "auto" means the method's default."""
+    if run.params.precision != "auto":
+        return run.params.precision
+    return METHODS[row.method].precision
+
+
+def explained(run: Run, clip_id: str, row: Row) -> bool:
+    """Tell whether a map is there."""
+    return map_path(run, clip_id, row).is_file()
+
+
+def _row(run: Run, key: str) -> Row:
+    table = rows(run)
+    if key not in table:
+        raise InputError(f"no row '{key}' in this run; there are {', '.join(table)}")
+    return table[key]
+
+
+def _reference_map(run: Run, clip_id: str, key: str) -> np.ndarray:
+    shape = (run.params.n_frames, *run.params.frame_size)
+    if key == "random":
+        # Its own stream a clip: one map for all clips would make their scores dependent.
+        return references.random_map(shape, seed=(run.params.seed, zlib.crc32(clip_id.encode())))
+    if key == "motion":
+        return references.frame_difference(experiment.clip(run, clip_id))
+    return {"centre": references.centre_prior, "constant": references.constant_map}[key](shape)
+
+
+def _load_or_explain(
+    run: Run, clip_id: str, row: Row, *, progress: bool
+) -> tuple[np.ndarray, dict[str, Any]]:
+    path = map_path(run, clip_id, row)
+    found = read_map(path)
+    if found is not None:
+        return found
+    with artifact_lock(run, f"{path.parent.name}-{clip_id}"):
+        found = read_map(path)  # another process may have been faster
+        if found is not None:
+            return found
+        explanation = _explain(run, clip_id, row, progress=progress)
+        write_map(path, explanation, key=row_key(run, row), row=row)
+    return read_map(path)
+
+
+def explain_now(run: Run, clip_id: str, row: str, *, progress: bool = False) -> np.ndarray:
+    """Explain without looking at what is kept, and keep nothing: for timing."""
+    return _explain(run, clip_id, _row(run, row), progress=progress).map
+
+
+def _explain(run: Run, clip_id: str, row: Row, *, progress: bool) -> methods.Explanation:
+    device = experiment.torch_device(run)
+    network = remember(
+        run, f"network {row.weights}", lambda: experiment.network(run, row.weights).to(device)
+    )
+    return methods.attribute(
+        network,
+        experiment.clip(run, clip_id).to(device),
+        row.method,
+        baseline=row.baseline,
+        precision=precision_of(run, row),
+        seed=run.params.seed,
+        black=run.params.black,
+        progress=progress,
+        batch_size=run.params.eval_batch_size,
+        **row.settings,
+    )
+
+
+def write_map(path: Path, explanation: methods.Explanation, *, key: str, row: Row) -> None:
+    """Write one map with the record of how it came about; whole or not at all."""
+    record = {
+        **{k: v for k, v in dataclasses.asdict(explanation).items() if k != "map"},
+        "key": key,
+        "row": {**dataclasses.asdict(row), "settings": dict(row.settings)},
+    }
+    with atomic_write(path) as temporary:
+        save_file(
+            {"attribution": np.ascontiguousarray(explanation.map, dtype=np.float32)},
+            temporary,
+            metadata={"record": json.dumps(record, default=list)},
+        )
+
+
+def read_map(path: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
+    """Read one map and its record; None if it is absent or damaged (with a warning)."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="numpy") as stream:
+            return stream.get_tensor("attribution"), json.loads(stream.metadata()["record"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        warnings.warn(f"{path} is damaged ({error}); explaining again", stacklevel=2)
+        return None

@@ -1,0 +1,317 @@
+"""Profiles and parameters: one typed list, read from YAML, strict about names and types.
+
+A *profile* is a YAML file in `params/` that gives every parameter its value; `quick` and `ucsd`
+differ by their YAML alone. Notebooks, `vad run` and papermill override single values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vad_helpers.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Params:
+    """Everything a run depends on.
+
+    Attributes
+    ----------
+    profile : str
+        Name of the YAML file in `params/`, or a path to one.
+    dataset : str
+        "walkway" (synthetic, written when missing) or "ucsd" (a tree on disk).
+    data_dir : str
+        Folder of the dataset's tree, relative to the project's folder.
+    run_dir : str or None
+        Where this run's results go; None means `runs/<profile>/fold-<fold>`.
+    seed : int
+        Seed of data, split, training and every sampled explanation.
+    device : str
+        "auto", "cpu", "cuda" or another torch device.
+    precision : str
+        "fp32", "bf16", or "auto" (each method's default; training then runs in fp32).
+    fold : int
+        Fold that is tested; the next one validates, the rest trains.
+    n_clips : int
+        Clips of the evaluation set.
+    methods : list of str
+        Attribution methods, in the order of the tables.
+    epochs : int
+        Passes over the training clips.
+    init_weights : str or None
+        2-D Inception-v1 or I3D checkpoint to start from; None trains from scratch.
+    trained_weights : str or None
+        Weights to evaluate instead of training.
+    n_clips_slow : int or None
+        Clips for methods that need over 1000 model calls a clip; None means all `n_clips`.
+    frame_size : list of int
+        Height and width in pixels after resizing.
+    n_frames, stride : int
+        Length of a clip and step between clips, in frames.
+    n_folds, max_per_sequence : int
+        Folds of the split; most clips of one sequence in the evaluation set.
+    mean, std : float
+        Normalisation of grey values in [0, 1].
+    model_width : float
+        Multiplier of the network's channels; 1 is the Inception-I3D.
+    batch_size, lr, weight_decay, lr_schedule, lr_step, lr_gamma
+        Training, see `vad_helpers.model.training.TrainingSpec`.
+    augment, flip : bool
+        Random crop and rescale; horizontal mirroring.
+    baseline : str
+        What replaces removed pixels: "blur", "strong_blur" or "black".
+    settings : dict
+        Method -> its settings, where they differ from the paper's.
+    variants : dict
+        Extra rows of the tables: name -> {method: ..., baseline: ..., setting: ...}.
+    n_thresholds : int
+        Steps of the threshold axis (IoU, F1, deletion, insertion).
+    area_steps : int
+        Steps of the area axis (RISE's curves).
+    n_resamples : int
+        Bootstrap resamples of the intervals.
+    eval_batch_size : int
+        Clips evaluated together; changes speed and memory, not results.
+    runtime_repeats : int
+        Timed repetitions of each fast method.
+    """
+
+    profile: str
+    dataset: str
+    data_dir: str
+    run_dir: str | None
+    seed: int
+    device: str
+    precision: str
+    fold: int
+    n_clips: int
+    methods: list[str]
+    epochs: int
+    init_weights: str | None
+    trained_weights: str | None
+    n_clips_slow: int | None
+    frame_size: list[int]
+    n_frames: int
+    stride: int
+    n_folds: int
+    max_per_sequence: int
+    mean: float
+    std: float
+    model_width: float
+    batch_size: int
+    lr: float
+    weight_decay: float
+    lr_schedule: str
+    lr_step: int
+    lr_gamma: float
+    augment: bool
+    flip: bool
+    baseline: str
+    settings: dict[str, Any]
+    variants: dict[str, Any]
+    n_thresholds: int
+    area_steps: int
+    n_resamples: int
+    eval_batch_size: int
+    runtime_repeats: int
+
+    @property
+    def black(self) -> float:
+        """Value of a black pixel after normalisation."""
+        return (0.0 - self.mean) / self.std
+
+
+def names() -> list[str]:
+    """List the parameters every profile has, in their documented order."""
+    return [field.name for field in dataclasses.fields(Params)]
+
+
+def project_root(start: str | Path | None = None) -> Path:
+    """Find the project's folder: the nearest one upward that holds `params/quick.yaml`.
+
+    Raises
+    ------
+    InputError
+        If there is none from `start` (default: the working folder) upward.
+    """
+    start = Path(start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "params" / "quick.yaml").is_file():
+            return folder
+    raise InputError(
+        f"{start} is not inside the project (no params/quick.yaml upward); change into its folder"
+    )
+
+
+def profile_path(profile: str, root: Path) -> Path:
+    """Path of a profile's YAML: a name in `params/`, or a path to a `.yaml` file.
+
+    Raises
+    ------
+    InputError
+        If there is no such profile; the message lists those there are.
+    """
+    path = Path(profile) if profile.endswith((".yaml", ".yml")) else None
+    path = (root / path) if path else root / "params" / f"{profile}.yaml"
+    if not path.is_file():
+        known = sorted(p.stem for p in (root / "params").glob("*.yaml"))
+        raise InputError(f"unknown profile '{profile}'; there are {', '.join(known)}")
+    return path
+
+
+def load(profile: str = "quick", *, root: Path | None = None, **overrides: Any) -> Params:
+    """Read a profile and apply overrides, strict about names and types.
+
+    Parameters
+    ----------
+    profile : str
+        A name in `params/` or a path to a YAML file.
+    root : Path, optional
+        The project's folder; found from the working folder by default.
+    **overrides
+        Values that replace the profile's. None keeps the profile's value, so that a notebook's
+        parameter cell can leave a choice to the profile.
+
+    Returns
+    -------
+    Params
+
+    Raises
+    ------
+    InputError
+        For an unknown profile or parameter, a missing one, or a value of the wrong type.
+    """
+    root = root or project_root()
+    path = profile_path(profile, root)
+    values = _read_yaml(path)
+    values |= {name: value for name, value in overrides.items() if value is not None}
+    values["profile"] = path.stem if path.parent == root / "params" else str(profile)
+    _check_names(values)
+    hints = typing.get_type_hints(Params)
+    typed = {name: coerce(name, value, hints[name]) for name, value in values.items()}
+    params = Params(**typed)
+    _check_values(params)
+    return params
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Split `key=value` from the command line; the value is read as YAML.
+
+    Raises
+    ------
+    InputError
+        If there is no `=`, no key, or the value is not YAML.
+    """
+    name, sign, value = text.partition("=")
+    if not sign or not name.strip():
+        raise InputError(f"'{text}' is not a parameter; write key=value, for example epochs=3")
+    try:
+        return name.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise InputError(f"the value of parameter '{name}' is not YAML: {value}") from None
+
+
+def coerce(name: str, value: Any, kind: Any) -> Any:
+    """Check `value` against a type hint; whole numbers may stand for floats.
+
+    Raises
+    ------
+    InputError
+        If it does not fit.
+    """
+    if _is_union(kind):
+        options = typing.get_args(kind)
+        if value is None and type(None) in options:
+            return None
+        kind = next(option for option in options if option is not type(None))
+    origin = typing.get_origin(kind)
+    if origin is list and isinstance(value, list | tuple):
+        (item,) = typing.get_args(kind)
+        return [coerce(name, element, item) for element in value]
+    if kind is float:
+        return _as_float(name, value)
+    fits = isinstance(value, origin or kind) and (kind is bool or not isinstance(value, bool))
+    if not fits:
+        raise InputError(
+            f"parameter '{name}' is {value!r} ({type(value).__name__}); expected {_spell(kind)}"
+        )
+    return value
+
+
+def _as_float(name: str, value: Any) -> float:
+    # YAML 1.1 reads 1e-3 as a string (it wants 1.0e-3); people write the former.
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"parameter '{name}' is {value!r} ({type(value).__name__}); expected a number"
+        ) from None
+
+
+def _is_union(kind: Any) -> bool:
+    return typing.get_origin(kind) in (types.UnionType, typing.Union)
+
+
+def _spell(kind: Any) -> str:
+    return {int: "a whole number", str: "text", bool: "true or false"}.get(
+        kind, str(kind).replace("typing.", "")
+    )
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        where = str(error).splitlines()[0]
+        raise InputError(f"{path} is not readable YAML: {where}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds no `parameter: value` lines")
+    return values
+
+
+def _check_names(values: dict[str, Any]) -> None:
+    known = names()
+    for name in values:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}"
+            raise InputError(f"unknown parameter '{name}'{hint}")
+    missing = [name for name in known if name not in values]
+    if missing:
+        raise InputError(f"profile '{values['profile']}' lacks {', '.join(missing)}")
+
+
+def _check_values(params: Params) -> None:
+    choices = {
+        "dataset": ("walkway", "ucsd"),
+        "precision": ("fp32", "bf16", "auto"),
+        "lr_schedule": ("step", "onecycle"),
+        "baseline": ("blur", "strong_blur", "black"),
+    }
+    for name, allowed in choices.items():
+        value = getattr(params, name)
+        if value not in allowed:
+            raise InputError(
+                f"parameter '{name}' is '{value}'; expected one of {', '.join(allowed)}"
+            )
+    for name in ("n_clips", "epochs", "n_frames", "stride", "n_thresholds", "runtime_repeats"):
+        if getattr(params, name) < 1:
+            raise InputError(f"parameter '{name}' is {getattr(params, name)}; expected at least 1")
+    if len(params.frame_size) != 2 or min(params.frame_size) < 1:
+        raise InputError(
+            f"parameter 'frame_size' is {params.frame_size}; expected [height, width] in pixels"
+        )
+    if not 0 <= params.fold < params.n_folds:
+        raise InputError(f"parameter 'fold' is {params.fold}; expected 0 to {params.n_folds - 1}")
+    if params.std <= 0:
+        raise InputError(f"parameter 'std' is {params.std}; expected a positive number")

@@ -1,0 +1,127 @@
+"""The rows of every table: methods, variants of methods, and the reference rows.
+
+A row says how a map comes about. The reference rows are what a method has to beat: maps that
+know nothing of the network (`random`, `centre`, `motion`, `constant`) and the maps of a network
+that knows nothing (`random_weights`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from vad_helpers.attribution import METHODS
+from vad_helpers.errors import InputError
+from vad_helpers.store.cache import Run
+
+SLOW_CALLS = 1000
+"""A method with more model calls a clip than this is slow: `n_clips_slow` limits its clips."""
+
+REFERENCES = {
+    "random": "Random map",
+    "centre": "Centre prior",
+    "motion": "Frame difference",
+    "constant": "Constant map",
+    "random_weights": "IG, random weights",
+}
+TIME_AVERAGE = "ig_time_average"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """How the maps of one row come about.
+
+    Attributes
+    ----------
+    key : str
+        Name in the tables ("ig", "lime_converged", "random").
+    label : str
+        Name for people.
+    kind : str
+        "method", "variant" or "reference".
+    family : str
+        "gradient", "perturbation" or "reference".
+    method : str or None
+        Attribution method; None for maps that need no network.
+    settings : dict
+        Settings that differ from the method's defaults.
+    baseline : str
+        What replaces removed pixels.
+    weights : str
+        "trained" or "random".
+    """
+
+    key: str
+    label: str
+    kind: str
+    family: str
+    method: str | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    baseline: str = "blur"
+    weights: str = "trained"
+
+
+def rows(run: Run) -> dict[str, Row]:
+    """All rows of a run's tables by key, in the order of the tables.
+
+    Raises
+    ------
+    InputError
+        For an unknown method in `methods`, `settings` or `variants`.
+    """
+    p = run.params
+    for method in p.settings:
+        _known(method, "settings")
+    listed = [_method_row(run, method) for method in p.methods]
+    listed += [_variant_row(run, name, dict(spec)) for name, spec in p.variants.items()]
+    listed += [_reference_row(run, key) for key in REFERENCES]
+    return {row.key: row for row in listed}
+
+
+def _known(method: str, where: str) -> None:
+    if method not in METHODS:
+        raise InputError(
+            f"unknown method '{method}' in parameter '{where}'; there are {', '.join(METHODS)}"
+        )
+
+
+def _method_row(run: Run, method: str) -> Row:
+    _known(method, "methods")
+    spec = METHODS[method]
+    settings = run.params.settings.get(method, {})
+    return Row(method, spec.name, "method", spec.family, method, settings, run.params.baseline)
+
+
+def _variant_row(run: Run, name: str, spec: dict[str, Any]) -> Row:
+    method = spec.pop("method", None)
+    if method is None or name in METHODS or name in REFERENCES:
+        raise InputError(
+            f"variant '{name}' needs a name of its own and a line `method:`; given {spec or 'none'}"
+        )
+    _known(method, "variants")
+    baseline = spec.pop("baseline", run.params.baseline)
+    label = spec.pop("label", f"{METHODS[method].name} ({_spell(baseline, spec, run)})")
+    settings = {**run.params.settings.get(method, {}), **spec}
+    return Row(name, label, "variant", METHODS[method].family, method, settings, baseline)
+
+
+def _spell(baseline: str, settings: Mapping[str, Any], run: Run) -> str:
+    words = [f"{name.replace('n_', '')} {value}" for name, value in settings.items()]
+    return ", ".join(words + ([f"{baseline} baseline"] if baseline != run.params.baseline else []))
+
+
+def _reference_row(run: Run, key: str) -> Row:
+    if key != "random_weights":
+        return Row(key, REFERENCES[key], "reference", "reference")
+    settings = run.params.settings.get("ig", {})
+    return Row(
+        key,
+        REFERENCES[key],
+        "reference",
+        "reference",
+        "ig",
+        settings,
+        run.params.baseline,
+        "random",
+    )

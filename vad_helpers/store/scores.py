@@ -1,0 +1,320 @@
+"""Measurements of the maps: tidy tables, scored clip by clip, resumable.
+
+Every (clip, row) is scored into a file of its own under `scores/`; the tables are assembled from
+them and written as CSV: clip_id, sequence, method, level, metric, value. A value that is not
+defined for a clip stays NaN in the table and is counted by the summaries.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from vad_helpers.files import atomic_write
+from vad_helpers.metrics import human_centric as human
+from vad_helpers.metrics import model_centric as faithful
+from vad_helpers.metrics import robustness as stability
+from vad_helpers.metrics import runtime as timing
+from vad_helpers.store import experiment, explanations
+from vad_helpers.store.cache import Run, enter, key_of, remember
+from vad_helpers.store.rows import TIME_AVERAGE, Row, rows
+
+COLUMNS = ["clip_id", "sequence", "method", "level", "metric", "value"]
+VERSIONS = {"human_centric": 1, "model_centric": 1, "robustness": 1, "runtime": 1}
+AREA_FRACTIONS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+
+
+def human_centric(run: Run, *, progress: bool = False) -> pd.DataFrame:
+    """Localisation scores of every map: levels "clip", "frame" and "motion".
+
+    Returns
+    -------
+    DataFrame
+        `COLUMNS`; metrics iou, f1, auc (all higher is better) and counts of ties, moving voxels
+        and all-zero maps.
+    """
+    return _score(run, "human_centric", _localise, progress=progress)
+
+
+def model_centric(run: Run, *, progress: bool = False) -> pd.DataFrame:
+    """Faithfulness scores of every map: levels "threshold" (the paper's) and "area" (RISE's).
+
+    Returns
+    -------
+    DataFrame
+        `COLUMNS`; see `vad_helpers.metrics.model_centric` for ranges and directions.
+    """
+    return _score(run, "model_centric", _perturb, progress=progress)
+
+
+def robustness(run: Run, *, progress: bool = False) -> pd.DataFrame:
+    """Stability of localisation over a clip's frames, with a time-averaged IG row.
+
+    Returns
+    -------
+    DataFrame
+        `COLUMNS`; metrics mauc, worst (higher is better), stdauc, cv (lower), n_frames.
+    """
+    return _score(run, "robustness", _steady, progress=progress, time_average=True)
+
+
+def curves(run: Run, row: str) -> dict[str, np.ndarray]:
+    """Deletion and insertion curves of one row, one line a clip, by name of the curve."""
+    return _stacked(run, "model_centric", _perturb, row)
+
+
+def frame_aucs(run: Run, row: str) -> dict[str, np.ndarray]:
+    """AUC of every frame, `frame_auc` (n_clips, T), NaN where a frame has none."""
+    return _stacked(run, "robustness", _steady, row)
+
+
+def runtime(run: Run, *, progress: bool = False) -> pd.DataFrame:
+    """Seconds a clip of every method, one clip at a time, warm.
+
+    Fast methods are timed now, `runtime_repeats` times on the first clip after a warm-up. Slow
+    ones (see `rows.SLOW_CALLS`) give the median of the times recorded when they were explained.
+
+    Returns
+    -------
+    DataFrame
+        `COLUMNS` and `source` ("measured" or "recorded"); metrics seconds, seconds_min,
+        seconds_max, repeats, baseline_seconds, superpixel_seconds, model_calls.
+    """
+    path = run.path("runtime.csv")
+    key = _table_key(run, "runtime")
+    if _current(run, "runtime.csv", key):
+        return pd.read_csv(path)
+    listed = [row for row in rows(run).values() if row.kind in ("method", "variant")]
+    lines = []
+    for row in tqdm(listed, desc="run time", unit="method", disable=not progress):
+        lines += _time_row(run, row)
+    table = pd.DataFrame(lines, columns=[*COLUMNS, "source"])
+    _write_table(run, "runtime.csv", table, key)
+    return pd.read_csv(path)
+
+
+def predictor(run: Run, weights: str = "trained") -> Callable[[torch.Tensor], np.ndarray]:
+    """Give the network as (N, 3, T, H, W) -> (N,) probability "anomalous"."""
+    device = experiment.torch_device(run)
+    network = remember(
+        run, f"network {weights}", lambda: experiment.network(run, weights).to(device)
+    )
+
+    def predict(batch: torch.Tensor) -> np.ndarray:
+        with torch.inference_mode():
+            logits = network(torch.as_tensor(batch, dtype=torch.float32).to(device))
+            return torch.softmax(logits.float(), dim=1)[:, 1].cpu().numpy()
+
+    return predict
+
+
+Measure = Callable[[Run, str, np.ndarray], tuple[dict[tuple[str, str], float], dict[str, Any]]]
+
+
+def _localise(run: Run, clip_id: str, attribution: np.ndarray):
+    mask = experiment.mask(run, clip_id)
+    n = run.params.n_thresholds
+    moving = human.moving_voxels(experiment.clip(run, clip_id))
+    parts = {
+        "clip": human.localization(attribution, mask, n_thresholds=n),
+        "frame": human.frame_localization(attribution, mask, n_thresholds=n),
+        "motion": human.motion_localization(attribution, mask, moving),
+        "map": {"all_zero": float(not (attribution > 0).any())},
+    }
+    return {(level, name): v for level, part in parts.items() for name, v in part.items()}, {}
+
+
+def _perturb(run: Run, clip_id: str, attribution: np.ndarray):
+    predict = predictor(run)
+    clip = experiment.clip(run, clip_id)
+    baseline = explanations.baseline(run, clip_id)
+    p = run.params
+    ours = faithful.deletion_insertion(
+        predict,
+        clip,
+        baseline,
+        attribution,
+        n_thresholds=p.n_thresholds,
+        batch_size=p.eval_batch_size,
+    )
+    rise = faithful.area_curves(
+        predict,
+        clip,
+        baseline,
+        attribution,
+        n_steps=p.area_steps,
+        batch_size=p.eval_batch_size,
+        seed=p.seed,
+    )
+    parts = {"threshold": ours, "area": rise}
+    values = {
+        (level, name): float(v)
+        for level, part in parts.items()
+        for name, v in part.items()
+        if np.ndim(v) == 0
+    }
+    lines = {
+        f"{level}_{name}": np.asarray(v)
+        for level, part in parts.items()
+        for name, v in part.items()
+        if np.ndim(v) == 1
+    }
+    return values, lines
+
+
+def _steady(run: Run, clip_id: str, attribution: np.ndarray):
+    mask = experiment.mask(run, clip_id)
+    values = stability.temporal(attribution, mask)
+    frames = {"frame_auc": stability.frame_aucs(attribution, mask)}
+    return {("clip", name): float(v) for name, v in values.items()}, frames
+
+
+def _score(
+    run: Run, table: str, measure: Measure, *, progress: bool, time_average: bool = False
+) -> pd.DataFrame:
+    name = f"{table}.csv"
+    key = _table_key(run, table)
+    if _current(run, name, key):
+        return pd.read_csv(run.path(name))
+    units = _units(run, time_average=time_average)
+    explanations.explain_all(run, progress=progress)
+    lines = []
+    for row, clip_id in tqdm(units, desc=table, unit="map", disable=not progress):
+        lines += [
+            (clip_id, row, *score) for score in _unit(run, table, measure, clip_id, row)["values"]
+        ]
+    scores = pd.DataFrame(lines, columns=["clip_id", "method", "level", "metric", "value"])
+    sequence_of = experiment.evaluation(run).set_index("clip_id")["sequence"]
+    scores["sequence"] = scores["clip_id"].map(sequence_of)
+    _write_table(run, name, scores[COLUMNS], key)
+    return pd.read_csv(run.path(name))
+
+
+def _units(run: Run, *, time_average: bool) -> list[tuple[str, str]]:
+    """All (row, clip) pairs to score; clip by clip, so that the rows fill evenly."""
+    table = rows(run)
+    pairs = [
+        (row.key, clip_id)
+        for clip_id in experiment.evaluation(run)["clip_id"]
+        for row in table.values()
+        if clip_id in explanations.clips_of(run, row)
+    ]
+    if time_average and "ig" in table:
+        pairs += [(TIME_AVERAGE, clip_id) for clip_id in experiment.evaluation(run)["clip_id"]]
+    return pairs
+
+
+def _unit(run: Run, table: str, measure: Measure, clip_id: str, row: str) -> dict[str, Any]:
+    """Score of one (clip, row), from its file or measured now."""
+    path = _unit_path(run, table, clip_id, row)
+    if path.is_file():
+        try:
+            return _decode(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError) as error:
+            warnings.warn(f"{path} is damaged ({error}); scoring again", stacklevel=2)
+    values, lines = measure(run, clip_id, explanations.attribution(run, clip_id, row))
+    unit = {
+        "values": [(level, name, float(value)) for (level, name), value in values.items()],
+        "curves": {name: np.asarray(line, dtype=float).tolist() for name, line in lines.items()},
+    }
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(unit), encoding="utf-8")
+    return _decode(unit)
+
+
+def _decode(unit: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "values": [tuple(line) for line in unit["values"]],
+        "curves": {name: np.asarray(line, dtype=float) for name, line in unit["curves"].items()},
+    }
+
+
+def _unit_path(run: Run, table: str, clip_id: str, row: str) -> Path:
+    key = _unit_key(run, table, row)
+    return run.path("scores") / table / f"{row}-{key[:8]}" / f"{clip_id}.json"
+
+
+def _unit_key(run: Run, table: str, row: str) -> str:
+    p = run.params
+    source = "ig" if row == TIME_AVERAGE else row
+    settings: dict[str, Any] = {"thresholds": p.n_thresholds, "data": experiment.data_key(run)}
+    settings |= {"size": p.frame_size, "normalisation": [p.mean, p.std], "row": row}
+    settings |= {"clip": [p.n_frames, p.stride], "fractions": AREA_FRACTIONS}
+    if table == "model_centric":
+        settings |= {"model": experiment.model_key(run), "baseline": p.baseline}
+        settings |= {"steps": p.area_steps, "seed": p.seed}
+    explained = explanations.row_key(run, rows(run)[source])
+    return key_of(table, VERSIONS[table], map=explained, **settings)
+
+
+def _table_key(run: Run, table: str) -> str:
+    clip_ids = {row.key: explanations.clips_of(run, row) for row in rows(run).values()}
+    keys = {row.key: _unit_key(run, table, row.key) for row in rows(run).values()}
+    return key_of(
+        table,
+        VERSIONS[table],
+        clips=clip_ids,
+        units=keys,
+        repeats=run.params.runtime_repeats if table == "runtime" else 0,
+        device=experiment.torch_device(run) if table == "runtime" else "",
+    )
+
+
+def _current(run: Run, name: str, key: str) -> bool:
+    from vad_helpers.store.cache import cached
+
+    return cached(run, name, key)
+
+
+def _write_table(run: Run, name: str, table: pd.DataFrame, key: str) -> None:
+    enter(run, name, None)
+    with atomic_write(run.path(name)) as temporary:
+        table.to_csv(temporary, index=False)
+    enter(run, name, {"key": key, "rows": len(table)})
+
+
+def _stacked(run: Run, table: str, measure: Measure, row: str) -> dict[str, np.ndarray]:
+    clip_ids = experiment.evaluation(run)["clip_id"]
+    if row != TIME_AVERAGE:
+        clip_ids = explanations.clips_of(run, rows(run)[row])
+    units = [_unit(run, table, measure, clip_id, row)["curves"] for clip_id in clip_ids]
+    return {name: np.stack([unit[name] for unit in units]) for name in units[0]}
+
+
+def _time_row(run: Run, row: Row) -> list[tuple[Any, ...]]:
+    clip_id = explanations.clips_of(run, row)[0]
+    sequence = experiment.evaluation(run).set_index("clip_id")["sequence"][clip_id]
+    recorded = explanations.explanations(run)
+    recorded = recorded[recorded["method"] == row.key]
+    if explanations.is_slow(run, row):
+        seconds = recorded["seconds"]
+        times = {
+            "seconds": seconds.median(),
+            "seconds_min": seconds.min(),
+            "seconds_max": seconds.max(),
+            "repeats": len(seconds),
+        }
+        source = "recorded"
+    else:
+        times = timing.measure(
+            lambda: explanations.explain_now(run, clip_id, row.key),
+            repeats=run.params.runtime_repeats,
+            synchronize=torch.cuda.synchronize if torch.cuda.is_available() else None,
+        )
+        source = "measured"
+    shared = {
+        name: recorded[name].median()
+        for name in ("baseline_seconds", "superpixel_seconds", "model_calls")
+    }
+    return [
+        (clip_id, sequence, row.key, "clip", metric, float(value), source)
+        for metric, value in (times | shared).items()
+    ]

@@ -1,0 +1,1 @@
+"""Figures that take an axes and give it back."""
