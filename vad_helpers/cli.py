@@ -78,11 +78,17 @@ def run(
 
 
 @app.command()
-def book(profile: Profile = "quick", param: Overrides = []) -> None:  # noqa: B006
-    """Build the book from the executed chapters, warnings as errors."""
+def book(
+    profile: Profile = "quick",
+    param: Overrides = [],  # noqa: B006 (typer copies it)
+    verify: Annotated[bool, typer.Option(help="Only check the site that is there.")] = False,
+) -> None:
+    """Build the book from the executed chapters, warnings as errors, and check the site."""
     from vad_helpers import pipeline
 
-    print(pipeline.build_book(profile, _overrides(param)))
+    if not verify:
+        pipeline.build_book(profile, _overrides(param))
+    print(pipeline.verify_site())
 
 
 @app.command()

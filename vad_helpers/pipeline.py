@@ -19,11 +19,13 @@ from typing import Any
 
 import nbformat
 import pandas as pd
+import yaml
 
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
 from vad_helpers.store import rows
 from vad_helpers.store.cache import Run, open_run
+from vad_helpers.store.params import project_root
 
 INJECTABLE = (
     "profile",
@@ -199,6 +201,50 @@ def build_book(profile: str, overrides: Mapping[str, Any]) -> Path:
         tail = "\n".join(warnings_in(result.stderr) or (result.stderr.splitlines()[-15:]))
         raise RuntimeError(f"the book did not build; see {log}\n{tail}")
     return index
+
+
+def verify_site(root: Path | None = None) -> Path:
+    """Check that the built site is whole: every page of the table of contents, none in error.
+
+    Returns
+    -------
+    Path
+        `_build/html/index.html`.
+
+    Raises
+    ------
+    RuntimeError
+        If a page is missing, nearly empty, or shows a Python traceback.
+    """
+    root = root or project_root()
+    html = root / "_build" / "html"
+    if not (html / "index.html").is_file():
+        raise RuntimeError(f"no site at {html}; build it with `make book`")
+    for name in pages_of_toc(root / "_toc.yml"):
+        page = html / f"{name}.html"
+        text = page.read_text(encoding="utf-8") if page.is_file() else ""
+        if len(text) < 2000:
+            raise RuntimeError(f"{page} is missing or empty; see {root / '_build' / 'build.log'}")
+        if "Traceback (most recent call last)" in text:
+            raise RuntimeError(f"{page} shows a Python error; run its notebook alone to see why")
+    return html / "index.html"
+
+
+def pages_of_toc(path: Path) -> list[str]:
+    """Names of all pages in a table of contents, in reading order."""
+
+    def walk(node: Any) -> Iterator[str]:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                if key in ("root", "file"):
+                    yield str(value).removesuffix(".md").removesuffix(".ipynb")
+                else:
+                    yield from walk(value)
+        elif isinstance(node, list):
+            for item in node:
+                yield from walk(item)
+
+    return list(walk(yaml.safe_load(path.read_text(encoding="utf-8"))))
 
 
 def warnings_in(text: str) -> list[str]:

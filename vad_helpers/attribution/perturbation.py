@@ -117,14 +117,23 @@ def _coefficients(
     segments: torch.Tensor,
     n_samples: int,
 ) -> torch.Tensor:
-    fitted = explainer.attribute(
-        clip[None],
-        baselines=baseline[None],
-        feature_mask=segments[None, None],
-        n_samples=n_samples,
-        perturbations_per_eval=probability.batch_size,
-        return_input_shape=False,
-    )
+    try:
+        fitted = explainer.attribute(
+            clip[None],
+            baselines=baseline[None],
+            feature_mask=segments[None, None],
+            n_samples=n_samples,
+            perturbations_per_eval=probability.batch_size,
+            return_input_shape=False,
+        )
+    except InputError:
+        raise
+    except ValueError as error:
+        # scikit-learn refuses NaN, and weights that are all zero, in words of its own.
+        raise InputError(
+            f"{explainer.get_name()} could not fit its linear model ({str(error).splitlines()[0]}); "
+            "check that the model's logits are finite and the kernel is wide enough"
+        ) from error
     return fitted.flatten().to(clip.device)
 
 

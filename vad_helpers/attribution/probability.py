@@ -69,13 +69,14 @@ class Probability(torch.nn.Module):
         Raises
         ------
         InputError
-            If the model does not return (N, classes) logits, or has no class `target`.
+            If the model does not return (N, classes) logits, has no class `target`, or cuts the
+            gradient that a gradient method asks for.
         """
         with torch.autocast(
             clips.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"
         ):
             logits = self.model(clips)
-        self._check(logits, len(clips))
+        self._check(logits, clips)
         self.calls += len(clips)
         if self._tick is not None:
             self._tick(len(clips))
@@ -83,21 +84,26 @@ class Probability(torch.nn.Module):
         wide = logits if logits.dtype == torch.float64 else logits.float()
         return wide.softmax(dim=1)[:, self.target]
 
-    def _check(self, logits: object, n_clips: int) -> None:
+    def _check(self, logits: object, clips: torch.Tensor) -> None:
         if not isinstance(logits, torch.Tensor):
             raise InputError(
                 f"the model returned a {type(logits).__name__}; it must return a tensor of logits "
                 "(N, classes)"
             )
-        if logits.ndim != 2 or len(logits) != n_clips:
+        if logits.ndim != 2 or len(logits) != len(clips):
             raise InputError(
-                f"the model returned shape {tuple(logits.shape)} for {n_clips} clips; it must "
+                f"the model returned shape {tuple(logits.shape)} for {len(clips)} clips; it must "
                 "return logits (N, classes)"
             )
         if self.target >= logits.shape[1]:
             raise InputError(
                 f"target is {self.target}, but the model has {logits.shape[1]} classes; choose one "
                 f"of 0 to {logits.shape[1] - 1}"
+            )
+        if clips.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
+            raise InputError(
+                "the model's logits have no gradient with respect to the clip; use a perturbation "
+                "method, or compute them in PyTorch without detach() and no_grad()"
             )
 
 

@@ -179,6 +179,8 @@ def attribute(
     InputError
         As for `explain`.
     """
+    if not callable(model):
+        raise InputError(f"the model is a {type(model).__name__}; give a module or a function")
     spec = METHODS[checks.one_of("method", method, METHODS)]
     clip = checks.video("clip", clip)
     shape = tuple(clip.shape)

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ImageDraw
 
 
 class Limb(NamedTuple):
@@ -95,7 +94,9 @@ class Body:
 
     def joint(self, forward, left, up) -> int:
         """Add a joint (numbers, or one value a frame) and return its index."""
-        columns = [np.broadcast_to(np.asarray(c, float), self.n_frames) for c in (forward, left, up)]
+        columns = [
+            np.broadcast_to(np.asarray(c, float), self.n_frames) for c in (forward, left, up)
+        ]
         self._joints.append(np.stack(columns, axis=1))
         return len(self._joints) - 1
 
@@ -178,7 +179,9 @@ class Looks:
 def _head(body: Body, forward, left, up, looks: Looks) -> None:
     """Add face and hair around a point; seen from behind, the hair covers the face."""
     body.disc(body.joint(forward, left, up), 0.066, looks.skin)
-    body.disc(body.joint(np.asarray(forward) - 0.022, left, np.asarray(up) + 0.022), 0.066, looks.hair)
+    body.disc(
+        body.joint(np.asarray(forward) - 0.022, left, np.asarray(up) + 0.022), 0.066, looks.hair
+    )
 
 
 def _torso(body: Body, hips, shoulders, chest: int, pelvis: int, grey: float) -> None:
@@ -197,10 +200,17 @@ def _two_bones(a, b, bone: float, bend: float) -> tuple[np.ndarray, np.ndarray]:
     return middle[0] - span[1] * out, middle[1] + span[0] * out
 
 
-def walker(track: Track, looks: Looks, rng: np.random.Generator, *, running: bool = False) -> Body:
-    """Give a walking or running person; the gait follows the distance travelled."""
+GAITS = {  # stride in heights, swing of thighs, bend of knees, of elbows (radians), hop, lean
+    "walk": (0.85, 0.45, 0.75, 0.25, 0.0, 0.02),
+    "run": (1.5, 0.72, 1.5, 1.5, 0.05, 0.07),
+    "stand": (1.0, 0.05, 0.0, 0.5, 0.0, 0.0),
+}
+
+
+def walker(track: Track, looks: Looks, rng: np.random.Generator, *, gait: str = "walk") -> Body:
+    """Give a person who walks, runs or stands; the gait follows the distance travelled."""
     body = Body(len(track.x))
-    stride, swing, lift = (1.5, 0.72, 1.5) if running else (0.85, 0.45, 0.75)
+    stride, swing, lift, elbow, hop, lean = GAITS[gait]
     phase = 2 * np.pi * track.travelled / (stride * rng.uniform(0.92, 1.08)) + rng.uniform(0, 6.28)
     thighs = [swing * np.sin(phase + turn) for turn in (0, np.pi)]
     shins = [
@@ -208,18 +218,17 @@ def walker(track: Track, looks: Looks, rng: np.random.Generator, *, running: boo
         for thigh, turn in zip(thighs, (0, np.pi), strict=True)
     ]
     reach = [0.24 * np.cos(t) + 0.24 * np.cos(s) for t, s in zip(thighs, shins, strict=True)]
-    hip = np.maximum(*reach) + 0.03 + (0.05 * np.abs(np.sin(phase)) if running else 0.0)
-    lean = 0.07 if running else 0.02
+    hip = np.maximum(*reach) + 0.03 + hop * np.abs(np.sin(phase))
     hips, shoulders = [], []
     for side, thigh, shin in zip((1, -1), thighs, shins, strict=True):
         hips.append(_leg(body, side, hip, thigh, shin, looks))
     for side, thigh in zip((1, -1), thighs, strict=True):
-        shoulders.append(_arm(body, side, lean, hip + 0.3, -thigh, 1.5 if running else 0.25, looks))
+        shoulders.append(_arm(body, side, lean, hip + 0.3, -thigh, elbow, looks))
     chest, pelvis = body.joint(lean, 0, hip + 0.27), body.joint(0, 0, hip + 0.02)
     _torso(body, hips, shoulders, chest, pelvis, looks.top)
-    if looks.coat and not running:
+    if looks.coat and gait != "run":
         body.limb(pelvis, body.joint(0, 0, hip - 0.14), 0.085, 0.115, looks.top)
-    if looks.backpack is not None and not running:
+    if looks.backpack is not None and gait != "run":
         top, bottom = body.joint(-0.1, 0, hip + 0.25), body.joint(-0.11, 0, hip + 0.08)
         body.limb(top, bottom, 0.065, 0.075, looks.backpack)
     _head(body, lean * 1.3 + 0.015, 0, hip + 0.41, looks)
@@ -232,7 +241,10 @@ def _leg(body: Body, side: int, hip, thigh, shin, looks: Looks) -> int:
     knee = 0.24 * np.sin(thigh), hip - 0.24 * np.cos(thigh)
     ankle = knee[0] + 0.24 * np.sin(shin), knee[1] - 0.24 * np.cos(shin)
     joints = [body.joint(0, left, hip), body.joint(knee[0], left, knee[1])]
-    joints += [body.joint(ankle[0], left, ankle[1]), body.joint(ankle[0] + 0.09, left, ankle[1] - 0.015)]
+    joints += [
+        body.joint(ankle[0], left, ankle[1]),
+        body.joint(ankle[0] + 0.09, left, ankle[1] - 0.015),
+    ]
     body.limb(joints[0], joints[1], 0.06, 0.046, looks.legs)
     body.limb(joints[1], joints[2], 0.044, 0.032, looks.skin if looks.shorts else looks.legs)
     body.limb(joints[2], joints[3], 0.03, 0.024, looks.shoes)
@@ -246,7 +258,10 @@ def _arm(body: Body, side: int, forward, up, swing, elbow: float, looks: Looks) 
     elbow_at = forward + 0.16 * np.sin(swing), up - 0.16 * np.cos(swing)
     hand_at = elbow_at[0] + 0.14 * np.sin(bend), elbow_at[1] - 0.14 * np.cos(bend)
     shoulder = body.joint(forward, 0.1 * side, up)
-    middle, hand = body.joint(elbow_at[0], left, elbow_at[1]), body.joint(hand_at[0], left, hand_at[1])
+    middle, hand = (
+        body.joint(elbow_at[0], left, elbow_at[1]),
+        body.joint(hand_at[0], left, hand_at[1]),
+    )
     body.limb(shoulder, middle, 0.038, 0.034, looks.top * 0.92)
     body.limb(middle, hand, 0.03, 0.026, looks.skin)
     return shoulder
@@ -290,7 +305,10 @@ def _pedalling_leg(body: Body, side: int, turn, looks: Looks) -> int:
     pedal = -0.01 + 0.095 * np.cos(angle), 0.18 + 0.095 * np.sin(angle)
     hip_at = (np.full_like(angle, -0.13), np.full_like(angle, 0.6))
     knee_at = _two_bones(hip_at, pedal, 0.27, 1.0)
-    hip, knee = body.joint(-0.13, 0.055 * side, 0.6), body.joint(knee_at[0], 0.08 * side, knee_at[1])
+    hip, knee = (
+        body.joint(-0.13, 0.055 * side, 0.6),
+        body.joint(knee_at[0], 0.08 * side, knee_at[1]),
+    )
     foot = body.joint(pedal[0], 0.07 * side, pedal[1])
     toe = body.joint(pedal[0] + 0.08, 0.07 * side, pedal[1])
     body.limb(hip, knee, 0.06, 0.046, looks.legs)
@@ -322,8 +340,14 @@ def skater(track: Track, looks: Looks, rng: np.random.Generator) -> Body:
 
 def _braced_leg(body: Body, end: int, sway, facing: int, looks: Looks) -> int:
     """Add a bent leg that stands on the board; returns the hip joint."""
-    hip, knee = body.joint(0.06 * end + sway, -0.04 * facing, 0.45), body.joint(0.2 * end, 0.05 * facing, 0.3)
-    foot, toe = body.joint(0.17 * end, -0.02 * facing, 0.13), body.joint(0.17 * end, 0.07 * facing, 0.12)
+    hip, knee = (
+        body.joint(0.06 * end + sway, -0.04 * facing, 0.45),
+        body.joint(0.2 * end, 0.05 * facing, 0.3),
+    )
+    foot, toe = (
+        body.joint(0.17 * end, -0.02 * facing, 0.13),
+        body.joint(0.17 * end, 0.07 * facing, 0.12),
+    )
     body.limb(hip, knee, 0.06, 0.048, looks.legs)
     body.limb(knee, foot, 0.045, 0.033, looks.skin if looks.shorts else looks.legs)
     body.limb(foot, toe, 0.03, 0.026, looks.shoes)
@@ -342,7 +366,10 @@ def cart(track: Track, looks: Looks, rng: np.random.Generator) -> Body:
         for side in (1, -1):
             _cart_wheel(body, forward, 0.355 * side)
     _driver(body, looks)
-    body.face([body.joint(0.42, s, u) for s, u in ((-0.3, 0.5), (0.3, 0.5), (0.28, 0.95), (-0.28, 0.95))], 105)
+    body.face(
+        [body.joint(0.42, s, u) for s, u in ((-0.3, 0.5), (0.3, 0.5), (0.28, 0.95), (-0.28, 0.95))],
+        105,
+    )
     posts = [(f, s) for f in (-0.2, 0.4) for s in (-0.3, 0.3)]
     for forward, side in posts:
         body.limb(body.joint(forward, side, 0.5), body.joint(forward, side, 1.0), 0.02, 0.02, 45)

@@ -14,7 +14,6 @@ from lzma import LZMAError
 from pathlib import Path, PureWindowsPath
 
 import pooch
-import requests
 from filelock import FileLock
 from tqdm.auto import tqdm
 
@@ -168,7 +167,9 @@ def _download(dest: Path, sha256: str, progress: bool) -> str:
         return pooch.retrieve(
             URL, known_hash=f"sha256:{sha256}", fname=name, path=dest, progressbar=progress
         )
-    except requests.RequestException as error:
+    except OSError as error:
+        if error.errno is not None:  # the disk's trouble; the network's has no number
+            raise
         reason = " ".join(str(error).split())
         raise ConnectionError(
             f"cannot download {URL} ({reason}): try again, or download it yourself and give the "

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
+
+Result = TypeVar("Result")
 
 _PACKBITS = 32773
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION = 256, 257, 258, 259
@@ -42,21 +46,14 @@ def decode(path: str | Path) -> Image.Image | None:
     OSError
         The file cannot be read at all (missing, no permission, disk error).
     """
-    with _opened(path) as image:
-        if image is None or _lacks_packbits(image, path):
-            return None
-        try:
-            return image.convert("L")
-        except OSError as error:
-            return _none_if_damaged(error)
-        except _DAMAGE:
-            return None
+    return _with_image(
+        path, lambda image: None if _lacks_packbits(image, path) else image.convert("L")
+    )
 
 
 def native_size(path: str | Path) -> tuple[int, int] | None:
     """Read a picture's (height, width) in pixels from its header; None if that is unreadable."""
-    with _opened(path) as image:
-        return None if image is None else (image.height, image.width)
+    return _with_image(path, lambda image: (image.height, image.width))
 
 
 def to_array(
@@ -72,33 +69,17 @@ def to_array(
     return np.asarray(image, dtype=np.uint8)
 
 
-class _opened:
-    """Open a picture for a `with` block: an Image, or None if no header can be read."""
-
-    def __init__(self, path: str | Path) -> None:
-        self._image = _open(path)
-
-    def __enter__(self) -> Image.Image | None:
-        return self._image
-
-    def __exit__(self, *_: object) -> None:
-        if self._image is not None:
-            self._image.close()
-
-
-def _open(path: str | Path) -> Image.Image | None:
+def _with_image(path: str | Path, use: Callable[[Image.Image], Result]) -> Result | None:
+    """Apply `use` to an opened picture; None if the picture is damaged."""
     try:
-        return Image.open(path)
+        with Image.open(path) as image:
+            return use(image)
     except OSError as error:
-        return _none_if_damaged(error)
+        if error.errno is not None:  # said by the operating system, not by Pillow
+            raise
+        return None
     except _DAMAGE:
         return None
-
-
-def _none_if_damaged(error: OSError) -> None:
-    """Pass over Pillow's own complaint; raise again what the operating system said."""
-    if error.errno is not None:
-        raise error
 
 
 def _lacks_packbits(image: Image.Image, path: str | Path) -> bool:
@@ -108,12 +89,11 @@ def _lacks_packbits(image: Image.Image, path: str | Path) -> bool:
     prints its complaint straight to the process's standard error, past Python.
     """
     tags = getattr(image, "tag_v2", {})
-    if tags.get(_COMPRESSION) != _PACKBITS:
+    if tags.get(_COMPRESSION) != _PACKBITS or tags.get(_SAMPLES, 1) != 1:
         return False
-    needed = [_OFFSETS, _BYTE_COUNTS, _WIDTH, _HEIGHT]
-    if any(tags.get(tag) is None for tag in needed):
+    if _OFFSETS not in tags or _BYTE_COUNTS not in tags:
         return False
-    row_bytes = -(-tags[_WIDTH] * sum(tags.get(_BITS, (1,))) // 8)
+    row_bytes = -(-tags[_WIDTH] * tags.get(_BITS, (1,))[0] // 8)
     height, left = tags[_HEIGHT], tags[_HEIGHT]
     data = Path(path).read_bytes()
     for offset, count in zip(tags[_OFFSETS], tags[_BYTE_COUNTS], strict=False):

@@ -65,7 +65,12 @@ _ALL = (
     Metric("p_clip", "p(x)", _MODEL, None, _SHARE, ("model",)),
     Metric("p_baseline", "p(baseline)", _MODEL, None, _SHARE, ("model", "baseline")),
     Metric(
-        "area_deletion", "Deletion, area axis (RISE)", _MODEL, LOWER, _SHARE, (*_AREA_AXIS, "n_steps")
+        "area_deletion",
+        "Deletion, area axis (RISE)",
+        _MODEL,
+        LOWER,
+        _SHARE,
+        (*_AREA_AXIS, "n_steps"),
     ),
     Metric(
         "area_insertion",

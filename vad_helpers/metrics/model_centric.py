@@ -98,8 +98,7 @@ def validate(
         If shapes do not fit together or the map is not finite.
     """
     attribution = as_map(attribution, ndim=3)
-    clip = torch.as_tensor(clip).detach()
-    baseline = torch.as_tensor(baseline).detach().to(clip)
+    clip, baseline = _as_tensor(clip), _as_tensor(baseline)
     if clip.ndim != 4 or tuple(clip.shape[1:]) != attribution.shape:
         raise ValueError(
             f"clip has shape {tuple(clip.shape)}; expected (C, T, H, W) over the map's "
@@ -109,7 +108,12 @@ def validate(
         raise ValueError(
             f"baseline has shape {tuple(baseline.shape)}; expected the clip's, {tuple(clip.shape)}"
         )
-    return clip, baseline, positive_part(attribution)
+    return clip, baseline.to(clip), positive_part(attribution)
+
+
+def _as_tensor(clip: Any) -> torch.Tensor:
+    tensor = clip.detach() if isinstance(clip, torch.Tensor) else torch.from_numpy(np.array(clip))
+    return tensor if tensor.is_floating_point() else tensor.float()
 
 
 def deletion_insertion(
@@ -328,25 +332,24 @@ def by_gap(scores: pd.DataFrame, *, gaps: Sequence[float] = GAPS) -> pd.DataFram
         raise ValueError(f"scores lacks the columns {missing}; expected one row a clip and method")
     if any(not gap >= 0 for gap in gaps):
         raise ValueError(f"gaps are {tuple(gaps)}; expected numbers of at least 0")
-    gap = scores["p_clip"] - scores["p_baseline"]
+    scores = scores.assign(gap=scores["p_clip"] - scores["p_baseline"])
     rows = [
-        {"method": method, "min_gap": bound, **_gap_means(part, gap[part.index], bound)}
+        {"method": method, "min_gap": bound, **_gap_means(part[part["gap"] > bound], bound)}
         for method, part in scores.groupby("method", sort=False)
         for bound in (-np.inf, *gaps)
     ]
     return pd.DataFrame(rows)
 
 
-def _gap_means(scores: pd.DataFrame, gap: pd.Series, bound: float) -> dict[str, float]:
-    kept, gap = scores[gap > bound], gap[gap > bound]
-    divisible = np.isfinite(bound)
+def _gap_means(scores: pd.DataFrame, bound: float) -> dict[str, float]:
+    gap = scores["gap"] if np.isfinite(bound) else np.nan
     return {
-        "n_clips": kept["clip_id"].nunique(),
-        "n_sequences": kept["sequence"].nunique(),
-        "deletion": kept["deletion"].mean(),
-        "insertion": kept["insertion"].mean(),
-        "deletion_by_gap": (kept["deletion"] / gap).mean() if divisible else np.nan,
-        "insertion_by_gap": (kept["insertion"] / gap).mean() if divisible else np.nan,
+        "n_clips": scores["clip_id"].nunique(),
+        "n_sequences": scores["sequence"].nunique(),
+        "deletion": scores["deletion"].mean(),
+        "insertion": scores["insertion"].mean(),
+        "deletion_by_gap": (scores["deletion"] / gap).mean(),
+        "insertion_by_gap": (scores["insertion"] / gap).mean(),
     }
 
 

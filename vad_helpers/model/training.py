@@ -33,6 +33,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, StepLR
 from torch.utils.data import Dataset
@@ -68,7 +69,6 @@ HISTORY = (
 )
 SCHEDULES = ("step", "onecycle")
 STATE_VERSION = 1
-_FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 
 @dataclass(frozen=True)
@@ -268,9 +268,9 @@ class _Trainer:
         self, model: InceptionI3d, spec: TrainingSpec, precision: str, *, n_clips: int, seed: int
     ) -> None:
         self.device = next(model.parameters()).device
-        self.fabric = Fabric(
-            accelerator=self.device.type, devices=1, precision=_FABRIC_PRECISION[precision]
-        )
+        # As a plugin and not by its name, which would log a line into every notebook's output.
+        plugins = [MixedPrecision("bf16-mixed", self.device.type)] if precision == "bf16" else []
+        self.fabric = Fabric(accelerator=self.device.type, devices=1, plugins=plugins)
         self.spec, self.precision, self.seed = spec, precision, seed
         self.n_steps = len(_batches(np.arange(n_clips), spec.batch_size))
         optimizer = torch.optim.Adam(model.parameters(), lr=spec.lr, weight_decay=spec.weight_decay)

@@ -19,7 +19,7 @@ from vad_helpers import attribution as methods
 from vad_helpers.attribution import METHODS, baselines
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
-from vad_helpers.metrics import references
+from vad_helpers.metrics import references, robustness
 from vad_helpers.store import experiment
 from vad_helpers.store.cache import Run, artifact_lock, key_of, remember
 from vad_helpers.store.rows import SLOW_CALLS, TIME_AVERAGE, Row, rows
@@ -49,7 +49,7 @@ def attribution(run: Run, clip_id: str, row: str, *, progress: bool = False) -> 
         Show a bar while the method runs.
     """
     if row == TIME_AVERAGE:
-        return references.time_average(attribution(run, clip_id, "ig", progress=progress))
+        return robustness.time_average(attribution(run, clip_id, "ig", progress=progress))
     row_spec = _row(run, row)
     if row_spec.method is None:
         return _reference_map(run, clip_id, row)
@@ -186,7 +186,9 @@ def _reference_map(run: Run, clip_id: str, key: str) -> np.ndarray:
     shape = (run.params.n_frames, *run.params.frame_size)
     if key == "random":
         # Its own stream a clip: one map for all clips would make their scores dependent.
-        return references.random_map(shape, seed=(run.params.seed, zlib.crc32(clip_id.encode())))
+        return references.random_map(
+            shape, seed=zlib.crc32(f"{run.params.seed} {clip_id}".encode())
+        )
     if key == "motion":
         return references.frame_difference(experiment.clip(run, clip_id))
     return {"centre": references.centre_prior, "constant": references.constant_map}[key](shape)

@@ -24,28 +24,28 @@ from vad_helpers.metrics import model_centric as faithful
 from vad_helpers.metrics import robustness as stability
 from vad_helpers.metrics import runtime as timing
 from vad_helpers.store import experiment, explanations
-from vad_helpers.store.cache import Run, enter, key_of, remember
+from vad_helpers.store.cache import Run, cached, enter, key_of, remember
 from vad_helpers.store.rows import TIME_AVERAGE, Row, rows
 
 COLUMNS = ["clip_id", "sequence", "method", "level", "metric", "value"]
 VERSIONS = {"human_centric": 1, "model_centric": 1, "robustness": 1, "runtime": 1}
-AREA_FRACTIONS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+_CURVES = ("deletion_curve", "insertion_curve")
 
 
 def human_centric(run: Run, *, progress: bool = False) -> pd.DataFrame:
-    """Localisation scores of every map: levels "clip", "frame" and "motion".
+    """Localisation scores of every map, at the levels "clip" and "frame".
 
     Returns
     -------
     DataFrame
-        `COLUMNS`; metrics iou, f1, auc (all higher is better) and counts of ties, moving voxels
-        and all-zero maps.
+        `COLUMNS`; metrics iou, f1, auc and motion_auc (all higher is better), and counts of
+        tied frames, moving voxels and all-zero maps.
     """
     return _score(run, "human_centric", _localise, progress=progress)
 
 
 def model_centric(run: Run, *, progress: bool = False) -> pd.DataFrame:
-    """Faithfulness scores of every map: levels "threshold" (the paper's) and "area" (RISE's).
+    """Faithfulness scores of every map: on the threshold axis (the paper's) and by area (RISE's).
 
     Returns
     -------
@@ -90,7 +90,7 @@ def runtime(run: Run, *, progress: bool = False) -> pd.DataFrame:
     """
     path = run.path("runtime.csv")
     key = _table_key(run, "runtime")
-    if _current(run, "runtime.csv", key):
+    if cached(run, "runtime.csv", key):
         return pd.read_csv(path)
     listed = [row for row in rows(run).values() if row.kind in ("method", "variant")]
     lines = []
@@ -123,11 +123,12 @@ def _localise(run: Run, clip_id: str, attribution: np.ndarray):
     mask = experiment.mask(run, clip_id)
     n = run.params.n_thresholds
     moving = human.moving_voxels(experiment.clip(run, clip_id))
+    motion = human.motion_localization(attribution, mask, moving)
     parts = {
-        "clip": human.localization(attribution, mask, n_thresholds=n),
+        "clip": human.localization(attribution, mask, n_thresholds=n)
+        | {"motion_auc": motion.pop("auc"), **motion}
+        | {"all_zero": float(human.is_all_zero(attribution))},
         "frame": human.frame_localization(attribution, mask, n_thresholds=n),
-        "motion": human.motion_localization(attribution, mask, moving),
-        "map": {"all_zero": float(not (attribution > 0).any())},
     }
     return {(level, name): v for level, part in parts.items() for name, v in part.items()}, {}
 
@@ -154,20 +155,11 @@ def _perturb(run: Run, clip_id: str, attribution: np.ndarray):
         batch_size=p.eval_batch_size,
         seed=p.seed,
     )
-    parts = {"threshold": ours, "area": rise}
-    values = {
-        (level, name): float(v)
-        for level, part in parts.items()
-        for name, v in part.items()
-        if np.ndim(v) == 0
-    }
-    lines = {
-        f"{level}_{name}": np.asarray(v)
-        for level, part in parts.items()
-        for name, v in part.items()
-        if np.ndim(v) == 1
-    }
-    return values, lines
+    lines = {f"threshold_{name}": ours.pop(name) for name in _CURVES if name in ours}
+    lines |= {f"area_{name}": rise.pop(name) for name in _CURVES if name in rise}
+    lines |= {name: rise.pop(name) for name in list(rise) if np.ndim(rise[name])}
+    scores = {**rise, **ours, "model_calls": ours["model_calls"] + rise["model_calls"]}
+    return {("clip", name): float(value) for name, value in scores.items()}, lines
 
 
 def _steady(run: Run, clip_id: str, attribution: np.ndarray):
@@ -182,7 +174,7 @@ def _score(
 ) -> pd.DataFrame:
     name = f"{table}.csv"
     key = _table_key(run, table)
-    if _current(run, name, key):
+    if cached(run, name, key):
         return pd.read_csv(run.path(name))
     units = _units(run, time_average=time_average)
     explanations.explain_all(run, progress=progress)
@@ -247,7 +239,7 @@ def _unit_key(run: Run, table: str, row: str) -> str:
     source = "ig" if row == TIME_AVERAGE else row
     settings: dict[str, Any] = {"thresholds": p.n_thresholds, "data": experiment.data_key(run)}
     settings |= {"size": p.frame_size, "normalisation": [p.mean, p.std], "row": row}
-    settings |= {"clip": [p.n_frames, p.stride], "fractions": AREA_FRACTIONS}
+    settings |= {"clip": [p.n_frames, p.stride]}
     if table == "model_centric":
         settings |= {"model": experiment.model_key(run), "baseline": p.baseline}
         settings |= {"steps": p.area_steps, "seed": p.seed}
@@ -266,12 +258,6 @@ def _table_key(run: Run, table: str) -> str:
         repeats=run.params.runtime_repeats if table == "runtime" else 0,
         device=experiment.torch_device(run) if table == "runtime" else "",
     )
-
-
-def _current(run: Run, name: str, key: str) -> bool:
-    from vad_helpers.store.cache import cached
-
-    return cached(run, name, key)
 
 
 def _write_table(run: Run, name: str, table: pd.DataFrame, key: str) -> None:

@@ -1,0 +1,257 @@
+"""Who is where and when on the walkway: routes, speeds, and the timetable of anomalies.
+
+Normal people walk, jog, stand and walk in pairs on the path. Anomalies ride (bike), glide
+(skater), drive (cart), or walk where nobody should (grass). Joggers move as fast as bikes and
+skaters, and walkers on the grass no faster than others: speed gives nothing away by itself.
+
+The timetable keeps labels learnable without touching them. An anomaly enters and leaves at
+frames that are multiples of `GRID`, at a place where it comes into full view within few frames,
+or is in view already when a sequence begins or ends; so a clip that holds an anomalous frame
+nearly always shows a good part of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vad_helpers.data.actors import Body, Looks, Track, cart, cyclist, skater, walker
+from vad_helpers.data.drawing import Actor, make_actor
+from vad_helpers.data.scenery import PED1_LANES, PED1_SIDE, PED2_EDGES, Scene
+
+GRID = 8
+"""Anomalies enter and leave at multiples of this many frames."""
+OVERLAP = 6  # frames for which a successor is already there when an anomaly leaves
+ANOMALIES = ("bike", "skater", "cart", "grass")
+PATTERNS = ("throughout", "enters", "leaves", "passes")
+SPEEDS = {  # heights a frame
+    "walker": (0.035, 0.06),
+    "jogger": (0.09, 0.15),
+    "bike": (0.10, 0.16),
+    "skater": (0.09, 0.14),
+    "cart": (0.09, 0.14),
+    "grass": (0.045, 0.08),
+}
+REACH = {"walker": 0.3, "jogger": 0.4, "bike": 0.55, "skater": 0.4, "cart": 0.75, "grass": 0.3}
+"""Half of the length that each takes up, in heights."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """A polyline on the ground, whose ends are just out of view.
+
+    Attributes
+    ----------
+    points : ndarray of float, shape (n, 2)
+        Across and away, in heights.
+    """
+
+    points: np.ndarray
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Distance from the start to each point, in heights."""
+        steps = np.hypot(*np.diff(self.points, axis=0).T)
+        return np.concatenate([[0.0], np.cumsum(steps)])
+
+    def at(self, distance: np.ndarray) -> np.ndarray:
+        """Give the points at distances from the start; both ends go on straight."""
+        knots = self.lengths
+        segment = np.clip(np.searchsorted(knots, distance, side="right") - 1, 0, len(knots) - 2)
+        share = (distance - knots[segment]) / (knots[segment + 1] - knots[segment])
+        start, stop = self.points[segment], self.points[segment + 1]
+        return start + share[:, None] * (stop - start)
+
+    def reversed(self) -> Route:
+        """Give the way back."""
+        return Route(self.points[::-1])
+
+
+def _smooth(route: Route, distance: np.ndarray, weave: float) -> np.ndarray:
+    """Follow a route with rounded corners, swinging from side to side by `weave` heights."""
+    around = [route.at(distance + offset) for offset in (-0.5, -0.25, 0.0, 0.25, 0.5)]
+    along = around[-1] - around[0]
+    normal = np.stack([-along[:, 1], along[:, 0]], axis=1)
+    normal /= np.maximum(np.hypot(*along.T), 1e-6)[:, None]
+    return np.mean(around, axis=0) + weave * np.sin(2.2 * distance)[:, None] * normal
+
+
+def make_track(scene: Scene, route: Route, distance: np.ndarray, weave: float = 0.0) -> Track:
+    """Follow a route as the camera sees it, at given distances from its start."""
+    camera = scene.camera
+    places = [_smooth(route, distance + offset, weave) for offset in (-0.1, 0.0, 0.1)]
+    nearest = 0.25 * camera.away_at(scene.height)
+    (x0, y0, _), (x, y, height), (x1, y1, _) = (
+        camera.to_image(p[:, 0], np.maximum(p[:, 1], nearest)) for p in places
+    )
+    tilt = camera.tilt(height)
+    heading = np.arctan2(-(y1 - y0) / tilt, x1 - x0)
+    return Track(x, y, height, heading, tilt, distance)
+
+
+def find_route(scene: Scene, kind: str, rng: np.random.Generator) -> Route:
+    """Draw a route for a kind of actor, in either direction."""
+    if scene.name == "ped1":
+        route = _route_on_lawn(scene, rng) if kind == "grass" else _route_on_path(scene, kind, rng)
+    else:
+        route = _route_across(scene, kind, rng)
+    return route if rng.random() < 0.5 else route.reversed()
+
+
+def _route_on_path(scene: Scene, kind: str, rng: np.random.Generator) -> Route:
+    """Draw a ped1 route: from the near edge to the far end (not anomalies) or the side path.
+
+    The far end hides behind leaves and people appear there bit by bit; behind the hedge of the
+    side path they vanish within few frames.
+    """
+    camera, reach = scene.camera, REACH[kind]
+    lane = rng.uniform(PED1_LANES[0] + 0.25 + reach / 2, PED1_LANES[1] - 0.2 - reach / 2)
+    # Out of view at the near edge: head below the last row, or past the left border.
+    tall = (scene.height - camera.horizon) / (camera.eye - 1.15)
+    if -lane > reach + 0.3:
+        tall = min(tall, camera.vanishing_x / (-lane - reach))
+    near = camera.focal / tall
+    if kind in ("walker", "jogger") and rng.random() < 0.6:
+        return Route(np.array([[lane, near], [lane, camera.away_at(0.17 * scene.height)]]))
+    side = rng.uniform(PED1_SIDE[0] + 0.012, PED1_SIDE[1] - 0.008) * scene.height
+    hidden, _ = camera.to_ground(0.17 * scene.width, camera.horizon + camera.eye * side)
+    turn = camera.focal / side
+    return Route(np.array([[lane, near], [lane, turn], [hidden, turn]]))
+
+
+def _route_on_lawn(scene: Scene, rng: np.random.Generator) -> Route:
+    """Draw a ped1 route over the lawn: from the lower edge up and out on the right."""
+    camera = scene.camera
+    lane = rng.uniform(-0.1, 0.15)
+    tall = (scene.height - camera.horizon) / (camera.eye - 1.15)
+    corner = camera.focal / (rng.uniform(0.23, 0.29) * scene.height)
+    far = camera.focal / (rng.uniform(0.19, 0.22) * scene.height)
+    right, _ = camera.to_ground(
+        scene.width * 1.04, camera.horizon + camera.eye * camera.focal / far
+    )
+    return Route(np.array([[lane, camera.focal / tall], [lane - 0.15, corner], [right, far]]))
+
+
+def _route_across(scene: Scene, kind: str, rng: np.random.Generator) -> Route:
+    """Draw a ped2 route: along the plaza, or along the lawn behind it."""
+    camera = scene.camera
+    rows = (0.40, 0.45) if kind == "grass" else (PED2_EDGES[0] + 0.03, PED2_EDGES[1] - 0.02)
+    start = rng.uniform(*rows)
+    stop = np.clip(start + rng.normal(0, 0.04), *rows)
+    points = []
+    for row, x, outwards in ((start, 0, -1), (stop, scene.width, 1)):
+        across, away = camera.to_ground(float(x), row * scene.height)
+        points.append([across + outwards * REACH[kind], away])
+    return Route(np.array(points, float))
+
+
+def _make_body(kind: str, track: Track, looks: Looks, rng: np.random.Generator) -> Body:
+    build = {"bike": cyclist, "skater": skater, "cart": cart}.get(kind)
+    if build is not None:
+        return build(track, looks, rng)
+    return walker(track, looks, rng, gait={"jogger": "run", "standing": "stand"}.get(kind, "walk"))
+
+
+def place(scene: Scene, kind: str, route: Route, distance: np.ndarray, rng) -> Actor:
+    """Put an actor on a route at a distance from its start for every frame."""
+    looks = Looks.draw(rng)
+    track = make_track(scene, route, distance, weave=0.12 if kind == "skater" else 0.0)
+    body = _make_body(kind, track, looks, rng)
+    size = 1.0 if kind == "cart" else looks.size
+    return make_actor(kind, body, track, anomalous=kind in ANOMALIES, sun=scene.sun, size=size)
+
+
+def normal_crowd(scene: Scene, n_frames: int, rng: np.random.Generator) -> list[Actor]:
+    """Draw the normal people of a sequence: walkers, pairs, joggers, some who stand."""
+    kinds = ["walker"] * int(rng.integers(6, 10)) + ["jogger"] * int(rng.integers(3, 6))
+    actors = []
+    for kind in kinds:
+        route, speed = find_route(scene, kind, rng), rng.uniform(*SPEEDS[kind])
+        start = rng.uniform(-speed * n_frames * 0.8, route.lengths[-1] * 0.95)
+        distance = start + speed * np.arange(n_frames)
+        actors.append(place(scene, kind, route, distance, rng))
+        if kind == "walker" and rng.random() < 0.3:
+            beside = Route(route.points + _sideways(route) * 0.45)
+            actors.append(place(scene, kind, beside, distance + rng.uniform(-0.2, 0.2), rng))
+    return actors + _chatting(scene, n_frames, rng)
+
+
+def _sideways(route: Route) -> np.ndarray:
+    along = route.points[1] - route.points[0]
+    return np.array([-along[1], along[0]]) / np.hypot(*along)
+
+
+def _chatting(scene: Scene, n_frames: int, rng: np.random.Generator) -> list[Actor]:
+    """Draw two people who stand and face each other, in every third sequence."""
+    if rng.random() > 0.35:
+        return []
+    route = find_route(scene, "walker", rng)
+    place_at, still = route.lengths[1] * rng.uniform(0.3, 0.8), np.zeros(n_frames)
+    back = Route(np.array([route.at(np.array([place_at + d]))[0] for d in (2.0, 0.55, -1.0)]))
+    return [
+        place(scene, "standing", route, still + place_at, rng),
+        place(scene, "standing", back, still + back.lengths[1], rng),
+    ]
+
+
+def anomalies(
+    scene: Scene, n_frames: int, rng: np.random.Generator, *, pattern: str, kind: str
+) -> list[Actor]:
+    """Draw the anomalies of a test sequence: the first of a given kind, its successors of any.
+
+    Parameters
+    ----------
+    pattern : str
+        When there are any: throughout, enters, leaves or passes (see `PATTERNS`).
+    """
+    if pattern == "passes":
+        visits = [_one_visit(scene, kind, n_frames, rng)]
+    else:
+        visits = _chain(scene, kind, n_frames, rng, pattern)
+    if pattern == "leaves":  # the mirror image in time of "enters"
+        visits = [(k, route, n_frames - stop, n_frames - start) for k, route, start, stop in visits]
+    actors = []
+    for kind, route, start, stop in visits:
+        # Half a frame early: the first frame at which it could be seen is then `start` itself.
+        distance = route.lengths[-1] * (np.arange(n_frames) - start) / (stop - start)
+        actors.append(place(scene, kind, route, distance, rng))
+    return actors
+
+
+Visit = tuple[str, Route, float, float]
+
+
+def _visit(scene: Scene, kind: str, rng: np.random.Generator) -> tuple[Route, float]:
+    """Draw a route and how many frames it takes."""
+    route = find_route(scene, kind, rng)
+    return route, route.lengths[-1] / rng.uniform(*SPEEDS[kind])
+
+
+def _one_visit(scene: Scene, kind: str, n_frames: int, rng: np.random.Generator) -> Visit:
+    """Draw a whole pass that begins and ends within the sequence, on the grid."""
+    route, frames = _visit(scene, kind, rng)
+    most = max(GRID, n_frames // GRID * GRID - 3 * GRID)
+    frames = int(np.clip(round(frames / GRID) * GRID, GRID, most))
+    latest = max(0, n_frames - frames) // GRID
+    start = GRID * int(rng.integers(min(1, latest), max(latest, 1) + 1))
+    return kind, route, start, start + frames
+
+
+def _chain(
+    scene: Scene, kind: str, n_frames: int, rng: np.random.Generator, pattern: str
+) -> list[Visit]:
+    """Draw passes, one after another, until the sequence ends."""
+    route, frames = _visit(scene, kind, rng)
+    if pattern == "throughout":
+        start = -frames * rng.uniform(0.15, 0.4)
+    else:
+        latest = max(1, (n_frames - 2 * GRID) // GRID)
+        start = float(GRID * rng.integers(min(2, latest), max(2, round(0.8 * latest)) + 1))
+    visits = [(kind, route, start, start + frames)]
+    while visits[-1][3] - OVERLAP < n_frames - OVERLAP:
+        start = visits[-1][3] - OVERLAP
+        kind = str(rng.choice(ANOMALIES))
+        route, frames = _visit(scene, kind, rng)
+        visits.append((kind, route, start, start + frames))
+    return visits

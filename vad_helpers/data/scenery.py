@@ -1,0 +1,325 @@
+"""The two places of the walkway: ground, plants, lamp posts, camera and light.
+
+`ped1` looks along an oblique path from above, so that people grow as they come nearer; `ped2`
+looks across a plaza that people cross from side to side. Both are made of a pinhole camera over
+a flat ground (world units: a person's height), textures fixed to that ground, and sprites that
+stand in front of the actors. A scene depends on its size and seed alone, so that all sequences
+of a scene share it, as those of a fixed camera do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+from scipy import ndimage
+
+from vad_helpers.data.drawing import SUPERSAMPLE, Sprite
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A camera over flat ground; all lengths in pixels, world units in heights.
+
+    Attributes
+    ----------
+    vanishing_x, horizon : float
+        Image point where lines straight away from the camera meet.
+    eye : float
+        Height of the camera: a person at distance z stands `eye` own heights below the horizon.
+    focal : float
+        A person at distance z is focal / z pixels high.
+    """
+
+    vanishing_x: float
+    horizon: float
+    eye: float
+    focal: float
+
+    def to_image(self, across, away):
+        """Map ground (across, away) to (x, y, a person's height there)."""
+        height = self.focal / np.asarray(away, float)
+        return self.vanishing_x + across * height, self.horizon + self.eye * height, height
+
+    def to_ground(self, x, y):
+        """Map image points below the horizon to ground (across, away)."""
+        height = np.maximum((np.asarray(y, float) - self.horizon) / self.eye, 1e-3)
+        return (x - self.vanishing_x) / height, self.focal / height
+
+    def away_at(self, y: float) -> float:
+        """Give the distance of the ground in image row `y`."""
+        return self.eye * self.focal / (y - self.horizon)
+
+    def tilt(self, height):
+        """Give the tangent of the pitch under which ground with that height scale is seen."""
+        return self.eye * height / self.focal
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One place.
+
+    Attributes
+    ----------
+    name : str
+        ped1 or ped2.
+    height, width : int
+        Frame size in pixels.
+    camera : Camera
+        Its geometry.
+    background : ndarray of float32, shape (H, W)
+        Grey values without actors and sprites, 0 to 255.
+    sprites : tuple of Sprite
+        Things that hide actors behind them.
+    sun : tuple of float
+        How far the shadow of one unit of height falls to the right and away.
+    """
+
+    name: str
+    height: int
+    width: int
+    camera: Camera
+    background: np.ndarray
+    sprites: tuple[Sprite, ...]
+    sun: tuple[float, float]
+
+
+def build_scene(name: str, size: tuple[int, int], seed: np.random.SeedSequence) -> Scene:
+    """Build `ped1` or `ped2` at a frame size (height, width) in pixels."""
+    return {"ped1": _oblique_path, "ped2": _plaza}[name](*size, np.random.default_rng(seed))
+
+
+def fractal(shape: tuple[int, int], cell: float, rng: np.random.Generator, octaves: int = 4):
+    """Make smooth noise of mean 0 and standard deviation 1; `cell` is its coarsest grain."""
+    total = np.zeros(shape, np.float32)
+    for octave in range(octaves):
+        grain = max(cell / 2**octave, 1.0)
+        grid = [int(np.ceil(n / grain)) + 1 for n in shape]
+        coarse = Image.fromarray(rng.standard_normal(grid).astype(np.float32))
+        fine = coarse.resize(shape[::-1], Image.Resampling.BICUBIC)
+        total += np.asarray(fine) / 1.7**octave
+    return (total - total.mean()) / max(float(total.std()), 1e-6)
+
+
+class _Ground:
+    """Grey values of the ground on the canvas's grid, painted region by region."""
+
+    def __init__(self, height: int, width: int, camera: Camera, rng: np.random.Generator):
+        self.shape = (height * SUPERSAMPLE, width * SUPERSAMPLE)
+        self.rng = rng
+        rows, columns = np.mgrid[: self.shape[0], : self.shape[1]].astype(np.float32)
+        self.x, self.y = (columns + 0.5) / SUPERSAMPLE, (rows + 0.5) / SUPERSAMPLE
+        self.across, self.away = camera.to_ground(self.x, self.y)
+        self.height = camera.focal / self.away
+        self.grey = np.zeros(self.shape, np.float32)
+
+    def texture(self, per_unit: float, stretch: float = 1.0) -> np.ndarray:
+        """Sample noise fixed to the ground: `per_unit` grains a height."""
+        tile = fractal((512, 512), 16, self.rng)
+        where = [self.away * per_unit * 8 / stretch, self.across * per_unit * 8]
+        return ndimage.map_coordinates(tile, where, order=1, mode="grid-wrap")
+
+    def lawn(self, level: float) -> np.ndarray:
+        """Give grass: fine blades, broad patches."""
+        blades = fractal(self.shape, 6, self.rng, octaves=3)
+        return level + 9 * blades + 7 * self.texture(1.5) + 5 * self.texture(0.2)
+
+    def concrete(self, level: float, joints: tuple[float, float]) -> np.ndarray:
+        """Give slabs with joints every so many heights across and away (0: none)."""
+        grey = level + 4.0 * self.texture(0.12) + 3.0 * self.texture(1.0) + 1.5 * self.texture(6)
+        stains = np.clip(self.texture(0.35) - 1.6, 0, 1.2)
+        grey -= 16 * stains
+        for position, gap in zip((self.across, self.away), joints, strict=True):
+            if gap:
+                off_joint = np.abs((position / gap) % 1 - 0.5) * gap
+                grey -= 20 * np.clip(1.4 - off_joint * self.height, 0, 1)
+        return grey
+
+    def paint(self, where: np.ndarray, grey) -> None:
+        """Set a region."""
+        self.grey = np.where(where, grey, self.grey).astype(np.float32)
+
+    def darken(self, amount: np.ndarray) -> None:
+        """Take away a share (0 to 1) of the light."""
+        self.grey *= 1 - amount
+
+    def to_sprite_free(self) -> np.ndarray:
+        """Reduce to the frame's size, float32 (H, W)."""
+        image = Image.fromarray(self.grey)
+        return np.asarray(image.reduce(SUPERSAMPLE), np.float32)
+
+
+def _foliage(
+    shape: tuple[int, int], rng: np.random.Generator, *, solid: float, level: float, leaf: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Make a rounded mass of leaves: grey values and opacity (0 or 1) on the canvas's grid.
+
+    `solid` is the share of the radius that has no gaps, `leaf` the size of a leaf in pixels.
+    """
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    radius = np.hypot(2 * rows / shape[0] - 1, 2 * columns / shape[1] - 1)
+    leaves, clumps = fractal(shape, leaf, rng, 2), fractal(shape, leaf * 7, rng, 3)
+    edge = np.clip((radius - solid) / (1 - solid), 0, None)
+    opaque = edge * 2.2 + 0.35 * clumps * (edge > 0) + 0.3 * leaves * (edge > 0) < 1
+    light = 1 - 0.35 * rows / shape[0]
+    grey = level * light * (1 + 0.22 * clumps) + 11 * leaves
+    return np.clip(grey, 8, 175), opaque.astype(np.float32)
+
+
+def _sprite(
+    grey: np.ndarray, alpha: np.ndarray, x: float, y: float, base: float, sway=0.0
+) -> Sprite:
+    """Place grey values with an opacity at the frame point (x, y), its upper left corner."""
+    layers = np.zeros((*grey.shape, 3), np.uint8)
+    layers[..., 0] = np.clip(grey, 0, 255)
+    layers[..., 1] = 255
+    image = Image.fromarray(layers)
+    mask = Image.fromarray((alpha * 255).astype(np.uint8))
+    return Sprite(image, mask, round(x * SUPERSAMPLE), round(y * SUPERSAMPLE), base, sway)
+
+
+def _bush(x, y, width, height, base, rng, *, solid=0.75, level=58.0, sway=0.0) -> Sprite:
+    """Make foliage within a box of the frame (upper left corner, size; in pixels)."""
+    shape = (round(height * SUPERSAMPLE), round(width * SUPERSAMPLE))
+    leaf = max(3.0, 1.1 * SUPERSAMPLE)
+    grey, alpha = _foliage(shape, rng, solid=solid, level=level, leaf=leaf)
+    return _sprite(grey, alpha, x, y, base, sway)
+
+
+def _lamp_post(x: float, base: float, tall: float, thick: float) -> Sprite:
+    """Make a lamp post standing at (x, base), `tall` and `thick` pixels."""
+    s = SUPERSAMPLE
+    head = 4.5 * thick
+    shape = round(tall * s), round(2 * head * s)
+    grey, alpha = Image.new("L", shape[::-1], 34), Image.new("L", shape[::-1], 0)
+    middle, half = shape[1] / 2, thick * s / 2
+    boxes = [
+        ((middle - half, 0, middle + half, shape[0]), 38),
+        ((middle - 1.7 * half, shape[0] - 4 * half, middle + 1.7 * half, shape[0]), 50),
+        ((middle - head * s * 0.8, 0, middle + head * s * 0.8, 2.2 * half), 30),
+        ((middle - head * s * 0.6, 2.2 * half, middle + head * s * 0.6, 3.2 * half), 205),
+    ]
+    for box, level in boxes:
+        ImageDraw.Draw(grey).rectangle(box, level)
+        ImageDraw.Draw(alpha).rectangle(box, 255)
+    return _sprite(
+        np.asarray(grey, float), np.asarray(alpha, float) / 255, x - head, base - tall, base
+    )
+
+
+def _trunk(x: float, base: float, tall: float, thick: float, rng: np.random.Generator) -> Sprite:
+    """Make a tree trunk, slightly bent and lit from one side."""
+    shape = round(tall * SUPERSAMPLE), round(3 * thick * SUPERSAMPLE)
+    rows, columns = np.mgrid[: shape[0], : shape[1]] / np.array(shape)[:, None, None]
+    bend = 0.5 + 0.1 * np.sin(3 * rows)
+    side = (columns - bend) / (1 / 6 * (0.8 + 0.5 * rows**3))
+    bark = fractal(shape, 5, rng, 2)
+    return _sprite(
+        62 - 20 * side + 9 * bark,
+        (np.abs(side) < 1).astype(float),
+        x - 1.5 * thick,
+        base - tall,
+        base,
+    )
+
+
+def _stand(ground: _Ground, sprite: Sprite) -> None:
+    """Paint a sprite into the background: nobody ever passes behind it."""
+    image = Image.fromarray(ground.grey)
+    image.paste(
+        Image.fromarray(np.asarray(sprite.image, np.float32)[..., 0]),
+        (sprite.left, sprite.top),
+        sprite.alpha,
+    )
+    ground.grey = np.array(image, np.float32)
+
+
+def _shade(ground: _Ground, x: float, y: float, rx: float, ry: float, amount: float) -> None:
+    """Lay the soft, dappled shadow of a crown on the ground."""
+    radius = np.hypot((ground.x - x) / rx, (ground.y - y) / ry)
+    dapple = 0.25 * fractal(ground.shape, 14, ground.rng, 3)
+    ground.darken(amount * np.clip((1.1 - radius + dapple) * 2.5, 0, 1))
+
+
+PED1_LANES = (-4.0, -0.75)  # edges of the path, in heights across
+PED1_SIDE = (17.0 / 120, 21.5 / 120)  # a side path: heights (share of the frame's) at its edges
+PED2_EDGES = (0.485, 0.955)  # rows of the plaza's kerbs, share of the frame's height
+
+
+def _oblique_path(height: int, width: int, rng: np.random.Generator) -> Scene:
+    """Build ped1: a path that leads away from the camera, a side path, a lawn, a hedge."""
+    camera = Camera(0.83 * width, -0.1 * height, 3.1, 1.3 * height)
+    ground = _Ground(height, width, camera, rng)
+    ground.paint(np.ones(ground.shape, bool), ground.lawn(84))
+    scale = ground.height / height
+    on_side = (scale > PED1_SIDE[0]) & (scale < PED1_SIDE[1]) & (ground.across < -3)
+    on_path = (ground.across > PED1_LANES[0]) & (ground.across < PED1_LANES[1])
+    kerb = (ground.across > PED1_LANES[0] - 0.09) & (ground.across < PED1_LANES[1] + 0.09)
+    ground.paint(kerb, 172 + 6 * ground.texture(1.0))
+    ground.paint(on_side, ground.concrete(158, (0, 0)))
+    ground.paint(on_path, ground.concrete(146, (0, 1.9)))
+    _shade(ground, 0.1 * width, 0.62 * height, 0.22 * width, 0.13 * height, 0.4)
+    _shade(ground, 0.97 * width, 0.5 * height, 0.14 * width, 0.08 * height, 0.35)
+    far = _bush(
+        -0.1 * width, -0.22 * height, 1.2 * width, 0.47 * height, 0, rng, level=44, solid=0.9
+    )
+    _stand(ground, far)
+    h, w = height, width
+    sprites = [
+        _bush(-0.16 * w, 0.1 * h, 0.46 * w, 0.4 * h, 0.49 * h, rng, level=50, solid=0.9),
+        _bush(-0.2 * w, 0.3 * h, 0.3 * w, 0.34 * h, 0.62 * h, rng, level=40, solid=0.85),
+        _lamp_post(0.115 * w, 0.72 * h, 0.5 * h, 0.011 * h),
+        _lamp_post(0.735 * w, 0.60 * h, 0.42 * h, 0.009 * h),
+        _trunk(0.955 * w, 0.56 * h, 0.5 * h, 0.03 * h, rng),
+        _bush(0.2 * w, -0.2 * h, 0.42 * w, 0.36 * h, 2 * h, rng, solid=0.6, level=54, sway=2.0),
+        _bush(0.5 * w, -0.2 * h, 0.4 * w, 0.415 * h, 2 * h, rng, solid=0.72, level=60, sway=3.0),
+        _bush(0.8 * w, -0.24 * h, 0.4 * w, 0.56 * h, 2 * h, rng, solid=0.55, level=52, sway=3.0),
+    ]
+    background = ground.to_sprite_free()
+    return Scene("ped1", height, width, camera, background, tuple(sprites), (0.55, 0.35))
+
+
+def _plaza(height: int, width: int, rng: np.random.Generator) -> Scene:
+    """Build ped2: a plaza seen from the side, a lawn with lamp posts behind it, a building."""
+    camera = Camera(0.5 * width, -0.4 * height, 5.3, 2.8 * height)
+    ground = _Ground(height, width, camera, rng)
+    h, w = height, width
+    ground.paint(np.ones(ground.shape, bool), ground.lawn(86))
+    top, bottom = PED2_EDGES
+    on_plaza = (ground.y > top * h) & (ground.y < bottom * h)
+    kerb = (ground.y > (top - 0.016) * h) & (ground.y < (bottom + 0.018) * h)
+    ground.paint(kerb, 178 + 5 * ground.texture(1.0))
+    ground.paint(on_plaza, ground.concrete(150, (2.4, 2.0)))
+    ground.paint((np.abs(ground.y - top * h) < 0.004 * h), 70)
+    ground.paint(ground.y < 0.2 * h, 118 + 4 * fractal(ground.shape, 30, rng))
+    _windows(ground, h, w)
+    for k, x in enumerate(np.linspace(-0.08, 0.9, 7)):
+        wide = 0.2 + 0.03 * (k % 3)
+        _stand(
+            ground, _bush(x * w, (0.13 - 0.02 * (k % 2)) * h, wide * w, 0.2 * h, 0, rng, level=52)
+        )
+    _shade(ground, 0.1 * w, 0.42 * h, 0.16 * w, 0.07 * h, 0.4)
+    _shade(ground, 0.82 * w, 0.9 * h, 0.2 * w, 0.06 * h, 0.3)
+    sprites = [
+        _trunk(0.085 * w, 0.44 * h, 0.36 * h, 0.03 * h, rng),
+        _lamp_post(0.3 * w, 0.478 * h, 0.42 * h, 0.010 * h),
+        _lamp_post(0.9 * w, 0.478 * h, 0.42 * h, 0.010 * h),
+        _bush(
+            -0.06 * w, -0.14 * h, 0.3 * w, 0.36 * h, 0.44 * h, rng, solid=0.6, level=48, sway=2.5
+        ),
+        _lamp_post(0.6 * w, 0.985 * h, 0.62 * h, 0.014 * h),
+        _bush(0.86 * w, 0.8 * h, 0.24 * w, 0.3 * h, 1.08 * h, rng, solid=0.6, level=56, sway=2.5),
+    ]
+    background = ground.to_sprite_free()
+    return Scene("ped2", height, width, camera, background, tuple(sprites), (0.5, 0.5))
+
+
+def _windows(ground: _Ground, height: int, width: int) -> None:
+    """Put a row of windows into the building at the top."""
+    for left in np.arange(0.03, 1.0, 0.11):
+        inside = (np.abs(ground.x / width - left - 0.035) < 0.032) & (
+            np.abs(ground.y / height - 0.055) < 0.035
+        )
+        glass = 52 + 26 * (ground.y / height - 0.02) / 0.07 + 0 * ground.x
+        ground.paint(inside, glass)

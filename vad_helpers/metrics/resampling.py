@@ -1,0 +1,234 @@
+"""Intervals and tests for one row of scores; the unit of chance is the sequence.
+
+Conventions: see `vad_helpers.metrics.statistics`, which has all of this for whole tables.
+
+References
+----------
+C. A. Field, A. H. Welsh, "Bootstrapping clustered data", J. R. Stat. Soc. B 69, 2007.
+A. M. Winkler et al., "Permutation inference for the general linear model", NeuroImage 92, 2014.
+S. Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Stat. 6, 1979.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vad_helpers.metrics.arrays import check_count, to_numpy
+from vad_helpers.metrics.catalog import HIGHER, LOWER
+
+UNDECIDED = "undecided"
+MAX_EXACT_GROUPS = 12
+
+
+def bootstrap_mean(
+    values: Any, groups: Any, *, n_resamples: int = 2000, level: float = 0.95, seed: int = 0
+) -> dict[str, float]:
+    """Mean over clips with an interval from resampled sequences.
+
+    Parameters
+    ----------
+    values : array, (n,)
+        One score a clip; NaN where undefined.
+    groups : array, (n,)
+        The sequence of each clip.
+    n_resamples : int
+        Draws of as many sequences as there are, with replacement.
+    level : float
+        Coverage aimed at, in (0, 1).
+    seed : int
+        The same seed draws the same sequences for every score over the same sequences.
+
+    Returns
+    -------
+    dict
+        ``mean``; ``low``, ``high``: percentile interval, NaN with fewer than two sequences;
+        ``n``: defined clips; ``n_groups``: sequences they are from; ``n_undefined``: NaNs.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, a value is infinite, or a parameter is out of range.
+    """
+    sums, counts, n_undefined = _by_group(values, groups)
+    check_resampling(n_resamples, level)
+    low = high = np.nan
+    if len(sums) > 1:
+        drawn = resample(len(sums), n_resamples, seed)
+        low, high = percentiles((drawn @ sums) / (drawn @ counts), level)
+    return {
+        "mean": float(sums.sum() / counts.sum()) if len(sums) else np.nan,
+        "low": float(low),
+        "high": float(high),
+        "n": int(counts.sum()),
+        "n_groups": len(sums),
+        "n_undefined": n_undefined,
+    }
+
+
+def paired_difference(
+    a: Any, b: Any, groups: Any, *, n_resamples: int = 2000, level: float = 0.95, seed: int = 0
+) -> dict[str, float]:
+    """Mean of a - b over clips with an interval from resampled sequences.
+
+    Parameters
+    ----------
+    a, b : array, (n,)
+        Scores of two methods on the same clips, in the same order; a clip where either is NaN is
+        left out.
+    groups, n_resamples, level, seed
+        As `bootstrap_mean`.
+
+    Returns
+    -------
+    dict
+        ``difference``, then ``low``, ``high``, ``n``, ``n_groups``, ``n_undefined`` as
+        `bootstrap_mean`.
+
+    Raises
+    ------
+    ValueError
+        As `bootstrap_mean`.
+    """
+    a, b = _vector(a, name="a"), _vector(b, name="b")
+    if len(a) != len(b):
+        raise ValueError(f"a has {len(a)} values and b {len(b)}; expected the same clips")
+    found = bootstrap_mean(a - b, groups, n_resamples=n_resamples, level=level, seed=seed)
+    return {"difference": found.pop("mean"), **found}
+
+
+def sign_flip_test(
+    differences: Any, groups: Any, *, n_flips: int = 9999, seed: int = 0
+) -> dict[str, float]:
+    """Two-sided test of "the mean difference is zero" by flipping the signs of sequences.
+
+    Parameters
+    ----------
+    differences : array, (n,)
+        a - b, one a clip; NaN is left out.
+    groups : array, (n,)
+        The sequence of each clip: its clips keep or change their sign together.
+    n_flips : int
+        Random flips where there are more than 12 sequences; up to 12, all flips are enumerated.
+    seed : int
+        Of the random flips.
+
+    Returns
+    -------
+    dict
+        ``p``: in (0, 1], never 0 (the flip that changes nothing counts); NaN without values. The
+        smallest that G sequences can give is 2 / 2**G. ``n_groups``; ``exact``: whether all flips
+        were enumerated.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, a value is infinite, or `n_flips` is not a positive integer.
+    """
+    check_count(n_flips, name="n_flips")
+    sums, _, _ = _by_group(differences, groups)
+    exact = len(sums) <= MAX_EXACT_GROUPS
+    if not len(sums):
+        return {"p": np.nan, "n_groups": 0, "exact": exact}
+    signs = _all_signs(len(sums)) if exact else _random_signs(len(sums), n_flips, seed)
+    # Sums of the same numbers in another order may differ in the last digits: ties must count.
+    slack = 1e-12 * np.abs(sums).sum()
+    as_far = int((np.abs(signs @ sums) >= abs(sums.sum()) - slack).sum())
+    p = as_far / len(signs) if exact else (as_far + 1) / (len(signs) + 1)
+    return {"p": p, "n_groups": len(sums), "exact": exact}
+
+
+def _all_signs(n_groups: int) -> np.ndarray:
+    bits = np.arange(2**n_groups)[:, None] >> np.arange(n_groups) & 1
+    return 1.0 - 2.0 * bits
+
+
+def _random_signs(n_groups: int, n_flips: int, seed: int) -> np.ndarray:
+    return 1.0 - 2.0 * np.random.default_rng(seed).integers(0, 2, size=(n_flips, n_groups))
+
+
+def holm(p_values: Any) -> np.ndarray:
+    """Correct p-values for their number, after Holm.
+
+    Parameters
+    ----------
+    p_values : array, (n,)
+        In [0, 1]; NaN stays NaN and is not counted.
+
+    Returns
+    -------
+    ndarray of float64, (n,)
+        Adjusted p-values in [0, 1]; compare them with the level of the whole family.
+
+    Raises
+    ------
+    ValueError
+        If a value is outside [0, 1].
+    """
+    p = _vector(p_values, name="p_values")
+    known = np.flatnonzero(~np.isnan(p))
+    if ((p[known] < 0) | (p[known] > 1)).any():
+        raise ValueError("p_values hold numbers outside [0, 1]; expected probabilities")
+    order = known[np.argsort(p[known], kind="stable")]
+    adjusted = np.full(len(p), np.nan)
+    factors = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(factors * p[order]))
+    return adjusted
+
+
+def verdict(low: float, high: float) -> str:
+    """Read the interval of a difference a - b.
+
+    Returns
+    -------
+    str
+        "higher" if all of it is above zero, "lower" if below, else "undecided" (also if it
+        touches zero or is NaN).
+    """
+    if low > 0:
+        return HIGHER
+    return LOWER if high < 0 else UNDECIDED
+
+
+def check_resampling(n_resamples: int, level: float) -> None:
+    """Raise ValueError unless these can make an interval."""
+    check_count(n_resamples, name="n_resamples")
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level!r}; expected a number between 0 and 1, such as 0.95")
+
+
+def _vector(values: Any, *, name: str) -> np.ndarray:
+    vector = np.asarray(to_numpy(values), dtype=np.float64)
+    if vector.ndim != 1 or np.isinf(vector).any():
+        raise ValueError(f"{name} must be one row of numbers or NaN; got shape {vector.shape}")
+    return vector
+
+
+def _by_group(values: Any, groups: Any) -> tuple[np.ndarray, np.ndarray, int]:
+    """Sum and number of the defined values of each group that has any; number of NaNs."""
+    vector, groups = _vector(values, name="values"), np.asarray(groups)
+    if groups.shape != vector.shape:
+        raise ValueError(f"groups has shape {groups.shape}; expected one a value, {vector.shape}")
+    if pd.isna(groups).any():
+        raise ValueError("groups holds missing values; expected the sequence of every clip")
+    defined = ~np.isnan(vector)
+    # Sorted, so that the order of the rows decides nothing.
+    codes = pd.factorize(groups[defined], sort=True)[0]
+    sums = np.bincount(codes, weights=vector[defined])
+    return sums, np.bincount(codes), int((~defined).sum())
+
+
+def resample(n_groups: int, n_resamples: int, seed: int) -> np.ndarray:
+    """How often each of n groups is drawn when n are drawn with replacement: (resamples, n)."""
+    drawn = np.random.default_rng(seed).integers(n_groups, size=(n_resamples, n_groups))
+    cells = drawn + n_groups * np.arange(n_resamples)[:, None]
+    counts = np.bincount(cells.ravel(), minlength=n_resamples * n_groups)
+    return counts.reshape(n_resamples, n_groups).astype(np.float64)
+
+
+def percentiles(values: np.ndarray, level: float) -> np.ndarray:
+    """Give the two ends of the central share `level` of the values."""
+    tail = (1 - level) / 2
+    return np.quantile(values, [tail, 1 - tail])

@@ -1,0 +1,192 @@
+"""One visual language for all figures: sizes, colours, the order of methods, how to show.
+
+Colours are those of Okabe and Ito, which people with colour vision deficiencies can tell apart:
+cool ones for gradient methods, warm ones for perturbation methods, greys for the reference rows.
+Line style and marker repeat the distinction. Signed maps use a diverging scale centred at zero.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import matplotlib
+import numpy as np
+from IPython.display import Image, display
+from matplotlib.figure import Figure
+
+DPI = 110
+WIDTH = 7.8
+"""Width of a figure in inches: with `DPI`, the width of the book's text."""
+MIN_ALT_WORDS = 6
+
+SIGNED_MAP = "RdBu_r"
+CONTOUR = "#F0E442"
+FAMILY_COLOURS = {"gradient": "#0072B2", "perturbation": "#D55E00", "reference": "#6E6E6E"}
+CLASS_COLOURS = {"normal": "#56B4E9", "anomalous": "#D55E00"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """How a row of the tables is drawn."""
+
+    colour: str
+    line: Any
+    marker: str
+
+
+_LOOKS = {
+    "ig": Look("#0072B2", "-", "o"),
+    "ig_smoothgrad": Look("#56B4E9", "-", "s"),
+    "guided_backprop": Look("#009E73", "-", "^"),
+    "gradient_shap": Look("#000000", "-", "D"),
+    "kernel_shap": Look("#CC79A7", "--", "v"),
+    "lime": Look("#E69F00", "--", "P"),
+    "occlusion_lp": Look("#D55E00", "--", "X"),
+    "occlusion_sp": Look("#8C510A", "--", "*"),
+    "random": Look("#B0B0B0", ":", "1"),
+    "centre": Look("#8F8F8F", ":", "2"),
+    "motion": Look("#4D4D4D", ":", "+"),
+    "constant": Look("#6E6E6E", ":", "x"),
+    "random_weights": Look("#A08060", ":", "3"),
+    "ig_time_average": Look("#7A9EB5", "-.", "o"),
+}
+METHOD_ORDER = tuple(_LOOKS)
+"""Rows in the order of every figure; others (variants, registered methods) follow."""
+
+_RC = {
+    "figure.facecolor": "white",
+    "axes.facecolor": "white",
+    "savefig.facecolor": "white",
+    "font.size": 9.0,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9.0,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "legend.fontsize": 8.0,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.5,
+    "image.interpolation": "nearest",
+}
+
+
+def style() -> AbstractContextManager[None]:
+    """Context in which artists are made in the style of the figures; nothing stays changed."""
+    return matplotlib.rc_context(_RC)
+
+
+def subplots(
+    n_rows: int = 1,
+    n_columns: int = 1,
+    *,
+    width: float = WIDTH,
+    height: float = 3.2,
+    **options: Any,
+) -> tuple[Figure, Any]:
+    """Make a white figure and its axes, apart from pyplot's list of open figures.
+
+    Parameters
+    ----------
+    n_rows, n_columns : int
+    width, height : float
+        In inches.
+    **options
+        For `matplotlib.figure.Figure.subplots`, as `sharex=True`.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+    axes : Axes, or array of Axes
+    """
+    with style():
+        figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+        return figure, figure.subplots(n_rows, n_columns, **options)
+
+
+def show(figure: Figure, *, alt: str) -> None:
+    """Show a figure in a notebook, with a text for those who do not see it.
+
+    The picture is a PNG on white whatever the backend, and carries its text in a live notebook
+    and in nbconvert's pages. The book takes it from the cell's metadata (`mystnb`, `image`,
+    `alt`); a test keeps the two equal.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    alt : str
+        What is drawn (axes, marks, colours), not what comes out: that differs from run to run.
+
+    Raises
+    ------
+    ValueError
+        If `alt` is too short to describe a figure.
+    """
+    if len(alt.split()) < MIN_ALT_WORDS:
+        raise ValueError(
+            f"alt is {alt!r}; describe what is drawn in at least {MIN_ALT_WORDS} words"
+        )
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=DPI, facecolor="white", edgecolor="none")
+    display(Image(data=stream.getvalue(), format="png", alt=alt))
+
+
+def look(key: str, family: str | None = None) -> Look:
+    """Give colour, line style and marker of a row.
+
+    Parameters
+    ----------
+    key : str
+        Key of a method, variant or reference row.
+    family : str, optional
+        "gradient", "perturbation" or "reference": the colour of a row not known here. A variant
+        `<method>_...` has its method's colour and a dotted line.
+    """
+    if key in _LOOKS:
+        return _LOOKS[key]
+    parents = [name for name in _LOOKS if key.startswith(f"{name}_")]
+    if parents:
+        parent = _LOOKS[max(parents, key=len)]
+        return Look(parent.colour, (0, (1, 1)), ".")
+    return Look(FAMILY_COLOURS.get(family or "", "#6E6E6E"), "-.", "p")
+
+
+def ordered(keys: Iterable[str]) -> list[str]:
+    """Sort keys of rows: methods, reference rows, then all others in the order given."""
+    keys = list(dict.fromkeys(keys))
+    known = [key for key in METHOD_ORDER if key in keys]
+    return known + [key for key in keys if key not in METHOD_ORDER]
+
+
+def symmetric_limit(attribution: np.ndarray, *, quantile: float = 1.0) -> float:
+    """Give the value at both ends of a zero-centred colour scale.
+
+    Parameters
+    ----------
+    attribution : ndarray
+        Signed map of a whole clip, so that its frames share one scale.
+    quantile : float
+        Quantile of |E|, in (0, 1]; 1 is the maximum.
+
+    Returns
+    -------
+    float
+        Positive; the maximum if the quantile is 0, and 1 for a map of zeros.
+
+    Raises
+    ------
+    ValueError
+        If `quantile` is not in (0, 1].
+    """
+    if not 0 < quantile <= 1:
+        raise ValueError(f"quantile is {quantile}; expected a value in (0, 1]")
+    magnitude = np.abs(attribution)
+    return float(np.quantile(magnitude, quantile)) or float(magnitude.max()) or 1.0
