@@ -64,7 +64,7 @@ def lime(
         interpretable_model=SkLearnLasso(alpha=alpha),
         similarity_func=get_exp_kernel_similarity_function("euclidean", kernel_width=kernel_width),
     )
-    coefficients = _coefficients(explainer, probability, clip, baseline, segments, n_samples)
+    coefficients = _fit("lime", explainer, probability, clip, baseline, segments, n_samples)
     return coefficients[segments], {"n_nonzero": int(torch.count_nonzero(coefficients))}
 
 
@@ -105,11 +105,13 @@ def kernel_shap(
             "kernel_shap needs two superpixels or more, and SLIC found one; raise n_segments"
         )
     explainer = KernelShap(probability)
-    return _coefficients(explainer, probability, clip, baseline, segments, n_samples)[segments]
+    coefficients = _fit("kernel_shap", explainer, probability, clip, baseline, segments, n_samples)
+    return coefficients[segments]
 
 
 @torch.no_grad()
-def _coefficients(
+def _fit(
+    key: str,
     explainer: Lime,
     probability: Probability,
     clip: torch.Tensor,
@@ -131,8 +133,8 @@ def _coefficients(
     except ValueError as error:
         # scikit-learn refuses NaN, and weights that are all zero, in words of its own.
         raise InputError(
-            f"{explainer.get_name()} could not fit its linear model ({str(error).splitlines()[0]}); "
-            "check that the model's logits are finite and the kernel is wide enough"
+            f"method {key!r} could not fit its linear model ({str(error).splitlines()[0]}); check "
+            "that the model's logits are finite and the settings not extreme"
         ) from error
     return fitted.flatten().to(clip.device)
 

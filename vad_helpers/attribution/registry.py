@@ -51,6 +51,7 @@ def register(spec: MethodSpec, *, overwrite: bool = False) -> None:
 
     Examples
     --------
+    >>> import torch
     >>> def input_x_gradient(probability, clip, baseline):
     ...     clips = clip[None].requires_grad_()
     ...     (gradient,) = torch.autograd.grad(probability(clips).sum(), clips)
@@ -233,7 +234,7 @@ def _checked_baseline(baseline: str | torch.Tensor, clip: torch.Tensor) -> str |
 def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
     start = time.perf_counter()
     result = function(*arguments)
-    return result, time.perf_counter() - start
+    return result, 0.0 if result is None else time.perf_counter() - start
 
 
 def _fill(
@@ -287,7 +288,8 @@ def _unpack(
     attribution, info = result if isinstance(result, tuple) else (result, {})
     if isinstance(attribution, torch.Tensor):
         attribution = attribution.detach().float().cpu().numpy()
-    attribution = np.ascontiguousarray(attribution, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what overflows float32 is reported below
+        attribution = np.ascontiguousarray(attribution, dtype=np.float32)
     if attribution.shape != shape:
         raise InputError(
             f"method {spec.key!r} returned a map of shape {attribution.shape}; it must be (T, H, "
@@ -302,7 +304,7 @@ def _unpack(
 
 
 def _warn_all_zero(spec: MethodSpec) -> None:
-    hint = "; lower alpha or raise n_samples" if "alpha" in spec.settings else ""
+    hint = "; lower alpha, widen the kernel or raise n_samples" if "alpha" in spec.settings else ""
     warnings.warn(
         f"method {spec.key!r} returned an all-zero map, which explains nothing{hint}",
         stacklevel=3,

@@ -35,11 +35,15 @@ class Disc(NamedTuple):
 
 
 class Face(NamedTuple):
-    """A polygon through joints; a one-sided one is drawn only when it faces the camera."""
+    """A polygon through joints; a one-sided one is drawn only when it faces the camera.
+
+    `bias` moves it towards the camera when parts are ordered, in heights.
+    """
 
     joints: tuple[int, ...]
     grey: int
     one_sided: bool = False
+    bias: float = 0.0
 
 
 class Ring(NamedTuple):
@@ -108,9 +112,9 @@ class Body:
         """Add a ball around joint `a`."""
         self.parts.append(Disc((a,), radius, int(grey)))
 
-    def face(self, joints, grey: float, *, one_sided: bool = False) -> None:
+    def face(self, joints, grey: float, *, one_sided: bool = False, bias: float = 0.0) -> None:
         """Add a polygon through `joints`."""
-        self.parts.append(Face(tuple(joints), int(grey), one_sided))
+        self.parts.append(Face(tuple(joints), int(grey), one_sided, bias))
 
     def wheel(self, forward: float, left: float, radius: float, spin, grey: float) -> list[int]:
         """Add a spoked wheel standing on the ground; returns its rim's joints."""
@@ -382,8 +386,9 @@ def cart(track: Track, looks: Looks, rng: np.random.Generator) -> Body:
 def _cart_wheel(body: Body, forward: float, left: float) -> None:
     angles = np.arange(12) * (2 * np.pi / 12)
     rim = [body.joint(forward + 0.15 * np.cos(a), left, 0.15 + 0.15 * np.sin(a)) for a in angles]
-    body.face(rim, 28)
-    body.disc(body.joint(forward, left * 1.02, 0.15), 0.06, 130)
+    body.face(rim, 28, bias=0.2)
+    hub = [body.joint(forward + 0.06 * np.cos(a), left, 0.15 + 0.06 * np.sin(a)) for a in angles]
+    body.face(hub, 135, bias=0.21)
 
 
 def _driver(body: Body, looks: Looks) -> None:

@@ -22,16 +22,17 @@ from vad_helpers.data.scenery import PED1_LANES, PED1_SIDE, PED2_EDGES, Scene
 
 GRID = 8
 """Anomalies enter and leave at multiples of this many frames."""
+INSET = 1.0
 OVERLAP = 6  # frames for which a successor is already there when an anomaly leaves
 ANOMALIES = ("bike", "skater", "cart", "grass")
 PATTERNS = ("throughout", "enters", "leaves", "passes")
 SPEEDS = {  # heights a frame
-    "walker": (0.035, 0.06),
-    "jogger": (0.09, 0.15),
-    "bike": (0.10, 0.16),
-    "skater": (0.09, 0.14),
-    "cart": (0.09, 0.14),
-    "grass": (0.045, 0.08),
+    "walker": (0.028, 0.045),
+    "jogger": (0.065, 0.11),
+    "bike": (0.075, 0.12),
+    "skater": (0.065, 0.105),
+    "cart": (0.065, 0.105),
+    "grass": (0.035, 0.06),
 }
 REACH = {"walker": 0.3, "jogger": 0.4, "bike": 0.55, "skater": 0.4, "cart": 0.75, "grass": 0.3}
 """Half of the length that each takes up, in heights."""
@@ -123,10 +124,10 @@ def _route_on_path(scene: Scene, kind: str, rng: np.random.Generator) -> Route:
 def _route_on_lawn(scene: Scene, rng: np.random.Generator) -> Route:
     """Draw a ped1 route over the lawn: from the lower edge up and out on the right."""
     camera = scene.camera
-    lane = rng.uniform(-0.1, 0.15)
+    lane = rng.uniform(-0.15, 0.1)
     tall = (scene.height - camera.horizon) / (camera.eye - 1.15)
-    corner = camera.focal / (rng.uniform(0.23, 0.29) * scene.height)
-    far = camera.focal / (rng.uniform(0.19, 0.22) * scene.height)
+    corner = camera.focal / (rng.uniform(0.27, 0.33) * scene.height)
+    far = camera.focal / (rng.uniform(0.22, 0.26) * scene.height)
     right, _ = camera.to_ground(
         scene.width * 1.04, camera.horizon + camera.eye * camera.focal / far
     )
@@ -164,7 +165,7 @@ def place(scene: Scene, kind: str, route: Route, distance: np.ndarray, rng) -> A
 
 def normal_crowd(scene: Scene, n_frames: int, rng: np.random.Generator) -> list[Actor]:
     """Draw the normal people of a sequence: walkers, pairs, joggers, some who stand."""
-    kinds = ["walker"] * int(rng.integers(6, 10)) + ["jogger"] * int(rng.integers(3, 6))
+    kinds = ["walker"] * int(rng.integers(3, 6)) + ["jogger"] * int(rng.integers(1, 4))
     actors = []
     for kind in kinds:
         route, speed = find_route(scene, kind, rng), rng.uniform(*SPEEDS[kind])
@@ -213,10 +214,18 @@ def anomalies(
         visits = [(k, route, n_frames - stop, n_frames - start) for k, route, start, stop in visits]
     actors = []
     for kind, route, start, stop in visits:
-        # Half a frame early: the first frame at which it could be seen is then `start` itself.
-        distance = route.lengths[-1] * (np.arange(n_frames) - start) / (stop - start)
+        distance = _pace(route.lengths[-1], start, stop, n_frames)
         actors.append(place(scene, kind, route, distance, rng))
     return actors
+
+
+def _pace(length: float, start: float, stop: float, n_frames: int) -> np.ndarray:
+    """Give the distance along a route in each frame, for a visit from `start` to `stop`.
+
+    The visit is INSET frames shorter at either end, so that a wheel that reaches a little further
+    than its rider is never seen outside of it.
+    """
+    return length * (np.arange(n_frames) - start - INSET) / (stop - start - 2 * INSET)
 
 
 Visit = tuple[str, Route, float, float]

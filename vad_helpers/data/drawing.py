@@ -98,7 +98,10 @@ def make_actor(
     on_ground = right + up * sun[0], tilt * (away + up * sun[1])
     shadow = np.stack([x + unit * on_ground[0], y - unit * on_ground[1]], axis=2)
     distance = away - tilt * up
-    per_part = [distance[:, list(part.joints)].mean(axis=1) for part in body.parts]
+    per_part = [
+        distance[:, list(part.joints)].mean(axis=1) - getattr(part, "bias", 0.0)
+        for part in body.parts
+    ]
     order = np.argsort(-np.stack(per_part, axis=1), axis=1, kind="stable")
     return Actor(kind, anomalous, track, tuple(body.parts), points, shadow, order, size)
 

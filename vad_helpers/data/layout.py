@@ -30,11 +30,12 @@ N_OFFICIAL = {
 MASKED_PED1 = frozenset({3, 4, 14, 18, 19, 21, 22, 23, 24, 32})
 
 # Four digits at most: a date in a file name is no frame number.
-FRAME = re.compile(r"(?:frame)?(\d{1,4})\.tiff?", re.IGNORECASE)
-MASK = re.compile(r"(?:frame)?(\d{1,4})\.(?:bmp|png)", re.IGNORECASE)
-# Members of an archive that show that it holds at least one sequence.
+_FRAME_NAME = r"(?i:(?:frame)?(\d{1,4})\.tiff?)"
+FRAME = re.compile(_FRAME_NAME)
+MASK = re.compile(r"(?i:(?:frame)?(\d{1,4})\.(?:bmp|png))")
+# A member of an archive that holds at least one sequence; the tree may lie in one folder.
 FRAME_PATH = re.compile(
-    r"(?:.*/)?UCSDped[12]/(?:Train/Train|Test/Test)\d{3}/(?:frame)?\d{1,4}\.tiff?", re.IGNORECASE
+    r"(?:\./)?(?:[^/]+/)?UCSDped[12]/(?:Train/Train|Test/Test)\d{3}/" + _FRAME_NAME
 )
 _CLUTTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 

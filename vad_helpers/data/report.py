@@ -97,7 +97,7 @@ class TreeReport:
         lines = [f"UCSD tree {self.root}: {verdict}"]
         lines += [_totals(self.table, scene) for scene in SCENES]
         if len(self.table):
-            lines += ["", self.table.to_string(index=False, na_rep="-"), ""]
+            lines += ["", self.table.astype(object).fillna("-").to_string(index=False), ""]
         lines += [f"error: {line}" for line in self.errors]
         lines += [f"warning: {line}" for line in self.warnings]
         lines.append(f"unreadable frames (nearest neighbour repeated): {_listed(self.unreadable)}")

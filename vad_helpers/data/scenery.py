@@ -118,7 +118,7 @@ class _Ground:
         """Sample noise fixed to the ground: `per_unit` grains a height."""
         tile = fractal((512, 512), 16, self.rng)
         where = [self.away * per_unit * 8 / stretch, self.across * per_unit * 8]
-        return ndimage.map_coordinates(tile, where, order=1, mode="grid-wrap")
+        return ndimage.map_coordinates(tile, where, order=1, mode="mirror")
 
     def lawn(self, level: float) -> np.ndarray:
         """Give grass: fine blades, broad patches."""
@@ -153,18 +153,29 @@ class _Ground:
 def _foliage(
     shape: tuple[int, int], rng: np.random.Generator, *, solid: float, level: float, leaf: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Make a rounded mass of leaves: grey values and opacity (0 or 1) on the canvas's grid.
+    """Make a mass of leaves: grey values and opacity (0 or 1) on the canvas's grid.
 
-    `solid` is the share of the radius that has no gaps, `leaf` the size of a leaf in pixels.
+    Tufts are laid over a rounded core from top to bottom, each lit from above. `solid` is the
+    share of the radius that has no gaps, `leaf` the size of a leaf in pixels.
     """
-    rows, columns = np.mgrid[: shape[0], : shape[1]]
-    radius = np.hypot(2 * rows / shape[0] - 1, 2 * columns / shape[1] - 1)
-    leaves, clumps = fractal(shape, leaf, rng, 2), fractal(shape, leaf * 7, rng, 3)
-    edge = np.clip((radius - solid) / (1 - solid), 0, None)
-    opaque = edge * 2.2 + 0.35 * clumps * (edge > 0) + 0.3 * leaves * (edge > 0) < 1
-    light = 1 - 0.35 * rows / shape[0]
-    grey = level * light * (1 + 0.22 * clumps) + 11 * leaves
-    return np.clip(grey, 8, 175), opaque.astype(np.float32)
+    rows, columns = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
+    leaves, clumps = fractal(shape, leaf, rng, 2), fractal(shape, leaf * 5, rng, 3)
+    light = np.full(shape, 0.75)
+    radius = np.hypot(rows, columns) / (solid + 0.1)
+    wide = shape[1] / shape[0]
+    spots = rng.uniform(-1, 1, (int(18 + 14 * wide), 2))
+    for row, column in spots[np.argsort(spots[:, 0])]:
+        size = rng.uniform(0.24, 0.42)
+        if np.hypot(row, column) > 1 - size / 2:
+            continue
+        across = (columns - column) * max(wide, 1.0) / size
+        along = (rows - row) * max(1 / wide, 1.0) / size
+        tuft = np.hypot(across, along) + 0.12 * leaves
+        light = np.where(tuft < 1, 1.12 - 0.42 * along - 0.12 * rows, light)
+        radius = np.minimum(radius, np.maximum(tuft, np.hypot(rows, columns) * 0.99))
+    opaque = radius + 0.1 * leaves * (radius > 0.8) < 1
+    grey = level * light * (1 + 0.14 * clumps) + 9 * leaves
+    return np.clip(grey, 10, 185), opaque.astype(np.float32)
 
 
 def _sprite(
@@ -239,26 +250,26 @@ def _shade(ground: _Ground, x: float, y: float, rx: float, ry: float, amount: fl
     """Lay the soft, dappled shadow of a crown on the ground."""
     radius = np.hypot((ground.x - x) / rx, (ground.y - y) / ry)
     dapple = 0.25 * fractal(ground.shape, 14, ground.rng, 3)
-    ground.darken(amount * np.clip((1.1 - radius + dapple) * 2.5, 0, 1))
+    ground.darken(amount * np.clip((1.1 - radius + dapple) * 1.3, 0, 1))
 
 
-PED1_LANES = (-4.0, -0.75)  # edges of the path, in heights across
-PED1_SIDE = (17.0 / 120, 21.5 / 120)  # a side path: heights (share of the frame's) at its edges
+PED1_LANES = (-3.2, -0.62)  # edges of the path, in heights across
+PED1_SIDE = (0.175, 0.222)  # a side path: heights (share of the frame's) at its edges
 PED2_EDGES = (0.485, 0.955)  # rows of the plaza's kerbs, share of the frame's height
 
 
 def _oblique_path(height: int, width: int, rng: np.random.Generator) -> Scene:
     """Build ped1: a path that leads away from the camera, a side path, a lawn, a hedge."""
-    camera = Camera(0.83 * width, -0.1 * height, 3.1, 1.3 * height)
+    camera = Camera(0.83 * width, -0.1 * height, 2.5, 1.3 * height)
     ground = _Ground(height, width, camera, rng)
-    ground.paint(np.ones(ground.shape, bool), ground.lawn(84))
+    ground.paint(np.ones(ground.shape, bool), ground.lawn(100))
     scale = ground.height / height
-    on_side = (scale > PED1_SIDE[0]) & (scale < PED1_SIDE[1]) & (ground.across < -3)
+    on_side = (scale > PED1_SIDE[0]) & (scale < PED1_SIDE[1]) & (ground.across < -2)
     on_path = (ground.across > PED1_LANES[0]) & (ground.across < PED1_LANES[1])
     kerb = (ground.across > PED1_LANES[0] - 0.09) & (ground.across < PED1_LANES[1] + 0.09)
     ground.paint(kerb, 172 + 6 * ground.texture(1.0))
     ground.paint(on_side, ground.concrete(158, (0, 0)))
-    ground.paint(on_path, ground.concrete(146, (0, 1.9)))
+    ground.paint(on_path, ground.concrete(146, (0, 1.5)))
     _shade(ground, 0.1 * width, 0.62 * height, 0.22 * width, 0.13 * height, 0.4)
     _shade(ground, 0.97 * width, 0.5 * height, 0.14 * width, 0.08 * height, 0.35)
     far = _bush(
@@ -282,15 +293,15 @@ def _oblique_path(height: int, width: int, rng: np.random.Generator) -> Scene:
 
 def _plaza(height: int, width: int, rng: np.random.Generator) -> Scene:
     """Build ped2: a plaza seen from the side, a lawn with lamp posts behind it, a building."""
-    camera = Camera(0.5 * width, -0.4 * height, 5.3, 2.8 * height)
+    camera = Camera(0.5 * width, -0.4 * height, 3.7, 2.4 * height)
     ground = _Ground(height, width, camera, rng)
     h, w = height, width
-    ground.paint(np.ones(ground.shape, bool), ground.lawn(86))
+    ground.paint(np.ones(ground.shape, bool), ground.lawn(104))
     top, bottom = PED2_EDGES
     on_plaza = (ground.y > top * h) & (ground.y < bottom * h)
     kerb = (ground.y > (top - 0.016) * h) & (ground.y < (bottom + 0.018) * h)
     ground.paint(kerb, 178 + 5 * ground.texture(1.0))
-    ground.paint(on_plaza, ground.concrete(150, (2.4, 2.0)))
+    ground.paint(on_plaza, ground.concrete(150, (1.7, 1.5)))
     ground.paint((np.abs(ground.y - top * h) < 0.004 * h), 70)
     ground.paint(ground.y < 0.2 * h, 118 + 4 * fractal(ground.shape, 30, rng))
     _windows(ground, h, w)

@@ -338,8 +338,21 @@ def read_masks(
     return np.stack(masks) > 0
 
 
+@functools.lru_cache(maxsize=128)
 def mask_presence(sequence: Sequence) -> np.ndarray:
-    """Say which frames of a sequence have a mask that is not empty: bool (n_frames,).
+    """Say which frames of a sequence have a mask that is not empty.
+
+    Remembered for each `Sequence` object, because the tables of all folds ask for it.
+
+    Parameters
+    ----------
+    sequence : Sequence
+        As from `index`, with masks.
+
+    Returns
+    -------
+    numpy.ndarray
+        bool (n_frames,), read-only.
 
     Raises
     ------
@@ -348,7 +361,9 @@ def mask_presence(sequence: Sequence) -> np.ndarray:
     """
     masks = _masks(sequence, range(sequence.n_frames))
     # The bounding box is that of the pixels other than zero.
-    return np.array([mask.getbbox() is not None for mask in masks])
+    presence = np.array([mask.getbbox() is not None for mask in masks])
+    presence.flags.writeable = False
+    return presence
 
 
 def _masks(sequence: Sequence, window: range) -> list[Image.Image]:

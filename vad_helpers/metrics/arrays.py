@@ -120,15 +120,14 @@ def threshold_levels(positive: np.ndarray, n_thresholds: int) -> np.ndarray:
     """
     check_count(n_thresholds, name="n_thresholds")
     levels = np.full(positive.shape, -1, dtype=np.int64)
-    peak = float(positive.max())
-    if peak == 0:
-        return levels
     inside = positive > 0
+    if not inside.any():
+        return levels
     # E+/max and i/n are rounded alike, to the map's precision: rounding keeps the order, so a
     # voxel that equals a threshold reaches it whatever the scale (0.7 stored as float32 reaches
-    # 35/50). The quotient is taken in float64, where float32 subnormals lose nothing.
-    share = (positive[inside] / np.float64(peak)).astype(positive.dtype)
-    thresholds = (np.arange(n_thresholds + 1) / n_thresholds).astype(positive.dtype)
+    # 35/50), which comparing E+ with i/n * max does not ensure.
+    share = positive[inside] / positive.max()
+    thresholds = np.arange(n_thresholds + 1, dtype=positive.dtype) / n_thresholds
     levels[inside] = np.searchsorted(thresholds, share, side="right") - 1
     return levels
 

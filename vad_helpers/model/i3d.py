@@ -132,7 +132,19 @@ class SameConv3d(nn.Conv3d):
         """Convolve (N, inputs, T, H, W)."""
         if not self.pads_itself:
             x = F.pad(x, same_padding(x.shape[2:], self.kernel_size, self.stride))
+        elif x.shape[2] == 2 and self.kernel_size[0] == 3:
+            return self._convolve_two_steps(x)
         return super().forward(x)
+
+    def _convolve_two_steps(self, x: Tensor) -> Tensor:
+        """The same convolution, padded in time beforehand.
+
+        In bf16 on some CPUs (avx512_bf16; torch 2.13 with oneDNN) the weight gradient of a
+        3x3x3 convolution that pads two time steps itself is read from uninitialised memory.
+        """
+        _, height, width = self.padding
+        x = F.pad(x, (0, 0, 0, 0, 1, 1))
+        return F.conv3d(x, self.weight, self.bias, self.stride, (0, height, width))
 
 
 class SameMaxPool3d(nn.MaxPool3d):
@@ -267,7 +279,7 @@ class InceptionI3d(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             elif isinstance(module, nn.BatchNorm3d):
                 module.reset_parameters()
-        # Near-zero logits: training starts at p = .5 instead of a random, confident mistake.
+        # Small logits: training starts near p = .5 instead of a random, confident mistake.
         nn.init.normal_(self.logits.conv3d.weight, std=0.01)
         nn.init.zeros_(self.logits.conv3d.bias)
 

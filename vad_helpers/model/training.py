@@ -36,7 +36,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, StepLR
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from vad_helpers.errors import InputError
@@ -67,6 +67,8 @@ HISTORY = (
     "val_auc",
     "seconds",
 )
+Rows = list[dict[str, float]]
+
 SCHEDULES = ("step", "onecycle")
 STATE_VERSION = 1
 
@@ -189,40 +191,53 @@ def train(
     train_labels = _checked_labels("training", train_set, model)
     val_labels = _checked_labels("validation", val_set, model)
     header = describe(model, **(metadata or {}))
-    # What decides the result, as far as it can be seen from here.
-    signature = {
-        "version": STATE_VERSION,
+    facts = {
         "key": key,
         "spec": asdict(spec),
         "seed": seed,
         "precision": precision,
         "n_clips": [len(train_labels), len(val_labels)],
-        "model": {name: list(tensor.shape) for name, tensor in model.state_dict().items()},
     }
-    checkpoints = _Checkpoints(Path(checkpoint_dir), json.dumps(signature, sort_keys=True), header)
+    checkpoints = _Checkpoints(Path(checkpoint_dir), _signature(model, facts), header)
     home = next(model.parameters()).device
-    trainer = _Trainer(model.to(target), spec, precision, n_clips=len(train_labels), seed=seed)
-    rows, best = checkpoints.resume(trainer)
-    n_batches = trainer.n_steps + -(-len(val_labels) // spec.batch_size)
-    with tqdm(
-        total=spec.epochs * n_batches,
-        initial=len(rows) * n_batches,
-        desc="train",
-        unit="batch",
-        disable=not progress or len(rows) == spec.epochs,
-    ) as bar:
-        for epoch in range(len(rows), spec.epochs):
-            start = time.perf_counter()
-            row = {"epoch": epoch, **trainer.epoch(train_set, epoch, bar, num_workers)}
-            row |= trainer.validate(val_set, val_labels, epoch, bar, num_workers)
-            rows.append({**row, "seconds": time.perf_counter() - start})
-            improved = best_epoch(rows) == epoch
-            best = _snapshot(model) if improved else best
-            checkpoints.save(trainer, rows, best, improved=improved)
-            bar.set_postfix(loss=f"{row['train_loss']:.3f}", val_auc=f"{row['val_auc']:.3f}")
+    trainer = _Trainer(
+        model.to(target),
+        _Data(train_set, val_set, val_labels, num_workers),
+        spec,
+        precision=precision,
+        seed=seed,
+    )
+    rows, best = _run(trainer, checkpoints, progress=progress)
     model.load_state_dict(best)
     model.to(home).eval()
     return _history(rows)
+
+
+def _signature(model: InceptionI3d, facts: Mapping[str, Any]) -> str:
+    """What decides the result, as far as it can be seen from here."""
+    shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    return json.dumps({"version": STATE_VERSION, **facts, "model": shapes}, sort_keys=True)
+
+
+def _run(trainer: _Trainer, checkpoints: _Checkpoints, *, progress: bool) -> tuple[Rows, State]:
+    """Do the epochs that are left; the whole history, and the best weights."""
+    rows, best = checkpoints.resume(trainer)
+    epochs = trainer.spec.epochs
+    with tqdm(
+        total=epochs * trainer.n_batches,
+        initial=len(rows) * trainer.n_batches,
+        desc="train",
+        unit="batch",
+        disable=not progress or len(rows) == epochs,
+    ) as bar:
+        for epoch in range(len(rows), epochs):
+            row = trainer.epoch(epoch, bar)
+            rows.append(row)
+            improved = best_epoch(rows) == epoch
+            best = _snapshot(trainer.raw) if improved else best
+            checkpoints.save(trainer, rows, best, improved=improved)
+            bar.set_postfix(loss=f"{row['train_loss']:.3f}", val_auc=f"{row['val_auc']:.3f}")
+    return rows, best
 
 
 def best_epoch(rows: Sequence[Mapping[str, float]]) -> int:
@@ -261,41 +276,69 @@ def _snapshot(model: nn.Module) -> State:
     return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
 
 
+@dataclass(frozen=True)
+class _Data:
+    """What a training reads."""
+
+    train: Dataset
+    val: Dataset
+    val_labels: np.ndarray
+    num_workers: int
+
+    def train_batches(self, order: np.ndarray, batch_size: int) -> DataLoader:
+        return load_batches(self.train, _batches(order, batch_size), num_workers=self.num_workers)
+
+    def val_batches(self, batch_size: int) -> DataLoader:
+        n = len(self.val_labels)
+        chunks = np.split(np.arange(n), range(batch_size, n, batch_size))
+        return load_batches(self.val, chunks, num_workers=self.num_workers)
+
+
 class _Trainer:
-    """A model with its optimizer and schedule; knows how to do one epoch."""
+    """A model with its optimizer, schedule and data; knows how to do one epoch."""
 
     def __init__(
-        self, model: InceptionI3d, spec: TrainingSpec, precision: str, *, n_clips: int, seed: int
+        self, model: InceptionI3d, data: _Data, spec: TrainingSpec, *, precision: str, seed: int
     ) -> None:
+        self.raw, self.data, self.spec = model, data, spec
+        self.precision, self.seed = precision, seed
+        self.n_clips = len(data.train)
+        n_steps = len(_batches(np.arange(self.n_clips), spec.batch_size))
+        self.n_batches = n_steps + len(data.val_batches(spec.batch_size))
         self.device = next(model.parameters()).device
         # As a plugin and not by its name, which would log a line into every notebook's output.
         plugins = [MixedPrecision("bf16-mixed", self.device.type)] if precision == "bf16" else []
         self.fabric = Fabric(accelerator=self.device.type, devices=1, plugins=plugins)
-        self.spec, self.precision, self.seed = spec, precision, seed
-        self.n_steps = len(_batches(np.arange(n_clips), spec.batch_size))
         optimizer = torch.optim.Adam(model.parameters(), lr=spec.lr, weight_decay=spec.weight_decay)
-        self.scheduler = _schedule(optimizer, spec, self.n_steps)
-        self.raw = model
+        self.scheduler = _schedule(optimizer, spec, n_steps)
         self.model, self.optimizer = self.fabric.setup(model, optimizer)
 
-    def epoch(self, dataset: Dataset, epoch: int, bar: tqdm, num_workers: int) -> dict[str, float]:
-        """Train on every clip once."""
-        if hasattr(dataset, "set_epoch"):
-            dataset.set_epoch(epoch)
+    def epoch(self, epoch: int, bar: tqdm) -> dict[str, float]:
+        """Train on every clip once, then validate; a row of the history."""
+        start = time.perf_counter()
+        row = {"epoch": epoch, "lr": self.scheduler.get_last_lr()[0]}
+        row |= self._train(epoch, bar)
+        row |= self._validate(epoch, bar)
+        return {**row, "seconds": time.perf_counter() - start}
+
+    def _train(self, epoch: int, bar: tqdm) -> dict[str, float]:
+        if hasattr(self.data.train, "set_epoch"):
+            self.data.train.set_epoch(epoch)
         # Everything random follows from these two numbers, so no generator's state is kept.
         rng = np.random.default_rng([self.seed, epoch])
-        batches = _batches(rng.permutation(len(dataset)), self.spec.batch_size)
-        lr = self.scheduler.get_last_lr()[0]
-        loss_sum = n_correct = 0.0
+        order = rng.permutation(self.n_clips)
+        loss_sum, n_correct = 0.0, 0
         self.raw.train()
         with _seeded(self.device, int(rng.integers(2**63))):
-            for clips, labels in load_batches(dataset, batches, num_workers=num_workers):
+            for clips, labels in self.data.train_batches(order, self.spec.batch_size):
                 loss, correct = self._step(clips, labels, epoch)
                 loss_sum += loss * len(labels)
                 n_correct += correct
                 bar.update()
-        n = len(dataset)
-        return {"lr": lr, "train_loss": loss_sum / n, "train_accuracy": n_correct / n}
+        return {
+            "train_loss": loss_sum / self.n_clips,
+            "train_accuracy": n_correct / self.n_clips,
+        }
 
     def _step(self, clips: Tensor, labels: Tensor, epoch: int) -> tuple[float, int]:
         """One step of the optimizer; mean loss and number of correct clips before it."""
@@ -309,16 +352,11 @@ class _Trainer:
         self.scheduler.step()
         return value, int((logits.argmax(dim=1) == labels).sum())
 
-    def validate(
-        self, dataset: Dataset, labels: np.ndarray, epoch: int, bar: tqdm, num_workers: int
-    ) -> dict[str, float]:
-        """Loss, accuracy and AUC on the validation set."""
-        batches = np.split(
-            np.arange(len(labels)), range(self.spec.batch_size, len(labels), self.spec.batch_size)
-        )
+    def _validate(self, epoch: int, bar: tqdm) -> dict[str, float]:
+        labels = self.data.val_labels
         logits = compute_logits(
             self.raw.eval(),
-            load_batches(dataset, batches, num_workers=num_workers),
+            self.data.val_batches(self.spec.batch_size),
             device=self.device,
             precision=self.precision,
             on_batch=bar.update,
@@ -367,9 +405,7 @@ class _Checkpoints:
     signature: str
     header: dict[str, str]
 
-    def save(
-        self, trainer: _Trainer, rows: list[dict[str, float]], best: State, *, improved: bool
-    ) -> None:
+    def save(self, trainer: _Trainer, rows: Rows, best: State, *, improved: bool) -> None:
         """Keep an epoch. The best weights are in both files: they can never be of two runs."""
         state = {
             "signature": self.signature,
@@ -387,7 +423,7 @@ class _Checkpoints:
     def _save_best(self, best: State) -> None:
         save_state(best, self.folder / "best.safetensors", self.header)
 
-    def resume(self, trainer: _Trainer) -> tuple[list[dict[str, float]], State]:
+    def resume(self, trainer: _Trainer) -> tuple[Rows, State]:
         """Put the trainer back after its last whole epoch; history and best weights so far."""
         state = self._read()
         if state is None:

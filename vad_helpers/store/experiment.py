@@ -46,16 +46,25 @@ def data_root(run: Run) -> Path:
         return ucsd.find_root(folder)
     folder = walkway_folder(run)
     with artifact_lock(_beside(folder), folder.name):
-        if not folder.is_dir():
-            walkway.write(folder, seed=run.params.seed)
-    return ucsd.find_root(folder)
+        return walkway.write(folder, seed=run.params.seed, **run.params.walkway)
 
 
 def walkway_folder(run: Run) -> Path:
-    """Folder of the synthetic tree: its name holds the key of seed and version, so that another
+    """Folder of the synthetic tree: its name holds the key of seed and options, so that another
     seed or version is another folder, never a stale one."""
     folder = run.root / run.params.data_dir
-    return folder.with_name(f"{folder.name}-{walkway.key(run.params.seed)}")
+    return folder.with_name(f"{folder.name}-{_walkway_key(run)[:8]}")
+
+
+def _walkway_key(run: Run) -> str:
+    try:
+        spec = walkway.WalkwaySpec(**run.params.walkway)
+    except TypeError:
+        known = ", ".join(field.name for field in dataclasses.fields(walkway.WalkwaySpec))
+        raise InputError(
+            f"parameter 'walkway' is {run.params.walkway}; its options are {known}"
+        ) from None
+    return walkway.key(run.params.seed, spec)
 
 
 def _beside(folder: Path) -> Run:
@@ -66,13 +75,20 @@ def _beside(folder: Path) -> Run:
 def data_key(run: Run) -> str:
     """Key of the dataset's content."""
     if run.params.dataset == "walkway":
-        return f"walkway-{walkway.key(run.params.seed)}"
+        return f"walkway-{_walkway_key(run)}"
     return remember(run, "data_key", lambda: f"ucsd-{ucsd.fingerprint(data_root(run))}")
 
 
 def sequences(run: Run) -> dict[str, ucsd.Sequence]:
     """Sequences of the dataset by their id ("ped1/Test001")."""
-    return remember(run, "sequences", lambda: clip_data.by_id(ucsd.index(data_root(run))))
+
+    def look_up() -> dict[str, ucsd.Sequence]:
+        found = ucsd.index(data_root(run))
+        if run.params.masks == "all":
+            found = [dataclasses.replace(s, official_mask=s.masks is not None) for s in found]
+        return clip_data.by_id(found)
+
+    return remember(run, "sequences", look_up)
 
 
 def clips(run: Run) -> pd.DataFrame:
@@ -113,6 +129,7 @@ def clips_key(run: Run) -> str:
         data=data_key(run),
         shape=[p.n_frames, p.stride],
         split=[p.fold, p.n_folds, p.seed],
+        masks=p.masks,
     )
 
 

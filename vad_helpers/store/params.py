@@ -54,6 +54,10 @@ class Params:
         Clips for methods that need over 1000 model calls a clip; None means all `n_clips`.
     frame_size : list of int
         Height and width in pixels after resizing.
+    masks : str
+        Which masks measure localisation: "official", or "all" (also added ones).
+    walkway : dict
+        Options of the synthetic dataset, see `vad_helpers.data.walkway.WalkwaySpec`.
     n_frames, stride : int
         Length of a clip and step between clips, in frames.
     n_folds, max_per_sequence : int
@@ -99,6 +103,8 @@ class Params:
     trained_weights: str | None
     n_clips_slow: int | None
     frame_size: list[int]
+    masks: str
+    walkway: dict[str, Any]
     n_frames: int
     stride: int
     n_folds: int
@@ -294,6 +300,7 @@ def _check_names(values: dict[str, Any]) -> None:
 def _check_values(params: Params) -> None:
     choices = {
         "dataset": ("walkway", "ucsd"),
+        "masks": ("official", "all"),
         "precision": ("fp32", "bf16", "auto"),
         "lr_schedule": ("step", "onecycle"),
         "baseline": ("blur", "strong_blur", "black"),

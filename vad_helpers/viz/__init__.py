@@ -1,1 +1,77 @@
-"""Figures that take an axes and give it back."""
+"""Figures that take an axes and give it back, and what a notebook's page needs around them.
+
+`style` holds the one visual language, `heatmaps` pictures of clips and maps, `learning`
+charts of data and training, `figures` charts of scores, `examples` the clips that are shown,
+`provenance` the words and tables around.
+"""
+
+from vad_helpers.viz.examples import figure_one, shown_clips
+from vad_helpers.viz.figures import (
+    fidelity_curves,
+    frame_auc_lines,
+    gap_dumbbells,
+    interval_dots,
+    quality_against,
+    time_dots,
+)
+from vad_helpers.viz.heatmaps import (
+    best_frame,
+    frame,
+    frame_strip,
+    heatmap,
+    heatmap_grid,
+    outline,
+    positive_map,
+    signed_colour_bar,
+    superpixels,
+    time_grid,
+    time_slices,
+)
+from vad_helpers.viz.learning import (
+    fold_strips,
+    probability_histogram,
+    roc_curves,
+    split_bars,
+    training_curves,
+)
+from vad_helpers.viz.provenance import best, data_notice, live, provenance, say, table
+from vad_helpers.viz.style import look, ordered, show, style, subplots, symmetric_limit
+
+__all__ = [
+    "best",
+    "best_frame",
+    "data_notice",
+    "fidelity_curves",
+    "figure_one",
+    "fold_strips",
+    "frame",
+    "frame_auc_lines",
+    "frame_strip",
+    "gap_dumbbells",
+    "heatmap",
+    "heatmap_grid",
+    "interval_dots",
+    "live",
+    "look",
+    "ordered",
+    "outline",
+    "positive_map",
+    "probability_histogram",
+    "provenance",
+    "quality_against",
+    "roc_curves",
+    "say",
+    "show",
+    "shown_clips",
+    "signed_colour_bar",
+    "split_bars",
+    "style",
+    "subplots",
+    "superpixels",
+    "symmetric_limit",
+    "table",
+    "time_dots",
+    "time_grid",
+    "time_slices",
+    "training_curves",
+]

@@ -59,7 +59,7 @@ def outline(ax: Axes, mask: np.ndarray | None) -> Axes:
     Axes
     """
     if mask is not None and mask.any() and not mask.all():
-        for width, colour in ((2.2, "black"), (1.0, CONTOUR)):
+        for width, colour in ((1.9, "black"), (0.9, CONTOUR)):
             ax.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=[width])
     return ax
 
@@ -123,7 +123,9 @@ def heatmap(
         return _bare(ax, title)
 
 
-def signed_colour_bar(axes: Any, *, quantile: float = QUANTILE, unit: str = "") -> Colorbar:
+def signed_colour_bar(
+    axes: Any, *, quantile: float = QUANTILE, quantity: str = "attribution E", over: str = "clip"
+) -> Colorbar:
     """Put the colour bar of signed maps beside axes; it states the normalisation.
 
     Parameters
@@ -131,8 +133,10 @@ def signed_colour_bar(axes: Any, *, quantile: float = QUANTILE, unit: str = "") 
     axes : Axes or array of Axes
     quantile : float
         As used for the limits.
-    unit : str
-        What is divided, instead of "attribution E".
+    quantity : str
+        What is divided.
+    over : str
+        What the quantile is taken over.
 
     Returns
     -------
@@ -151,7 +155,7 @@ def signed_colour_bar(axes: Any, *, quantile: float = QUANTILE, unit: str = "") 
             pad=0.01,
             extend="neither" if quantile == 1 else "both",
         )
-        bar.set_label(f"{unit or 'attribution E'} / the clip's {share}\n(red: for “anomalous”)")
+        bar.set_label(f"{quantity} / the {over}'s {share}\n(red: for “anomalous”)")
         bar.ax.tick_params(length=2)
     return bar
 
@@ -229,9 +233,9 @@ def time_grid(
     for row, (title, attribution) in zip(axes, maps.items(), strict=True):
         limit = symmetric_limit(attribution, quantile=quantile)
         for ax, t in zip(row, spread(len(mask), len(row)), strict=True):
-            heatmap(ax, attribution[t], mask[t], limit=limit)
-            ax.set_title(f"frame {t + 1}" if ax in axes[0] else "")
-        row[0].set_ylabel(title)
+            words = f"frame {t + 1}" if ax in axes[0] else ""
+            heatmap(ax, attribution[t], mask[t], limit=limit, title=words)
+        row[0].set_ylabel(title, fontsize=8)
     signed_colour_bar(axes, quantile=quantile)
     return axes
 
@@ -286,7 +290,7 @@ def time_slices(
         ax.set_axis_off()
     flat[0].set_ylabel("time ↓")
     flat[0].set_xlabel("x →")
-    signed_colour_bar(flat, quantile=quantile, unit="mean E over the anomaly's rows")
+    signed_colour_bar(flat, quantile=quantile, quantity="mean E", over="slice")
     return axes
 
 

@@ -55,7 +55,7 @@ _LOOKS = {
     "ig_time_average": Look("#7A9EB5", "-.", "o"),
 }
 METHOD_ORDER = tuple(_LOOKS)
-"""Rows in the order of every figure; others (variants, registered methods) follow."""
+"""Rows in the order of every figure; others (registered methods) follow."""
 
 _RC = {
     "figure.facecolor": "white",
@@ -152,18 +152,27 @@ def look(key: str, family: str | None = None) -> Look:
     """
     if key in _LOOKS:
         return _LOOKS[key]
-    parents = [name for name in _LOOKS if key.startswith(f"{name}_")]
-    if parents:
-        parent = _LOOKS[max(parents, key=len)]
-        return Look(parent.colour, (0, (1, 1)), ".")
+    if (parent := parent_of(key)) is not None:
+        return Look(_LOOKS[parent].colour, (0, (1, 1)), ".")
     return Look(FAMILY_COLOURS.get(family or "", "#6E6E6E"), "-.", "p")
 
 
+def parent_of(key: str) -> str | None:
+    """Name the method that a variant `<method>_...` belongs to; None for any other row."""
+    parents = [name for name in METHOD_ORDER if key.startswith(f"{name}_")]
+    return max(parents, key=len) if parents and key not in METHOD_ORDER else None
+
+
 def ordered(keys: Iterable[str]) -> list[str]:
-    """Sort keys of rows: methods, reference rows, then all others in the order given."""
+    """Sort keys of rows: the fixed order, each variant after its method, all others last."""
     keys = list(dict.fromkeys(keys))
-    known = [key for key in METHOD_ORDER if key in keys]
-    return known + [key for key in keys if key not in METHOD_ORDER]
+
+    def place(key: str) -> tuple[int, int]:
+        anchor = parent_of(key) or key
+        known = anchor in METHOD_ORDER
+        return METHOD_ORDER.index(anchor) if known else len(METHOD_ORDER), int(anchor != key)
+
+    return sorted(keys, key=place)
 
 
 def symmetric_limit(attribution: np.ndarray, *, quantile: float = 1.0) -> float:

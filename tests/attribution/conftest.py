@@ -1,0 +1,95 @@
+"""Small models and clips with known explanations."""
+
+import numpy as np
+import pytest
+import torch
+
+SHAPE = (4, 10, 12)
+
+
+class Planted(torch.nn.Module):
+    """Its second logit reads the mean of one region, above a floor; the rest of the clip is idle.
+
+    The floor lies above black, so the way from the black baseline to the clip bends once at
+    every voxel, and softmax bends it again: no method sees a straight line.
+    """
+
+    def __init__(self, region, *, scale=2.0):
+        super().__init__()
+        self.relu = torch.nn.ReLU()
+        self.scale = scale
+        self.register_buffer("region", torch.as_tensor(region).float())
+
+    def forward(self, clips):
+        evidence = self.relu(clips.mean(dim=1) + 0.8) * self.region
+        score = self.scale * (evidence.sum(dim=(1, 2, 3)) / self.region.sum() - 0.8)
+        return torch.stack([torch.zeros_like(score), score], dim=1)
+
+
+class TinyNet(torch.nn.Module):
+    """A convolutional network with batch norm, dropout and an in-place ReLU; three classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = torch.nn.Sequential(
+            torch.nn.Conv3d(3, 4, 3, padding=1),
+            torch.nn.BatchNorm3d(4),
+            torch.nn.ReLU(inplace=True),
+            torch.nn.Dropout(0.5),
+        )
+        self.head = torch.nn.Linear(4, 3)
+
+    def forward(self, clips):
+        return self.head(self.body(clips).mean(dim=(2, 3, 4)))
+
+
+def logits_of(probability):
+    """Logits of two classes whose softmax gives the second one exactly `probability`."""
+    return torch.stack([torch.log1p(-probability), torch.log(probability)], dim=1)
+
+
+@pytest.fixture
+def planted():
+    return Planted
+
+
+@pytest.fixture
+def as_logits():
+    return logits_of
+
+
+@pytest.fixture
+def tiny_net():
+    torch_state = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    net = TinyNet()
+    torch.random.set_rng_state(torch_state)
+    return net
+
+
+@pytest.fixture
+def make_clip():
+    """Grey noise in [low, high], the same in every channel, as a real clip would be."""
+
+    def make(shape=SHAPE, *, seed=0, low=-0.4, high=0.8, grey=True, dtype=torch.float32):
+        rng = np.random.default_rng(seed)
+        values = rng.uniform(low, high, (1 if grey else 3, *shape))
+        clip = np.broadcast_to(values, (3, *shape)).copy()
+        return torch.from_numpy(clip).to(dtype)
+
+    return make
+
+
+@pytest.fixture
+def small_settings():
+    """Settings of every method that fit a clip of 4 x 10 x 12 and take milliseconds."""
+    return {
+        "ig": {"n_steps": 3},
+        "ig_smoothgrad": {"n_steps": 2, "n_samples": 3, "sigma": 0.1},
+        "guided_backprop": {},
+        "gradient_shap": {"n_samples": 4, "sigma": 0.1},
+        "kernel_shap": {"n_samples": 7, "n_segments": 6},
+        "lime": {"n_samples": 9, "n_segments": 6, "alpha": 1e-5},
+        "occlusion_lp": {"window": (4, 6, 6), "stride": (4, 5, 4)},
+        "occlusion_sp": {"window": (2, 4, 4), "stride": (1, 3, 4)},
+    }

@@ -1,0 +1,218 @@
+import numpy as np
+import pytest
+import torch
+
+from vad_helpers.attribution import explain
+from vad_helpers.attribution.gradient import guided_backprop, integrated_gradients
+from vad_helpers.attribution.probability import Probability
+from vad_helpers.errors import InputError
+
+
+class Polynomial:
+    """p = .2 + mean(a x^2) + mean(b x y), y the next column's voxel; its IG has a closed form."""
+
+    def __init__(self, shape, as_logits):
+        rng = np.random.default_rng(4)
+        self.a, self.b = (torch.from_numpy(rng.uniform(0, 0.2, shape)) for _ in range(2))
+        self.as_logits = as_logits
+
+    def __call__(self, clips):
+        squares = self.a * clips**2
+        products = self.b * clips * clips.roll(-1, dims=-1)
+        return self.as_logits(0.2 + (squares + products).flatten(1).mean(dim=1))
+
+    def closed_form(self, x, x0):
+        y, y0 = x.roll(-1, dims=-1), x0.roll(-1, dims=-1)
+        shared = self.b * (x - x0) * (y + y0) / 2, self.b * (y - y0) * (x + x0) / 2
+        per_voxel = self.a * (x**2 - x0**2) + shared[0] + shared[1].roll(1, dims=-1)
+        return (per_voxel / x.numel()).sum(dim=0).numpy()
+
+    def probability(self, clip):
+        return float(Probability(self)(clip[None]))
+
+
+def leggauss_ig(gradient, x, x0, n_steps):
+    nodes, weights = np.polynomial.legendre.leggauss(n_steps)
+    total = sum(
+        w / 2 * gradient(x0 + (t + 1) / 2 * (x - x0)) for t, w in zip(nodes, weights, strict=True)
+    )
+    return (x - x0) * total
+
+
+def gradient_of(model):
+    def gradient(clip):
+        clips = clip[None].detach().requires_grad_()
+        return torch.autograd.grad(model(clips).softmax(dim=1)[0, 1], clips)[0][0]
+
+    return gradient
+
+
+@pytest.fixture
+def polynomial(as_logits):
+    return Polynomial((3, 4, 10, 12), as_logits)
+
+
+@pytest.mark.parametrize(("n_steps", "batch_size"), [(1, 4), (2, 1), (5, 3), (30, 4), (30, 64)])
+def test_ig_of_a_polynomial_is_its_closed_form(n_steps, batch_size, polynomial, make_clip):
+    x, x0 = (make_clip(seed=seed, grey=False, dtype=torch.float64) for seed in (0, 1))
+    found = explain(polynomial, x, "ig", baseline=x0, n_steps=n_steps, batch_size=batch_size)
+    # The gradient is linear on the way, so Gauss-Legendre is exact from one step on.
+    np.testing.assert_allclose(found, polynomial.closed_form(x, x0), rtol=1e-4, atol=1e-9)
+
+
+def test_ig_is_complete_and_gives_the_other_class_the_opposite(polynomial, make_clip):
+    x, x0 = (make_clip(seed=seed, grey=False, dtype=torch.float64) for seed in (0, 1))
+    found = explain(polynomial, x, "ig", baseline=x0, n_steps=3)
+    gap = polynomial.probability(x) - polynomial.probability(x0)
+    assert found.sum() == pytest.approx(gap, rel=1e-5) and gap != 0
+    other = explain(polynomial, x, "ig", baseline=x0, n_steps=3, target=0)
+    np.testing.assert_allclose(other, -found, rtol=1e-4, atol=1e-9)
+
+
+def test_ig_of_a_network_converges_to_completeness(tiny_net, make_clip):
+    tiny_net.double().eval()
+    x, x0 = make_clip(), make_clip(seed=1)
+    p, p0 = (float(Probability(tiny_net)(one[None].double()).detach()) for one in (x, x0))
+    found = explain(tiny_net, x, "ig", baseline=x0, n_steps=200)
+    assert found.sum() == pytest.approx(p - p0, rel=0.02)
+
+
+def test_smoothgrad_is_the_mean_ig_of_noisy_clips_from_a_clean_baseline(tiny_net, make_clip):
+    tiny_net.double().eval()
+    x, x0 = (make_clip(seed=seed, dtype=torch.float64) for seed in (0, 1))
+    found = explain(
+        tiny_net, x, "ig_smoothgrad", baseline=x0, n_steps=3, n_samples=4, sigma=0.7, seed=11
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(11)
+        noise = [torch.normal(0, torch.full((1, *x.shape), 0.7))[0] for _ in range(4)]
+    assert not torch.equal(noise[0][0], noise[0][1])  # a draw of its own for each channel
+    maps = [leggauss_ig(gradient_of(tiny_net), x + one, x0, 3) for one in noise]
+    expected = torch.stack(maps).mean(dim=0).sum(dim=0).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
+
+
+def test_smoothgrad_without_noise_is_ig(tiny_net, make_clip):
+    clip = make_clip()
+    smooth = explain(tiny_net, clip, "ig_smoothgrad", sigma=0.0, n_samples=2, n_steps=4)
+    np.testing.assert_allclose(smooth, explain(tiny_net, clip, "ig", n_steps=4), rtol=1e-4)
+
+
+def test_gradient_shap_is_the_mean_gradient_at_random_points(polynomial, make_clip):
+    x, x0 = (make_clip(seed=seed, grey=False, dtype=torch.float64) for seed in (0, 1))
+    found = explain(polynomial, x, "gradient_shap", baseline=x0, n_samples=5, seed=6)
+    # Captum first chooses among the baselines (there is one), then the points on the lines.
+    rng = np.random.RandomState(6)
+    rng.choice(1, 5)
+    gradient = gradient_of(polynomial)
+    at_points = [gradient(t * x + (1 - t) * x0) for t in rng.uniform(0, 1, 5)]
+    expected = ((x - x0) * torch.stack(at_points).mean(dim=0)).sum(dim=0).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-9)
+
+
+def test_gradient_shap_takes_one_pass_of_its_samples(tiny_net, make_clip):
+    rows = []
+    tiny_net.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
+    explain(tiny_net, make_clip(), "gradient_shap", batch_size=2)
+    assert rows == [5]
+
+
+class TwoLayers(torch.nn.Module):
+    """Linear, ReLU, linear, ReLU, linear on a clip of twelve values."""
+
+    def __init__(self, *, inplace=False):
+        super().__init__()
+        rng = np.random.default_rng(8)
+        self.w = [torch.from_numpy(rng.normal(size=s)) for s in ((9, 12), (7, 9), (2, 7))]
+        self.relus = torch.nn.ModuleList(torch.nn.ReLU(inplace=inplace) for _ in range(2))
+
+    def forward(self, clips):
+        hidden = clips.flatten(1)
+        for weights, relu in zip(self.w, self.relus, strict=False):
+            hidden = relu(hidden @ weights.T)
+        return hidden @ self.w[2].T
+
+
+def by_hand(weights, x, *, guided):
+    w1, w2, w3 = (w.numpy() for w in weights)
+    z1 = w1 @ x
+    z2 = w2 @ np.maximum(z1, 0)
+    logits = w3 @ np.maximum(z2, 0)
+    p = np.exp(logits) / np.exp(logits).sum()
+    back = w3.T @ (p[1] * (np.array([0.0, 1.0]) - p))
+    for z, w in ((z2, w2), (z1, w1)):
+        back = back * (z > 0)
+        back = w.T @ (np.maximum(back, 0) if guided else back)
+    return back.reshape(3, 1, 2, 2).sum(axis=0)
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_guided_backprop_equals_two_layers_by_hand(inplace, make_clip):
+    model = TwoLayers(inplace=inplace)
+    clip = make_clip((1, 2, 2), grey=False, dtype=torch.float64)
+    found = explain(model, clip, "guided_backprop")
+    x = clip.numpy().ravel()
+    np.testing.assert_allclose(found, by_hand(model.w, x, guided=True), rtol=1e-5)
+    assert not np.allclose(found, by_hand(model.w, x, guided=False), rtol=1e-2)
+
+
+class Functional(torch.nn.Module):
+    """Owns a ReLU module but uses the functional one."""
+
+    def __init__(self):
+        super().__init__()
+        self.relu = torch.nn.ReLU()
+
+    def forward(self, clips):
+        return torch.nn.functional.relu(clips).sum(dim=(2, 3, 4))
+
+
+def test_guided_backprop_refuses_functional_relus(make_clip):
+    model = Functional()
+    with pytest.raises(InputError, match="functional ReLUs cannot be hooked"):
+        explain(model, make_clip(), "guided_backprop")
+    assert not model.relu._forward_hooks and not model.relu._forward_pre_hooks
+
+
+def test_guided_backprop_refuses_a_function(make_clip):
+    with pytest.raises(InputError, match="needs a torch.nn.Module.* a function was given"):
+        guided_backprop(Probability(lambda clips: clips), make_clip())
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("key", ["ig", "ig_smoothgrad", "guided_backprop", "gradient_shap"])
+def test_gradient_methods_warn_of_nothing(key, tiny_net, make_clip, small_settings):
+    explain(tiny_net, make_clip(), key, **small_settings[key])
+
+
+@pytest.mark.parametrize(
+    ("key", "settings", "message"),
+    [
+        ("ig_smoothgrad", {"n_steps": 0}, "n_steps is 0"),
+        ("ig_smoothgrad", {"n_samples": 0}, "n_samples is 0"),
+        ("ig_smoothgrad", {"sigma": -0.1}, "sigma is -0.1"),
+        ("gradient_shap", {"n_samples": 0}, "n_samples is 0"),
+        ("gradient_shap", {"sigma": -1}, "sigma is -1"),
+    ],
+)
+def test_impossible_settings_are_refused(key, settings, message, tiny_net, make_clip):
+    with pytest.raises(InputError, match=message):
+        explain(tiny_net, make_clip(), key, **settings)
+
+
+@pytest.mark.parametrize("key", ["ig", "ig_smoothgrad", "gradient_shap"])
+def test_a_model_that_cuts_the_gradient_is_refused(key, tiny_net, make_clip):
+    with pytest.raises(InputError, match="no gradient with respect to the clip"):
+        explain(lambda clips: tiny_net(clips).detach(), make_clip(), key)
+
+
+def test_channels_are_summed(make_clip, as_logits):
+    weights = torch.tensor([0.1, -0.3, 0.4]).view(3, 1, 1, 1)
+
+    def linear(clips):
+        return as_logits(0.5 + (weights * clips).mean(dim=(2, 3, 4)).sum(dim=1))
+
+    x, x0 = make_clip(grey=False), torch.zeros(3, 4, 10, 12)
+    found = integrated_gradients(Probability(linear), x, x0, n_steps=2)
+    expected = (weights * x).sum(dim=0) / x0[0].numel()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-7)

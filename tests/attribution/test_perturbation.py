@@ -1,0 +1,220 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+import sklearn.linear_model
+import torch
+
+from vad_helpers.attribution import attribute, explain
+from vad_helpers.attribution.perturbation import kernel_shap, lime
+from vad_helpers.attribution.probability import Probability, seeded
+from vad_helpers.errors import InputError
+
+CPU = torch.device("cpu")
+
+
+class Game:
+    """p as a function of which segments show the clip (all ones) and which the baseline (zeros)."""
+
+    def __init__(self, value, n_segments, as_logits):
+        self.value = value
+        self.n_segments = n_segments
+        self.as_logits = as_logits
+        self.segments = torch.arange(2 * 3 * n_segments).reshape(2, 3, n_segments) % n_segments
+        self.seen = []
+
+    def __call__(self, clips):
+        shown = torch.stack(
+            [clips[:, :, self.segments == one].mean(dim=(1, 2)) for one in range(self.n_segments)],
+            dim=1,
+        )
+        self.seen.append(shown)
+        return self.as_logits(self.value(shown))
+
+    def tensors(self):
+        return torch.ones(3, *self.segments.shape, dtype=torch.float64), torch.zeros(
+            3, *self.segments.shape, dtype=torch.float64
+        )
+
+    def run(self, method, seed=0, batch_size=4, **settings):
+        probability = Probability(self, batch_size=batch_size)
+        with seeded(seed, CPU):
+            return method(probability, *self.tensors(), segments=self.segments, **settings)
+
+    def per_segment(self, attribution):
+        values = [attribution[self.segments == one] for one in range(self.n_segments)]
+        assert all((one == one[0]).all() for one in values)
+        return np.array([float(one[0]) for one in values])
+
+
+COEFFICIENTS = torch.tensor([0.1, -0.05, 0.0, 0.2, 0.03, -0.1], dtype=torch.float64)
+
+
+def linear(shown):
+    return 0.3 + shown @ COEFFICIENTS
+
+
+def synergy(shown):
+    a, b, c, d = shown.unbind(dim=1)
+    return 0.1 + 0.1 * a + 0.3 * b * c + 0.2 * a * b * d - 0.1 * d
+
+
+def shapley(value, n):
+    """Shapley values by the formula, over all coalitions."""
+    worth = {
+        mask: float(value(torch.tensor([mask], dtype=torch.float64)))
+        for mask in itertools.product((0.0, 1.0), repeat=n)
+    }
+    result = np.zeros(n)
+    for mask, player in itertools.product(worth, range(n)):
+        if mask[player]:
+            continue
+        size = int(sum(mask))
+        weight = math.factorial(size) * math.factorial(n - size - 1) / math.factorial(n)
+        joined = (*mask[:player], 1.0, *mask[player + 1 :])
+        result[player] += weight * (worth[joined] - worth[mask])
+    return result
+
+
+# --- LIME -------------------------------------------------------------------------------------
+
+
+def test_lime_recovers_a_linear_model(as_logits):
+    game = Game(linear, 6, as_logits)
+    found, info = game.run(lime, n_samples=60, alpha=1e-9, kernel_width=1000.0)
+    np.testing.assert_allclose(game.per_segment(found), COEFFICIENTS, atol=2e-5)
+    assert info["n_nonzero"] >= 5
+
+
+@pytest.mark.parametrize("kernel_width", [1000.0, 3.0])
+def test_lime_is_a_weighted_lasso_on_fair_coins(kernel_width, as_logits):
+    game = Game(synergy, 4, as_logits)
+    found, info = game.run(lime, seed=5, n_samples=25, alpha=1e-3, kernel_width=kernel_width)
+    with seeded(5, CPU):
+        coins = torch.cat([torch.bernoulli(torch.full((1, 4), 0.5)) for _ in range(25)]).double()
+    # A removed segment changes 2 x 3 voxels in three channels by one.
+    squared_distance = 18 * (1 - coins).sum(dim=1).numpy()
+    lasso = sklearn.linear_model.Lasso(alpha=1e-3).fit(
+        coins.numpy(),
+        synergy(coins).numpy(),
+        sample_weight=np.exp(-squared_distance / (2 * kernel_width**2)),
+    )
+    np.testing.assert_allclose(game.per_segment(found), lasso.coef_, atol=1e-4)
+    assert info == {"n_nonzero": np.count_nonzero(lasso.coef_)}
+    torch.testing.assert_close(torch.cat(game.seen), coins)
+
+
+def test_lime_kernel_width_matters_when_it_is_near_the_distances(as_logits):
+    maps = [
+        Game(synergy, 4, as_logits).run(lime, n_samples=25, alpha=1e-4, kernel_width=width)[0]
+        for width in (1000.0, 3.0)
+    ]
+    assert not torch.allclose(*maps, atol=1e-3)
+
+
+def test_a_larger_alpha_leaves_fewer_coefficients_and_in_the_end_none(as_logits):
+    counts = [
+        Game(linear, 6, as_logits).run(lime, n_samples=40, alpha=alpha, kernel_width=1000.0)[1]
+        for alpha in (1e-6, 2e-2, 1.0)
+    ]
+    first, middle, last = (one["n_nonzero"] for one in counts)
+    assert first > middle > last == 0
+
+
+def test_lime_accepts_a_single_superpixel(make_clip, tiny_net, small_settings):
+    done = attribute(tiny_net, make_clip(), "lime", n_segments=1, n_samples=5, alpha=1e-6)
+    assert done.info["n_segments"] == 1 and len(np.unique(done.map)) == 1
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_kernel_that_weighs_nothing_gives_an_all_zero_map_with_a_warning(make_clip, tiny_net):
+    with pytest.warns(UserWarning, match="all-zero map.*widen the kernel"):
+        found = explain(tiny_net, make_clip(), "lime", n_segments=4, kernel_width=1e-9)
+    assert not found.any()
+
+
+# --- KernelSHAP -------------------------------------------------------------------------------
+
+
+def test_kernel_shap_recovers_a_linear_model(as_logits):
+    game = Game(linear, 6, as_logits)
+    found = game.run(kernel_shap, n_samples=25)
+    np.testing.assert_allclose(game.per_segment(found), COEFFICIENTS, atol=1e-4)
+
+
+def test_kernel_shap_converges_to_the_shapley_values(as_logits):
+    game = Game(synergy, 4, as_logits)
+    found = game.per_segment(game.run(kernel_shap, n_samples=3000, batch_size=500))
+    expected = shapley(synergy, 4)
+    np.testing.assert_allclose(found, expected, atol=0.01)
+    assert np.abs(COEFFICIENTS.numpy()[:4] - expected).max() > 0.05
+
+
+@pytest.mark.parametrize("n_samples", [2, 3, 25])
+def test_kernel_shap_counts_the_two_end_points_among_its_samples(n_samples, as_logits):
+    game = Game(synergy, 4, as_logits)
+    found = game.per_segment(game.run(kernel_shap, n_samples=n_samples))
+    seen = torch.cat(game.seen)
+    assert len(seen) == n_samples
+    assert seen[0].tolist() == [1] * 4 and seen[1].tolist() == [0] * 4
+    assert all(0 < float(one.sum()) < 4 for one in seen[2:])
+    # The end points weigh so much that the values always share out their difference.
+    ends = synergy(seen[:2])
+    assert found.sum() == pytest.approx(float(ends[0] - ends[1]), abs=1e-3)
+
+
+def test_kernel_shap_needs_two_superpixels(tiny_net, make_clip):
+    with pytest.raises(InputError, match="SLIC found one; raise n_segments"):
+        explain(tiny_net, make_clip(), "kernel_shap", n_segments=1)
+
+
+def test_kernel_shap_works_with_two_superpixels(as_logits):
+    game = Game(lambda shown: 0.2 + 0.1 * shown[:, 0] + 0.3 * shown[:, 1], 2, as_logits)
+    found = game.per_segment(game.run(kernel_shap, n_samples=8))
+    np.testing.assert_allclose(found, [0.1, 0.3], atol=1e-4)
+
+
+# --- both -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["lime", "kernel_shap"])
+def test_maps_are_constant_within_superpixels(key, tiny_net, make_clip, small_settings):
+    done = attribute(tiny_net, make_clip(), key, **small_settings[key])
+    assert len(np.unique(done.map)) <= done.info["n_segments"] <= 8
+
+
+@pytest.mark.parametrize("key", ["lime", "kernel_shap"])
+def test_all_channels_are_filled_together(key, tiny_net, make_clip, small_settings):
+    shared = []
+    clip = make_clip()  # grey, and so is the black baseline
+
+    def watch(module, inputs):
+        shared.append(bool((inputs[0] == inputs[0][:, :1]).all()))
+
+    tiny_net.register_forward_pre_hook(watch)
+    explain(tiny_net, clip, key, baseline="black", **small_settings[key])
+    assert shared and all(shared)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("key", ["lime", "kernel_shap"])
+def test_perturbation_methods_warn_of_nothing(key, tiny_net, make_clip, small_settings):
+    explain(tiny_net, make_clip(), key, **small_settings[key])
+
+
+@pytest.mark.parametrize(
+    ("key", "settings", "message"),
+    [
+        ("lime", {"n_samples": 1}, "n_samples is 1; it must be at least 2"),
+        ("lime", {"alpha": -1.0}, "alpha is -1.0"),
+        ("lime", {"kernel_width": 0}, "kernel_width is 0.0; it must be above 0"),
+        ("lime", {"compactness": 0}, "compactness is 0.0"),
+        ("kernel_shap", {"n_samples": 1}, "n_samples is 1"),
+        ("kernel_shap", {"n_segments": 0}, "n_segments is 0"),
+        ("kernel_shap", {"alpha": 1.0}, "no setting 'alpha'"),
+    ],
+)
+def test_impossible_settings_are_refused(key, settings, message, tiny_net, make_clip):
+    with pytest.raises(InputError, match=message):
+        explain(tiny_net, make_clip(), key, **settings)

@@ -1,0 +1,104 @@
+"""Temporal robustness against scikit-learn, frame by frame, and numbers by hand."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from vad_helpers.metrics import robustness
+
+
+@pytest.fixture
+def scene():
+    rng = np.random.default_rng(11)
+    values, mask = rng.standard_normal((6, 8, 9)).astype(np.float32), np.zeros((6, 8, 9), bool)
+    mask[:, 2:5, 3:6] = True
+    return values + mask, mask
+
+
+def test_statistics_are_those_of_the_frame_aucs(scene):
+    values, mask = scene
+    aucs = [roc_auc_score(m.ravel(), np.maximum(e, 0).ravel()) for e, m in zip(*scene, strict=True)]
+    expected = {
+        "mauc": np.mean(aucs),
+        "stdauc": np.std(aucs),
+        "cv": np.std(aucs) / np.mean(aucs),
+        "worst": min(aucs),
+        "n_frames": 6,
+    }
+    assert robustness.temporal(values, mask) == pytest.approx(expected, abs=1e-12)
+
+
+def test_empty_and_full_frames_are_left_out_and_not_counted(scene):
+    values, mask = scene
+    kept = robustness.temporal(values[2:], mask[2:])
+    mask[0], mask[1] = False, True
+    assert robustness.temporal(values, mask) == kept
+    assert np.isnan(robustness.frame_aucs(values, mask)).tolist() == [True, True] + [False] * 4
+
+
+def test_statistics_by_hand():
+    mask = np.array([[[1, 0, 0]], [[0, 1, 0]]])
+    values = np.array([[[2.0, 1.0, 0.0]], [[2.0, 1.0, 0.0]]])  # AUC 1, then .5
+    expected = {"mauc": 0.75, "stdauc": 0.25, "cv": 1 / 3, "worst": 0.5, "n_frames": 2}
+    assert robustness.temporal(values, mask) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("n_valid", [0, 1])
+def test_fewer_than_two_valid_frames_leave_all_undefined(scene, n_valid):
+    values, mask = scene
+    mask[n_valid:] = False
+    found = robustness.temporal(values, mask)
+    assert found.pop("n_frames") == n_valid
+    assert set(found) == {"mauc", "stdauc", "cv", "worst"}
+    assert np.isnan(list(found.values())).all()
+
+
+def test_a_one_frame_clip_is_undefined(scene):
+    assert np.isnan(robustness.temporal(scene[0][:1], scene[1][:1])["mauc"])
+
+
+def test_an_all_zero_map_is_at_chance_and_perfectly_stable(scene):
+    found = robustness.temporal(-np.ones(scene[1].shape), scene[1])
+    assert found == {"mauc": 0.5, "stdauc": 0.0, "cv": 0.0, "worst": 0.5, "n_frames": 6}
+
+
+def test_variation_of_a_map_that_is_always_wrong_is_undefined(scene):
+    found = robustness.temporal(~scene[1] * 1.0, scene[1])
+    assert (found["mauc"], found["worst"]) == (0.0, 0.0)
+    assert np.isnan(found["cv"])
+
+
+def test_each_frame_has_its_own_scale(scene):
+    values, mask = scene
+    scales = 2.0 ** np.arange(6).reshape(6, 1, 1)
+    assert robustness.temporal(values * scales, mask) == robustness.temporal(values, mask)
+
+
+def test_nan_and_misshapen_input_is_refused(scene):
+    values, mask = scene
+    with pytest.raises(ValueError, match="expected the map's"):
+        robustness.temporal(values, mask[1:])
+    with pytest.raises(ValueError, match="3 axes"):
+        robustness.temporal(values[0], mask[0])
+    values[3, 3, 3] = np.nan
+    with pytest.raises(ValueError, match="1 NaN"):
+        robustness.temporal(values, mask)
+
+
+def test_time_average_repeats_the_signed_mean(scene):
+    still = robustness.time_average(torch.tensor(scene[0]))
+    assert still.dtype == np.float32
+    assert still.shape == scene[0].shape
+    np.testing.assert_allclose(still[0], scene[0].mean(axis=0), atol=1e-6)
+    np.testing.assert_array_equal(still, np.broadcast_to(still[0], still.shape))
+
+
+def test_a_still_map_has_no_spread_on_a_still_object_only():
+    mask = np.zeros((4, 6, 12), dtype=bool)
+    for t in range(4):
+        mask[t, 2:4, 2 * t + 1 : 2 * t + 4] = True
+    still = robustness.time_average(mask * 1.0)
+    held = np.repeat(mask[:1], 4, axis=0)
+    assert robustness.temporal(still, held)["stdauc"] == 0
+    assert robustness.temporal(still, mask)["stdauc"] > 0.001

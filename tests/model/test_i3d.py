@@ -1,0 +1,258 @@
+"""The network: its size and names, its padding, and what it accepts."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from vad_helpers.model.i3d import (
+    STAGES,
+    HeadPool,
+    InceptionI3d,
+    SameConv3d,
+    SameMaxPool3d,
+    same_padding,
+    scaled_channels,
+)
+
+
+def test_full_network_has_the_published_number_of_parameters():
+    model = InceptionI3d()
+    assert sum(p.numel() for p in model.parameters()) == 12_289_314
+
+
+def test_names_are_those_of_common_checkpoints():
+    names = set(InceptionI3d(width=0.1).state_dict())
+    blocks = ["3b", "3c", "4b", "4c", "4d", "4e", "4f", "5b", "5c"]
+    units = [f"Mixed_{b}.{u}" for b in blocks for u in ("b0", "b1a", "b1b", "b2a", "b2b", "b3b")]
+    units += ["Conv3d_1a_7x7", "Conv3d_2b_1x1", "Conv3d_2c_3x3"]
+    norms = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    expected = {f"{u}.bn.{n}" for u in units for n in norms}
+    expected |= {f"{u}.conv3d.weight" for u in units}
+    expected |= {"logits.conv3d.weight", "logits.conv3d.bias"}
+    assert names == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("Conv3d_1a_7x7", (64, 3, 7, 7, 7)),
+        ("Conv3d_2c_3x3", (192, 64, 3, 3, 3)),
+        ("Mixed_3c.b0", (128, 256, 1, 1, 1)),
+        ("Mixed_4b.b2b", (48, 16, 3, 3, 3)),
+        ("Mixed_4f.b1a", (160, 528, 1, 1, 1)),
+        ("Mixed_5b.b3b", (128, 832, 1, 1, 1)),
+        ("Mixed_5c.b1b", (384, 192, 3, 3, 3)),
+        ("logits", (2, 1024, 1, 1, 1)),
+    ],
+)
+def test_filters_have_the_published_shapes(name, shape):
+    with torch.device("meta"):
+        model = InceptionI3d()
+    assert tuple(model.state_dict()[f"{name}.conv3d.weight"].shape) == shape
+
+
+def test_batch_norms_use_the_published_epsilon():
+    norms = [m for m in InceptionI3d(width=0.1).modules() if isinstance(m, nn.BatchNorm3d)]
+    assert len(norms) == 57
+    assert {norm.eps for norm in norms} == {1e-3}
+
+
+def test_each_relu_is_a_module_used_once_and_not_in_place(make_model):
+    model = make_model().eval()
+    calls = []
+    relus = [m for m in model.modules() if isinstance(m, nn.ReLU)]
+    for relu in relus:
+        relu.register_forward_hook(lambda module, *_: calls.append(id(module)))
+    model(torch.zeros(1, 3, 2, 16, 16))
+    assert len(relus) == 57
+    assert sorted(calls) == sorted(id(relu) for relu in relus)
+    assert not any(relu.inplace for relu in relus)
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    n=st.integers(1, 2),
+    t=st.integers(1, 20),
+    h=st.integers(1, 40),
+    w=st.integers(1, 40),
+    classes=st.integers(1, 3),
+)
+def test_any_clip_size_gives_finite_logits(n, t, h, w, classes):
+    model = InceptionI3d(classes, 0.1).eval()
+    with torch.no_grad():
+        logits = model(torch.rand(n, 3, t, h, w))
+    assert logits.shape == (n, classes)
+    assert torch.isfinite(logits).all()
+
+
+def test_stages_shrink_a_224_pixel_clip_as_published(make_model):
+    model = make_model().eval()
+    expected = {
+        "Conv3d_1a_7x7": (8, 112, 112),
+        "MaxPool3d_2a_3x3": (8, 56, 56),
+        "MaxPool3d_3a_3x3": (8, 28, 28),
+        "MaxPool3d_4a_3x3": (4, 14, 14),
+        "MaxPool3d_5a_2x2": (2, 7, 7),
+        "Mixed_5c": (2, 7, 7),
+    }
+    x = torch.zeros(1, 3, 16, 224, 224)
+    with torch.no_grad():
+        for name, stage in model.stages():
+            x = stage(x)
+            if name in expected:
+                assert tuple(x.shape[2:]) == expected[name]
+    assert tuple(name for name, _ in model.stages()) == STAGES
+
+
+def test_forward_is_the_chain_of_stages_and_the_head(make_model):
+    model = make_model().eval()
+    x = torch.rand(2, 3, 8, 32, 32)
+    with torch.no_grad():
+        middle = model.features(x, upto="Mixed_4f")
+        rest = middle
+        for name, stage in list(model.stages())[STAGES.index("Mixed_4f") + 1 :]:
+            rest = stage(rest)
+        assert torch.equal(model.head(rest), model(x))
+        assert torch.equal(model.features(x), rest)
+
+
+@settings(deadline=None)
+@given(n=st.integers(1, 60), k=st.integers(1, 7), s=st.integers(1, 3))
+def test_same_padding_gives_one_output_per_stride_and_puts_the_odd_element_last(n, k, s):
+    before, after = same_padding([n], [k], [s])
+    assert after - before in (0, 1)
+    if before + after:
+        assert (n + before + after - k) // s + 1 == -(-n // s)
+    else:
+        assert (n - k) // s + 1 >= -(-n // s) or k < s
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 20])
+@pytest.mark.parametrize(("k", "s"), [(7, 2), (3, 2), (3, 1), (2, 2)])
+def test_strided_convolution_matches_the_definition(n, k, s):
+    conv = SameConv3d(1, 1, (k, 1, 1), (s, 1, 1)).double()
+    x = torch.randn(n, dtype=torch.float64)
+    weight = conv.weight.detach().flatten()
+    outputs = -(-n // s)
+    start = max((outputs - 1) * s + k - n, 0) // 2
+    expected = [
+        sum(weight[j] * x[i * s + j - start] for j in range(k) if 0 <= i * s + j - start < n)
+        for i in range(outputs)
+    ]
+    got = conv(x.view(1, 1, n, 1, 1)).detach().flatten()
+    torch.testing.assert_close(got, torch.stack([torch.as_tensor(e) for e in expected]))
+
+
+@pytest.mark.parametrize("size", [(1, 1, 1), (2, 5, 8), (5, 10, 15)])
+@pytest.mark.parametrize(
+    ("kernel", "stride"),
+    [
+        ((1, 3, 3), (1, 2, 2)),
+        ((3, 3, 3), (2, 2, 2)),
+        ((2, 2, 2), (2, 2, 2)),
+        ((3, 3, 3), (1, 1, 1)),
+    ],
+)
+def test_padding_of_max_pooling_never_wins(kernel, stride, size):
+    x = -1 - torch.rand(1, 2, *size)
+    pooled = SameMaxPool3d(kernel, stride)(x)
+    assert tuple(pooled.shape[2:]) == tuple(-(-n // s) for n, s in zip(size, stride, strict=True))
+    assert (pooled < 0).all()
+    assert set(pooled.flatten().tolist()) <= set(x.flatten().tolist())
+
+
+def test_two_steps_in_time_are_convolved_like_any_other_number():
+    conv = SameConv3d(3, 4, (3, 3, 3), (1, 1, 1))
+    x = torch.randn(2, 3, 2, 5, 6)
+    torch.testing.assert_close(conv(x), nn.functional.conv3d(x, conv.weight, padding=1))
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 3, 4])
+def test_bf16_weight_gradients_agree_with_fp32(n_frames):
+    # Some CPUs read the weight gradient for two steps in time from uninitialised memory.
+    conv = SameConv3d(16, 32, (3, 3, 3), (1, 1, 1))
+    x, upstream = torch.randn(2, 16, n_frames, 3, 4), torch.randn(2, 32, n_frames, 3, 4)
+    conv(x).backward(upstream)
+    exact = conv.weight.grad
+    for _ in range(5):
+        poison = torch.full((300_000,), 1e30)  # freed memory that the next buffer may reuse
+        del poison
+        conv.weight.grad = None
+        with torch.autocast("cpu", torch.bfloat16):
+            conv(x).backward(upstream.bfloat16())
+        assert (conv.weight.grad - exact).norm() < 0.02 * exact.norm()
+
+
+def test_head_pools_like_the_original_at_seven_by_seven():
+    x = torch.randn(2, 3, 4, 7, 7)
+    original = nn.functional.avg_pool3d(x, (2, 7, 7), stride=1)
+    torch.testing.assert_close(HeadPool()(x), original)
+
+
+def test_head_pools_a_single_step_in_time():
+    x = torch.randn(1, 3, 1, 2, 5)
+    torch.testing.assert_close(HeadPool()(x), x.mean(dim=(2, 3, 4), keepdim=True))
+
+
+def test_dropout_acts_in_training_alone(make_model):
+    model = make_model()
+    features = torch.rand(1, model.logits.conv3d.in_channels, 2, 2, 2)
+    assert not torch.equal(model.train().head(features), model.head(features))
+    assert torch.equal(model.eval().head(features), model.head(features))
+
+
+def test_fresh_network_is_undecided_and_its_signal_neither_fades_nor_explodes(make_model):
+    model = make_model(width=0.25).train()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(2, 3, 8, 64, 64, generator=generator) * 2 - 1
+    with torch.no_grad():
+        features = model.features(x)
+        p = model.eval().head(features).softmax(dim=1)
+    assert 0.1 < features.std() < 10
+    assert ((p > 0.3) & (p < 0.7)).all()
+
+
+@pytest.mark.parametrize(
+    ("channels", "width", "expected"),
+    [(64, 1.0, 64), (16, 1.0, 16), (64, 0.25, 16), (16, 0.25, 8), (192, 0.1, 20), (24, 2.0, 48)],
+)
+def test_width_scales_channels_to_multiples_of_four(channels, width, expected):
+    assert scaled_channels(channels, width) == expected
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(3, 8, 32, 32), (1, 1, 8, 32, 32), (1, 3, 0, 32, 32), (0, 3, 8, 8, 8), (1, 8, 3, 9, 9)],
+)
+def test_other_shapes_are_refused_with_the_expected_one(shape, make_model):
+    with pytest.raises(ValueError, match=r"expected \(N, 3, T, H, W\)") as error:
+        make_model()(torch.zeros(shape))
+    assert str(tuple(shape)) in str(error.value)
+
+
+def test_integer_clips_are_refused(make_model):
+    with pytest.raises(ValueError, match="uint8"):
+        make_model()(torch.zeros(1, 3, 8, 32, 32, dtype=torch.uint8))
+
+
+def test_unknown_stage_is_refused_with_the_known_ones(make_model):
+    with pytest.raises(ValueError, match=r"Mixed_9z.*Mixed_5c"):
+        make_model().features(torch.zeros(1, 3, 8, 32, 32), upto="Mixed_9z")
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"num_classes": 0}, "num_classes"),
+        ({"width": 0.0}, "width"),
+        ({"width": float("nan")}, "width"),
+        ({"width": np.inf}, "width"),
+        ({"dropout": 1.0}, "dropout"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, name):
+    with pytest.raises(ValueError, match=name):
+        InceptionI3d(**options)

@@ -1,0 +1,57 @@
+"""Clips to show, and the counterpart of the paper's Figure 1."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from vad_helpers import store
+from vad_helpers.store import Run, rows
+from vad_helpers.viz.heatmaps import best_frame, heatmap_grid
+from vad_helpers.viz.style import DPI, WIDTH, style
+
+COLUMNS = 3
+
+
+def shown_clips(run: Run) -> dict[str, str]:
+    """Pick one clip of each scene to show: the first of the evaluation set.
+
+    Parameters
+    ----------
+    run : Run
+
+    Returns
+    -------
+    dict
+        Scene -> clip_id. Chosen before any result is seen, and the same in every chapter.
+    """
+    return store.evaluation(run).groupby("scene")["clip_id"].first().to_dict()
+
+
+def figure_one(run: Run) -> Figure:
+    """Draw one frame of a clip of each scene under every method, as the paper's Figure 1.
+
+    Parameters
+    ----------
+    run : Run
+        Maps that are missing are explained now.
+
+    Returns
+    -------
+    Figure
+        A block a scene: the frame with its mask, then a heatmap a method, one colour bar.
+    """
+    methods = [row for row in rows(run).values() if row.kind == "method"]
+    clips = shown_clips(run)
+    n_rows = -(-(len(methods) + 1) // COLUMNS)
+    height, width = run.params.frame_size
+    tile = (WIDTH - 1) / COLUMNS * height / width + 0.25
+    with style():
+        figure = Figure((WIDTH, n_rows * tile * len(clips) + 0.3), dpi=DPI, layout="constrained")
+        blocks = figure.subfigures(len(clips), 1, squeeze=False)[:, 0]
+        for block, (scene, clip_id) in zip(blocks, clips.items(), strict=True):
+            maps = {row.label: store.attribution(run, clip_id, row.key) for row in methods}
+            mask = store.mask(run, clip_id)
+            axes = block.subplots(n_rows, COLUMNS)
+            heatmap_grid(axes, store.frames(run, clip_id), mask, maps, t=best_frame(mask))
+            block.suptitle(f"{scene}: clip {clip_id}", fontsize=10, x=0.01, ha="left")
+    return figure

@@ -1,0 +1,210 @@
+"""What surrounds the figures of a notebook: which data, what came out, how it came about."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from IPython.display import HTML, Markdown, display
+
+from vad_helpers.metrics.catalog import METRICS
+
+if TYPE_CHECKING:
+    from vad_helpers.store import Run
+
+PACKAGES = ("vad-helpers", "torch", "captum", "numpy", "scikit-image", "scikit-learn")
+SYNTHETIC = (
+    "**Synthetic data.** This run uses `walkway`, videos drawn by a program so that everything "
+    "works offline in minutes. Its numbers show how the method works; they say nothing about UCSD."
+)
+REAL = (
+    "**Real data.** This run uses the UCSD pedestrian videos in `{data_dir}`, fold {fold}. "
+    "The paper's split is not published, so its numbers are a landmark and not a target."
+)
+
+
+def live() -> bool:
+    """Tell whether somebody watches: progress bars belong in live sessions alone.
+
+    Returns
+    -------
+    bool
+        False where `VAD_BATCH` is set, as it is when the notebooks run for the book.
+    """
+    return not os.environ.get("VAD_BATCH")
+
+
+def data_notice(run: Run) -> None:
+    """Say at the top of a chapter whether its data are synthetic or real.
+
+    Parameters
+    ----------
+    run : Run
+    """
+    p = run.params
+    text = SYNTHETIC if p.dataset == "walkway" else REAL
+    display(Markdown(text.format(data_dir=p.data_dir, fold=p.fold)))
+
+
+def say(*sentences: str) -> None:
+    """Show sentences as a list, for a summary whose numbers are computed.
+
+    Parameters
+    ----------
+    *sentences : str
+        Markdown; empty ones are left out.
+    """
+    display(Markdown("\n".join(f"- {sentence}" for sentence in sentences if sentence)))
+
+
+def table(frame: pd.DataFrame, *, index: bool = True, digits: int = 3, wrap: bool = False) -> None:
+    """Show a table that scrolls in its own frame where the page is narrow.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Missing values are shown as dashes.
+    index : bool
+        Show the row labels.
+    digits : int
+        Digits after the decimal point, of floats.
+    wrap : bool
+        Break long cells into lines.
+    """
+    # One header line: pandas would give the index's name a line of its own.
+    frame = frame.rename_axis(index=None, columns=None)
+    html = frame.to_html(
+        index=index,
+        border=0,
+        na_rep="–",
+        float_format=lambda value: f"{value:.{digits}f}",
+    )
+    html = (
+        html.replace("<td>", '<td style="white-space: normal; text-align: left">') if wrap else html
+    )
+    display(HTML(f'<div class="vad-table" tabindex="0">\n{html}\n</div>'))
+
+
+def best(summary: pd.DataFrame, *, level: str, metric: str) -> str:
+    """Say which method leads a metric, and how the best reference row does.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        ``label``, ``family``, ``level``, ``metric``, ``mean``, ``low``, ``high``.
+    level, metric : str
+
+    Returns
+    -------
+    str
+        One sentence in Markdown; empty if the metric has no better side or no value.
+    """
+    part = summary[(summary["level"] == level) & (summary["metric"] == metric)]
+    part = part.dropna(subset="mean")
+    if metric not in METRICS or METRICS[metric].direction is None or part.empty:
+        return ""
+    part = part.sort_values("mean", ascending=METRICS[metric].direction == "lower")
+    is_reference = part["family"] == "reference"
+    words = [_spell_best(kind, some) for kind, some in
+             (("method", part[~is_reference]), ("reference row", part[is_reference]))]  # fmt: skip
+    name = f"{METRICS[metric].name} ({level}, {METRICS[metric].direction} is better)"
+    return f"**{name}**: {'; '.join(filter(None, words))}."
+
+
+def _spell_best(kind: str, part: pd.DataFrame) -> str:
+    if part.empty:
+        return ""
+    first = part.iloc[0]
+    interval = "" if pd.isna(first["low"]) else f" [{first['low']:.3f}, {first['high']:.3f}]"
+    return f"best {kind} {first['label']}, {first['mean']:.3f}{interval}"
+
+
+def provenance(run: Run, *, since: float) -> None:
+    """Show how a page came about, for its foot.
+
+    Parameters
+    ----------
+    run : Run
+    since : float
+        `time.time()` at the start of the notebook, in seconds.
+    """
+    table(provenance_table(run, since=since), wrap=True)
+
+
+def provenance_table(run: Run, *, since: float) -> pd.DataFrame:
+    """Collect what the provenance strip shows.
+
+    Parameters
+    ----------
+    run : Run
+    since : float
+        As `provenance`.
+
+    Returns
+    -------
+    DataFrame of str
+        One column, "provenance"; the index says of what.
+    """
+    p = run.params
+    size = "x".join(map(str, p.frame_size))
+    kind = "synthetic (walkway)" if p.dataset == "walkway" else "UCSD"
+    lines = {
+        "profile": p.profile,
+        "data": f"{kind}, clips of {p.n_frames} frames, {size} pixels",
+        "fold": f"{p.fold} of 0 to {p.n_folds - 1} is tested",
+        "weights": _weights(run),
+        "seed": str(p.seed),
+        "device": _device(run),
+        "precision": p.precision,
+        "versions": ", ".join([f"Python {platform.python_version()}", *_versions()]),
+        "wall time": f"{time.time() - since:.0f} s in this notebook; what the run's folder held "
+        "already was read, not computed again",
+        "peak memory": _peak_memory(),
+    }
+    return pd.DataFrame({"provenance": lines})
+
+
+def _weights(run: Run) -> str:
+    p = run.params
+    if p.trained_weights:
+        return f"given: {os.path.basename(p.trained_weights)}"
+    start = os.path.basename(p.init_weights) if p.init_weights else "random weights"
+    return f"trained in this run for {p.epochs} epochs, from {start}"
+
+
+def _device(run: Run) -> str:
+    import torch
+
+    if torch.cuda.is_available() and not run.params.device.startswith("cpu"):
+        return torch.cuda.get_device_name()
+    return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def _versions() -> list[str]:
+    return [f"{name} {metadata.version(name)}" for name in PACKAGES]
+
+
+def _peak_memory() -> str:
+    import torch
+
+    words = []
+    if (peak := _peak_resident()) is not None:
+        words.append(f"{peak / 2**30:.1f} GiB")
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        words.append(f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB on the GPU")
+    return ", ".join(words) or "unknown on this system"
+
+
+def _peak_resident() -> int | None:
+    """Bytes; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
