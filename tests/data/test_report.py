@@ -97,6 +97,7 @@ def test_clutter_is_counted_and_strays_are_named(tree):
     for name in strays:
         (tree.root / name).parent.mkdir(exist_ok=True, parents=True)
         (tree.root / name).write_text("stray")
+    (tree.root / "walkway.json").write_text("{}")  # of a synthetic tree: no stray
     report = ucsd.check(tree.root)
     assert sorted(report.stray) == sorted(strays)
     assert report.clutter == 4

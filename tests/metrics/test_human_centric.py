@@ -195,9 +195,9 @@ def test_full_size_clips_take_a_fraction_of_a_second():
     mask = rng.random(values.shape) < 0.03
     times = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         hc.localization(values, mask)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert min(times) < 0.2
 
 
@@ -332,12 +332,14 @@ def test_any_change_counts_where_the_clip_stands_still():
 
 
 def test_normalising_a_clip_does_not_change_what_moves():
-    grey = np.random.default_rng(6).integers(0, 12, size=(6, 20, 20), dtype=np.uint8)
-    normalised = (torch.tensor(grey).float() / 255 - 0.5) / 0.5
-    np.testing.assert_array_equal(
-        hc.moving_voxels(normalised.expand(3, -1, -1, -1), n_mads=2),
-        hc.moving_voxels(grey, n_mads=2),
-    )
+    # Grey values are whole numbers, so many changes are on the limit; float32 blurs them.
+    noise = np.random.default_rng(0).standard_normal((6, 20, 20))
+    grey = (100 + np.round(3 * noise)).astype(np.uint8)
+    normalised = ((torch.tensor(grey).float() / 255 - 0.45) / 0.225).expand(3, -1, -1, -1)
+    for n_mads in (1, 2):
+        np.testing.assert_array_equal(
+            hc.moving_voxels(normalised, n_mads=n_mads), hc.moving_voxels(grey, n_mads=n_mads)
+        )
 
 
 def test_one_frame_does_not_move():

@@ -291,6 +291,16 @@ def test_ranks_follow_the_map_and_break_ties_at_random():
     assert len(orders) > 10
 
 
+@pytest.mark.parametrize(
+    ("score", "key"),
+    [(mc.area_curves, "area_deletion"), (mc.area_matched, "area_matched_deletion")],
+)
+def test_the_seed_decides_among_ties(scene, score, key):
+    predict, clip, baseline, _ = scene
+    found = [score(predict, clip, baseline, np.ones(SHAPE), seed=s)[key] for s in (0, 0, 1)]
+    assert found[0] == found[1] != found[2]
+
+
 def test_ties_favour_no_frame():
     ranks = mc.importance_rank(np.zeros((4, 30, 30)), seed=1)
     assert ranks.mean(axis=(1, 2)) == pytest.approx(np.full(4, 1799.5), rel=0.05)

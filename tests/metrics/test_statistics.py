@@ -225,7 +225,7 @@ def test_the_published_tables_take_about_a_second():
         for level in ("clip", "frame")
         for metric in ("iou", "f1", "auc", "deletion", "insertion", "cv")
     )
-    start = time.perf_counter()
+    start = time.process_time()
     statistics.rank_table(statistics.summarise(scores))
     statistics.rank_stability(scores)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

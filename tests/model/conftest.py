@@ -32,6 +32,15 @@ class Clips(Dataset):
         return self.clips[index], self.labels[index]
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads only get in one another's way on networks this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def make_clips():
     return Clips

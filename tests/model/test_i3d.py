@@ -113,7 +113,7 @@ def test_forward_is_the_chain_of_stages_and_the_head(make_model):
     with torch.no_grad():
         middle = model.features(x, upto="Mixed_4f")
         rest = middle
-        for name, stage in list(model.stages())[STAGES.index("Mixed_4f") + 1 :]:
+        for _, stage in list(model.stages())[STAGES.index("Mixed_4f") + 1 :]:
             rest = stage(rest)
         assert torch.equal(model.head(rest), model(x))
         assert torch.equal(model.features(x), rest)

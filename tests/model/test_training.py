@@ -1,7 +1,6 @@
 """Training: the recipe, the history, and that a killed run resumes exactly."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -21,7 +20,7 @@ from vad_helpers.errors import InputError
 from vad_helpers.model import weights
 from vad_helpers.model.training import TrainingSpec, _batches, best_epoch, predict, train
 
-SPEC = TrainingSpec(epochs=3, batch_size=3)
+SPEC = TrainingSpec(epochs=2, batch_size=3)
 COLUMNS = ["epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_auc"]
 
 
@@ -68,7 +67,7 @@ def test_bright_clips_are_learnt(fit, make_clips):
 def test_history_has_a_row_an_epoch_and_one_best(fit):
     _, history = fit()
     assert history.columns.tolist() == [*COLUMNS, "seconds", "best"]
-    assert history["epoch"].tolist() == [0, 1, 2]
+    assert history["epoch"].tolist() == [0, 1]
     assert history["best"].sum() == 1
     assert history.loc[history["best"], "val_auc"].item() == history["val_auc"].max()
     assert (history["seconds"] > 0).all()
@@ -101,15 +100,16 @@ def test_an_epoch_is_what_a_plain_loop_does(fit, make_clips, make_model):
     order = np.random.default_rng([5, 0]).permutation(7).tolist()
     losses = []
     for batch in (order[:3], order[3:]):  # the clip left over joins the last batch
-        loss = F.cross_entropy(model(clips.clips[batch]), torch.tensor(clips.labels)[batch])
+        # The same memory layout: Adam's first step turns rounding errors into whole steps.
+        x = clips.clips[batch].to(memory_format=torch.channels_last_3d)
+        loss = F.cross_entropy(model(x), torch.tensor(clips.labels)[batch])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses += [loss.item()] * len(batch)
-    assert history["train_loss"].item() == pytest.approx(np.mean(losses), rel=1e-4)
-    ours, theirs = trained.logits.conv3d.weight, model.logits.conv3d.weight
-    # Adam's first steps are all of size lr: a wrong sign or batch would be off by a whole step.
-    assert (ours - theirs).abs().mean() < 1e-4
+    assert history["train_loss"].item() == pytest.approx(np.mean(losses), rel=1e-5)
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(trained.state_dict()[name], tensor, msg=name)
 
 
 def test_step_schedule_multiplies_the_rate(fit):
@@ -174,10 +174,11 @@ def test_global_generators_do_not_matter(fit):
 # -- Resuming -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("schedule", ["step", "onecycle"])
-@pytest.mark.parametrize("read", [3, 7 + 2, 2 * 7 + 6])  # in epochs 0, 1 and 2
+@pytest.mark.parametrize(
+    ("schedule", "read"), [("step", 3), ("step", 2 * 7 + 6), ("onecycle", 7 + 2)]
+)
 def test_interrupted_run_ends_like_an_uninterrupted_one(fit, make_clips, schedule, read):
-    spec = TrainingSpec(epochs=4, batch_size=3, schedule=schedule, lr_step=2)
+    spec = TrainingSpec(epochs=3, batch_size=3, schedule=schedule, lr_step=2)
     expected = fit(spec, folder="whole")
     clips = make_clips(7, seed=1)
     clips.fail_at_read = read
@@ -186,7 +187,7 @@ def test_interrupted_run_ends_like_an_uninterrupted_one(fit, make_clips, schedul
     interrupted_in = clips.epochs[-1]
     clips.epochs.clear()
     assert_same_run(fit(spec, folder="cut", train_set=clips), expected)
-    assert clips.epochs == list(range(interrupted_in, 4))
+    assert clips.epochs == list(range(interrupted_in, 3))
 
 
 def test_run_interrupted_while_validating_ends_the_same(fit, make_clips):
@@ -223,25 +224,27 @@ print(history.drop(columns="seconds").to_json())
 
 @pytest.mark.slow
 def test_killed_process_resumes_to_the_same_history_and_weights(tmp_path):
-    def child(folder, delay):
-        return [sys.executable, "-c", CHILD, str(tmp_path / folder), str(delay)]
+    def start(folder, delay):
+        command = [sys.executable, "-c", CHILD, str(tmp_path / folder), str(delay)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
-    def finish(folder):
-        result = subprocess.run(child(folder, 0), capture_output=True, text=True, check=True)
-        return json.loads(result.stdout)
+    def finish(process):
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0
+        return json.loads(output)
 
-    expected = finish("whole")
     last = tmp_path / "cut" / "last.pt"
-    with subprocess.Popen(child("cut", 0.05)) as process:
-        deadline = time.monotonic() + 120
+    with start("whole", 0) as whole, start("cut", 0.05) as cut:
+        deadline = time.monotonic() + 300
         while not last.is_file() and time.monotonic() < deadline:
             time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
-    rows = torch.load(last, weights_only=True)["rows"]
-    assert 1 <= len(rows) < 4
-    assert finish("cut") == expected
-    whole, cut = (weights.load(tmp_path / f / "best.safetensors")[0] for f in ("whole", "cut"))
-    assert same_weights(whole, cut)
+        cut.kill()
+        expected = finish(whole)
+    assert cut.returncode == -signal.SIGKILL
+    assert 1 <= len(torch.load(last, weights_only=True)["rows"]) < 4
+    assert finish(start("cut", 0)) == expected
+    models = [weights.load(tmp_path / f / "best.safetensors")[0] for f in ("whole", "cut")]
+    assert same_weights(*models)
 
 
 def test_finished_run_returns_at_once(fit, make_clips):
@@ -260,7 +263,7 @@ def test_finished_run_returns_at_once(fit, make_clips):
         {"key": "other data"},
         {"seed": 1},
         {"precision": "bf16"},
-        {"spec": TrainingSpec(epochs=3, batch_size=3, lr=2e-3)},
+        {"spec": TrainingSpec(epochs=2, batch_size=3, lr=2e-3)},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -268,7 +271,7 @@ def test_state_of_another_run_is_never_read(fit, make_clips, change):
     fit(key="data")
     clips = make_clips(7, seed=1)
     changed = fit(**{"key": "data", **change}, train_set=clips)
-    assert clips.epochs == [0, 1, 2]
+    assert clips.epochs == [0, 1]
     assert_same_run(changed, fit(**{"key": "data", **change}, folder="fresh"))
 
 
@@ -276,7 +279,7 @@ def test_state_of_another_width_is_never_read(fit, make_clips, make_model):
     fit()
     clips = make_clips(7, seed=1)
     fit(model=make_model(width=0.15), train_set=clips)
-    assert clips.epochs == [0, 1, 2]
+    assert clips.epochs == [0, 1]
 
 
 def test_best_weights_of_another_run_do_not_outlive_its_state(fit, make_clips, tmp_path):
@@ -288,14 +291,13 @@ def test_best_weights_of_another_run_do_not_outlive_its_state(fit, make_clips, t
     assert list((tmp_path / "run").iterdir()) == []
 
 
-@pytest.mark.parametrize("content", [b"", b"damaged", None])
-def test_damaged_state_is_replaced_with_a_warning(fit, make_clips, tmp_path, content):
+def test_damaged_state_is_replaced_with_a_warning(fit, tmp_path):
     expected = fit()
     last = tmp_path / "run" / "last.pt"
-    last.write_bytes(last.read_bytes()[:-100] if content is None else content)
-    with pytest.warns(UserWarning, match="last.pt is damaged"):
-        again = fit()
-    assert_same_run(again, expected)
+    for content in (last.read_bytes()[:-100], b""):
+        last.write_bytes(content)
+        with pytest.warns(UserWarning, match="last.pt is damaged"):
+            assert_same_run(fit(), expected)
 
 
 def test_state_that_is_no_dict_is_replaced(fit, tmp_path):
@@ -403,7 +405,7 @@ def test_set_without_epochs_or_labels_trains(fit):
 def test_epochs_are_announced_to_the_training_set(fit, make_clips):
     clips, val = make_clips(7), make_clips(6)
     fit(train_set=clips, val_set=val)
-    assert clips.epochs == [0, 1, 2]
+    assert clips.epochs == [0, 1]
     assert val.epochs == []
 
 

@@ -266,7 +266,8 @@ def _belongs(path: Path) -> bool:
     """Say whether a path below the root is one that the dataset's layout foresees."""
     *folders, name = path.parts
     if not folders:
-        return name.upper().startswith("README")
+        # The second says how a synthetic tree was made.
+        return name.upper().startswith("README") or name == "walkway.json"
     if folders[0] not in SCENES.values() or len(folders) < 2:
         return False
     side, inside = folders[1], folders[2:]

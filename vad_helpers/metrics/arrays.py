@@ -121,8 +121,6 @@ def threshold_levels(positive: np.ndarray, n_thresholds: int) -> np.ndarray:
     check_count(n_thresholds, name="n_thresholds")
     levels = np.full(positive.shape, -1, dtype=np.int64)
     inside = positive > 0
-    if not inside.any():
-        return levels
     # E+/max and i/n are rounded alike, to the map's precision: rounding keeps the order, so a
     # voxel that equals a threshold reaches it whatever the scale (0.7 stored as float32 reaches
     # 35/50), which comparing E+ with i/n * max does not ensure.

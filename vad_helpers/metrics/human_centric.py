@@ -98,8 +98,8 @@ def localization(attribution: Any, mask: Any, *, n_thresholds: int = 50) -> dict
 
     Notes
     -----
-    Thresholds are compared as shares of the maximum, in the precision of the map. One pass sorts every voxel into the
-    highest threshold it reaches; the sets are counted from that.
+    Thresholds are compared as shares of the maximum, in the precision of the map. One pass sorts
+    every voxel into the highest threshold it reaches; the sets are counted from that.
     """
     return _localize(*validate(attribution, mask), n_thresholds)
 

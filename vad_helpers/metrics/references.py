@@ -116,6 +116,6 @@ def _check_shape(shape: Shape) -> Shape:
     shape = tuple(shape)
     if len(shape) != 3:
         raise ValueError(f"shape is {shape}; expected (T, H, W)")
-    for name, length in zip("THW", shape, strict=True):
+    for name, length in zip(("T", "H", "W"), shape, strict=True):
         check_count(length, name=f"{name} of the shape")
     return shape

@@ -2,7 +2,7 @@
 
 `style` holds the one visual language, `heatmaps` pictures of clips and maps, `learning`
 charts of data and training, `figures` charts of scores, `examples` the clips that are shown,
-`provenance` the words and tables around.
+`page` the words and tables around.
 """
 
 from vad_helpers.viz.examples import figure_one, shown_clips
@@ -34,8 +34,8 @@ from vad_helpers.viz.learning import (
     split_bars,
     training_curves,
 )
-from vad_helpers.viz.provenance import best, data_notice, live, provenance, say, table
-from vad_helpers.viz.style import look, ordered, show, style, subplots, symmetric_limit
+from vad_helpers.viz.page import best, data_notice, live, provenance, say, table
+from vad_helpers.viz.style import look, ordered, show, styled, subplots, symmetric_limit
 
 __all__ = [
     "best",
@@ -65,7 +65,7 @@ __all__ = [
     "shown_clips",
     "signed_colour_bar",
     "split_bars",
-    "style",
+    "styled",
     "subplots",
     "superpixels",
     "symmetric_limit",

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from vad_helpers import store
 from vad_helpers.store import Run, rows
 from vad_helpers.viz.heatmaps import best_frame, heatmap_grid
-from vad_helpers.viz.style import DPI, WIDTH, style
+from vad_helpers.viz.style import DPI, WIDTH, styled
 
 COLUMNS = 3
 
@@ -45,7 +45,7 @@ def figure_one(run: Run) -> Figure:
     n_rows = -(-(len(methods) + 1) // COLUMNS)
     height, width = run.params.frame_size
     tile = (WIDTH - 1) / COLUMNS * height / width + 0.25
-    with style():
+    with styled():
         figure = Figure((WIDTH, n_rows * tile * len(clips) + 0.3), dpi=DPI, layout="constrained")
         blocks = figure.subfigures(len(clips), 1, squeeze=False)[:, 0]
         for block, (scene, clip_id) in zip(blocks, clips.items(), strict=True):

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from vad_helpers.metrics.catalog import METRICS
-from vad_helpers.viz.style import FAMILY_COLOURS, look, ordered, style
+from vad_helpers.viz.style import FAMILY_COLOURS, look, ordered, styled
 
 ARROWS = {"higher": "higher is better", "lower": "lower is better"}
 
@@ -57,7 +57,7 @@ def interval_dots(
     summary = _part(summary, level, metric).set_index("method")
     behind = _part(scores, level, metric).groupby(["method", "sequence"])["value"].mean()
     keys = _grouped(summary)
-    with style():
+    with styled():
         for y, key in enumerate(keys):
             row = summary.loc[key]
             colour = FAMILY_COLOURS.get(row["family"], "#6E6E6E")
@@ -105,7 +105,7 @@ def fidelity_curves(
     -------
     Axes
     """
-    with style():
+    with styled():
         for key in ordered(curves):
             drawn = look(key)
             at = x[key] if isinstance(x, Mapping) else x
@@ -146,7 +146,7 @@ def frame_auc_lines(
     -------
     Axes
     """
-    with style():
+    with styled():
         ax.axhline(0.5, color="black", linewidth=0.7, linestyle=":", label="chance")
         for key in ordered(aucs):
             drawn = look(key)
@@ -203,7 +203,7 @@ def quality_against(
         If there is nothing to draw.
     """
     summary = _part(summary, level, metric).set_index("method")
-    with style():
+    with styled():
         for key in ordered(k for k in summary.index if k in x):
             row, drawn = summary.loc[key], look(key, summary.loc[key, "family"])
             ax.plot([x[key]] * 2, [row["low"], row["high"]], "-", color=drawn.colour)
@@ -245,7 +245,7 @@ def gap_dumbbells(ax: Axes, p_clip: pd.Series, p_baseline: pd.Series) -> Axes:
     """
     order = (p_clip - p_baseline).sort_values(ascending=False).index
     y = np.arange(len(order))
-    with style():
+    with styled():
         ax.hlines(y, p_baseline[order], p_clip[order], color="#B0B0B0", linewidth=2)
         options = {"linestyle": "", "zorder": 3, "markersize": 5, "clip_on": False}
         ax.plot(
@@ -289,7 +289,7 @@ def time_dots(
     y = np.arange(len(keys))
     rows = table.loc[keys]
     paper = paper or {}
-    with style():
+    with styled():
         ax.hlines(y, rows["seconds_min"], rows["seconds_max"], color="#0072B2", linewidth=2)
         for column, marker, colour, name in (
             ("seconds", "o", "#0072B2", "whole method"),

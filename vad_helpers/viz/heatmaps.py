@@ -20,7 +20,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import CenteredNorm
 
-from vad_helpers.viz.style import CONTOUR, SIGNED_MAP, style, symmetric_limit
+from vad_helpers.viz.style import CONTOUR, SIGNED_MAP, styled, symmetric_limit
 
 QUANTILE = 0.995
 
@@ -40,7 +40,7 @@ def frame(ax: Axes, grey: np.ndarray, mask: np.ndarray | None = None, *, title: 
     -------
     Axes
     """
-    with style():
+    with styled():
         ax.imshow(grey, cmap="gray", vmin=0, vmax=1)
         outline(ax, mask)
         return _bare(ax, title)
@@ -116,7 +116,7 @@ def heatmap(
     -------
     Axes
     """
-    with style():
+    with styled():
         norm = CenteredNorm(vcenter=0, halfrange=1)
         ax.imshow(attribution / limit, cmap=SIGNED_MAP, norm=norm, aspect=aspect)
         outline(ax, mask)
@@ -146,7 +146,7 @@ def signed_colour_bar(
     flat = list(np.ravel(axes))
     scale = ScalarMappable(norm=CenteredNorm(vcenter=0, halfrange=1), cmap=SIGNED_MAP)
     share = "max |E|" if quantile == 1 else f"{quantile:.1%} quantile of |E|"
-    with style():
+    with styled():
         bar = flat[0].figure.colorbar(
             scale,
             ax=flat,
@@ -278,7 +278,7 @@ def time_slices(
         raise ValueError("the mask is empty; expected a clip with a marked anomaly")
     flat = list(np.ravel(axes))
     outlined = mask.any(axis=1)
-    with style():
+    with styled():
         flat[0].imshow(grey[:, rows].mean(axis=1), cmap="gray", vmin=0, vmax=1, aspect="auto")
         outline(flat[0], outlined)
         _bare(flat[0], "frames and mask")
@@ -313,7 +313,7 @@ def positive_map(
     -------
     Axes
     """
-    with style():
+    with styled():
         image = ax.imshow(values, cmap="viridis", vmin=0)
         outline(ax, mask)
         bar = ax.figure.colorbar(image, ax=ax, shrink=0.8, pad=0.02)
@@ -338,7 +338,7 @@ def superpixels(ax: Axes, grey: np.ndarray, labels: np.ndarray, *, title: str = 
     -------
     Axes
     """
-    with style():
+    with styled():
         border = np.zeros(labels.shape, dtype=bool)
         border[:, 1:] |= labels[:, 1:] != labels[:, :-1]
         border[1:] |= labels[1:] != labels[:-1]

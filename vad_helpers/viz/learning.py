@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
-from vad_helpers.viz.style import CLASS_COLOURS, style
+from vad_helpers.viz.style import CLASS_COLOURS, styled
 
 
 def split_bars(ax: Axes, table: pd.DataFrame) -> Axes:
@@ -27,7 +28,7 @@ def split_bars(ax: Axes, table: pd.DataFrame) -> Axes:
     counts = table.groupby(["split", "scene", "label"]).size().unstack(fill_value=0)
     groups = [(s, c) for s in ("train", "val", "test") for c in sorted(table["scene"].unique())]
     counts = counts.reindex(groups, fill_value=0).reindex(columns=[0, 1], fill_value=0)
-    with style():
+    with styled():
         left = np.zeros(len(counts))
         for label, name in enumerate(("normal", "anomalous")):
             width = counts[label].to_numpy()
@@ -58,7 +59,7 @@ def fold_strips(ax: Axes, table: pd.DataFrame) -> Axes:
     order = {split: i for i, split in enumerate(("train", "val", "test"))}
     splits = table.groupby("sequence")["split"].first().sort_values(key=lambda s: s.map(order))
     line = {sequence: i for i, sequence in enumerate(splits.index)}
-    with style():
+    with styled():
         for label, name in enumerate(("normal", "anomalous")):
             part = table[table["label"] == label]
             ax.barh(
@@ -80,7 +81,7 @@ def fold_strips(ax: Axes, table: pd.DataFrame) -> Axes:
             )
         ax.set_yticks([])
         ax.set_ylim(len(line) - 0.5, -0.5)
-        ax.set_xlabel("first frame of the clip within its sequence")
+        ax.set_xlabel("frame of the sequence")
         ax.set_ylabel("sequences")
         ax.legend(loc="upper right", bbox_to_anchor=(1, 1.12), ncols=2)
     return ax
@@ -109,7 +110,7 @@ def training_curves(axes: Sequence[Axes], history: pd.DataFrame) -> Sequence[Axe
         "val_accuracy": (1, "accuracy, validation", "#D55E00", "--"),
         "val_auc": (1, "AUC, validation", "#009E73", "-."),
     }
-    with style():
+    with styled():
         for column, (i, label, colour, dashes) in lines.items():
             axes[i].plot(epoch, history[column], dashes, color=colour, label=label, marker=".")
         for ax, label in zip(
@@ -118,6 +119,7 @@ def training_curves(axes: Sequence[Axes], history: pd.DataFrame) -> Sequence[Axe
             for at in best:
                 ax.axvline(at, color="#6E6E6E", linewidth=0.8, linestyle=":", label="weights kept")
             ax.set_xlabel("epoch")
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             ax.set_ylabel(label)
             ax.grid(axis="y")
             ax.legend()
@@ -142,16 +144,16 @@ def roc_curves(ax: Axes, predictions: Mapping[str, tuple[np.ndarray, np.ndarray]
     from sklearn.metrics import auc, roc_curve
 
     colours = ("#000000", "#0072B2", "#D55E00", "#009E73")
-    with style():
+    with styled():
         ax.plot([0, 1], [0, 1], color="#B0B0B0", linewidth=0.8, linestyle=":", label="chance")
         for i, (name, (labels, p)) in enumerate(predictions.items()):
             if len(np.unique(labels)) < 2:
                 ax.plot([], [], " ", label=f"{name}: one class alone")
                 continue
-            fpr, tpr, _ = roc_curve(labels, p)
+            false_alarms, found, _ = roc_curve(labels, p)
             dashes = ("-", "--", "-.", ":")[i % 4]
-            words = f"{name}: AUC {auc(fpr, tpr):.3f}"
-            ax.plot(fpr, tpr, dashes, color=colours[i % 4], label=words)
+            words = f"{name}: AUC {auc(false_alarms, found):.3f}"
+            ax.plot(false_alarms, found, dashes, color=colours[i % 4], label=words)
         ax.set_xlabel("false alarms among normal clips")
         ax.set_ylabel("detected anomalous clips")
         ax.set_aspect("equal")
@@ -175,7 +177,7 @@ def probability_histogram(ax: Axes, labels: np.ndarray, p: np.ndarray) -> Axes:
     Axes
     """
     bins = np.linspace(0, 1, 21)
-    with style():
+    with styled():
         for label, (name, colour) in enumerate(CLASS_COLOURS.items()):
             options = {"bins": bins, "color": colour}
             ax.hist(p[labels == label], alpha=0.35, **options)

@@ -79,7 +79,7 @@ _RC = {
 }
 
 
-def style() -> AbstractContextManager[None]:
+def styled() -> AbstractContextManager[None]:
     """Context in which artists are made in the style of the figures; nothing stays changed."""
     return matplotlib.rc_context(_RC)
 
@@ -107,7 +107,7 @@ def subplots(
     figure : matplotlib.figure.Figure
     axes : Axes, or array of Axes
     """
-    with style():
+    with styled():
         figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
         return figure, figure.subplots(n_rows, n_columns, **options)
 

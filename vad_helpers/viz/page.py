@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 import time
 from importlib import metadata
@@ -84,9 +85,13 @@ def table(frame: pd.DataFrame, *, index: bool = True, digits: int = 3, wrap: boo
         na_rep="–",
         float_format=lambda value: f"{value:.{digits}f}",
     )
-    html = (
-        html.replace("<td>", '<td style="white-space: normal; text-align: left">') if wrap else html
-    )
+    head, body = html.split("<tbody>")
+    # Screen readers announce a cell with its headers; pandas does not say what they head.
+    head = re.sub(r"<th(?=[ >])", '<th scope="col"', head)
+    body = re.sub(r"<th(?=[ >])", '<th scope="row"', body)
+    html = f"{head}<tbody>{body}"
+    if wrap:
+        html = html.replace("<td>", '<td style="white-space: normal; text-align: left">')
     display(HTML(f'<div class="vad-table" tabindex="0">\n{html}\n</div>'))
 
 

@@ -1,0 +1,61 @@
+"""A tiny project: the real code on a synthetic dataset of seconds, not minutes."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+TINY = {
+    "data_dir": "data/tiny",
+    "walkway": {
+        "n_train": 5,
+        "n_test": 10,
+        "n_frames": 24,
+        "ped1_size": [48, 72],
+        "ped2_size": [60, 90],
+    },
+    "frame_size": [40, 60],
+    "n_frames": 8,
+    "stride": 8,
+    "model_width": 0.1,
+    "epochs": 1,
+    "n_clips": 3,
+    "settings": {
+        "ig": {"n_steps": 4},
+        "ig_smoothgrad": {"n_steps": 3, "n_samples": 2},
+        "kernel_shap": {"n_segments": 12},
+        "lime": {"n_segments": 12, "alpha": 1.0e-6},
+        "occlusion_lp": {"window": [8, 20, 30], "stride": [8, 20, 30]},
+        "occlusion_sp": {"window": [4, 20, 20], "stride": [4, 20, 20]},
+    },
+    "variants": {"lime_converged": {"method": "lime", "n_samples": 60}},
+    "n_thresholds": 10,
+    "area_steps": 5,
+    "n_resamples": 200,
+    "runtime_repeats": 1,
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory):
+    """Folder of a project with the profile `tiny`, shared by tests that only add to it."""
+    root = tmp_path_factory.mktemp("project")
+    for name in ("params", "notebooks", "book"):
+        shutil.copytree(
+            ROOT / name, root / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints")
+        )
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(ROOT / name, root / name)
+    quick = yaml.safe_load((ROOT / "params" / "quick.yaml").read_text())
+    (root / "params" / "tiny.yaml").write_text(yaml.safe_dump({**quick, **TINY}))
+    return root
+
+
+@pytest.fixture
+def in_project(tiny_root, monkeypatch):
+    """Work inside the tiny project."""
+    monkeypatch.chdir(tiny_root)
+    return tiny_root

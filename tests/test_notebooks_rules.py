@@ -1,0 +1,189 @@
+"""Rules of the notebooks that need no run: form, parameters, alt texts, length."""
+
+import ast
+import re
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+from vad_helpers.store import params
+from vad_helpers.viz.style import MIN_ALT_WORDS
+
+ROOT = Path(__file__).parents[1]
+CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NAMES = [
+    "01_data",
+    "02_training",
+    "03_qualitative_heatmaps",
+    "04_human_centric",
+    "05_model_centric",
+    "06_robustness",
+    "07_runtime",
+]
+MAX_LINES = 25
+
+
+@pytest.fixture(params=CHAPTERS, ids=lambda path: path.stem)
+def path(request):
+    return request.param
+
+
+@pytest.fixture
+def notebook(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def parameter_cells(notebook):
+    return [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+
+
+def shows(cell):
+    """Calls of `viz.show` in a code cell."""
+    return [
+        node
+        for node in ast.walk(ast.parse(cell.source))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and ast.unparse(node.func) == "viz.show"
+    ]
+
+
+def alt_of(call):
+    return next(ast.literal_eval(k.value) for k in call.keywords if k.arg == "alt")
+
+
+def test_the_chapters_are_those_of_the_design():
+    assert [path.stem for path in CHAPTERS] == NAMES
+
+
+def test_valid_with_numbered_cells_as_nbstripout_leaves_them(notebook):
+    nbformat.validate(notebook)
+    assert [cell.id for cell in notebook.cells] == [str(i) for i in range(len(notebook.cells))]
+
+
+def test_no_outputs_and_no_traces_of_a_run(notebook):
+    for cell in code_cells(notebook):
+        assert cell.outputs == []
+        assert cell.execution_count is None
+    assert set(notebook.metadata) <= {"kernelspec", "language_info"}
+    assert all(set(cell.metadata) <= {"tags", "mystnb"} for cell in notebook.cells)
+
+
+def test_opens_with_title_question_and_needs(notebook):
+    title, question, needs = notebook.cells[0].source.split("\n\n")[:3]
+    assert re.fullmatch(r"# \S.+", title)
+    assert question.startswith("**Question.** ") and question.endswith("?")
+    assert needs.startswith("*Needs ") and "Feeds " in needs
+
+
+def test_one_parameters_cell_right_after_the_opening(notebook):
+    (cell,) = parameter_cells(notebook)
+    assert notebook.cells[1] is cell
+
+
+def test_parameters_are_the_same_in_all_chapters():
+    cells = [parameter_cells(nbformat.read(p, as_version=4))[0].source for p in CHAPTERS]
+    assert len(set(cells)) == 1
+
+
+def test_every_parameter_is_typed_commented_and_known(notebook):
+    (cell,) = parameter_cells(notebook)
+    lines = [line for line in cell.source.splitlines() if not line.startswith("#")]
+    assert all(re.match(r"\w+: [\w ]+ = .+  # .+", line) for line in lines)
+    names = [line.partition(":")[0] for line in lines]
+    assert names[-1] == "overrides"
+    assert set(names[:-1]) <= set(params.names())
+
+
+def test_papermill_recognises_every_parameter(path, notebook):
+    (cell,) = parameter_cells(notebook)
+    written = [line.partition(":")[0] for line in cell.source.splitlines() if line[0] != "#"]
+    assert list(papermill.inspect_notebook(str(path))) == written
+
+
+def test_the_defaults_are_the_profile_s(notebook):
+    (cell,) = parameter_cells(notebook)
+    values = {}
+    exec(cell.source, {}, values)
+    values.pop("__annotations__")
+    assert values.pop("profile") == "quick"
+    assert values.pop("overrides") == {}
+    assert set(values.values()) == {None}
+
+
+def test_every_parameter_reaches_the_run(notebook):
+    (cell,) = parameter_cells(notebook)
+    head = notebook.cells[3].source
+    for line in cell.source.splitlines():
+        name = line.partition(":")[0]
+        if not line.startswith("#") and name not in ("profile", "overrides"):
+            assert f"{name}={name}" in head
+    assert "store.open_run(" in head and "**overrides" in head and "viz.data_notice(run)" in head
+
+
+def test_cells_are_short(notebook):
+    for cell in code_cells(notebook):
+        assert len(cell.source.splitlines()) <= MAX_LINES, cell.id
+
+
+def test_every_figure_has_a_text_for_those_who_do_not_see_it(notebook):
+    for cell in code_cells(notebook):
+        if "viz.subplots(" not in cell.source and "viz.figure_one(" not in cell.source:
+            assert not shows(cell), cell.id
+            continue
+        (call,) = shows(cell)  # the book knows one alt text a cell
+        alt = alt_of(call)
+        assert len(alt.split()) >= MIN_ALT_WORDS, cell.id
+        # The book reads the cell's metadata, live sessions the call: keep them equal.
+        assert cell.metadata["mystnb"]["image"]["alt"] == alt, cell.id
+
+
+def test_every_figure_is_followed_by_how_to_read_it(notebook):
+    for i, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code" and shows(cell):
+            after = [c.source for c in notebook.cells[i + 1 : i + 3] if c.cell_type == "markdown"]
+            assert any(text.startswith("**How to read it.**") for text in after), cell.id
+
+
+def test_closes_with_summary_outlook_and_provenance(notebook):
+    headings = [
+        line[3:]
+        for cell in notebook.cells
+        if cell.cell_type == "markdown"
+        for line in cell.source.splitlines()
+        if line.startswith("## ")
+    ]
+    assert headings[-3:] == [
+        "What this run says",
+        "What to try next",
+        "How this page came about",
+    ]
+    assert notebook.cells[-1].source == "viz.provenance(run, since=started)"
+
+
+def test_no_measured_number_is_typed_into_the_summary(notebook):
+    """Numbers in a summary come from the run; only the paper's and .5-like constants are typed."""
+    i = next(
+        i for i, cell in enumerate(notebook.cells) if cell.source.startswith("## What this run")
+    )
+    summary = notebook.cells[i + 1]
+    texts = [
+        node.value
+        for node in ast.walk(ast.parse(summary.source))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    typed = [text for text in texts if re.search(r"\d\.\d", text) and "paper" not in text]
+    assert typed == [] and "viz.say(" in summary.source
+
+
+def test_entered_by_the_store_and_viz_alone(notebook):
+    text = "\n".join(cell.source for cell in code_cells(notebook))
+    assert "from vad_helpers import store, viz" in text
+    assert "open(" not in text.replace("store.open_run(", "")
+    assert "plt." not in text and "rcParams" not in text

@@ -1,0 +1,152 @@
+import dataclasses
+import re
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from vad_helpers.store.cache import Run
+from vad_helpers.store.params import Params, load, project_root
+from vad_helpers.viz import page
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    found = []
+    monkeypatch.setattr(page, "display", found.append)
+    return found
+
+
+@pytest.fixture
+def params() -> Params:
+    return load("quick", root=project_root(Path(__file__)))
+
+
+def run_of(params, **changes):
+    return Run(params=dataclasses.replace(params, **changes), root=Path("."), dir=Path("runs"))
+
+
+def test_live_unless_the_batch_says_otherwise(monkeypatch):
+    monkeypatch.delenv("VAD_BATCH", raising=False)
+    assert page.live() is True
+    monkeypatch.setenv("VAD_BATCH", "1")
+    assert page.live() is False
+
+
+def test_notice_says_synthetic(shown, params):
+    page.data_notice(run_of(params))
+    assert "Synthetic data" in shown[0].data
+
+
+def test_notice_says_real_and_where(shown, params):
+    page.data_notice(run_of(params, dataset="ucsd", data_dir="data/ucsd", fold=3))
+    assert "Real data" in shown[0].data
+    assert "`data/ucsd`, fold 3" in shown[0].data
+
+
+def test_sentences_become_a_list_without_empty_ones(shown):
+    page.say("one", "", "two")
+    assert shown[0].data == "- one\n- two"
+
+
+def test_table_rounds_dashes_and_hides_its_index(shown):
+    page.table(pd.DataFrame({"a": [0.12345, None]}), index=False, digits=2)
+    html = shown[0].data
+    assert "0.12" in html and "0.123" not in html
+    assert "–" in html and "NaN" not in html
+    assert "<th>0</th>" not in html
+    assert 'tabindex="0"' in html, "a table that scrolls must be reachable by keyboard"
+
+
+def test_table_has_one_header_line_and_wraps_on_demand(shown):
+    frame = pd.DataFrame({"a": ["long"]}, index=pd.Index(["row"], name="name"))
+    page.table(frame, wrap=True)
+    assert shown[0].data.count("<tr") == 2
+    assert "white-space: normal" in shown[0].data
+
+
+def test_table_says_what_its_headers_head(shown):
+    page.table(pd.DataFrame({"a": [1, 2]}, index=["x", "y"]))
+    html = shown[0].data
+    assert '<th scope="col">a</th>' in html
+    assert html.count('<th scope="row">') == 2
+    assert "<thead>" in html
+
+
+@pytest.fixture
+def summary():
+    rows = [
+        ("IG", "gradient", "clip", "auc", 0.7, 0.6, 0.8),
+        ("LIME", "perturbation", "clip", "auc", 0.6, 0.5, 0.7),
+        ("Frame difference", "reference", "clip", "auc", 0.9, None, None),
+        ("IG", "gradient", "threshold", "insertion", 0.3, 0.2, 0.4),
+        ("LIME", "perturbation", "threshold", "insertion", 0.1, 0.0, 0.2),
+        ("IG", "gradient", "threshold", "mean_area", 0.3, 0.2, 0.4),
+        ("IG", "gradient", "clip", "cv", None, None, None),
+    ]
+    columns = ["label", "family", "level", "metric", "mean", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_best_names_method_and_reference(summary):
+    text = page.best(summary, level="clip", metric="auc")
+    assert "best method IG, 0.700 [0.600, 0.800]" in text
+    assert "best reference row Frame difference, 0.900." in text
+    assert "higher is better" in text
+
+
+def test_best_of_a_cost_is_the_lowest(summary):
+    text = page.best(summary, level="threshold", metric="insertion")
+    assert "best method LIME, 0.100" in text
+    assert "reference" not in text
+
+
+@pytest.mark.parametrize(
+    "level, metric", [("threshold", "mean_area"), ("clip", "cv"), ("clip", "unheard_of")]
+)
+def test_best_of_nothing_is_silent(summary, level, metric):
+    assert page.best(summary, level=level, metric=metric) == ""
+
+
+def test_provenance_holds_what_the_design_asks_for(params):
+    table = page.provenance_table(run_of(params), since=time.time() - 5)
+    lines = table["provenance"]
+    needed = ["profile", "data", "seed", "device", "versions", "wall time", "peak memory"]
+    assert set(needed) <= set(lines.index)
+    assert lines["profile"] == "quick"
+    assert "synthetic" in lines["data"]
+    assert re.search(r"torch \d", lines["versions"])
+    assert int(re.match(r"(\d+) s", lines["wall time"])[1]) in (5, 6)
+    assert "GiB" in lines["peak memory"]
+    assert "from random weights" in lines["weights"]
+
+
+def test_provenance_names_given_weights_without_their_folder(params):
+    given = run_of(params, trained_weights="some/folder/best.safetensors", dataset="ucsd")
+    lines = page.provenance_table(given, since=time.time())["provenance"]
+    assert lines["weights"] == "given: best.safetensors"
+    assert lines["data"].startswith("UCSD")
+    started = run_of(params, init_weights="some/folder/i3d.pt")
+    assert "from i3d.pt" in page.provenance_table(started, since=0)["provenance"]["weights"]
+
+
+def test_provenance_is_shown_wrapped(shown, params):
+    page.provenance(run_of(params), since=time.time())
+    assert "white-space: normal" in shown[0].data
+
+
+def test_memory_is_unknown_where_the_system_does_not_say(monkeypatch):
+    monkeypatch.setattr(page, "_peak_resident", lambda: None)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert page._peak_memory() == "unknown on this system"
+
+
+def test_memory_and_name_of_a_gpu(monkeypatch, params):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda: 3 * 2**30)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "Some GPU")
+    assert page._peak_memory().endswith("3.0 GiB on the GPU")
+    assert page._device(run_of(params)) == "Some GPU"
+    assert page._device(run_of(params, device="cpu")).startswith("CPU")
