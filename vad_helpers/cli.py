@@ -36,7 +36,7 @@ def fetch(
     """Download the official UCSD archive, or take a local one, and extract it safely."""
     from vad_helpers.data import ucsd
 
-    print(ucsd.fetch(dest, archive=archive, sha256=sha256))
+    print(ucsd.fetch(dest, archive=archive, sha256=sha256, progress=_watched()))
 
 
 @data_app.command()
@@ -44,7 +44,7 @@ def check(tree: Annotated[Path, typer.Argument(help="Folder of a UCSD tree.")]) 
     """Tabulate a tree: sequences, frames, masks, disagreements, damaged, stray, missing files."""
     from vad_helpers.data import ucsd
 
-    report = ucsd.check(tree)
+    report = ucsd.check(tree, progress=_watched())
     print(report.summary())
     if not report.usable:
         raise typer.Exit(2)
@@ -111,6 +111,11 @@ def compare(
     from vad_helpers import pipeline
 
     print(pipeline.compare(runs).to_string(float_format="{:.4f}".format))
+
+
+def _watched() -> bool:
+    """Tell whether somebody watches: bars belong on a terminal, not in a log."""
+    return sys.stderr.isatty()
 
 
 def _overrides(texts: list[str]) -> dict[str, object]:

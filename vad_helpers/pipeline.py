@@ -119,6 +119,8 @@ def execute(run: Run, chapter: Path, values: Mapping[str, Any]) -> Path:
     ------
     InputError
         If the chapter ended on bad input.
+    OSError
+        If a file could not be written.
     RuntimeError
         If it failed otherwise.
     """
@@ -144,6 +146,8 @@ def execute(run: Run, chapter: Path, values: Mapping[str, Any]) -> Path:
         os.replace(partial, failed)
         if error.ename == "InputError":
             raise InputError(error.evalue) from None
+        if error.ename == "OSError":  # a full disk, say
+            raise OSError(error.evalue) from None
         raise RuntimeError(
             f"{chapter.stem} failed with {error.ename}: {error.evalue}; see {failed}"
         ) from None

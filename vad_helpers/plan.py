@@ -11,7 +11,7 @@ import time
 
 import pandas as pd
 
-from vad_helpers.store import experiment, explanations, rows
+from vad_helpers.store import experiment, maps, rows
 from vad_helpers.store.cache import Run, cached
 
 KERNEL_SECONDS = 8.0
@@ -72,7 +72,7 @@ def seconds_per_clip(run: Run) -> tuple[float, float]:
             logits = network(clip.requires_grad_(backward))
             if backward:
                 logits.sum().backward()
-        float(logits.sum())  # waits for the device
+        float(logits.detach().sum())  # waits for the device
         return time.perf_counter() - started
 
     timed(False)
@@ -113,17 +113,17 @@ def _row_line(run: Run, key: str, forward: float, backward: float) -> tuple:
     row = rows(run)[key]
     if row.method is None:
         return (f"maps: {key}", "no network", None, None)
-    clip_ids = explanations.clips_of(run, row)
-    missing = sum(not explanations.explained(run, clip_id, row) for clip_id in clip_ids)
-    calls = missing * explanations.expected_calls(run, row)
-    gradient = explanations.METHODS[row.method].family == "gradient"
+    clip_ids = maps.clips_of(run, row)
+    missing = sum(not maps.explained(run, clip_id, row) for clip_id in clip_ids)
+    calls = missing * maps.expected_calls(run, row)
+    gradient = maps.METHODS[row.method].family == "gradient"
     state = f"{len(clip_ids) - missing} of {len(clip_ids)} cached"
     return (f"maps: {key}", state, calls, calls * (backward if gradient else forward) / 60)
 
 
 def _score_lines(run: Run, forward: float) -> list[tuple]:
     lines = []
-    n_maps = sum(len(explanations.clips_of(run, row)) for row in rows(run).values())
+    n_maps = sum(len(maps.clips_of(run, row)) for row in rows(run).values())
     p = run.params
     # Two curves on each axis; equal sets are evaluated once, so this is the most there can be.
     calls = n_maps * 2 * (p.n_thresholds + p.area_steps)

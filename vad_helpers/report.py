@@ -9,7 +9,7 @@ import pandas as pd
 from vad_helpers import store, viz
 from vad_helpers.store import tables
 from vad_helpers.store.cache import Run
-from vad_helpers.store.rows import REFERENCES
+from vad_helpers.store.row import REFERENCES
 
 DATA_WORDS = {
     "walkway": "**Synthetic data** (walkway): made by this project, not the videos of the paper. "

@@ -66,6 +66,14 @@ def test_table_has_one_header_line_and_wraps_on_demand(shown):
     assert "white-space: normal" in shown[0].data
 
 
+def test_table_of_paired_columns_leaves_the_original_alone(shown):
+    columns = pd.MultiIndex.from_tuples([("AUC", "this run"), ("AUC", "paper")], names=["a", "b"])
+    frame = pd.DataFrame([["0.5", ""]], index=pd.Index(["IG"], name="label"), columns=columns)
+    page.table(frame)
+    assert "this run" in shown[0].data and "label" not in shown[0].data
+    assert frame.index.name == "label"
+
+
 def test_table_says_what_its_headers_head(shown):
     page.table(pd.DataFrame({"a": [1, 2]}, index=["x", "y"]))
     html = shown[0].data

@@ -165,14 +165,14 @@ def place(scene: Scene, kind: str, route: Route, distance: np.ndarray, rng) -> A
 
 def normal_crowd(scene: Scene, n_frames: int, rng: np.random.Generator) -> list[Actor]:
     """Draw the normal people of a sequence: walkers, pairs, joggers, some who stand."""
-    kinds = ["walker"] * int(rng.integers(3, 6)) + ["jogger"] * int(rng.integers(1, 4))
+    kinds = ["walker"] * int(rng.integers(2, 5)) + ["jogger"] * int(rng.integers(1, 3))
     actors = []
     for kind in kinds:
         route, speed = find_route(scene, kind, rng), rng.uniform(*SPEEDS[kind])
         start = rng.uniform(-speed * n_frames * 0.8, route.lengths[-1] * 0.95)
         distance = start + speed * np.arange(n_frames)
         actors.append(place(scene, kind, route, distance, rng))
-        if kind == "walker" and rng.random() < 0.3:
+        if kind == "walker" and rng.random() < 0.2:
             beside = Route(route.points + _sideways(route) * 0.45)
             actors.append(place(scene, kind, beside, distance + rng.uniform(-0.2, 0.2), rng))
     return actors + _chatting(scene, n_frames, rng)

@@ -283,9 +283,9 @@ def _oblique_path(height: int, width: int, rng: np.random.Generator) -> Scene:
         _lamp_post(0.115 * w, 0.72 * h, 0.5 * h, 0.011 * h),
         _lamp_post(0.735 * w, 0.60 * h, 0.42 * h, 0.009 * h),
         _trunk(0.955 * w, 0.56 * h, 0.5 * h, 0.03 * h, rng),
-        _bush(0.2 * w, -0.2 * h, 0.42 * w, 0.36 * h, 2 * h, rng, solid=0.6, level=54, sway=2.0),
-        _bush(0.5 * w, -0.2 * h, 0.4 * w, 0.415 * h, 2 * h, rng, solid=0.72, level=60, sway=3.0),
-        _bush(0.8 * w, -0.24 * h, 0.4 * w, 0.56 * h, 2 * h, rng, solid=0.55, level=52, sway=3.0),
+        _bush(0.2 * w, -0.2 * h, 0.42 * w, 0.36 * h, 2 * h, rng, solid=0.6, level=54, sway=1.0),
+        _bush(0.5 * w, -0.2 * h, 0.4 * w, 0.415 * h, 2 * h, rng, solid=0.72, level=60, sway=1.0),
+        _bush(0.8 * w, -0.24 * h, 0.4 * w, 0.56 * h, 2 * h, rng, solid=0.55, level=52, sway=1.0),
     ]
     background = ground.to_sprite_free()
     return Scene("ped1", height, width, camera, background, tuple(sprites), (0.55, 0.35))
@@ -317,10 +317,10 @@ def _plaza(height: int, width: int, rng: np.random.Generator) -> Scene:
         _lamp_post(0.3 * w, 0.478 * h, 0.42 * h, 0.010 * h),
         _lamp_post(0.9 * w, 0.478 * h, 0.42 * h, 0.010 * h),
         _bush(
-            -0.06 * w, -0.14 * h, 0.3 * w, 0.36 * h, 0.44 * h, rng, solid=0.6, level=48, sway=2.5
+            -0.06 * w, -0.14 * h, 0.3 * w, 0.36 * h, 0.44 * h, rng, solid=0.6, level=48, sway=1.0
         ),
         _lamp_post(0.6 * w, 0.985 * h, 0.62 * h, 0.014 * h),
-        _bush(0.86 * w, 0.8 * h, 0.24 * w, 0.3 * h, 1.08 * h, rng, solid=0.6, level=56, sway=2.5),
+        _bush(0.86 * w, 0.8 * h, 0.24 * w, 0.3 * h, 1.08 * h, rng, solid=0.6, level=56, sway=1.0),
     ]
     background = ground.to_sprite_free()
     return Scene("ped2", height, width, camera, background, tuple(sprites), (0.5, 0.5))

@@ -5,7 +5,7 @@ Notebooks see this room only: ``run = store.open_run("quick")``, then ``store.cl
 Each call brings what it needs, so any of them works first, alone, after a crash, twice for free.
 
 Inside, one module a concern: `params` (profiles), `cache` (load or build, keys, manifest),
-`experiment` (data and model), `rows` (the rows of the tables), `explanations` (maps),
+`experiment` (data and model), `row` (the rows of the tables), `maps` (explanations),
 `scores` (measurements of maps), `tables` (summaries beside the paper's values).
 """
 
@@ -23,8 +23,8 @@ from vad_helpers.store.experiment import (
     predictions,
     sequences,
 )
-from vad_helpers.store.explanations import attribution, baseline, explain_all, explanations
-from vad_helpers.store.rows import Row, rows
+from vad_helpers.store.maps import attribution, baseline, explain_all, explanations
+from vad_helpers.store.row import Row, rows
 from vad_helpers.store.scores import (
     curves,
     frame_aucs,

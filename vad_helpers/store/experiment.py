@@ -366,7 +366,7 @@ def predictions(run: Run, *, progress: bool = False) -> pd.DataFrame:
     DataFrame
         clip_id, scene, sequence, split, label, p (in [0, 1]).
     """
-    from vad_helpers.model import training
+    from vad_helpers.model import prediction
 
     p = run.params
 
@@ -378,7 +378,7 @@ def predictions(run: Run, *, progress: bool = False) -> pd.DataFrame:
             part = table.loc[
                 table["split"] == split, ["clip_id", "scene", "sequence", "split", "label"]
             ].copy()
-            part["p"] = training.predict(
+            part["p"] = prediction.predict(
                 network,
                 dataset(run, split),
                 batch_size=p.eval_batch_size,
@@ -401,24 +401,17 @@ def performance(run: Run, *, progress: bool = False) -> pd.DataFrame:
     DataFrame
         split, scene ("all" when pooled), n_clips, n_anomalous, accuracy, auc.
     """
-    from vad_helpers.model import training
+    from vad_helpers.model import prediction
 
-    rows = []
-    for split, part in predictions(run, progress=progress).groupby("split", sort=False):
-        groups = [("all", part), *part.groupby("scene")]
-        for scene, some in groups:
-            scores = training.evaluate(some["p"].to_numpy(), some["label"].to_numpy())
-            rows.append(
-                {
-                    "split": split,
-                    "scene": scene,
-                    "n_clips": len(some),
-                    "n_anomalous": int(some["label"].sum()),
-                    "accuracy": scores["accuracy"],
-                    "auc": scores["auc"],
-                }
-            )
-    return pd.DataFrame(rows)
+    names = {"group": "scene", "n": "n_clips"}
+    parts = [
+        prediction.evaluate(part["p"], part["label"], part["scene"])
+        .rename(columns=names)
+        .assign(split=split)
+        for split, part in predictions(run, progress=progress).groupby("split", sort=False)
+    ]
+    columns = ["split", "scene", "n_clips", "n_anomalous", "accuracy", "auc"]
+    return pd.concat(parts, ignore_index=True)[columns]
 
 
 def _save_csv(table: pd.DataFrame, path: Path) -> None:

@@ -23,13 +23,12 @@ from vad_helpers.metrics import human_centric as human
 from vad_helpers.metrics import model_centric as faithful
 from vad_helpers.metrics import robustness as stability
 from vad_helpers.metrics import runtime as timing
-from vad_helpers.store import experiment, explanations
+from vad_helpers.store import experiment, maps
 from vad_helpers.store.cache import Run, cached, enter, key_of, remember
-from vad_helpers.store.rows import TIME_AVERAGE, Row, rows
+from vad_helpers.store.row import TIME_AVERAGE, Row, rows
 
 COLUMNS = ["clip_id", "sequence", "method", "level", "metric", "value"]
 VERSIONS = {"human_centric": 1, "model_centric": 1, "robustness": 1, "runtime": 1}
-_CURVES = ("deletion_curve", "insertion_curve")
 
 
 def human_centric(run: Run, *, progress: bool = False) -> pd.DataFrame:
@@ -80,7 +79,7 @@ def runtime(run: Run, *, progress: bool = False) -> pd.DataFrame:
     """Seconds a clip of every method, one clip at a time, warm.
 
     Fast methods are timed now, `runtime_repeats` times on the first clip after a warm-up. Slow
-    ones (see `rows.SLOW_CALLS`) give the median of the times recorded when they were explained.
+    ones (see `row.SLOW_CALLS`) give the median of the times recorded when they were explained.
 
     Returns
     -------
@@ -136,7 +135,7 @@ def _localise(run: Run, clip_id: str, attribution: np.ndarray):
 def _perturb(run: Run, clip_id: str, attribution: np.ndarray):
     predict = predictor(run)
     clip = experiment.clip(run, clip_id)
-    baseline = explanations.baseline(run, clip_id)
+    baseline = maps.baseline(run, clip_id)
     p = run.params
     ours = faithful.deletion_insertion(
         predict,
@@ -155,11 +154,18 @@ def _perturb(run: Run, clip_id: str, attribution: np.ndarray):
         batch_size=p.eval_batch_size,
         seed=p.seed,
     )
-    lines = {f"threshold_{name}": ours.pop(name) for name in _CURVES if name in ours}
-    lines |= {f"area_{name}": rise.pop(name) for name in _CURVES if name in rise}
-    lines |= {name: rise.pop(name) for name in list(rise) if np.ndim(rise[name])}
-    scores = {**rise, **ours, "model_calls": ours["model_calls"] + rise["model_calls"]}
+    calls = ours["model_calls"] + rise["model_calls"]
+    scores = _scalars(rise) | _scalars(ours) | {"model_calls": calls}
+    lines = _lines(ours, "threshold") | _lines(rise, "area")
     return {("clip", name): float(value) for name, value in scores.items()}, lines
+
+
+def _scalars(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if np.ndim(value) == 0}
+
+
+def _lines(found: dict[str, Any], axis: str) -> dict[str, Any]:
+    return {f"{axis}_{name}": value for name, value in found.items() if np.ndim(value)}
 
 
 def _steady(run: Run, clip_id: str, attribution: np.ndarray):
@@ -177,7 +183,7 @@ def _score(
     if cached(run, name, key):
         return pd.read_csv(run.path(name))
     units = _units(run, time_average=time_average)
-    explanations.explain_all(run, progress=progress)
+    maps.explain_all(run, progress=progress)
     lines = []
     for row, clip_id in tqdm(units, desc=table, unit="map", disable=not progress):
         lines += [
@@ -197,7 +203,7 @@ def _units(run: Run, *, time_average: bool) -> list[tuple[str, str]]:
         (row.key, clip_id)
         for clip_id in experiment.evaluation(run)["clip_id"]
         for row in table.values()
-        if clip_id in explanations.clips_of(run, row)
+        if clip_id in maps.clips_of(run, row)
     ]
     if time_average and "ig" in table:
         pairs += [(TIME_AVERAGE, clip_id) for clip_id in experiment.evaluation(run)["clip_id"]]
@@ -212,7 +218,7 @@ def _unit(run: Run, table: str, measure: Measure, clip_id: str, row: str) -> dic
             return _decode(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, KeyError, TypeError) as error:
             warnings.warn(f"{path} is damaged ({error}); scoring again", stacklevel=2)
-    values, lines = measure(run, clip_id, explanations.attribution(run, clip_id, row))
+    values, lines = measure(run, clip_id, maps.attribution(run, clip_id, row))
     unit = {
         "values": [(level, name, float(value)) for (level, name), value in values.items()],
         "curves": {name: np.asarray(line, dtype=float).tolist() for name, line in lines.items()},
@@ -243,12 +249,12 @@ def _unit_key(run: Run, table: str, row: str) -> str:
     if table == "model_centric":
         settings |= {"model": experiment.model_key(run), "baseline": p.baseline}
         settings |= {"steps": p.area_steps, "seed": p.seed}
-    explained = explanations.row_key(run, rows(run)[source])
+    explained = maps.row_key(run, rows(run)[source])
     return key_of(table, VERSIONS[table], map=explained, **settings)
 
 
 def _table_key(run: Run, table: str) -> str:
-    clip_ids = {row.key: explanations.clips_of(run, row) for row in rows(run).values()}
+    clip_ids = {row.key: maps.clips_of(run, row) for row in rows(run).values()}
     keys = {row.key: _unit_key(run, table, row.key) for row in rows(run).values()}
     return key_of(
         table,
@@ -270,17 +276,17 @@ def _write_table(run: Run, name: str, table: pd.DataFrame, key: str) -> None:
 def _stacked(run: Run, table: str, measure: Measure, row: str) -> dict[str, np.ndarray]:
     clip_ids = experiment.evaluation(run)["clip_id"]
     if row != TIME_AVERAGE:
-        clip_ids = explanations.clips_of(run, rows(run)[row])
+        clip_ids = maps.clips_of(run, rows(run)[row])
     units = [_unit(run, table, measure, clip_id, row)["curves"] for clip_id in clip_ids]
     return {name: np.stack([unit[name] for unit in units]) for name in units[0]}
 
 
 def _time_row(run: Run, row: Row) -> list[tuple[Any, ...]]:
-    clip_id = explanations.clips_of(run, row)[0]
+    clip_id = maps.clips_of(run, row)[0]
     sequence = experiment.evaluation(run).set_index("clip_id")["sequence"][clip_id]
-    recorded = explanations.explanations(run)
+    recorded = maps.explanations(run)
     recorded = recorded[recorded["method"] == row.key]
-    if explanations.is_slow(run, row):
+    if maps.is_slow(run, row):
         seconds = recorded["seconds"]
         times = {
             "seconds": seconds.median(),
@@ -291,7 +297,7 @@ def _time_row(run: Run, row: Row) -> list[tuple[Any, ...]]:
         source = "recorded"
     else:
         times = timing.measure(
-            lambda: explanations.explain_now(run, clip_id, row.key),
+            lambda: maps.explain_now(run, clip_id, row.key),
             repeats=run.params.runtime_repeats,
             synchronize=torch.cuda.synchronize if torch.cuda.is_available() else None,
         )

@@ -10,7 +10,7 @@ from vad_helpers.metrics import statistics
 from vad_helpers.metrics.catalog import METRICS, direction
 from vad_helpers.store import scores
 from vad_helpers.store.cache import Run, remember
-from vad_helpers.store.rows import REFERENCES, TIME_AVERAGE, rows
+from vad_helpers.store.row import REFERENCES, TIME_AVERAGE, rows
 
 TABLE_ONE = [(level, metric) for level in ("clip", "frame") for metric in ("iou", "f1", "auc")]
 TABLE_TWO = [

@@ -62,7 +62,8 @@ def interval_dots(
             row = summary.loc[key]
             colour = FAMILY_COLOURS.get(row["family"], "#6E6E6E")
             dots = behind[key] if key in behind.index.get_level_values(0) else []
-            ax.plot(dots, np.full(len(dots), y), ".", color=colour, alpha=0.3, markersize=4)
+            # A little lower than the interval, which would hide them.
+            ax.plot(dots, np.full(len(dots), y + 0.25), ".", color=colour, alpha=0.5, markersize=4)
             ax.plot([row["low"], row["high"]], [y, y], "-", color=colour, linewidth=2)
             ax.plot(row["mean"], y, "o", color=colour, markeredgecolor="white", markersize=6)
             if paper and key in paper:

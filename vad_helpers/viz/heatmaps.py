@@ -11,6 +11,7 @@ red, not how red one is beside another.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -150,7 +151,7 @@ def signed_colour_bar(
         bar = flat[0].figure.colorbar(
             scale,
             ax=flat,
-            shrink=0.8,
+            shrink=0.6,
             aspect=30,
             pad=0.01,
             extend="neither" if quantile == 1 else "both",
@@ -235,7 +236,7 @@ def time_grid(
         for ax, t in zip(row, spread(len(mask), len(row)), strict=True):
             words = f"frame {t + 1}" if ax in axes[0] else ""
             heatmap(ax, attribution[t], mask[t], limit=limit, title=words)
-        row[0].set_ylabel(title, fontsize=8)
+        row[0].set_ylabel(textwrap.fill(title, width=15), fontsize=7.5)
     signed_colour_bar(axes, quantile=quantile)
     return axes
 

@@ -78,7 +78,9 @@ def table(frame: pd.DataFrame, *, index: bool = True, digits: int = 3, wrap: boo
         Break long cells into lines.
     """
     # One header line: pandas would give the index's name a line of its own.
-    frame = frame.rename_axis(index=None, columns=None)
+    frame = frame.copy()
+    frame.index.names = [None] * frame.index.nlevels
+    frame.columns.names = [None] * frame.columns.nlevels
     html = frame.to_html(
         index=index,
         border=0,

@@ -22,7 +22,7 @@ from vad_helpers.files import atomic_write
 from vad_helpers.metrics import references, robustness
 from vad_helpers.store import experiment
 from vad_helpers.store.cache import Run, artifact_lock, key_of, remember
-from vad_helpers.store.rows import SLOW_CALLS, TIME_AVERAGE, Row, rows
+from vad_helpers.store.row import SLOW_CALLS, TIME_AVERAGE, Row, rows
 
 if TYPE_CHECKING:
     import torch

@@ -1,0 +1,178 @@
+"""Running chapters and building the book."""
+
+import re
+
+import nbformat
+import pandas as pd
+import pytest
+
+from vad_helpers import pipeline, report, store
+from vad_helpers.errors import InputError
+
+
+def notebook(*cells):
+    made = nbformat.v4.new_notebook()
+    for source, tags in cells:
+        cell = nbformat.v4.new_code_cell(source, metadata={"tags": tags, "papermill": {"x": 1}})
+        made.cells.append(cell)
+    made.metadata.update(papermill={"input_path": "x"}, language_info={"name": "python"})
+    return made
+
+
+def test_injected_values_move_into_the_one_parameters_cell():
+    page = pipeline.merge_parameters(
+        notebook(
+            (
+                'profile: str = "quick"  # which\nepochs: int | None = None\nkept = 1',
+                ["parameters"],
+            ),
+            ('# Parameters\nprofile = "ucsd"\nepochs = 3', ["injected-parameters"]),
+            ("x = epochs", []),
+        )
+    )
+    assert [cell.source for cell in page.cells] == [
+        'profile: str = "ucsd"  # which\nepochs: int | None = 3\nkept = 1',
+        "x = epochs",
+    ]
+    assert "papermill" not in page.metadata
+    assert all("papermill" not in cell.metadata for cell in page.cells)
+
+
+def test_parameters_without_a_line_of_their_own_travel_in_overrides():
+    assert pipeline.injected("quick", {"epochs": 2, "lr": 0.1}) == {
+        "profile": "quick",
+        "epochs": 2,
+        "overrides": {"lr": 0.1},
+    }
+    assert pipeline.injected("quick", {}) == {"profile": "quick"}
+
+
+def test_every_injectable_parameter_has_its_line_in_every_chapter(in_project):
+    chapters = pipeline.notebooks(in_project)
+    assert [c.stem[:2] for c in chapters] == [f"0{k}" for k in range(1, 8)]
+    for chapter in chapters:
+        (cell,) = [
+            c
+            for c in nbformat.read(chapter, as_version=4).cells
+            if "parameters" in c.metadata.get("tags", [])
+        ]
+        found = re.findall(r"^(\w+):", cell.source, flags=re.M)
+        assert found == [*pipeline.INJECTABLE, "overrides"], chapter.name
+
+
+@pytest.fixture
+def one_chapter(in_project, tmp_path, monkeypatch):
+    """A project whose only chapter holds the given code."""
+
+    def make(code):
+        path = tmp_path / "01_only.ipynb"
+        nbformat.write(
+            notebook(('profile = "tiny"\nrun_dir = None', ["parameters"]), (code, [])), path
+        )
+        monkeypatch.setattr(pipeline, "notebooks", lambda root: [path])
+        return {"run_dir": str(tmp_path / "run")}
+
+    return make
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("code", "error", "words"),
+    [
+        ("raise RuntimeError('broken')", RuntimeError, "01_only failed with RuntimeError: broken"),
+        (
+            "import vad_helpers.errors as e\nraise e.InputError('no such thing')",
+            InputError,
+            "no such",
+        ),
+        ("raise OSError(28, 'No space left on device')", OSError, "No space left"),
+    ],
+)
+def test_a_failing_chapter_is_told_apart_and_leaves_no_executed_copy(
+    one_chapter, tmp_path, code, error, words
+):
+    with pytest.raises(error, match=words):
+        pipeline.execute_all("tiny", one_chapter(code))
+    names = {p.name for p in (tmp_path / "run" / "notebooks").iterdir()}
+    assert names == {"01_only-failed.ipynb"}
+
+
+@pytest.mark.slow
+def test_a_chapter_runs_in_the_project_without_bars_and_keeps_its_figures(
+    one_chapter, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    code = "import os\nprint(os.getcwd(), os.environ['VAD_BATCH'], 'MPLBACKEND' in os.environ)"
+    overrides = one_chapter(code)
+    run = pipeline.execute_all("tiny", overrides)
+    executed = nbformat.read(tmp_path / "run" / "notebooks" / "01_only.ipynb", as_version=4)
+    printed = executed.cells[-1].outputs[0].text
+    assert printed.split()[0] == str(run.root)
+    # The inline backend sets the variable itself, to its own name.
+    assert printed.split()[1] == "1"
+    assert "[1/1] 01_only" in capsys.readouterr().out
+    import os
+
+    assert os.environ["MPLBACKEND"] == "agg" and "VAD_BATCH" not in os.environ
+
+
+def test_a_book_without_executed_chapters_says_what_to_run(in_project, tmp_path):
+    with pytest.raises(InputError, match="vad run --profile tiny"):
+        pipeline.build_book("tiny", {"run_dir": str(tmp_path / "nothing")})
+
+
+def test_the_pages_of_the_table_of_contents_are_listed_in_order(tmp_path):
+    toc = tmp_path / "_toc.yml"
+    toc.write_text("root: a\nparts:\n- chapters:\n  - file: b.md\n    sections:\n    - file: c\n")
+    assert pipeline.pages_of_toc(toc) == ["a", "b", "c"]
+
+
+def site(folder, text):
+    (folder / "_toc.yml").write_text("root: a\n")
+    html = folder / "_build" / "html"
+    html.mkdir(parents=True)
+    (html / "index.html").write_text("x" * 3000)
+    if text is not None:
+        (html / "a.html").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "missing or empty"),
+        ("short", "missing or empty"),
+        ("Traceback (most recent call last)" + "x" * 3000, "Python error"),
+    ],
+)
+def test_an_empty_or_erring_site_is_refused(tmp_path, text, words):
+    with pytest.raises(RuntimeError, match=words):
+        pipeline.verify_site(site(tmp_path, text))
+
+
+def test_a_whole_site_is_accepted_and_none_is_refused(tmp_path):
+    with pytest.raises(RuntimeError, match="make book"):
+        pipeline.verify_site(tmp_path)
+    assert pipeline.verify_site(site(tmp_path, "x" * 3000)).name == "index.html"
+
+
+def test_warnings_are_picked_from_a_log():
+    assert pipeline.warnings_in("fine\na.md:3: WARNING: x\n") == ["a.md:3: WARNING: x"]
+
+
+def test_tables_become_html_in_a_frame_that_scrolls():
+    html = report.html_table(pd.DataFrame({"a <b>": [1]}, index=["x"]))
+    assert html.startswith('<div class="vad-table-frame" tabindex="0">')
+    assert "a &lt;b&gt;" in html and "\n\n" not in html
+
+
+def test_the_banner_says_what_kind_of_data_and_how_many_clips(in_project):
+    run = store.open_run("tiny")
+    text = report.banner(run)
+    assert "Synthetic data" in text and "`tiny`" in text and "3 anomalous clips" in text
+
+
+def test_reference_ranks_have_a_column_for_every_reference(in_project):
+    found = report.reference_ranks(store.open_run("tiny"))
+    assert found.columns[0] == "rank" and len(found.columns) == 6
+    assert found.iloc[0, 1].split()[-1] in {"higher", "lower", "undecided"}
