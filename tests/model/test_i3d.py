@@ -256,3 +256,15 @@ def test_unknown_stage_is_refused_with_the_known_ones(make_model):
 def test_options_out_of_range_are_refused(options, name):
     with pytest.raises(ValueError, match=name):
         InceptionI3d(**options)
+
+
+@pytest.mark.parametrize("kernel", [(1, 3, 3), (3, 3, 3), (2, 2, 2)])
+@pytest.mark.parametrize("stride", [(1, 1, 1), (1, 2, 2), (2, 2, 2)])
+def test_pooling_gives_the_same_maxima_with_and_without_gradients(kernel, stride):
+    pool = SameMaxPool3d(kernel, stride)
+    x = torch.randn(2, 3, 5, 7, 8, generator=torch.Generator().manual_seed(0))
+    slow = pool(x.clone().requires_grad_())
+    assert slow.requires_grad
+    assert torch.equal(pool(x), slow)
+    with torch.no_grad():
+        assert torch.equal(pool(x.clone().requires_grad_()), slow)

@@ -133,8 +133,9 @@ def test_frame_aucs_leave_gaps_and_start_at_frame_one():
 
 def test_frame_aucs_without_legend():
     _, ax = style.subplots()
-    figures.frame_auc_lines(ax, {"ig": np.array([0.5])}, legend=False)
+    figures.frame_auc_lines(ax, {"ig": np.array([0.5])}, legend=False, title="ped1")
     assert ax.get_legend() is None
+    assert ax.get_title() == "ped1"
 
 
 def test_quality_is_drawn_for_rows_with_a_cost_alone(summary):

@@ -120,7 +120,7 @@ class Body:
         """Add a spoked wheel standing on the ground; returns its rim's joints."""
         rim = [
             self.joint(forward + radius * np.cos(angle), left, radius + radius * np.sin(angle))
-            for angle in np.arange(14) * (2 * np.pi / 14)
+            for angle in np.arange(16) * (2 * np.pi / 16)
         ]
         self.parts.append(Ring(tuple(rim), 0.035, int(grey)))
         for turn in (0.0, np.pi / 3, 2 * np.pi / 3):
@@ -164,15 +164,16 @@ class Looks:
     shorts: bool
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> Looks:
-        """Draw one person's looks: mostly dark clothes, a few bright shirts."""
-        bright = rng.random() < 0.3
+    def draw(cls, rng: np.random.Generator, *, vivid: bool = False) -> Looks:
+        """Draw one person's looks: mostly dark clothes, or a high-visibility jacket."""
+        light = rng.random() < 0.3
+        top = rng.integers(172, 200) if light else rng.integers(28, 100)
         return cls(
-            top=int(rng.integers(185, 235) if bright else rng.integers(28, 100)),
+            top=int(rng.integers(236, 252) if vivid else top),
             legs=int(rng.integers(30, 75) if rng.random() < 0.75 else rng.integers(90, 165)),
             skin=int(rng.integers(125, 190)),
-            hair=int(rng.integers(20, 70)),
-            shoes=int(rng.choice([30, 45, 215])),
+            hair=int(245 if vivid else rng.integers(20, 70)),
+            shoes=int(rng.choice([30, 45, 170])),
             size=float(rng.uniform(0.92, 1.07)),
             backpack=int(rng.integers(20, 70)) if rng.random() < 0.35 else None,
             coat=bool(rng.random() < 0.2),

@@ -20,9 +20,9 @@ from vad_helpers.data.actors import Body, Looks, Track, cart, cyclist, skater, w
 from vad_helpers.data.drawing import Actor, make_actor
 from vad_helpers.data.scenery import PED1_LANES, PED1_SIDE, PED2_EDGES, Scene
 
-GRID = 8
+GRID = 16
 """Anomalies enter and leave at multiples of this many frames."""
-INSET = 1.0
+INSET = 2.0
 OVERLAP = 6  # frames for which a successor is already there when an anomaly leaves
 ANOMALIES = ("bike", "skater", "cart", "grass")
 PATTERNS = ("throughout", "enters", "leaves", "passes")
@@ -82,7 +82,7 @@ def make_track(scene: Scene, route: Route, distance: np.ndarray, weave: float = 
     """Follow a route as the camera sees it, at given distances from its start."""
     camera = scene.camera
     places = [_smooth(route, distance + offset, weave) for offset in (-0.1, 0.0, 0.1)]
-    nearest = 0.25 * camera.away_at(scene.height)
+    nearest = 0.15 * camera.away_at(scene.height)
     (x0, y0, _), (x, y, height), (x1, y1, _) = (
         camera.to_image(p[:, 0], np.maximum(p[:, 1], nearest)) for p in places
     )
@@ -108,15 +108,11 @@ def _route_on_path(scene: Scene, kind: str, rng: np.random.Generator) -> Route:
     """
     camera, reach = scene.camera, REACH[kind]
     lane = rng.uniform(PED1_LANES[0] + 0.25 + reach / 2, PED1_LANES[1] - 0.2 - reach / 2)
-    # Out of view at the near edge: head below the last row, or past the left border.
-    tall = (scene.height - camera.horizon) / (camera.eye - 1.15)
-    if -lane > reach + 0.3:
-        tall = min(tall, camera.vanishing_x / (-lane - reach))
-    near = camera.focal / tall
+    near = 0.33 * camera.away_at(scene.height)
     if kind in ("walker", "jogger") and rng.random() < 0.6:
         return Route(np.array([[lane, near], [lane, camera.away_at(0.17 * scene.height)]]))
     side = rng.uniform(PED1_SIDE[0] + 0.012, PED1_SIDE[1] - 0.008) * scene.height
-    hidden, _ = camera.to_ground(0.17 * scene.width, camera.horizon + camera.eye * side)
+    hidden, _ = camera.to_ground(0.14 * scene.width, camera.horizon + camera.eye * side)
     turn = camera.focal / side
     return Route(np.array([[lane, near], [lane, turn], [hidden, turn]]))
 
@@ -125,13 +121,12 @@ def _route_on_lawn(scene: Scene, rng: np.random.Generator) -> Route:
     """Draw a ped1 route over the lawn: from the lower edge up and out on the right."""
     camera = scene.camera
     lane = rng.uniform(-0.15, 0.1)
-    tall = (scene.height - camera.horizon) / (camera.eye - 1.15)
     corner = camera.focal / (rng.uniform(0.27, 0.33) * scene.height)
     far = camera.focal / (rng.uniform(0.22, 0.26) * scene.height)
     right, _ = camera.to_ground(
         scene.width * 1.04, camera.horizon + camera.eye * camera.focal / far
     )
-    return Route(np.array([[lane, camera.focal / tall], [lane - 0.15, corner], [right, far]]))
+    return Route(np.array([[lane, 0.33 * camera.away_at(scene.height)], [lane - 0.15, corner], [right, far]]))
 
 
 def _route_across(scene: Scene, kind: str, rng: np.random.Generator) -> Route:
@@ -156,23 +151,40 @@ def _make_body(kind: str, track: Track, looks: Looks, rng: np.random.Generator) 
 
 def place(scene: Scene, kind: str, route: Route, distance: np.ndarray, rng) -> Actor:
     """Put an actor on a route at a distance from its start for every frame."""
-    looks = Looks.draw(rng)
+    looks = Looks.draw(rng, vivid=kind in ("bike", "skater", "grass"))
     track = make_track(scene, route, distance, weave=0.12 if kind == "skater" else 0.0)
     body = _make_body(kind, track, looks, rng)
     size = 1.0 if kind == "cart" else looks.size
     return make_actor(kind, body, track, anomalous=kind in ANOMALIES, sun=scene.sun, size=size)
 
 
+def seen_span(scene: Scene, kind: str, route: Route) -> tuple[float, float]:
+    """Find the distances along a route between which an actor of a kind can be seen.
+
+    It is seen where any of its joints lies within the picture and behind no sprite.
+    """
+    distance = np.linspace(0, route.lengths[-1], 300)
+    actor = place(scene, kind, route, distance, np.random.default_rng(0))
+    margin = 0.08 * actor.track.height[:, None]  # a body is wider than its joints
+    x, y = np.moveaxis(actor.points, 2, 0)
+    inside = (x > -margin) & (x < scene.width + margin) & (y > -margin) & (y < scene.height + margin)
+    row = np.clip(y.astype(int), 0, scene.height - 1)
+    column = np.clip(x.astype(int), 0, scene.width - 1)
+    in_front = scene.screen[row, column] <= actor.track.y[:, None]
+    seen = distance[(inside & in_front).any(axis=1)]
+    return float(seen[0]), float(seen[-1])
+
+
 def normal_crowd(scene: Scene, n_frames: int, rng: np.random.Generator) -> list[Actor]:
     """Draw the normal people of a sequence: walkers, pairs, joggers, some who stand."""
-    kinds = ["walker"] * int(rng.integers(2, 5)) + ["jogger"] * int(rng.integers(1, 3))
+    kinds = ["walker"] * int(rng.integers(3, 6)) + ["jogger"] * int(rng.integers(2, 4))
     actors = []
     for kind in kinds:
         route, speed = find_route(scene, kind, rng), rng.uniform(*SPEEDS[kind])
         start = rng.uniform(-speed * n_frames * 0.8, route.lengths[-1] * 0.95)
         distance = start + speed * np.arange(n_frames)
         actors.append(place(scene, kind, route, distance, rng))
-        if kind == "walker" and rng.random() < 0.2:
+        if kind == "walker" and rng.random() < 0.25:
             beside = Route(route.points + _sideways(route) * 0.45)
             actors.append(place(scene, kind, beside, distance + rng.uniform(-0.2, 0.2), rng))
     return actors + _chatting(scene, n_frames, rng)
@@ -214,18 +226,18 @@ def anomalies(
         visits = [(k, route, n_frames - stop, n_frames - start) for k, route, start, stop in visits]
     actors = []
     for kind, route, start, stop in visits:
-        distance = _pace(route.lengths[-1], start, stop, n_frames)
+        distance = _pace(seen_span(scene, kind, route), start, stop, n_frames)
         actors.append(place(scene, kind, route, distance, rng))
     return actors
 
 
-def _pace(length: float, start: float, stop: float, n_frames: int) -> np.ndarray:
+def _pace(span: tuple[float, float], start: float, stop: float, n_frames: int) -> np.ndarray:
     """Give the distance along a route in each frame, for a visit from `start` to `stop`.
 
-    The visit is INSET frames shorter at either end, so that a wheel that reaches a little further
-    than its rider is never seen outside of it.
+    The visit is INSET frames shorter at either end: a body reaches a little beyond its joints.
     """
-    return length * (np.arange(n_frames) - start - INSET) / (stop - start - 2 * INSET)
+    share = (np.arange(n_frames) - start - INSET) / (stop - start - 2 * INSET)
+    return span[0] + (span[1] - span[0]) * share
 
 
 Visit = tuple[str, Route, float, float]
@@ -234,16 +246,17 @@ Visit = tuple[str, Route, float, float]
 def _visit(scene: Scene, kind: str, rng: np.random.Generator) -> tuple[Route, float]:
     """Draw a route and how many frames it takes."""
     route = find_route(scene, kind, rng)
-    return route, route.lengths[-1] / rng.uniform(*SPEEDS[kind])
+    start, stop = seen_span(scene, kind, route)
+    return route, (stop - start) / rng.uniform(*SPEEDS[kind])
 
 
 def _one_visit(scene: Scene, kind: str, n_frames: int, rng: np.random.Generator) -> Visit:
     """Draw a whole pass that begins and ends within the sequence, on the grid."""
     route, frames = _visit(scene, kind, rng)
-    most = max(GRID, n_frames // GRID * GRID - 3 * GRID)
+    most = max(GRID, n_frames // GRID * GRID - 2 * GRID)
     frames = int(np.clip(round(frames / GRID) * GRID, GRID, most))
     latest = max(0, n_frames - frames) // GRID
-    start = GRID * int(rng.integers(min(1, latest), max(latest, 1) + 1))
+    start = GRID * int(rng.integers(min(1, latest), max(latest - 1, 1) + 1))
     return kind, route, start, start + frames
 
 
@@ -255,8 +268,8 @@ def _chain(
     if pattern == "throughout":
         start = -frames * rng.uniform(0.15, 0.4)
     else:
-        latest = max(1, (n_frames - 2 * GRID) // GRID)
-        start = float(GRID * rng.integers(min(2, latest), max(2, round(0.8 * latest)) + 1))
+        latest = max(1, n_frames // GRID - 1)
+        start = float(GRID * rng.integers(1, latest + 1))
     visits = [(kind, route, start, start + frames)]
     while visits[-1][3] - OVERLAP < n_frames - OVERLAP:
         start = visits[-1][3] - OVERLAP

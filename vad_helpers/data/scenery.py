@@ -72,6 +72,8 @@ class Scene:
         Grey values without actors and sprites, 0 to 255.
     sprites : tuple of Sprite
         Things that hide actors behind them.
+    screen : ndarray of float32, shape (H, W)
+        What the sprites hide for certain: all that stands on a row above this one (-inf: none).
     sun : tuple of float
         How far the shadow of one unit of height falls to the right and away.
     """
@@ -82,6 +84,7 @@ class Scene:
     camera: Camera
     background: np.ndarray
     sprites: tuple[Sprite, ...]
+    screen: np.ndarray
     sun: tuple[float, float]
 
 
@@ -144,7 +147,7 @@ class _Ground:
         """Take away a share (0 to 1) of the light."""
         self.grey *= 1 - amount
 
-    def to_sprite_free(self) -> np.ndarray:
+    def reduced(self) -> np.ndarray:
         """Reduce to the frame's size, float32 (H, W)."""
         image = Image.fromarray(self.grey)
         return np.asarray(image.reduce(SUPERSAMPLE), np.float32)
@@ -190,7 +193,7 @@ def _sprite(
     return Sprite(image, mask, round(x * SUPERSAMPLE), round(y * SUPERSAMPLE), base, sway)
 
 
-def _bush(x, y, width, height, base, rng, *, solid=0.75, level=58.0, sway=0.0) -> Sprite:
+def _bush(x, y, width, height, base, rng, *, solid=0.75, level=62.0, sway=0.0) -> Sprite:
     """Make foliage within a box of the frame (upper left corner, size; in pixels)."""
     shape = (round(height * SUPERSAMPLE), round(width * SUPERSAMPLE))
     leaf = max(3.0, 1.1 * SUPERSAMPLE)
@@ -283,12 +286,11 @@ def _oblique_path(height: int, width: int, rng: np.random.Generator) -> Scene:
         _lamp_post(0.115 * w, 0.72 * h, 0.5 * h, 0.011 * h),
         _lamp_post(0.735 * w, 0.60 * h, 0.42 * h, 0.009 * h),
         _trunk(0.955 * w, 0.56 * h, 0.5 * h, 0.03 * h, rng),
-        _bush(0.2 * w, -0.2 * h, 0.42 * w, 0.36 * h, 2 * h, rng, solid=0.6, level=54, sway=1.0),
-        _bush(0.5 * w, -0.2 * h, 0.4 * w, 0.415 * h, 2 * h, rng, solid=0.72, level=60, sway=1.0),
-        _bush(0.8 * w, -0.24 * h, 0.4 * w, 0.56 * h, 2 * h, rng, solid=0.55, level=52, sway=1.0),
+        _bush(0.2 * w, -0.2 * h, 0.42 * w, 0.36 * h, 2 * h, rng, solid=0.6, level=54, sway=2.0),
+        _bush(0.5 * w, -0.2 * h, 0.4 * w, 0.415 * h, 2 * h, rng, solid=0.72, level=60, sway=2.0),
+        _bush(0.8 * w, -0.24 * h, 0.4 * w, 0.56 * h, 2 * h, rng, solid=0.55, level=52, sway=2.0),
     ]
-    background = ground.to_sprite_free()
-    return Scene("ped1", height, width, camera, background, tuple(sprites), (0.55, 0.35))
+    return _scene("ped1", camera, ground, sprites, sun=(0.55, 0.35))
 
 
 def _plaza(height: int, width: int, rng: np.random.Generator) -> Scene:
@@ -317,13 +319,26 @@ def _plaza(height: int, width: int, rng: np.random.Generator) -> Scene:
         _lamp_post(0.3 * w, 0.478 * h, 0.42 * h, 0.010 * h),
         _lamp_post(0.9 * w, 0.478 * h, 0.42 * h, 0.010 * h),
         _bush(
-            -0.06 * w, -0.14 * h, 0.3 * w, 0.36 * h, 0.44 * h, rng, solid=0.6, level=48, sway=1.0
+            -0.06 * w, -0.14 * h, 0.3 * w, 0.36 * h, 0.44 * h, rng, solid=0.6, level=48, sway=2.0
         ),
         _lamp_post(0.6 * w, 0.985 * h, 0.62 * h, 0.014 * h),
-        _bush(0.86 * w, 0.8 * h, 0.24 * w, 0.3 * h, 1.08 * h, rng, solid=0.6, level=56, sway=1.0),
+        _bush(0.86 * w, 0.8 * h, 0.24 * w, 0.3 * h, 1.08 * h, rng, solid=0.6, level=56, sway=2.0),
     ]
-    background = ground.to_sprite_free()
-    return Scene("ped2", height, width, camera, background, tuple(sprites), (0.5, 0.5))
+    return _scene("ped2", camera, ground, sprites, sun=(0.5, 0.5))
+
+
+def _scene(name: str, camera: Camera, ground: _Ground, sprites: list[Sprite], *, sun) -> Scene:
+    """Put the pieces together and note what the sprites hide."""
+    background = ground.reduced()
+    screen = np.full(background.shape, -np.inf, np.float32)
+    for sprite in sprites:
+        alpha = Image.new("L", ground.shape[::-1])
+        alpha.paste(sprite.alpha, (sprite.left, sprite.top))
+        opaque = np.asarray(alpha.reduce(SUPERSAMPLE)) > 127
+        screen = np.where(opaque, np.maximum(screen, np.float32(sprite.base)), screen)
+    screen = ndimage.minimum_filter(screen, size=5)  # whoever passes behind has some width
+    height, width = background.shape
+    return Scene(name, height, width, camera, background, tuple(sprites), screen, sun)
 
 
 def _windows(ground: _Ground, height: int, width: int) -> None:

@@ -130,6 +130,7 @@ def frame_auc_lines(
     *,
     labels: Mapping[str, str] | None = None,
     legend: bool = True,
+    title: str = "",
 ) -> Axes:
     """Draw the localisation of every frame of one clip, one line a row.
 
@@ -142,6 +143,7 @@ def frame_auc_lines(
         Names for the legend.
     legend : bool
         Put a legend to the right.
+    title : str
 
     Returns
     -------
@@ -156,6 +158,7 @@ def frame_auc_lines(
                 linestyle=drawn.line, marker=drawn.marker, markersize=3.5,
                 label=(labels or {}).get(key, key),
             )  # fmt: skip
+        ax.set_title(title)
         ax.set_xlabel("frame of the clip")
         ax.set_ylabel("AUC in the frame (higher is better)")
         ax.set_ylim(-0.02, 1.02)
