@@ -3,7 +3,6 @@
 import re
 
 import nbformat
-import pandas as pd
 import pytest
 
 from vad_helpers import pipeline, report, store
@@ -158,12 +157,6 @@ def test_a_whole_site_is_accepted_and_none_is_refused(tmp_path):
 
 def test_warnings_are_picked_from_a_log():
     assert pipeline.warnings_in("fine\na.md:3: WARNING: x\n") == ["a.md:3: WARNING: x"]
-
-
-def test_tables_become_html_in_a_frame_that_scrolls():
-    html = report.html_table(pd.DataFrame({"a <b>": [1]}, index=["x"]))
-    assert html.startswith('<div class="vad-table-frame" tabindex="0">')
-    assert "a &lt;b&gt;" in html and "\n\n" not in html
 
 
 def test_the_banner_says_what_kind_of_data_and_how_many_clips(in_project):

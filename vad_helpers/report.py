@@ -34,10 +34,10 @@ def pages(run: Run) -> dict[str, str | bytes]:
     """
     return {
         "banner.md": banner(run),
-        "performance.md": html_table(performance(run), index=False),
-        "table1.md": html_table(tables.wide(store.table_one(run))),
-        "table2.md": html_table(tables.wide(store.table_two(run))),
-        "references.md": html_table(reference_ranks(run)),
+        "performance.md": viz.table_html(performance(run), index=False),
+        "table1.md": viz.table_html(tables.wide(store.table_one(run))),
+        "table2.md": viz.table_html(tables.wide(store.table_two(run))),
+        "references.md": viz.table_html(reference_ranks(run)),
         "figure1.png": figure_one(run),
     }
 
@@ -93,12 +93,6 @@ def reference_ranks(run: Run) -> pd.DataFrame:
     cells.insert(0, "rank", [f"{rank[label]:.0f}" for label in order])
     cells.index.name = cells.columns.name = None
     return cells
-
-
-def html_table(table: pd.DataFrame, *, index: bool = True) -> str:
-    """Give a table as HTML that scrolls inside its own frame on narrow screens."""
-    html = table.rename_axis(index=None).to_html(index=index, border=0, classes="vad-table")
-    return f'<div class="vad-table-frame" tabindex="0">\n{html}\n</div>\n'
 
 
 def figure_one(run: Run) -> bytes:

@@ -167,7 +167,7 @@ class Looks:
     def draw(cls, rng: np.random.Generator, *, vivid: bool = False) -> Looks:
         """Draw one person's looks: mostly dark clothes, or a high-visibility jacket."""
         light = rng.random() < 0.3
-        top = rng.integers(172, 200) if light else rng.integers(28, 100)
+        top = rng.integers(165, 190) if light else rng.integers(28, 100)
         return cls(
             top=int(rng.integers(236, 252) if vivid else top),
             legs=int(rng.integers(30, 75) if rng.random() < 0.75 else rng.integers(90, 165)),

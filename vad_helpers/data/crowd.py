@@ -126,7 +126,9 @@ def _route_on_lawn(scene: Scene, rng: np.random.Generator) -> Route:
     right, _ = camera.to_ground(
         scene.width * 1.04, camera.horizon + camera.eye * camera.focal / far
     )
-    return Route(np.array([[lane, 0.33 * camera.away_at(scene.height)], [lane - 0.15, corner], [right, far]]))
+    return Route(
+        np.array([[lane, 0.33 * camera.away_at(scene.height)], [lane - 0.15, corner], [right, far]])
+    )
 
 
 def _route_across(scene: Scene, kind: str, rng: np.random.Generator) -> Route:
@@ -165,9 +167,12 @@ def seen_span(scene: Scene, kind: str, route: Route) -> tuple[float, float]:
     """
     distance = np.linspace(0, route.lengths[-1], 300)
     actor = place(scene, kind, route, distance, np.random.default_rng(0))
-    margin = 0.08 * actor.track.height[:, None]  # a body is wider than its joints
+    # A body is wider than its joints, and a cart's sides can cross a corner between them.
+    margin = (0.25 if kind == "cart" else 0.08) * actor.track.height[:, None]
     x, y = np.moveaxis(actor.points, 2, 0)
-    inside = (x > -margin) & (x < scene.width + margin) & (y > -margin) & (y < scene.height + margin)
+    inside = (
+        (x > -margin) & (x < scene.width + margin) & (y > -margin) & (y < scene.height + margin)
+    )
     row = np.clip(y.astype(int), 0, scene.height - 1)
     column = np.clip(x.astype(int), 0, scene.width - 1)
     in_front = scene.screen[row, column] <= actor.track.y[:, None]

@@ -336,7 +336,7 @@ def _scene(name: str, camera: Camera, ground: _Ground, sprites: list[Sprite], *,
         alpha.paste(sprite.alpha, (sprite.left, sprite.top))
         opaque = np.asarray(alpha.reduce(SUPERSAMPLE)) > 127
         screen = np.where(opaque, np.maximum(screen, np.float32(sprite.base)), screen)
-    screen = ndimage.minimum_filter(screen, size=5)  # whoever passes behind has some width
+    screen = ndimage.minimum_filter(screen, size=7)  # whoever passes behind has some width
     height, width = background.shape
     return Scene(name, height, width, camera, background, tuple(sprites), screen, sun)
 

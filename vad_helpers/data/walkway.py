@@ -62,8 +62,8 @@ class WalkwaySpec:
     ped1_size: tuple[int, int] = (120, 180)
     ped2_size: tuple[int, int] = (144, 216)
     n_train: int = 12
-    n_test: int = 24
-    n_frames: int = 80
+    n_test: int = 36
+    n_frames: int = 64
 
     def __post_init__(self) -> None:
         for name in ("ped1_size", "ped2_size"):
@@ -177,8 +177,8 @@ def _render(scene: Scene, cast: list[Actor], n_frames: int, rng) -> tuple[np.nda
 def _light(n_frames: int, rng: np.random.Generator) -> np.ndarray:
     """Draw the slow drift of the illumination, as a factor a frame."""
     period, phase = rng.uniform(120, 400), rng.uniform(0, 2 * np.pi)
-    drift = rng.uniform(0.01, 0.04) * np.sin(2 * np.pi * np.arange(n_frames) / period + phase)
-    return (rng.uniform(0.93, 1.07) + drift).astype(np.float32)
+    drift = rng.uniform(0.01, 0.03) * np.sin(2 * np.pi * np.arange(n_frames) / period + phase)
+    return (rng.uniform(0.95, 1.05) + drift).astype(np.float32)
 
 
 def draw_frame(

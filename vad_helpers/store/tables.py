@@ -150,7 +150,7 @@ def wide(table: pd.DataFrame, *, digits: int = 3) -> pd.DataFrame:
         part = part.set_index("label")
         columns[heading, "this run"] = part.apply(_spell, axis=1, digits=digits)
         columns[heading, "paper"] = part["paper"].map(
-            lambda value: "" if pd.isna(value) else f"{value:.{digits}f}"
+            lambda value: "" if pd.isna(value) else f"{value:.4g}"
         )
     order = table["label"].drop_duplicates()
     return pd.DataFrame(columns).reindex(order).fillna("")

@@ -34,7 +34,7 @@ from vad_helpers.viz.learning import (
     split_bars,
     training_curves,
 )
-from vad_helpers.viz.page import best, data_notice, live, provenance, say, table
+from vad_helpers.viz.page import best, data_notice, live, provenance, say, table, table_html
 from vad_helpers.viz.style import look, ordered, show, styled, subplots, symmetric_limit
 
 __all__ = [
@@ -70,6 +70,7 @@ __all__ = [
     "superpixels",
     "symmetric_limit",
     "table",
+    "table_html",
     "time_dots",
     "time_grid",
     "time_slices",

@@ -77,6 +77,13 @@ def table(frame: pd.DataFrame, *, index: bool = True, digits: int = 3, wrap: boo
     wrap : bool
         Break long cells into lines.
     """
+    display(HTML(table_html(frame, index=index, digits=digits, wrap=wrap)))
+
+
+def table_html(
+    frame: pd.DataFrame, *, index: bool = True, digits: int = 3, wrap: bool = False
+) -> str:
+    """Give a table as HTML; parameters as `table`."""
     # One header line: pandas would give the index's name a line of its own.
     frame = frame.copy()
     frame.index.names = [None] * frame.index.nlevels
@@ -85,6 +92,7 @@ def table(frame: pd.DataFrame, *, index: bool = True, digits: int = 3, wrap: boo
         index=index,
         border=0,
         na_rep="–",
+        classes="vad-table",
         float_format=lambda value: f"{value:.{digits}f}",
     )
     head, body = html.split("<tbody>")
@@ -94,7 +102,7 @@ def table(frame: pd.DataFrame, *, index: bool = True, digits: int = 3, wrap: boo
     html = f"{head}<tbody>{body}"
     if wrap:
         html = html.replace("<td>", '<td style="white-space: normal; text-align: left">')
-    display(HTML(f'<div class="vad-table" tabindex="0">\n{html}\n</div>'))
+    return f'<div class="vad-table-frame" tabindex="0">\n{html}\n</div>\n'
 
 
 def best(summary: pd.DataFrame, *, level: str, metric: str) -> str:
