@@ -37,7 +37,8 @@ MASK_COVERAGE = 0.25
 SHADOW_DEPTH = 0.42
 MANIFEST = "walkway.json"
 SMALLEST = (48, 64)
-SHORTEST = 16
+WIDEST = (1.3, 2.0)
+SHORTEST = 32
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,11 @@ class WalkwaySpec:
     Attributes
     ----------
     ped1_size, ped2_size : tuple of int
-        Frame size (height, width) in pixels, at least 48 x 64.
+        Frame size (height, width) in pixels, at least 48 x 64; 1.3 to 2 times as wide as high.
     n_train, n_test : int
         Sequences a scene, 0 to 999 and 1 to 999.
     n_frames : int
-        Frames a sequence, 16 to 999.
+        Frames a sequence, 32 to 999.
 
     Raises
     ------
@@ -79,6 +80,10 @@ def _checked_size(name: str, value) -> tuple[int, int]:
         raise InputError(f"{name} is {value!r}: give (height, width) in pixels") from None
     if height < SMALLEST[0] or width < SMALLEST[1]:
         raise InputError(f"{name} is {value!r}: give at least {SMALLEST} pixels (height, width)")
+    if not WIDEST[0] <= width / height <= WIDEST[1]:
+        raise InputError(
+            f"{name} is {value!r}: make it {WIDEST[0]} to {WIDEST[1]} times as wide as high"
+        )
     return height, width
 
 
