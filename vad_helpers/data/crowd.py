@@ -29,7 +29,7 @@ ANOMALIES = ("bike", "skater", "cart", "grass")
 PATTERNS = ("throughout", "enters", "leaves", "passes")
 SPEEDS = {  # heights a frame
     "walker": (0.028, 0.045),
-    "jogger": (0.065, 0.11),
+    "jogger": (0.07, 0.12),
     "bike": (0.075, 0.12),
     "skater": (0.065, 0.105),
     "cart": (0.065, 0.105),

@@ -176,7 +176,7 @@ def _foliage(
         tuft = np.hypot(across, along) + 0.12 * leaves
         light = np.where(tuft < 1, 1.12 - 0.42 * along - 0.12 * rows, light)
         radius = np.minimum(radius, np.maximum(tuft, np.hypot(rows, columns) * 0.99))
-    opaque = radius + 0.1 * leaves * (radius > 0.8) < 1
+    opaque = radius + 0.06 * leaves * (radius > 0.85) < 1
     grey = level * light * (1 + 0.14 * clumps) + 9 * leaves
     return np.clip(grey, 10, 185), opaque.astype(np.float32)
 
@@ -281,7 +281,7 @@ def _oblique_path(height: int, width: int, rng: np.random.Generator) -> Scene:
     _stand(ground, far)
     h, w = height, width
     sprites = [
-        _bush(-0.16 * w, 0.1 * h, 0.46 * w, 0.4 * h, 0.49 * h, rng, level=50, solid=0.9),
+        _bush(-0.16 * w, 0.1 * h, 0.46 * w, 0.4 * h, 0.49 * h, rng, level=50, solid=1.0),
         _bush(-0.2 * w, 0.3 * h, 0.3 * w, 0.34 * h, 0.62 * h, rng, level=40, solid=0.85),
         _lamp_post(0.115 * w, 0.72 * h, 0.5 * h, 0.011 * h),
         _lamp_post(0.735 * w, 0.60 * h, 0.42 * h, 0.009 * h),
@@ -336,8 +336,10 @@ def _scene(name: str, camera: Camera, ground: _Ground, sprites: list[Sprite], *,
         alpha.paste(sprite.alpha, (sprite.left, sprite.top))
         opaque = np.asarray(alpha.reduce(SUPERSAMPLE)) > 127
         screen = np.where(opaque, np.maximum(screen, np.float32(sprite.base)), screen)
-    screen = ndimage.minimum_filter(screen, size=7)  # whoever passes behind has some width
     height, width = background.shape
+    # Gaps between leaves show next to nothing; whoever passes behind an edge has some width.
+    grain = round(0.045 * height)
+    screen = ndimage.minimum_filter(ndimage.grey_closing(screen, size=grain), size=grain)
     return Scene(name, height, width, camera, background, tuple(sprites), screen, sun)
 
 

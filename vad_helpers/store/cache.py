@@ -158,7 +158,7 @@ def load_or_build(
     """
     path = run.path(name)
     run.dir.mkdir(parents=True, exist_ok=True)
-    with artifact_lock(run, name):
+    with artifact_lock(run.dir, name):
         if cached(run, name, key):
             try:
                 return load(path)
@@ -177,16 +177,16 @@ def load_or_build(
         return load(path)
 
 
-def artifact_lock(run: Run, name: str) -> FileLock:
-    """Lock of one artifact: a second process waits and then finds it built."""
-    folder = run.dir / ".locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / f"{name.replace('/', '-')}.lock")
+def artifact_lock(folder: Path, name: str) -> FileLock:
+    """Lock of one artifact in a folder: a second process waits and then finds it built."""
+    locks = folder / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    return FileLock(locks / f"{name.replace('/', '-')}.lock")
 
 
 def enter(run: Run, name: str, entry: Mapping[str, Any] | None) -> None:
     """Write one entry of the manifest, or remove it (None)."""
-    with artifact_lock(run, "manifest.json"):
+    with artifact_lock(run.dir, "manifest.json"):
         manifest = read_manifest(run)
         if entry is None:
             manifest.pop(name, None)

@@ -45,7 +45,7 @@ def data_root(run: Run) -> Path:
             )
         return ucsd.find_root(folder)
     folder = walkway_folder(run)
-    with artifact_lock(_beside(folder), folder.name):
+    with artifact_lock(folder.parent, folder.name):  # runs share their data
         return walkway.write(folder, seed=run.params.seed, **run.params.walkway)
 
 
@@ -65,11 +65,6 @@ def _walkway_key(run: Run) -> str:
             f"parameter 'walkway' is {run.params.walkway}; its options are {known}"
         ) from None
     return walkway.key(run.params.seed, spec)
-
-
-def _beside(folder: Path) -> Run:
-    """Run-shaped handle on the folder's parent, for its lock (datasets are shared by runs)."""
-    return Run(params=None, root=folder.parent, dir=folder.parent)  # type: ignore[arg-type]
 
 
 def data_key(run: Run) -> str:

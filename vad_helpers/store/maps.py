@@ -201,7 +201,7 @@ def _load_or_explain(
     found = read_map(path)
     if found is not None:
         return found
-    with artifact_lock(run, f"{path.parent.name}-{clip_id}"):
+    with artifact_lock(run.dir, f"{path.parent.name}-{clip_id}"):
         found = read_map(path)  # another process may have been faster
         if found is not None:
             return found
