@@ -51,7 +51,7 @@ class Params:
     trained_weights : str or None
         Weights to evaluate instead of training.
     n_clips_slow : int or None
-        Clips for methods that need over 1000 model calls a clip; None means all `n_clips`.
+        Clips for methods that need over 500 model calls a clip; None means all `n_clips`.
     frame_size : list of int
         Height and width in pixels after resizing.
     masks : str

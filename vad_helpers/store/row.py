@@ -15,7 +15,7 @@ from vad_helpers.attribution import METHODS
 from vad_helpers.errors import InputError
 from vad_helpers.store.cache import Run
 
-SLOW_CALLS = 1000
+SLOW_CALLS = 500
 """A method with more model calls a clip than this is slow: `n_clips_slow` limits its clips."""
 
 REFERENCES = {
