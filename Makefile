@@ -37,8 +37,9 @@ ifneq ($(ARCHIVE),)
 endif
 	$(BIN)/vad run --profile $(PROFILE) $(OVERRIDES)
 
+# One thread: the tests are many small computations, which more threads only slow down.
 test: venv
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90
 
 lint: venv
 	$(BIN)/ruff check .
