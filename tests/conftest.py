@@ -13,7 +13,7 @@ TINY = {
     "walkway": {
         "n_train": 5,
         "n_test": 10,
-        "n_frames": 24,
+        "n_frames": 32,
         "ped1_size": [48, 72],
         "ped2_size": [60, 90],
     },

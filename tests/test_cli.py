@@ -20,7 +20,7 @@ from vad_helpers.errors import InputError
 from vad_helpers.model import weights
 from vad_helpers.model.i3d import InceptionI3d
 
-SMALL = {"n_train": 5, "n_test": 5, "n_frames": 16, "ped1_size": (48, 64), "ped2_size": (48, 64)}
+SMALL = {"n_train": 5, "n_test": 5, "n_frames": 32, "ped1_size": (48, 64), "ped2_size": (48, 64)}
 
 
 def vad(capsys, monkeypatch, *arguments):
