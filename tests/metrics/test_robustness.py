@@ -58,8 +58,15 @@ def test_a_one_frame_clip_is_undefined(scene):
     assert np.isnan(robustness.temporal(scene[0][:1], scene[1][:1])["mauc"])
 
 
-def test_an_all_zero_map_is_at_chance_and_perfectly_stable(scene):
-    found = robustness.temporal(-np.ones(scene[1].shape), scene[1])
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_a_map_without_a_positive_voxel_is_at_chance_and_has_no_spread(scene, value):
+    found = robustness.temporal(np.full(scene[1].shape, value), scene[1])
+    assert np.isnan(found["stdauc"]) and np.isnan(found["cv"])
+    assert (found["mauc"], found["worst"], found["n_frames"]) == (0.5, 0.5, 6)
+
+
+def test_a_constant_positive_map_is_perfectly_stable(scene):
+    found = robustness.temporal(np.ones(scene[1].shape), scene[1])
     assert found == {"mauc": 0.5, "stdauc": 0.0, "cv": 0.0, "worst": 0.5, "n_frames": 6}
 
 

@@ -7,6 +7,10 @@ frame is that of E+ = max(E, 0) in that frame alone, exact, ties at mid-rank. St
 such frames at least, else they are NaN. The published C_v is the mean over clips of each clip's
 ratio, not the ratio of the means: average ``cv``, do not recompute it.
 
+A map without a positive voxel is at chance in every frame. That is the absence of an explanation
+and not a steady one, so its spread (``stdauc``, ``cv``) is undefined; its AUCs stay .5. A map that
+is the same positive number everywhere does say something, and keeps a spread of 0.
+
 Part of the spread is the object's motion: a map that stands still (superpixels span the clip)
 drifts on and off a moving object. `time_average` gives a map's still version, as a reference.
 """
@@ -18,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from vad_helpers.metrics.arrays import as_map, as_mask, exact_auc, positive_part
+from vad_helpers.metrics.human_centric import is_all_zero
 
 MIN_FRAMES = 2
 
@@ -39,7 +44,7 @@ def temporal(attribution: Any, mask: Any) -> dict[str, float]:
         frames (ddof 0), in [0, .5], lower is better. ``cv``: stdauc / mauc, at least 0, lower is
         better; NaN if mauc is 0. ``worst``: lowest AUC of a frame, higher is better.
         ``n_frames``: frames with an AUC. With fewer than two such frames all but ``n_frames``
-        are NaN.
+        are NaN; for a map without a positive voxel ``stdauc`` and ``cv`` are.
 
     Raises
     ------
@@ -51,6 +56,8 @@ def temporal(attribution: Any, mask: Any) -> dict[str, float]:
     if len(aucs) < MIN_FRAMES:
         return {**dict.fromkeys(("mauc", "stdauc", "cv", "worst"), np.nan), "n_frames": len(aucs)}
     mean, deviation = float(aucs.mean()), float(aucs.std())
+    if is_all_zero(attribution):
+        deviation = np.nan
     return {
         "mauc": mean,
         "stdauc": deviation,
