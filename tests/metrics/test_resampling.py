@@ -7,13 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.metrics import roc_auc_score
 
 from vad_helpers.metrics import resampling
 from vad_helpers.metrics.resampling import (
+    bootstrap_auc,
     bootstrap_mean,
     holm,
     paired_difference,
     sign_flip_test,
+    smallest_p,
     verdict,
 )
 
@@ -251,3 +254,65 @@ def test_holm_refuses_what_is_no_probability(wrong):
 )
 def test_an_interval_that_includes_zero_is_undecided(low, high, expected):
     assert verdict(low, high) == expected
+
+
+@pytest.fixture
+def clips():
+    """Probabilities with ties, labels and sequences; two sequences are all normal."""
+    rng = np.random.default_rng(3)
+    groups = np.repeat(list("abcdef"), 5)
+    labels = np.where(groups < "c", 0, rng.integers(0, 2, 30))
+    return np.round(rng.random(30) + 0.4 * labels, 1), labels, groups
+
+
+def test_the_auc_of_clips_is_scikit_learns(clips):
+    found = bootstrap_auc(*clips)
+    assert found["auc"] == pytest.approx(roc_auc_score(clips[1], clips[0]), abs=1e-12)
+    assert (found["n"], found["n_groups"]) == (30, 6)
+
+
+def test_the_interval_of_the_auc_is_that_of_drawn_sequences(clips):
+    p, labels, groups = clips
+    drawn = resampling.resample(6, 200, seed=4)
+    members = [np.flatnonzero(groups == name) for name in "abcdef"]
+    aucs = []
+    for counts in drawn.astype(int):
+        rows = np.concatenate([np.tile(m, n) for m, n in zip(members, counts, strict=True)])
+        if np.ptp(labels[rows]):
+            aucs.append(roc_auc_score(labels[rows], p[rows]))
+    found = bootstrap_auc(*clips, n_resamples=200, seed=4)
+    assert (found["low"], found["high"]) == pytest.approx(np.quantile(aucs, [0.025, 0.975]))
+    assert found["n_one_class"] == 200 - len(aucs)
+
+
+def test_draws_of_one_class_are_left_out_and_counted():
+    p, labels, groups = [0.1, 0.2, 0.9, 0.8], [0, 0, 1, 1], list("nnaa")
+    found = bootstrap_auc(p, labels, groups, n_resamples=400)
+    assert 0.4 < found["n_one_class"] / 400 < 0.6  # the same sequence twice: half of the draws
+    assert (found["auc"], found["low"], found["high"]) == (1, 1, 1)
+
+
+def test_one_class_has_no_auc_and_one_sequence_no_interval(clips):
+    found = bootstrap_auc([0.1, 0.9], [1, 1], ["a", "b"], n_resamples=10)
+    assert np.isnan([found["auc"], found["low"]]).all() and found["n_one_class"] == 10
+    lone = bootstrap_auc([0.1, 0.9], [0, 1], ["a", "a"])
+    assert lone["auc"] == 1 and np.isnan([lone["low"], lone["high"]]).all()
+
+
+def test_clips_that_do_not_fit_together_are_refused():
+    with pytest.raises(ValueError, match="expected one of each a clip"):
+        bootstrap_auc([0.1], [0, 1], ["a", "b"])
+    with pytest.raises(ValueError, match="labels hold something else"):
+        bootstrap_auc([0.1, 0.2], [0, 2], ["a", "b"])
+
+
+@pytest.mark.parametrize("n_groups", [1, 3, 8, 12])
+def test_the_smallest_p_is_that_of_sequences_which_all_agree(n_groups):
+    agreeing = sign_flip_test(np.arange(1.0, n_groups + 1), np.arange(n_groups))
+    assert smallest_p(n_groups) == pytest.approx(agreeing["p"])
+
+
+def test_the_smallest_p_of_many_sequences_is_set_by_the_number_of_flips():
+    agreeing = sign_flip_test(np.ones(40), np.arange(40), n_flips=99)
+    assert smallest_p(40, n_flips=99) == agreeing["p"] == 0.01
+    assert np.isnan(smallest_p(0))

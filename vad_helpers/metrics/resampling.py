@@ -99,6 +99,79 @@ def paired_difference(
     return {"difference": found.pop("mean"), **found}
 
 
+def bootstrap_auc(
+    p: Any,
+    labels: Any,
+    groups: Any,
+    *,
+    n_resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, float]:
+    """ROC AUC of clips with an interval from resampled sequences.
+
+    Parameters
+    ----------
+    p : array, (n,)
+        One score a clip, without NaN; larger speaks for class 1.
+    labels : array, (n,)
+        0 or 1.
+    groups : array, (n,)
+        The sequence of each clip.
+    n_resamples, level, seed
+        As `bootstrap_mean`.
+
+    Returns
+    -------
+    dict
+        ``auc``: in [0, 1], ties count one half; NaN if there is one class only. ``low``,
+        ``high``: percentile interval over the draws that have an AUC; NaN without any, or with
+        fewer than two sequences. ``n``, ``n_groups``: clips and sequences. ``n_one_class``:
+        draws left out because all their clips are of one class.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, a value is not finite, a label is not 0 or 1, or a parameter is out of
+        range.
+    """
+    check_resampling(n_resamples, level)
+    wins, n_pairs = _pairs_by_group(p, labels, groups)
+    # A drawn pair of sequences brings all its pairs of clips: no sorting for each draw.
+    drawn = resample(len(wins), n_resamples, seed)
+    totals = ((drawn @ n_pairs) * drawn).sum(axis=1)
+    defined = totals > 0
+    low = high = np.nan
+    if len(wins) > 1 and defined.any():
+        aucs = ((drawn @ wins) * drawn).sum(axis=1)[defined] / totals[defined]
+        low, high = percentiles(aucs, level)
+    return {
+        "auc": float(wins.sum() / n_pairs.sum()) if n_pairs.sum() else np.nan,
+        "low": float(low),
+        "high": float(high),
+        "n": len(np.asarray(labels)),
+        "n_groups": len(wins),
+        "n_one_class": int((~defined).sum()),
+    }
+
+
+def _pairs_by_group(p: Any, labels: Any, groups: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs (anomalous clip of sequence i, normal one of j): how many the former wins, and all."""
+    p, labels, groups = _vector(p, name="p"), _vector(labels, name="labels"), np.asarray(groups)
+    if not len(p) == len(labels) == len(groups):
+        raise ValueError(
+            f"p, labels and groups have {len(p)}, {len(labels)} and {len(groups)} values; "
+            "expected one of each a clip"
+        )
+    if np.isnan(p).any() or not np.isin(labels, (0, 1)).all():
+        raise ValueError("p holds NaN or labels hold something else than 0 and 1")
+    member = np.asarray(groups)[:, None] == np.unique(groups)
+    positive, negative = member[labels == 1].astype(float), member[labels == 0].astype(float)
+    difference = p[labels == 1][:, None] - p[labels == 0]
+    won = (difference > 0) + 0.5 * (difference == 0)
+    return positive.T @ won @ negative, np.outer(positive.sum(axis=0), negative.sum(axis=0))
+
+
 def sign_flip_test(
     differences: Any, groups: Any, *, n_flips: int = 9999, seed: int = 0
 ) -> dict[str, float]:
@@ -138,6 +211,27 @@ def sign_flip_test(
     as_far = int((np.abs(signs @ sums) >= abs(sums.sum()) - slack).sum())
     p = as_far / len(signs) if exact else (as_far + 1) / (len(signs) + 1)
     return {"p": p, "n_groups": len(sums), "exact": exact}
+
+
+def smallest_p(n_groups: int, *, n_flips: int = 9999) -> float:
+    """Smallest p-value that `sign_flip_test` can give, before any correction.
+
+    Parameters
+    ----------
+    n_groups : int
+        Number of sequences.
+    n_flips : int
+        As `sign_flip_test`.
+
+    Returns
+    -------
+    float
+        In (0, 1]; NaN without a sequence. Times the number of comparisons, it is the smallest
+        that `holm` can leave of the best of them: above .05, the test cannot speak.
+    """
+    if n_groups < 1:
+        return np.nan
+    return 2 / 2**n_groups if n_groups <= MAX_EXACT_GROUPS else 1 / (n_flips + 1)
 
 
 def _all_signs(n_groups: int) -> np.ndarray:

@@ -26,6 +26,7 @@ from scipy.stats import rankdata
 from vad_helpers.metrics.catalog import HIGHER, direction
 from vad_helpers.metrics.resampling import (
     UNDECIDED,
+    bootstrap_auc,
     bootstrap_mean,
     check_resampling,
     holm,
@@ -33,6 +34,7 @@ from vad_helpers.metrics.resampling import (
     percentiles,
     resample,
     sign_flip_test,
+    smallest_p,
     verdict,
 )
 
@@ -41,6 +43,7 @@ __all__ = [
     "REFERENCES",
     "UNDECIDED",
     "against",
+    "bootstrap_auc",
     "bootstrap_mean",
     "compare",
     "holm",
@@ -48,6 +51,7 @@ __all__ = [
     "rank_stability",
     "rank_table",
     "sign_flip_test",
+    "smallest_p",
     "summarise",
     "verdict",
 ]
