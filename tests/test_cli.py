@@ -189,7 +189,7 @@ def test_bad_parameters_are_refused_before_anything_starts(
 
 def test_a_clip_longer_than_its_sequence_is_refused(in_project, tmp_path):
     run = store.open_run("tiny", n_frames=99, stride=99, run_dir=str(tmp_path / "long"))
-    with pytest.raises(InputError, match="24 frames, a clip has 99") as caught:
+    with pytest.raises(InputError, match="32 frames, a clip has 99") as caught:
         store.clips(run)
     assert "\n" not in str(caught.value)
 
@@ -197,7 +197,7 @@ def test_a_clip_longer_than_its_sequence_is_refused(in_project, tmp_path):
 @pytest.mark.slow
 def test_bad_input_found_inside_a_chapter_ends_with_one_line(in_project, refuse, tmp_path):
     options = ["run", "--profile", "tiny", "-p", f"run_dir={tmp_path}/long", "-p", "n_frames=99"]
-    refuse(*options, words=["24 frames, a clip has 99"])
+    refuse(*options, words=["32 frames, a clip has 99"])
     assert not (tmp_path / "long" / "notebooks" / "01_data.ipynb").exists()
 
 
