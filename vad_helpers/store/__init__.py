@@ -6,10 +6,18 @@ Each call brings what it needs, so any of them works first, alone, after a crash
 
 Inside, one module a concern: `params` (profiles), `cache` (load or build, keys, manifest),
 `experiment` (data and model), `row` (the rows of the tables), `maps` (explanations),
-`scores` (measurements of maps), `tables` (summaries beside the paper's values).
+`scores` (measurements of maps), `convergence` (are sampled maps settled), `tables` (summaries
+beside the paper's values), `contrasts` (planned comparisons, firmness of ranks).
 """
 
 from vad_helpers.store.cache import Run, open_run
+from vad_helpers.store.contrasts import (
+    against_references,
+    floor_note,
+    planned_contrasts,
+    rank_stability,
+)
+from vad_helpers.store.convergence import convergence_table
 from vad_helpers.store.experiment import (
     clip,
     clips,
@@ -34,7 +42,7 @@ from vad_helpers.store.scores import (
     runtime,
 )
 from vad_helpers.store.tables import (
-    against_references,
+    labels,
     paper_table,
     summary,
     table_one,
@@ -49,22 +57,27 @@ __all__ = [
     "baseline",
     "clip",
     "clips",
+    "convergence_table",
     "curves",
     "data_root",
     "evaluation",
     "explain_all",
     "explanations",
+    "floor_note",
     "frame_aucs",
     "frames",
     "history",
     "human_centric",
+    "labels",
     "mask",
     "model",
     "model_centric",
     "open_run",
     "paper_table",
     "performance",
+    "planned_contrasts",
     "predictions",
+    "rank_stability",
     "robustness",
     "rows",
     "runtime",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from importlib import resources
 
 import pandas as pd
 
+from vad_helpers.errors import InputError
 from vad_helpers.metrics import statistics
 from vad_helpers.metrics.catalog import METRICS, direction
 from vad_helpers.store import scores
 from vad_helpers.store.cache import Run, remember
-from vad_helpers.store.row import REFERENCES, TIME_AVERAGE, rows
+from vad_helpers.store.row import TIME_AVERAGE, rows
 
 TABLE_ONE = [(level, metric) for level in ("clip", "frame") for metric in ("iou", "f1", "auc")]
 TABLE_TWO = [
@@ -35,15 +37,18 @@ def summary(run: Run, table: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        method, label, family, kind, level, metric, mean, low, high, n, n_groups, n_undefined.
-        Undefined values are left out of the mean and counted in n_undefined.
+        method, label, family, kind, level, metric, mean, low, high, n, n_groups, n_undefined,
+        n_all_zero. Undefined values are left out of the mean and counted in n_undefined;
+        n_all_zero counts the values in the mean that are mere conventions, because their map has
+        no positive voxel.
     """
 
     def look_up() -> pd.DataFrame:
+        scored = getattr(scores, table)(run)
         found = statistics.summarise(
-            getattr(scores, table)(run), n_resamples=run.params.n_resamples, seed=run.params.seed
+            scored, n_resamples=run.params.n_resamples, seed=run.params.seed
         )
-        return _described(run, found)
+        return _described(run, found.merge(_all_zero_counts(scored), how="left"))
 
     return remember(run, f"summary {table}", look_up).copy()
 
@@ -55,12 +60,13 @@ def table_one(run: Run) -> pd.DataFrame:
     -------
     DataFrame
         As `summary`, with direction ("higher" or "lower" is better), rank (1 is best, among all
-        rows, references included) and the paper's value (NaN where it has none).
+        rows, references included; NaN for a row that is not scored on all clips that others are,
+        since its mean is over other clips) and the paper's value (NaN where it has none).
     """
     found = summary(run, "human_centric")
     wanted = pd.MultiIndex.from_tuples(TABLE_ONE)
     found = found[pd.MultiIndex.from_frame(found[["level", "metric"]]).isin(wanted)]
-    return _ranked(found).merge(_paper_one(), how="left", on=["method", "level", "metric"])
+    return summary_with_paper(ranked(found))
 
 
 def table_two(run: Run) -> pd.DataFrame:
@@ -76,41 +82,13 @@ def table_two(run: Run) -> pd.DataFrame:
         metrics = [metric for name, metric in TABLE_TWO if name == table]
         found = summary(run, table)
         parts.append(found[found["metric"].isin(metrics)])
-    ranked = _ranked(pd.concat(parts, ignore_index=True))
-    return ranked.merge(_paper_two(), how="left", on=["method", "level", "metric"])
+    return summary_with_paper(ranked(pd.concat(parts, ignore_index=True)))
 
 
-def against_references(
-    run: Run, table: str = "human_centric", *, level: str = "clip", metric: str = "auc"
-) -> pd.DataFrame:
-    """Compare every method with every reference row, paired by clip.
-
-    Returns
-    -------
-    DataFrame
-        method, label, reference, difference (method - reference), low, high, p, p_holm, verdict
-        ("higher", "lower", "undecided"), rank and reference_rank (1 is best, among all rows).
-    """
-    scored = getattr(scores, table)(run)
-    scored = scored[(scored["level"] == level) & (scored["metric"] == metric)]
-    # A slow method may have fewer clips; pairs are formed on the clips that both sides have.
-    methods = [m for m in scored["method"].unique() if m not in REFERENCES]
-    contrasts = {
-        f"{method}|{reference}": (method, reference)
-        for method in methods
-        for reference in REFERENCES
-    }
-    found = statistics.compare(
-        scored, contrasts, n_resamples=run.params.n_resamples, seed=run.params.seed
-    )
-    found[["method", "reference"]] = found["contrast"].str.split("|", expand=True)
-    ranks = _ranked(summary(run, table))
-    ranks = ranks[(ranks["level"] == level) & (ranks["metric"] == metric)].set_index("method")
-    found["label"] = found["method"].map(labels(run))
-    found["rank"] = found["method"].map(ranks["rank"])
-    found["reference_rank"] = found["reference"].map(ranks["rank"])
-    columns = ["method", "label", "reference", "difference", "low", "high", "p", "p_holm"]
-    return found[[*columns, "verdict", "rank", "reference_rank"]]
+def summary_with_paper(found: pd.DataFrame) -> pd.DataFrame:
+    """Put the paper's values beside any part of a summary: column paper, NaN where it has none."""
+    paper = pd.concat([_paper_one(), _paper_two()], ignore_index=True)
+    return found.merge(paper, how="left", on=["method", "level", "metric"])
 
 
 def paper_table(number: int) -> pd.DataFrame:
@@ -140,14 +118,22 @@ def wide(table: pd.DataFrame, *, digits: int = 3) -> pd.DataFrame:
     -------
     DataFrame of str
         Index the rows' labels; columns a pair (metric, "this run" or "paper"). This run's cells
-        read "mean [low, high]", with "(n undefined)" where clips were left out.
+        read "mean [low, high]", with "(n undefined)" where clips were left out, "(n all-zero)"
+        where maps of zeros are in the mean, and "(n of N clips)" where a row has fewer clips.
+
+    Raises
+    ------
+    InputError
+        If two rows have one label.
     """
+    _check_labels(table)
     columns = {}
     for (level, metric), part in table.groupby(["level", "metric"], sort=False):
         several = table.loc[table["metric"] == metric, "level"].nunique() > 1
         name = METRICS[metric].name + (f", {level}" if several else "")
         heading = f"{name} {ARROWS[direction(metric)]}".strip()
         part = part.set_index("label")
+        part["n_clips"] = (part["n"] + part["n_undefined"]).max()
         columns[heading, "this run"] = part.apply(_spell, axis=1, digits=digits)
         columns[heading, "paper"] = part["paper"].map(
             lambda value: "" if pd.isna(value) else f"{value:.4g}"
@@ -157,9 +143,62 @@ def wide(table: pd.DataFrame, *, digits: int = 3) -> pd.DataFrame:
 
 
 def labels(run: Run) -> dict[str, str]:
-    """Names of the rows for people, by key."""
+    """Names of the rows for people, by key; names that two rows share get their key behind."""
     known = {row.key: row.label for row in rows(run).values()}
-    return known | {TIME_AVERAGE: "IG, averaged over time"}
+    known |= {TIME_AVERAGE: "IG, averaged over time"}
+    times = Counter(known.values())
+    return {key: f"{name} [{key}]" if times[name] > 1 else name for key, name in known.items()}
+
+
+def complete(found: pd.DataFrame) -> pd.Series:
+    """Tell which lines of a summary average over as many clips as any other row does.
+
+    Parameters
+    ----------
+    found : DataFrame
+        level, metric, n.
+
+    Returns
+    -------
+    Series of bool
+        False where clips are missing (a slow method on fewer clips) or undefined (a map without
+        a positive voxel has no C_v): such a mean is over other clips, and has no rank.
+    """
+    return found["n"] == found.groupby(["level", "metric"])["n"].transform("max")
+
+
+def _check_labels(table: pd.DataFrame) -> None:
+    pairs = table[["method", "label"]].drop_duplicates()
+    twice = pairs.loc[pairs["label"].duplicated(keep=False)]
+    if len(twice):
+        raise InputError(
+            f"rows {', '.join(twice['method'])} are all called '{twice['label'].iloc[0]}'; "
+            "give the variants a `label:` of their own"
+        )
+
+
+def _all_zero_counts(scored: pd.DataFrame) -> pd.DataFrame:
+    """Defined scores that come from maps without a positive voxel: method, level, metric, count."""
+    zero = _is_all_zero(scored)
+    counted = pd.MultiIndex.from_frame(scored[["method", "clip_id"]]).isin(zero)
+    counted &= scored["value"].notna().to_numpy()
+    keys = [scored[name] for name in ("method", "level", "metric")]
+    counts = pd.Series(counted, index=scored.index).groupby(keys, sort=False).sum()
+    return counts.astype(int).rename("n_all_zero").reset_index()
+
+
+def _is_all_zero(scored: pd.DataFrame) -> pd.Index:
+    """Pairs (method, clip) whose map has no positive voxel, as each table of scores tells it."""
+    wide = scored[scored["level"] == "clip"].pivot(
+        index=["method", "clip_id"], columns="metric", values="value"
+    )
+    if "all_zero" in wide:
+        return wide.index[wide["all_zero"] == 1]
+    if "mean_area" in wide:  # the maximum is in every set, so only nothing removes nothing
+        return wide.index[wide["mean_area"] == 0]
+    if "stdauc" in wide:
+        return wide.index[wide["mauc"].notna() & wide["stdauc"].isna()]
+    return wide.index[:0]
 
 
 def _described(run: Run, found: pd.DataFrame) -> pd.DataFrame:
@@ -174,11 +213,13 @@ def _of(table: dict, key: str, name: str) -> str:
     return getattr(table[key], name) if key in table else "reference"
 
 
-def _ranked(found: pd.DataFrame) -> pd.DataFrame:
+def ranked(found: pd.DataFrame) -> pd.DataFrame:
+    """Add direction and rank to a summary; metrics without a better side are left out."""
     found = found[found["metric"].isin(METRICS)].copy()
     found["direction"] = found["metric"].map(direction)
     found = found[found["direction"].notna()]
-    ranks = statistics.rank_table(found)[["method", "level", "metric", "rank"]]
+    comparable = found.assign(mean=found["mean"].where(complete(found)))
+    ranks = statistics.rank_table(comparable)[["method", "level", "metric", "rank"]]
     return found.merge(ranks, on=["method", "level", "metric"])
 
 
@@ -188,7 +229,19 @@ def _spell(line: pd.Series, *, digits: int) -> str:
     text = f"{line['mean']:.{digits}f}"
     if pd.notna(line["low"]):
         text += f" [{line['low']:.{digits}f}, {line['high']:.{digits}f}]"
-    return text + (f" ({int(line['n_undefined'])} undefined)" if line["n_undefined"] else "")
+    return text + "".join(f" ({note})" for note in _notes(line))
+
+
+def _notes(line: pd.Series) -> list[str]:
+    """What a reader must know of a mean: what is left out, what is convention, what is missing."""
+    notes = []
+    if line["n_undefined"]:
+        notes.append(f"{line['n_undefined']:.0f} undefined")
+    if line.get("n_all_zero", 0) > 0:
+        notes.append(f"{line['n_all_zero']:.0f} all-zero")
+    if "n_clips" in line and (n := line["n"] + line["n_undefined"]) < line["n_clips"]:
+        notes.append(f"{n:.0f} of {line['n_clips']:.0f} clips")
+    return notes
 
 
 def _paper_one() -> pd.DataFrame:
