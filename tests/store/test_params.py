@@ -39,6 +39,57 @@ def test_overrides_replace_and_none_keeps_the_profiles_value(root):
     assert isinstance(p.lr, float)
 
 
+@pytest.fixture
+def layered(root):
+    """A profile with settings of two methods and two variants."""
+    values = yaml.safe_load((root / "params" / "quick.yaml").read_text())
+    values["settings"] = {"ig": {"n_steps": 4}, "lime": {"alpha": 0.1, "n_samples": 9}}
+    values["variants"] = {"a": {"method": "ig", "baseline": "black"}, "b": {"method": "lime"}}
+    (root / "params" / "layered.yaml").write_text(yaml.safe_dump(values))
+    return lambda **overrides: params.load("layered", root=root, **overrides)
+
+
+def test_settings_change_only_what_they_name(layered):
+    p = layered(settings={"lime": {"n_samples": 400}, "kernel_shap": {"n_samples": 5}})
+    assert p.settings == {
+        "ig": {"n_steps": 4},
+        "lime": {"alpha": 0.1, "n_samples": 400},
+        "kernel_shap": {"n_samples": 5},
+    }
+    assert p.variants == layered().variants
+
+
+def test_variants_are_added_changed_and_removed_one_by_one(layered):
+    p = layered(variants={"a": {"n_steps": 7}, "b": None, "c": {"method": "ig"}})
+    assert p.variants == {
+        "a": {"method": "ig", "baseline": "black", "n_steps": 7},
+        "c": {"method": "ig"},
+    }
+
+
+def test_an_empty_mapping_removes_all(layered):
+    p = layered(settings={}, variants={})
+    assert (p.settings, p.variants) == ({}, {})
+
+
+def test_a_merge_leaves_the_profiles_own_values_alone():
+    base = {"a": {"x": 1}}
+    assert params.merged(base, {"a": {"y": 2}}) == {"a": {"x": 1, "y": 2}}
+    assert base == {"a": {"x": 1}}
+
+
+@pytest.mark.parametrize("name", ["profile", "root", "epoch"])
+def test_what_is_no_override_is_refused(name):
+    with pytest.raises(InputError, match=name):
+        params.check_overrides({name: "x"})
+
+
+def test_a_profile_in_another_encoding_is_refused(root):
+    (root / "params" / "old.yaml").write_bytes("# größer\n".encode("latin-1"))
+    with pytest.raises(InputError, match="old.yaml is not UTF-8"):
+        params.load("old", root=root)
+
+
 def test_black_is_the_normalised_zero(root):
     assert params.load("quick", root=root).black == -1.0
     assert params.load("quick", root=root, mean=0.0, std=1.0).black == 0.0
@@ -70,6 +121,27 @@ def test_a_profile_may_be_a_path(root):
         ({"n_clips": 0}, ["n_clips", "at least 1"]),
         ({"frame_size": [80]}, ["frame_size", "height"]),
         ({"std": 0.0}, ["std", "positive"]),
+        ({"std": float("nan")}, ["std", "nan", "finite"]),
+        ({"mean": float("inf")}, ["mean", "inf", "finite"]),
+        ({"seed": -1}, ["seed", "-1", "at least 0"]),
+        ({"seed": 2**32}, ["seed", "at most 4294967295"]),
+        ({"model_width": 0}, ["model_width", "positive"]),
+        ({"batch_size": 0}, ["batch_size", "at least 1"]),
+        ({"eval_batch_size": 0}, ["eval_batch_size", "at least 1"]),
+        ({"area_steps": 0}, ["area_steps", "at least 1"]),
+        ({"n_resamples": 0}, ["n_resamples", "at least 1"]),
+        ({"max_per_sequence": 0}, ["max_per_sequence", "at least 1"]),
+        ({"n_clips_slow": 0}, ["n_clips_slow", "at least 1"]),
+        ({"n_folds": 2}, ["n_folds", "at least 3"]),
+        ({"lr": 0}, ["lr", "positive"]),
+        ({"lr_step": 0}, ["lr_step", "at least 1"]),
+        ({"lr_gamma": 2}, ["lr_gamma", "at most 1"]),
+        ({"weight_decay": -1}, ["weight_decay", "at least 0"]),
+        ({"methods": []}, ["methods", "a method at least"]),
+        ({"device": "tpu"}, ["device", "tpu", "cuda"]),
+        ({"variants": {"x": 5}}, ["variants", "x: 5", "mapping"]),
+        ({"settings": {"lime": 5}}, ["settings", "lime: 5", "mapping"]),
+        ({"settings": {1: {}}}, ["settings", "1: {}", "mapping"]),
     ],
 )
 def test_bad_overrides_are_refused_in_one_clear_line(root, overrides, words):

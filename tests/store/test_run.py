@@ -1,5 +1,6 @@
 """A whole run on the tiny project, through the functions that notebooks call."""
 
+import dataclasses
 import json
 import warnings
 
@@ -12,6 +13,7 @@ from safetensors.numpy import load_file
 from vad_helpers import attribution, store
 from vad_helpers.attribution import METHODS, MethodSpec
 from vad_helpers.errors import InputError
+from vad_helpers.model import weights
 from vad_helpers.store import experiment, maps, scores, tables
 from vad_helpers.store.row import REFERENCES
 
@@ -57,9 +59,9 @@ def test_the_model_is_trained_once_and_its_history_kept(run, monkeypatch):
 
 def test_trained_weights_replace_training(run, tmp_path):
     store.model(run)
-    weights = run.path("model.safetensors")
+    path = run.path("model.safetensors")
     other = store.open_run(
-        "tiny", trained_weights=str(weights), run_dir=str(tmp_path / "other"), epochs=99
+        "tiny", trained_weights=str(path), run_dir=str(tmp_path / "other"), epochs=99
     )
     a, b = store.model(run).state_dict(), store.model(other).state_dict()
     assert all(torch.equal(a[name], b[name]) for name in a)
@@ -67,6 +69,53 @@ def test_trained_weights_replace_training(run, tmp_path):
     assert experiment.model_key(other) != experiment.model_key(run)
     with pytest.raises(InputError, match="trained_weights"):
         experiment.model_key(store.open_run("tiny", trained_weights="none.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"mean": 0.4}, "mean 0.5, but this run has 0.4"),
+        ({"std": 0.4}, "std 0.5, but this run has 0.4"),
+        ({"model_width": 0.2}, "width 0.1, but this run has 0.2"),
+        ({"fold": 1}, "fold 0, but this run has 1.*may have seen the test clips"),
+        ({"n_folds": 4}, "n_folds 5, but this run has 4"),
+        ({"seed": 1}, "(data walkway|seed 0).*may have seen the test clips"),
+        ({"walkway": {"n_train": 6, "n_frames": 32}}, "data walkway-.*may have seen"),
+    ],
+)
+def test_trained_weights_of_another_normalisation_network_or_split_are_refused(run, change, words):
+    store.model(run)
+    path = run.path("model.safetensors")
+    with pytest.raises(InputError, match=words) as caught:
+        store.model(store.open_run("tiny", trained_weights=str(path), **change))
+    assert "\n" not in str(caught.value)
+
+
+def test_trained_weights_of_other_classes_are_refused_and_silent_ones_accepted(run, tmp_path):
+    path, network = tmp_path / "own.safetensors", store.model(run)
+    weights.save(network, path, classes=["anomalous", "normal"])
+    own = store.open_run("tiny", trained_weights=str(path), fold=1)
+    with pytest.raises(InputError, match="classes"):
+        store.model(own)
+    weights.save(network, path)  # says nothing of its split
+    store.model(own)
+
+
+def test_the_best_checkpoint_of_a_training_says_its_split_too(run):
+    store.model(run)
+    _, found = weights.load(run.path("training") / "best.safetensors")
+    assert (found["fold"], found["n_folds"], found["seed"]) == ("0", "5", "0")
+    assert found["data"] == experiment.data_key(run)
+
+
+def test_trained_weights_answer_anew_when_they_see_other_frames(run, tmp_path):
+    store.model(run)
+    path = tmp_path / "silent.safetensors"
+    weights.save(store.model(run), path)
+    options = {"trained_weights": str(path), "run_dir": str(tmp_path / "run")}
+    before = store.predictions(store.open_run("tiny", **options))
+    after = store.predictions(store.open_run("tiny", **options, frame_size=[48, 64]))
+    assert not np.allclose(before["p"], after["p"])
 
 
 def test_initial_weights_enter_the_models_key_and_must_be_there(run, tmp_path):
@@ -119,30 +168,57 @@ def test_a_finished_map_is_not_explained_again_and_a_damaged_one_is(run, monkeyp
     np.testing.assert_array_equal(before, after)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"settings": {"ig": {"n_steps": 5}}},
-        {"baseline": "black"},
-        {"precision": "bf16"},
-        {"seed": 1},
-        {"epochs": 2},
-        {"frame_size": [44, 60]},
-        {"std": 0.4},
-        {"fold": 1},
-    ],
-)
-def test_a_changed_setting_never_reads_a_stale_map(run, change):
+CLIP_CHANGES = [
+    {"seed": 1},
+    {"frame_size": [44, 60]},
+    {"std": 0.4},
+    {"mean": 0.4},
+    {"n_frames": 4},
+    {"stride": 4},
+    {"walkway": {"n_train": 6, "n_test": 10, "n_frames": 32}},
+]
+EXPLANATION_CHANGES = [{"baseline": "black"}, {"precision": "bf16"}, {"model_width": 0.2}]
+TRAINING_CHANGES = [{"epochs": 2}, {"fold": 1}, {"lr": 0.5}]
+NETWORK_ROWS = [*METHODS, "lime_converged", "random_weights"]
+MAP_ROWS = [row for row in REFERENCES if row not in NETWORK_ROWS] + NETWORK_ROWS
+
+
+def key_after(run, row, **change):
     changed = store.open_run("tiny", run_dir=str(run.dir), **change)
-    row = store.rows(run)["ig"]
-    assert maps.row_key(changed, store.rows(changed)["ig"]) != maps.row_key(run, row)
+    return maps.row_key(changed, store.rows(changed)[row])
+
+
+@pytest.mark.parametrize("row", MAP_ROWS)
+def test_a_changed_setting_never_reads_a_stale_map(run, row):
+    changes = list(CLIP_CHANGES)
+    changes += EXPLANATION_CHANGES if row in NETWORK_ROWS else []
+    changes += TRAINING_CHANGES if row in {*NETWORK_ROWS} - {"random_weights"} else []
+    mine = maps.row_key(run, store.rows(run)[row])
+    for change in changes:
+        assert key_after(run, row, **change) != mine, change
+
+
+def test_a_methods_settings_enter_its_own_key_and_no_others(run):
+    change = {"settings": {"ig": {"n_steps": 5}}}
+    for row, differs in {
+        "ig": True,
+        "random_weights": True,
+        "lime": False,
+        "centre": False,
+    }.items():
+        mine = maps.row_key(run, store.rows(run)[row])
+        assert (key_after(run, row, **change) != mine) is differs, row
+
+
+def test_a_methods_version_enters_its_key(run, monkeypatch):
+    mine = maps.row_key(run, store.rows(run)["ig"])
+    monkeypatch.setitem(METHODS, "ig", dataclasses.replace(METHODS["ig"], version=2))
+    assert key_after(run, "ig") != mine
 
 
 @pytest.mark.parametrize("change", [{"n_clips": 2}, {"eval_batch_size": 1}, {"n_thresholds": 5}])
 def test_settings_that_do_not_touch_a_map_keep_it(run, change):
-    changed = store.open_run("tiny", run_dir=str(run.dir), **change)
-    row = store.rows(run)["ig"]
-    assert maps.row_key(changed, store.rows(changed)["ig"]) == maps.row_key(run, row)
+    assert key_after(run, "ig", **change) == maps.row_key(run, store.rows(run)["ig"])
 
 
 def test_the_scores_of_a_map_are_those_of_the_metric(run, table):
@@ -215,8 +291,7 @@ def test_slow_methods_are_explained_on_fewer_clips_and_timed_as_recorded(
 ):
     monkeypatch.setattr(maps, "SLOW_CALLS", 59)
     few = store.open_run("tiny", n_clips_slow=1, methods=["ig"], run_dir=str(tmp_path / "slow"))
-    first = store.evaluation(few)["clip_id"][0]
-    assert maps.clips_of(few, store.rows(few)["lime_converged"]) == [first]
+    assert len(maps.clips_of(few, store.rows(few)["lime_converged"])) == 1
     assert len(maps.clips_of(few, store.rows(few)["ig"])) == 3
     found = store.runtime(few).set_index("method")
     assert set(found.loc["lime_converged", "source"]) == {"recorded"}
@@ -224,6 +299,58 @@ def test_slow_methods_are_explained_on_fewer_clips_and_timed_as_recorded(
     found = store.summary(few, "robustness").set_index(["method", "metric"])
     counted = found["n"] + found["n_undefined"]
     assert counted["lime_converged", "mauc"] == 1 and counted["ig", "mauc"] == 3
+
+
+def test_the_clips_of_a_slow_method_are_of_both_scenes_and_of_the_evaluation_set(run, monkeypatch):
+    monkeypatch.setattr(maps, "SLOW_CALLS", 59)
+    for n in (2, 3, 9):
+        few = store.open_run("tiny", n_clips=8, n_clips_slow=n)
+        chosen = store.evaluation(few).set_index("clip_id")
+        slow = maps.clips_of(few, store.rows(few)["lime_converged"])
+        assert len(slow) == min(n, len(chosen))
+        counts = chosen.loc[slow, "scene"].value_counts()
+        assert set(counts.index) == {"ped1", "ped2"} and counts.max() - counts.min() <= 1
+
+
+def test_times_recorded_under_other_conditions_are_not_taken(run, monkeypatch):
+    monkeypatch.setattr(maps, "SLOW_CALLS", 59)
+    options = {"methods": ["ig"], "run_dir": str(run.dir), "n_clips": 2}
+    slow = store.rows(store.open_run("tiny", **options))["lime_converged"]
+
+    def source(**change):
+        other = store.open_run("tiny", **options, **change)
+        lines = scores._time_row(other, slow)
+        return {line[-1] for line in lines}
+
+    assert source() == {"recorded"}
+    assert source(eval_batch_size=1) == {"measured"}
+    monkeypatch.setattr(experiment, "machine", lambda run: "another")
+    assert source() == {"measured"}
+
+
+@pytest.mark.parametrize("change", ["batch", "machine"])
+def test_run_times_are_taken_anew_under_other_conditions(run, monkeypatch, change):
+    mine = scores._table_key(run, "runtime")
+    if change == "machine":
+        monkeypatch.setattr(experiment, "machine", lambda run: "another")
+    other = store.open_run("tiny", eval_batch_size=1 if change == "batch" else None)
+    assert scores._table_key(other, "runtime") != mine
+    assert scores._table_key(other, "robustness") == scores._table_key(run, "robustness")
+
+
+def test_ties_are_broken_by_a_draw_of_each_clips_own(run):
+    first, second = store.evaluation(run)["clip_id"][:2]
+    seeds = [experiment.clip_seed(run, clip_id) for clip_id in (first, second, first)]
+    assert seeds[0] == seeds[2] != seeds[1]
+    assert experiment.clip_seed(store.open_run("tiny", seed=1), first) != seeds[0]
+
+
+def test_tables_are_built_under_the_lock_of_every_artifact(run, monkeypatch):
+    seen = []
+    monkeypatch.setattr(scores, "load_or_build", lambda run, name, *a, **k: seen.append(name))
+    store.robustness(run)
+    store.runtime(run)
+    assert seen == ["robustness.csv", "runtime.csv"]
 
 
 def test_tables_stand_beside_the_papers_values(run):

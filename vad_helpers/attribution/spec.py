@@ -76,6 +76,8 @@ class MethodSpec:
         Whether a baseline is needed at all.
     precision : {"fp32", "bf16"}, optional
         The precision to use where the user leaves it to the method.
+    version : int, optional
+        Raise it whenever the function's code changes its maps: kept ones are then made again.
     citation, reference : str, optional
         Key in the book's bibliography, and the reference in words.
 
@@ -95,6 +97,7 @@ class MethodSpec:
     superpixels: bool = False
     uses_baseline: bool = True
     precision: str = "fp32"
+    version: int = 1
     citation: str = ""
     reference: str = ""
 

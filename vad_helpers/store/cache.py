@@ -59,7 +59,8 @@ def open_run(profile: str = "quick", **overrides: Any) -> Run:
     profile : str
         A name in `params/` or a path to a YAML file.
     **overrides
-        Parameters that replace the profile's values; None keeps them. See `params.Params`.
+        Parameters that replace the profile's values; None keeps them. See `params.Params`, and
+        `params.load` for `settings` and `variants`.
 
     Returns
     -------
@@ -70,6 +71,7 @@ def open_run(profile: str = "quick", **overrides: Any) -> Run:
     InputError
         For an unknown profile or parameter, or a value of the wrong type.
     """
+    parameters.check_overrides(overrides)
     root = parameters.project_root()
     params = parameters.load(profile, root=root, **overrides)
     folder = params.run_dir or f"runs/{Path(params.profile).stem}/fold-{params.fold}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 from vad_helpers.data import clips as clip_data
 from vad_helpers.data import splits, ucsd, walkway
 from vad_helpers.errors import InputError
+from vad_helpers.metrics import runtime
 from vad_helpers.store.cache import (
     Run,
     artifact_lock,
@@ -128,14 +130,18 @@ def clips_key(run: Run) -> str:
     )
 
 
-def evaluation(run: Run) -> pd.DataFrame:
+def evaluation(run: Run, *, n_clips: int | None = None) -> pd.DataFrame:
     """Clips of the evaluation set: rows of `clips`, index reset.
 
-    `attrs["shortfall"]` says how many clips are missing from the `n_clips` asked for.
+    `n_clips` chooses fewer than the run's; they are a part of the run's choice.
+    `attrs["shortfall"]` says how many clips are missing from the number asked for.
     """
     p = run.params
     chosen = splits.evaluation_clips(
-        clips(run), n_clips=p.n_clips, seed=p.seed, max_per_sequence=p.max_per_sequence
+        clips(run),
+        n_clips=p.n_clips if n_clips is None else n_clips,
+        seed=p.seed,
+        max_per_sequence=p.max_per_sequence,
     )
     if chosen.empty:
         raise InputError(
@@ -179,26 +185,14 @@ def model(run: Run, *, progress: bool = False) -> torch.nn.Module:
     """Trained network of the run, in evaluation mode on the CPU; trained first if need be."""
     from vad_helpers.model import weights
 
-    p = run.params
-    if p.trained_weights:
-        network, _ = weights.load(run.root / p.trained_weights)
-        return network
+    if run.params.trained_weights:
+        return _load_trained(run)
 
     def build() -> torch.nn.Module:
         return _train(run, progress=progress)
 
     def save(network: torch.nn.Module, path: Path) -> None:
-        weights.save(
-            network,
-            path,
-            mean=p.mean,
-            std=p.std,
-            classes=["normal", "anomalous"],
-            width=p.model_width,
-            initial_weights=Path(p.init_weights).name if p.init_weights else "none",
-            data=data_key(run),
-            fold=p.fold,
-        )
+        weights.save(network, path, **_weights_metadata(run))
 
     return load_or_build(
         run,
@@ -211,14 +205,76 @@ def model(run: Run, *, progress: bool = False) -> torch.nn.Module:
     )
 
 
+def _weights_metadata(run: Run) -> dict[str, Any]:
+    """What saved weights say of themselves, beside their width."""
+    p = run.params
+    return {
+        "mean": p.mean,
+        "std": p.std,
+        "initial_weights": Path(p.init_weights).name if p.init_weights else "none",
+        **_split_of_weights(run),
+    }
+
+
+def _split_of_weights(run: Run) -> dict[str, Any]:
+    """What decides which sequences a network was trained on."""
+    p = run.params
+    return {"data": data_key(run), "fold": p.fold, "n_folds": p.n_folds, "seed": p.seed}
+
+
+def _load_trained(run: Run) -> torch.nn.Module:
+    """Load `trained_weights`; refuse them where this run's results would be wrong."""
+    from vad_helpers.model import weights
+
+    p = run.params
+    path = _weights_file(run, "trained_weights")
+    network, found = weights.load(path)
+    fits = {"mean": p.mean, "std": p.std, "width": p.model_width, "classes": list(weights.CLASSES)}
+    for name, expected in fits.items():
+        if found[name] != expected:
+            raise InputError(
+                f"{path} holds a network with {name} {found[name]}, but this run has {expected}; "
+                "give the parameters that it was trained with, or other weights"
+            )
+    for name, expected in _split_of_weights(run).items():
+        if found.get(name, str(expected)) != str(expected):
+            raise InputError(
+                f"{path} was trained with {name} {found[name]}, but this run has {expected}: it "
+                "may have seen the test clips; give weights of this run's split, or change the run"
+            )
+    return network
+
+
+def _weights_file(run: Run, name: str) -> Path:
+    path = run.root / getattr(run.params, name)
+    if not path.is_file():
+        raise InputError(f"no weights at {path}; check parameter '{name}'")
+    return path
+
+
+def check_weights(run: Run) -> None:
+    """Read the weights that the parameters name, so that unusable ones fail before any work.
+
+    Raises
+    ------
+    InputError
+        If a file is not there, is damaged, holds NaN, is of another architecture, or does not
+        belong to this run's split.
+    """
+    from vad_helpers.model import weights
+
+    if run.params.init_weights:
+        weights.initialise(fresh_network(run), _weights_file(run, "init_weights"))
+    if run.params.trained_weights:
+        _load_trained(run)
+
+
 def model_key(run: Run) -> str:
     """Key of the trained network."""
     p = run.params
     if p.trained_weights:
-        path = run.root / p.trained_weights
-        if not path.is_file():
-            raise InputError(f"no weights at {path}; check parameter 'trained_weights'")
-        return key_of("model", MODEL_VERSION, clips=clips_key(run), weights=file_digest(path))
+        digest = file_digest(_weights_file(run, "trained_weights"))
+        return key_of("model", MODEL_VERSION, clips=clips_key(run), weights=digest)
     return key_of("model", MODEL_VERSION, clips=clips_key(run), training=training_settings(run))
 
 
@@ -234,10 +290,7 @@ def training_settings(run: Run) -> dict[str, Any]:
         "augment": [p.augment, p.flip],
     }
     if p.init_weights:
-        path = run.root / p.init_weights
-        if not path.is_file():
-            raise InputError(f"no weights at {path}; check parameter 'init_weights'")
-        settings["init_weights"] = file_digest(path)
+        settings["init_weights"] = file_digest(_weights_file(run, "init_weights"))
     return settings
 
 
@@ -297,13 +350,24 @@ def network(run: Run, weights: str = "trained") -> torch.nn.Module:
     return model(run) if weights == "trained" else fresh_network(run).eval()
 
 
+def clip_seed(run: Run, clip_id: str) -> int:
+    """Seed of what is drawn for one clip: the run's seed and the clip decide."""
+    return zlib.crc32(f"{run.params.seed} {clip_id}".encode())
+
+
 def torch_device(run: Run) -> str:
     """Device the run computes on: what `device` says, or CUDA where there is one."""
-    import torch
+    from vad_helpers.model.prediction import resolve_device
 
-    if run.params.device != "auto":
-        return run.params.device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return str(resolve_device(run.params.device))
+
+
+def machine(run: Run) -> str:
+    """Name of what the run computes on, so that timings of two machines are told apart."""
+    facts = runtime.machine()
+    if torch_device(run) == "cuda":
+        return facts["device"]
+    return f"{facts['processor']}, {facts['cores']} cores"
 
 
 def _train(run: Run, *, progress: bool) -> torch.nn.Module:
@@ -323,6 +387,7 @@ def _train(run: Run, *, progress: bool) -> torch.nn.Module:
         precision=_training_precision(run),
         seed=p.seed,
         key=model_key(run),
+        metadata=_weights_metadata(run),
         progress=progress,
     )
     load_or_build(
@@ -384,7 +449,15 @@ def predictions(run: Run, *, progress: bool = False) -> pd.DataFrame:
             parts.append(part)
         return pd.concat(parts, ignore_index=True)
 
-    key = key_of("predictions", PREDICTIONS_VERSION, model=model_key(run), p=p.precision)
+    key = key_of(
+        "predictions",
+        PREDICTIONS_VERSION,
+        model=model_key(run),
+        # Trained weights that were given say nothing of the frames that this run shows them.
+        size=p.frame_size,
+        normalisation=[p.mean, p.std],
+        p=p.precision,
+    )
     return load_or_build(run, "predictions.csv", key, build=build, save=_save_csv, load=pd.read_csv)
 
 

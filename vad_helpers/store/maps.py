@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from tqdm.auto import tqdm
 
 from vad_helpers import attribution as methods
@@ -83,7 +82,8 @@ def explanations(run: Run) -> pd.DataFrame:
     -------
     DataFrame
         clip_id, sequence, method, seconds, baseline_seconds, superpixel_seconds, model_calls,
-        n_segments, n_nonzero (NaN where a method has none), all_zero.
+        n_segments, n_nonzero (NaN where a method has none), all_zero; machine and batch_size
+        tell under which conditions the seconds were taken.
     """
     sequence_of = experiment.evaluation(run).set_index("clip_id")["sequence"]
     lines = []
@@ -105,17 +105,22 @@ def explanations(run: Run) -> pd.DataFrame:
                     "n_segments": info.get("n_segments", np.nan),
                     "n_nonzero": info.get("n_nonzero", np.nan),
                     "all_zero": not values.any(),
+                    "machine": record["machine"],
+                    "batch_size": record["batch_size"],
                 }
             )
     return pd.DataFrame(lines)
 
 
 def clips_of(run: Run, row: Row) -> list[str]:
-    """Clips that a row is evaluated on: all, or the first `n_clips_slow` for a slow method."""
-    clip_ids = experiment.evaluation(run)["clip_id"].tolist()
+    """Clips that a row is evaluated on: all, or `n_clips_slow` of them for a slow method.
+
+    The few are chosen as the evaluation set is, so that scenes take turns among them too.
+    """
+    n_clips = run.params.n_clips
     if is_slow(run, row) and run.params.n_clips_slow is not None:
-        return clip_ids[: run.params.n_clips_slow]
-    return clip_ids
+        n_clips = min(n_clips, run.params.n_clips_slow)
+    return experiment.evaluation(run, n_clips=n_clips)["clip_id"].tolist()
 
 
 def is_slow(run: Run, row: Row) -> bool:
@@ -146,20 +151,27 @@ def row_key(run: Run, row: Row) -> str:
 
 
 def _row_key(run: Run, row: Row) -> str:
-    if row.method is None:
-        return key_of("reference", EXPLANATION_VERSION, row=row.key, seed=run.params.seed)
     p = run.params
+    # The clip itself: a network with random weights brings no key of the data along.
+    clip = {
+        "data": experiment.data_key(run),
+        "clip": [p.n_frames, p.stride],
+        "size": p.frame_size,
+        "normalisation": [p.mean, p.std],
+    }
+    if row.method is None:
+        return key_of("reference", EXPLANATION_VERSION, row=row.key, seed=p.seed, **clip)
     return key_of(
         "explanation",
         EXPLANATION_VERSION,
         model=experiment.model_key(run) if row.weights == "trained" else experiment.fresh_key(run),
         method=row.method,
+        method_version=METHODS[row.method].version,
         settings={**METHODS[row.method].settings, **row.settings},
         baseline=row.baseline,
         precision=precision_of(run, row),
         seed=p.seed,
-        size=p.frame_size,
-        normalisation=[p.mean, p.std],
+        **clip,
     )
 
 
@@ -186,9 +198,7 @@ def _reference_map(run: Run, clip_id: str, key: str) -> np.ndarray:
     shape = (run.params.n_frames, *run.params.frame_size)
     if key == "random":
         # Its own stream a clip: one map for all clips would make their scores dependent.
-        return references.random_map(
-            shape, seed=zlib.crc32(f"{run.params.seed} {clip_id}".encode())
-        )
+        return references.random_map(shape, seed=experiment.clip_seed(run, clip_id))
     if key == "motion":
         return references.frame_difference(experiment.clip(run, clip_id))
     return {"centre": references.centre_prior, "constant": references.constant_map}[key](shape)
@@ -206,7 +216,14 @@ def _load_or_explain(
         if found is not None:
             return found
         explanation = _explain(run, clip_id, row, progress=progress)
-        write_map(path, explanation, key=row_key(run, row), row=row)
+        write_map(
+            path,
+            explanation,
+            key=row_key(run, row),
+            row=row,
+            machine=experiment.machine(run),
+            batch_size=run.params.eval_batch_size,
+        )
     return read_map(path)
 
 
@@ -234,19 +251,23 @@ def _explain(run: Run, clip_id: str, row: Row, *, progress: bool) -> methods.Exp
     )
 
 
-def write_map(path: Path, explanation: methods.Explanation, *, key: str, row: Row) -> None:
+def write_map(
+    path: Path, explanation: methods.Explanation, *, key: str, row: Row, **record: Any
+) -> None:
     """Write one map with the record of how it came about; whole or not at all."""
     record = {
         **{k: v for k, v in dataclasses.asdict(explanation).items() if k != "map"},
         "key": key,
         "row": {**dataclasses.asdict(row), "settings": dict(row.settings)},
+        **record,
     }
+    content = save(
+        {"attribution": np.ascontiguousarray(explanation.map, dtype=np.float32)},
+        metadata={"record": json.dumps(record, default=list)},
+    )
+    # Written by Python, whose error on a full disk is an OSError; the library's own is not.
     with atomic_write(path) as temporary:
-        save_file(
-            {"attribution": np.ascontiguousarray(explanation.map, dtype=np.float32)},
-            temporary,
-            metadata={"record": json.dumps(record, default=list)},
-        )
+        temporary.write_bytes(content)
 
 
 def read_map(path: Path) -> tuple[np.ndarray, dict[str, Any]] | None:

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from vad_helpers.errors import InputError
+
+MERGED = ("settings", "variants")
+"""Parameters whose overrides change the profile's value entry by entry."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,7 +40,7 @@ class Params:
     seed : int
         Seed of data, split, training and every sampled explanation.
     device : str
-        "auto", "cpu", "cuda" or another torch device.
+        "auto" (CUDA where there is a GPU), "cpu" or "cuda".
     precision : str
         "fp32", "bf16", or "auto" (each method's default; training then runs in fp32).
     fold : int
@@ -184,7 +189,8 @@ def load(profile: str = "quick", *, root: Path | None = None, **overrides: Any) 
         The project's folder; found from the working folder by default.
     **overrides
         Values that replace the profile's. None keeps the profile's value, so that a notebook's
-        parameter cell can leave a choice to the profile.
+        parameter cell can leave a choice to the profile. `settings` and `variants` change the
+        profile's entry by entry, see `merged`.
 
     Returns
     -------
@@ -198,7 +204,10 @@ def load(profile: str = "quick", *, root: Path | None = None, **overrides: Any) 
     root = root or project_root()
     path = profile_path(profile, root)
     values = _read_yaml(path)
-    values |= {name: value for name, value in overrides.items() if value is not None}
+    check_overrides(overrides)
+    for name, value in overrides.items():
+        if value is not None:
+            values[name] = merged(values.get(name), value) if name in MERGED else value
     values["profile"] = path.stem if path.parent == root / "params" else str(profile)
     _check_names(values)
     hints = typing.get_type_hints(Params)
@@ -206,6 +215,47 @@ def load(profile: str = "quick", *, root: Path | None = None, **overrides: Any) 
     params = Params(**typed)
     _check_values(params)
     return params
+
+
+def check_overrides(overrides: Mapping[str, Any]) -> None:
+    """Refuse overrides of what is no parameter, and of the profile's own name.
+
+    Raises
+    ------
+    InputError
+        If there are any.
+    """
+    if "profile" in overrides:
+        raise InputError(
+            f"parameter 'profile' is {overrides['profile']!r}; choose the profile by its own "
+            "option (--profile on the command line), not as an override"
+        )
+    _check_known(overrides)
+
+
+def merged(base: Any, change: Any) -> Any:
+    """Merge a mapping of mappings (method -> settings, variant -> description) into another.
+
+    Parameters
+    ----------
+    base : mapping
+        The profile's.
+    change : mapping
+        Entries that are mappings change those of the same name item by item; None removes one.
+        An empty mapping removes all.
+
+    Returns
+    -------
+    dict
+        Or `change` itself if one of the two is no mapping: the check of types reports it.
+    """
+    if not (isinstance(base, Mapping) and isinstance(change, Mapping) and change):
+        return change
+    result = dict(base)
+    for name, entry in change.items():
+        both = isinstance(result.get(name), Mapping) and isinstance(entry, Mapping)
+        result[name] = {**result[name], **entry} if both else entry
+    return {name: entry for name, entry in result.items() if entry is not None}
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -255,12 +305,12 @@ def coerce(name: str, value: Any, kind: Any) -> Any:
 def _as_float(name: str, value: Any) -> float:
     # YAML 1.1 reads 1e-3 as a string (it wants 1.0e-3); people write the former.
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or not math.isfinite(float(value)):
             raise ValueError
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(
-            f"parameter '{name}' is {value!r} ({type(value).__name__}); expected a number"
+            f"parameter '{name}' is {value!r} ({type(value).__name__}); expected a finite number"
         ) from None
 
 
@@ -277,6 +327,10 @@ def _spell(kind: Any) -> str:
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8"
+        ) from None
     except yaml.YAMLError as error:
         where = str(error).splitlines()[0]
         raise InputError(f"{path} is not readable YAML: {where}") from None
@@ -285,40 +339,63 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _check_names(values: dict[str, Any]) -> None:
+def _check_known(given: Mapping[str, Any]) -> None:
     known = names()
-    for name in values:
+    for name in given:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
+            close = difflib.get_close_matches(str(name), known, n=1)
             hint = f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}"
             raise InputError(f"unknown parameter '{name}'{hint}")
-    missing = [name for name in known if name not in values]
+
+
+def _check_names(values: Mapping[str, Any]) -> None:
+    _check_known(values)
+    missing = [name for name in names() if name not in values]
     if missing:
         raise InputError(f"profile '{values['profile']}' lacks {', '.join(missing)}")
 
 
+CHOICES = {
+    "dataset": ("walkway", "ucsd"),
+    "masks": ("official", "all"),
+    "device": ("auto", "cpu", "cuda"),
+    "precision": ("fp32", "bf16", "auto"),
+    "lr_schedule": ("step", "onecycle"),
+    "baseline": ("blur", "strong_blur", "black"),
+}
+MINIMA = {
+    "seed": 0,
+    "n_folds": 3,
+    "weight_decay": 0,
+    **dict.fromkeys(("n_clips", "n_clips_slow", "max_per_sequence", "n_frames", "stride"), 1),
+    **dict.fromkeys(("epochs", "batch_size", "lr_step", "n_thresholds", "area_steps"), 1),
+    **dict.fromkeys(("n_resamples", "eval_batch_size", "runtime_repeats"), 1),
+}
+POSITIVE = ("std", "model_width", "lr", "lr_gamma")
+MAX_SEED = 2**32 - 1  # NumPy's legacy generator takes no larger one
+
+
 def _check_values(params: Params) -> None:
-    choices = {
-        "dataset": ("walkway", "ucsd"),
-        "masks": ("official", "all"),
-        "precision": ("fp32", "bf16", "auto"),
-        "lr_schedule": ("step", "onecycle"),
-        "baseline": ("blur", "strong_blur", "black"),
-    }
-    for name, allowed in choices.items():
+    for name, allowed in CHOICES.items():
+        _require(params, name, getattr(params, name) in allowed, f"one of {', '.join(allowed)}")
+    for name, least in MINIMA.items():
         value = getattr(params, name)
-        if value not in allowed:
-            raise InputError(
-                f"parameter '{name}' is '{value}'; expected one of {', '.join(allowed)}"
-            )
-    for name in ("n_clips", "epochs", "n_frames", "stride", "n_thresholds", "runtime_repeats"):
-        if getattr(params, name) < 1:
-            raise InputError(f"parameter '{name}' is {getattr(params, name)}; expected at least 1")
-    if len(params.frame_size) != 2 or min(params.frame_size) < 1:
-        raise InputError(
-            f"parameter 'frame_size' is {params.frame_size}; expected [height, width] in pixels"
-        )
-    if not 0 <= params.fold < params.n_folds:
-        raise InputError(f"parameter 'fold' is {params.fold}; expected 0 to {params.n_folds - 1}")
-    if params.std <= 0:
-        raise InputError(f"parameter 'std' is {params.std}; expected a positive number")
+        _require(params, name, value is None or value >= least, f"at least {least}")
+    for name in POSITIVE:
+        _require(params, name, getattr(params, name) > 0, "a positive number")
+    _require(params, "seed", params.seed <= MAX_SEED, f"at most {MAX_SEED}")
+    _require(params, "lr_gamma", params.lr_gamma <= 1, "at most 1")
+    _require(params, "fold", 0 <= params.fold < params.n_folds, f"0 to {params.n_folds - 1}")
+    size = params.frame_size
+    fits = len(size) == 2 and min(size) >= 1
+    _require(params, "frame_size", fits, "[height, width] in pixels")
+    _require(params, "methods", bool(params.methods), "a method at least")
+    for name in MERGED:
+        for entry, value in getattr(params, name).items():
+            fits = isinstance(entry, str) and isinstance(value, Mapping)
+            _require(params, name, fits, f"a mapping for each entry, given {entry}: {value}")
+
+
+def _require(params: Params, name: str, holds: bool, expected: str) -> None:
+    if not holds:
+        raise InputError(f"parameter '{name}' is {getattr(params, name)!r}; expected {expected}")

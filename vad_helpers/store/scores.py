@@ -24,11 +24,11 @@ from vad_helpers.metrics import model_centric as faithful
 from vad_helpers.metrics import robustness as stability
 from vad_helpers.metrics import runtime as timing
 from vad_helpers.store import experiment, maps
-from vad_helpers.store.cache import Run, cached, enter, key_of, remember
+from vad_helpers.store.cache import Run, key_of, load_or_build, remember
 from vad_helpers.store.row import TIME_AVERAGE, Row, rows
 
 COLUMNS = ["clip_id", "sequence", "method", "level", "metric", "value"]
-VERSIONS = {"human_centric": 1, "model_centric": 1, "robustness": 1, "runtime": 1}
+VERSIONS = {"human_centric": 1, "model_centric": 2, "robustness": 2, "runtime": 2}
 
 
 def human_centric(run: Run, *, progress: bool = False) -> pd.DataFrame:
@@ -79,7 +79,8 @@ def runtime(run: Run, *, progress: bool = False) -> pd.DataFrame:
     """Seconds a clip of every method, one clip at a time, warm.
 
     Fast methods are timed now, `runtime_repeats` times on the first clip after a warm-up. Slow
-    ones (see `row.SLOW_CALLS`) give the median of the times recorded when they were explained.
+    ones (see `row.SLOW_CALLS`) give the median of the times recorded when they were explained on
+    this machine with this `eval_batch_size`; if there are none, one clip is timed now.
 
     Returns
     -------
@@ -87,17 +88,15 @@ def runtime(run: Run, *, progress: bool = False) -> pd.DataFrame:
         `COLUMNS` and `source` ("measured" or "recorded"); metrics seconds, seconds_min,
         seconds_max, repeats, baseline_seconds, superpixel_seconds, model_calls.
     """
-    path = run.path("runtime.csv")
-    key = _table_key(run, "runtime")
-    if cached(run, "runtime.csv", key):
-        return pd.read_csv(path)
-    listed = [row for row in rows(run).values() if row.kind in ("method", "variant")]
-    lines = []
-    for row in tqdm(listed, desc="run time", unit="method", disable=not progress):
-        lines += _time_row(run, row)
-    table = pd.DataFrame(lines, columns=[*COLUMNS, "source"])
-    _write_table(run, "runtime.csv", table, key)
-    return pd.read_csv(path)
+
+    def build() -> pd.DataFrame:
+        listed = [row for row in rows(run).values() if row.kind in ("method", "variant")]
+        lines = []
+        for row in tqdm(listed, desc="run time", unit="method", disable=not progress):
+            lines += _time_row(run, row)
+        return pd.DataFrame(lines, columns=[*COLUMNS, "source"])
+
+    return _table(run, "runtime", build)
 
 
 def predictor(run: Run, weights: str = "trained") -> Callable[[torch.Tensor], np.ndarray]:
@@ -152,7 +151,8 @@ def _perturb(run: Run, clip_id: str, attribution: np.ndarray):
         attribution,
         n_steps=p.area_steps,
         batch_size=p.eval_batch_size,
-        seed=p.seed,
+        # Its own draw a clip: ties broken alike in all clips would make their scores dependent.
+        seed=experiment.clip_seed(run, clip_id),
     )
     calls = ours["model_calls"] + rise["model_calls"]
     scores = _scalars(rise) | _scalars(ours) | {"model_calls": calls}
@@ -178,22 +178,30 @@ def _steady(run: Run, clip_id: str, attribution: np.ndarray):
 def _score(
     run: Run, table: str, measure: Measure, *, progress: bool, time_average: bool = False
 ) -> pd.DataFrame:
-    name = f"{table}.csv"
-    key = _table_key(run, table)
-    if cached(run, name, key):
-        return pd.read_csv(run.path(name))
-    units = _units(run, time_average=time_average)
-    maps.explain_all(run, progress=progress)
-    lines = []
-    for row, clip_id in tqdm(units, desc=table, unit="map", disable=not progress):
-        lines += [
-            (clip_id, row, *score) for score in _unit(run, table, measure, clip_id, row)["values"]
-        ]
-    scores = pd.DataFrame(lines, columns=["clip_id", "method", "level", "metric", "value"])
-    sequence_of = experiment.evaluation(run).set_index("clip_id")["sequence"]
-    scores["sequence"] = scores["clip_id"].map(sequence_of)
-    _write_table(run, name, scores[COLUMNS], key)
-    return pd.read_csv(run.path(name))
+    def build() -> pd.DataFrame:
+        units = _units(run, time_average=time_average)
+        maps.explain_all(run, progress=progress)
+        lines = []
+        for row, clip_id in tqdm(units, desc=table, unit="map", disable=not progress):
+            unit = _unit(run, table, measure, clip_id, row)
+            lines += [(clip_id, row, *score) for score in unit["values"]]
+        scores = pd.DataFrame(lines, columns=["clip_id", "method", "level", "metric", "value"])
+        sequence_of = experiment.evaluation(run).set_index("clip_id")["sequence"]
+        scores["sequence"] = scores["clip_id"].map(sequence_of)
+        return scores[COLUMNS]
+
+    return _table(run, table, build)
+
+
+def _table(run: Run, name: str, build: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    return load_or_build(
+        run,
+        f"{name}.csv",
+        _table_key(run, name),
+        build=build,
+        save=lambda table, path: table.to_csv(path, index=False),
+        load=pd.read_csv,
+    )
 
 
 def _units(run: Run, *, time_average: bool) -> list[tuple[str, str]]:
@@ -256,21 +264,12 @@ def _unit_key(run: Run, table: str, row: str) -> str:
 def _table_key(run: Run, table: str) -> str:
     clip_ids = {row.key: maps.clips_of(run, row) for row in rows(run).values()}
     keys = {row.key: _unit_key(run, table, row.key) for row in rows(run).values()}
-    return key_of(
-        table,
-        VERSIONS[table],
-        clips=clip_ids,
-        units=keys,
-        repeats=run.params.runtime_repeats if table == "runtime" else 0,
-        device=experiment.torch_device(run) if table == "runtime" else "",
-    )
-
-
-def _write_table(run: Run, name: str, table: pd.DataFrame, key: str) -> None:
-    enter(run, name, None)
-    with atomic_write(run.path(name)) as temporary:
-        table.to_csv(temporary, index=False)
-    enter(run, name, {"key": key, "rows": len(table)})
+    conditions: dict[str, Any] = {}
+    if table == "runtime":
+        p = run.params
+        conditions = {"repeats": p.runtime_repeats, "batch_size": p.eval_batch_size}
+        conditions |= {"machine": experiment.machine(run)}
+    return key_of(table, VERSIONS[table], clips=clip_ids, units=keys, **conditions)
 
 
 def _stacked(run: Run, table: str, measure: Measure, row: str) -> dict[str, np.ndarray]:
@@ -281,13 +280,20 @@ def _stacked(run: Run, table: str, measure: Measure, row: str) -> dict[str, np.n
     return {name: np.stack([unit[name] for unit in units]) for name in units[0]}
 
 
+def _recorded_seconds(run: Run, recorded: pd.DataFrame) -> pd.Series:
+    """Recorded times that compare with what would be measured now: same machine, same batch."""
+    same = recorded["machine"] == experiment.machine(run)
+    return recorded.loc[same & (recorded["batch_size"] == run.params.eval_batch_size), "seconds"]
+
+
 def _time_row(run: Run, row: Row) -> list[tuple[Any, ...]]:
     clip_id = maps.clips_of(run, row)[0]
     sequence = experiment.evaluation(run).set_index("clip_id")["sequence"][clip_id]
     recorded = maps.explanations(run)
     recorded = recorded[recorded["method"] == row.key]
-    if maps.is_slow(run, row):
-        seconds = recorded["seconds"]
+    seconds = _recorded_seconds(run, recorded)
+    slow = maps.is_slow(run, row)
+    if slow and len(seconds):
         times = {
             "seconds": seconds.median(),
             "seconds_min": seconds.min(),
@@ -298,7 +304,8 @@ def _time_row(run: Run, row: Row) -> list[tuple[Any, ...]]:
     else:
         times = timing.measure(
             lambda: maps.explain_now(run, clip_id, row.key),
-            repeats=run.params.runtime_repeats,
+            repeats=1 if slow else run.params.runtime_repeats,
+            warmup=0 if slow else 1,
             synchronize=torch.cuda.synchronize if torch.cuda.is_available() else None,
         )
         source = "measured"
