@@ -1,5 +1,7 @@
 """A tiny project: the real code on a synthetic dataset of seconds, not minutes."""
 
+import contextlib
+import resource
 import shutil
 from pathlib import Path
 
@@ -52,6 +54,25 @@ def tiny_root(tmp_path_factory):
     quick = yaml.safe_load((ROOT / "params" / "quick.yaml").read_text())
     (root / "params" / "tiny.yaml").write_text(yaml.safe_dump({**quick, **TINY}))
     return root
+
+
+@pytest.fixture
+def full_disk():
+    """A context in which no file can grow over `limit` bytes, in this process and its children.
+
+    The operating system refuses the write as a full disk would, whatever library asks for it.
+    """
+
+    @contextlib.contextmanager
+    def limited(limit):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
 
 
 @pytest.fixture

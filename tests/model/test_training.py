@@ -313,6 +313,12 @@ def test_run_killed_between_its_two_files_restores_the_best_weights(fit, tmp_pat
     assert same_weights(weights.load(tmp_path / "run" / "best.safetensors")[0], model)
 
 
+def test_a_full_disk_is_an_os_error_and_leaves_no_half_of_a_state(fit, tmp_path, full_disk):
+    with full_disk(100_000), pytest.raises(OSError, match="File too large"):
+        fit()
+    assert list((tmp_path / "run").iterdir()) == []
+
+
 def test_no_partial_files_are_left(fit, tmp_path):
     fit()
     assert {p.name for p in (tmp_path / "run").iterdir()} == {"last.pt", "best.safetensors"}

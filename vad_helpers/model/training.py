@@ -19,6 +19,7 @@ N. Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large 
 
 from __future__ import annotations
 
+import io
 import json
 import time
 import warnings
@@ -183,6 +184,9 @@ def train(
     ------
     InputError
         If a parameter or a data set cannot be used, or the loss is no longer finite.
+    OSError
+        If a checkpoint cannot be written (a full disk, say); the earlier ones are left as they
+        were.
     """
     spec = TrainingSpec() if spec is None else spec
     check_precision(precision)
@@ -415,8 +419,11 @@ class _Checkpoints:
             "rows": rows,
             "best": best,
         }
+        # By way of memory: on a full disk, torch.save would raise no OSError but a RuntimeError.
+        content = io.BytesIO()
+        torch.save(state, content)
         with atomic_write(self.folder / "last.pt") as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(content.getbuffer())
         if improved:
             self._save_best(best)
 

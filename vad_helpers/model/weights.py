@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from vad_helpers.errors import InputError
@@ -409,8 +409,10 @@ def save_state(
         name: (tensor.half() if half and tensor.ndim == 5 else tensor).cpu().contiguous()
         for name, tensor in state.items()
     }
+    content = to_bytes(tensors, metadata=dict(metadata))
+    # Written by Python, whose error on a full disk is an OSError; the library's own is not.
     with atomic_write(path) as temporary:
-        save_file(tensors, temporary, metadata=dict(metadata))
+        temporary.write_bytes(content)
 
 
 def load(path: str | Path) -> tuple[InceptionI3d, dict[str, Any]]:
