@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
+from vad_helpers.attribution import METHODS
 from vad_helpers.attribution.convergence import converge
 from vad_helpers.store import experiment, maps
 from vad_helpers.store.cache import Run, key_of, load_or_build, remember
@@ -14,20 +15,18 @@ from vad_helpers.store.row import Row, rows
 
 CONVERGENCE_VERSION = 1
 SAMPLED = ("kernel_shap", "lime")
-MOST_SAMPLES = 800
-"""Doubling ends here, converged or not: it costs twice this many model calls in the last step."""
+START = 25
 
 
-def convergence_table(
-    run: Run, *, most: int = MOST_SAMPLES, progress: bool = False
-) -> pd.DataFrame:
+def convergence_table(run: Run, *, progress: bool = False) -> pd.DataFrame:
     """Double the samples of LIME and KernelSHAP on a clip of each scene until two seeds agree.
+
+    The doubling ends at the largest number of samples that a row of the method has in this run:
+    it tells whether that row is converged, and costs about four times that row's map.
 
     Parameters
     ----------
     run : Run
-    most : int
-        Largest number of samples to try.
     progress : bool
         Show a bar.
 
@@ -35,35 +34,50 @@ def convergence_table(
     -------
     DataFrame
         scene, clip_id, method, n_samples, correlation (of the maps of two seeds), converged; one
-        line a number tried. Settings are those of the run's own row, `n_samples` aside. Empty if
-        the run has neither method.
+        line a number tried. The clips are the first of each scene that the largest row has.
+        Empty if the run has neither method.
     """
-    first = experiment.evaluation(run).groupby("scene")["clip_id"].first()
-    methods = [rows(run)[key] for key in SAMPLED if key in rows(run)]
-    units = [(scene, clip_id, row) for scene, clip_id in first.items() for row in methods]
+    units = [
+        (row, scene, clip_id)
+        for row in (_largest(run, key) for key in SAMPLED if key in rows(run))
+        for scene, clip_id in _first_clips(run, row).items()
+    ]
     parts = [
-        _one(run, clip_id, row, most).assign(scene=scene, clip_id=clip_id, method=row.key)
-        for scene, clip_id, row in tqdm(units, desc="doubling samples", disable=not progress)
+        _one(run, clip_id, row).assign(scene=scene, clip_id=clip_id, method=row.method)
+        for row, scene, clip_id in tqdm(units, desc="doubling samples", disable=not progress)
     ]
     columns = ["scene", "clip_id", "method", "n_samples", "correlation", "converged"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
-def _one(run: Run, clip_id: str, row: Row, most: int) -> pd.DataFrame:
-    key = key_of(
-        "convergence", CONVERGENCE_VERSION, map=maps.row_key(run, row), clip=clip_id, most=most
-    )
+def _largest(run: Run, method: str) -> Row:
+    return max((row for row in rows(run).values() if row.method == method), key=_n_samples)
+
+
+def _n_samples(row: Row) -> int:
+    return {**METHODS[row.method].settings, **row.settings}["n_samples"]
+
+
+def _first_clips(run: Run, row: Row) -> pd.Series:
+    """First clip of each scene among those that the row is evaluated on."""
+    table = experiment.evaluation(run)
+    table = table[table["clip_id"].isin(maps.clips_of(run, row))]
+    return table.groupby("scene")["clip_id"].first()
+
+
+def _one(run: Run, clip_id: str, row: Row) -> pd.DataFrame:
+    key = key_of("convergence", CONVERGENCE_VERSION, map=maps.row_key(run, row), clip=clip_id)
     return load_or_build(
         run,
         f"convergence/{row.key}-{clip_id}.csv",
         key,
-        build=lambda: _double(run, clip_id, row, most),
+        build=lambda: _double(run, clip_id, row),
         save=_save_csv,
         load=pd.read_csv,
     )
 
 
-def _double(run: Run, clip_id: str, row: Row, most: int) -> pd.DataFrame:
+def _double(run: Run, clip_id: str, row: Row) -> pd.DataFrame:
     device = experiment.torch_device(run)
     network = remember(
         run, f"network {row.weights}", lambda: experiment.network(run, row.weights).to(device)
@@ -74,7 +88,8 @@ def _double(run: Run, clip_id: str, row: Row, most: int) -> pd.DataFrame:
         network,
         experiment.clip(run, clip_id).to(device),
         row.method,
-        most=most,
+        start=min(START, _n_samples(row)),
+        most=_n_samples(row),
         seeds=(p.seed, p.seed + 1),
         baseline=row.baseline,
         precision=maps.precision_of(run, row),
