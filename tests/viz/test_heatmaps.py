@@ -113,6 +113,21 @@ def test_grid_says_when_a_map_is_zero(grey, mask):
     figure, axes = style.subplots(1, 2)
     heatmaps.heatmap_grid(axes, grey, mask, {"lime": np.zeros(SHAPE)}, t=0)
     assert [text.get_text() for text in axes[1].texts] == ["all zero"]
+    assert titles(axes)[1] == "lime"
+
+
+def test_a_map_scaled_by_its_maximum_is_marked_beside_a_bar_that_states_a_quantile(grey, mask):
+    sparse = np.zeros(SHAPE)
+    sparse[0, 3, 3] = 1.0
+    figure, axes = style.subplots(1, 2)
+    heatmaps.heatmap_grid(axes, grey, mask, {"lime": sparse}, t=0, quantile=0.5)
+    assert titles(axes)[1] == "lime (max)"
+    figure, axes = style.subplots(1, 2)
+    heatmaps.time_slices(axes, grey, mask, {"lime": sparse}, quantile=0.5)
+    assert titles(axes)[1] == "lime (max)"
+    figure, axes = style.subplots(1, 2, squeeze=False)
+    heatmaps.time_grid(axes, mask, {"lime": sparse}, quantile=0.5)
+    assert axes[0, 0].get_ylabel() == "lime (max)" and titles(axes)[0] == "frame 1"
 
 
 def test_grid_refuses_too_few_axes(grey, mask, maps):

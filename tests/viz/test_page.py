@@ -39,10 +39,23 @@ def test_notice_says_synthetic(shown, params):
     assert "Synthetic data" in shown[0].data
 
 
-def test_notice_says_real_and_where(shown, params):
-    page.data_notice(run_of(params, dataset="ucsd", data_dir="data/ucsd", fold=3))
-    assert "Real data" in shown[0].data
-    assert "`data/ucsd`, fold 3" in shown[0].data
+@pytest.mark.parametrize(
+    ("origin", "words"),
+    [("ucsd", "Real data"), ("own", "Own videos"), ("walkway", "Synthetic data")],
+)
+def test_notice_says_what_the_tree_holds_and_not_what_it_is_read_as(
+    shown, params, monkeypatch, origin, words
+):
+    monkeypatch.setattr(page.store, "data_origin", lambda run: origin)
+    monkeypatch.setattr(page.store, "sequences", lambda run: dict.fromkeys("abc"))
+    run = run_of(params, dataset="ucsd", data_dir="data/ucsd", fold=3)
+    page.data_notice(run)
+    assert words in shown[0].data
+    if origin != "walkway":
+        assert "`data/ucsd`" in shown[0].data and "fold 3" in shown[0].data
+    assert ("3 of 98 official sequences" in shown[0].data) == (origin == "ucsd")
+    kind = page.provenance_table(run, since=0)["provenance"]["data"]
+    assert kind.startswith(page.ORIGINS[origin])
 
 
 def test_sentences_become_a_list_without_empty_ones(shown):
@@ -94,7 +107,7 @@ def summary():
         ("IG", "gradient", "clip", "cv", None, None, None),
     ]
     columns = ["label", "family", "level", "metric", "mean", "low", "high"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).assign(n=8)
 
 
 def test_best_names_method_and_reference(summary):
@@ -102,6 +115,13 @@ def test_best_names_method_and_reference(summary):
     assert "best method IG, 0.700 [0.600, 0.800]" in text
     assert "best reference row Frame difference, 0.900." in text
     assert "higher is better" in text
+
+
+def test_best_compares_no_row_that_has_fewer_clips(summary):
+    summary.loc[summary["label"] == "IG", "n"] = 3
+    text = page.best(summary, level="clip", metric="auc")
+    assert "best method LIME, 0.600" in text
+    assert text.endswith("Not compared, for fewer clips: IG.")
 
 
 def test_best_of_a_cost_is_the_lowest(summary):
@@ -117,6 +137,20 @@ def test_best_of_nothing_is_silent(summary, level, metric):
     assert page.best(summary, level=level, metric=metric) == ""
 
 
+def test_comparisons_are_spelled_with_interval_side_and_corrected_p():
+    line = {"contrast": "LIME - KernelSHAP", "level": "clip", "metric": "cv", "n": 7}
+    line |= {"difference": -0.1, "low": -0.2, "high": -0.05, "p_holm": 0.03125}
+    found = pd.DataFrame([
+        line | {"verdict": "lower", "better": "a"},
+        line | {"verdict": "undecided", "better": "", "high": 0.1},
+    ])  # fmt: skip
+    text = page.contrast_table(found)
+    assert text.iloc[0].tolist() == [
+        "LIME − KernelSHAP", "C_v, clip", "-0.100 [-0.200, -0.050]", "lower", "LIME", "0.031", "7",
+    ]  # fmt: skip
+    assert text.loc[1, "better"] == "–"
+
+
 def test_provenance_holds_what_the_design_asks_for(params):
     table = page.provenance_table(run_of(params), since=time.time() - 5)
     lines = table["provenance"]
@@ -130,7 +164,8 @@ def test_provenance_holds_what_the_design_asks_for(params):
     assert "from random weights" in lines["weights"]
 
 
-def test_provenance_names_given_weights_without_their_folder(params):
+def test_provenance_names_given_weights_without_their_folder(params, monkeypatch):
+    monkeypatch.setattr(page.store, "data_origin", lambda run: "ucsd")
     given = run_of(params, trained_weights="some/folder/best.safetensors", dataset="ucsd")
     lines = page.provenance_table(given, since=time.time())["provenance"]
     assert lines["weights"] == "given: best.safetensors"

@@ -58,22 +58,22 @@ def test_order_is_fixed_with_variants_after_their_method_and_strangers_last():
 
 
 def test_limit_is_the_maximum_magnitude_by_default():
-    assert style.symmetric_limit(np.array([-3.0, 2.0])) == 3.0
+    assert style.symmetric_limit(np.array([-3.0, 2.0])) == (3.0, 1)
 
 
 def test_limit_at_a_quantile_ignores_what_lies_beyond():
     values = np.append(np.ones(999), 1000.0)
-    assert style.symmetric_limit(values, quantile=0.99) == 1.0
+    assert style.symmetric_limit(values, quantile=0.99) == (1.0, 0.99)
 
 
-def test_limit_of_a_sparse_map_is_its_maximum():
+def test_limit_of_a_sparse_map_is_its_maximum_and_says_so():
     values = np.zeros(1000)
     values[0] = -4.0
-    assert style.symmetric_limit(values, quantile=0.9) == 4.0
+    assert style.symmetric_limit(values, quantile=0.9) == (4.0, 1)
 
 
 def test_limit_of_a_map_of_zeros_is_one():
-    assert style.symmetric_limit(np.zeros(5)) == 1.0
+    assert style.symmetric_limit(np.zeros(5), quantile=0.9) == (1.0, 0.9)
 
 
 @pytest.mark.parametrize("quantile", [0, -0.1, 1.1])

@@ -5,9 +5,9 @@ Notebooks see this room only: ``run = store.open_run("quick")``, then ``store.cl
 Each call brings what it needs, so any of them works first, alone, after a crash, twice for free.
 
 Inside, one module a concern: `params` (profiles), `cache` (load or build, keys, manifest),
-`experiment` (data and model), `row` (the rows of the tables), `maps` (explanations),
-`scores` (measurements of maps), `convergence` (are sampled maps settled), `tables` (summaries
-beside the paper's values), `contrasts` (planned comparisons, firmness of ranks).
+`experiment` (data and model), `origin` (what videos they are), `row` (the rows of the tables),
+`maps` (explanations), `scores` (measurements of maps), `convergence` (are sampled maps settled),
+`tables` (summaries beside the paper's values), `contrasts` (planned comparisons, firm ranks).
 """
 
 from vad_helpers.store.cache import Run, open_run
@@ -32,6 +32,7 @@ from vad_helpers.store.experiment import (
     sequences,
 )
 from vad_helpers.store.maps import attribution, baseline, explain_all, explanations
+from vad_helpers.store.origin import data_origin
 from vad_helpers.store.row import Row, rows
 from vad_helpers.store.scores import (
     curves,
@@ -59,6 +60,7 @@ __all__ = [
     "clips",
     "convergence_table",
     "curves",
+    "data_origin",
     "data_root",
     "evaluation",
     "explain_all",

@@ -5,7 +5,7 @@ charts of data and training, `figures` charts of scores, `examples` the clips th
 `page` the words and tables around.
 """
 
-from vad_helpers.viz.examples import figure_one, shown_clips
+from vad_helpers.viz.examples import figure_one, probabilities, shown_clips
 from vad_helpers.viz.figures import (
     fidelity_curves,
     frame_auc_lines,
@@ -34,12 +34,22 @@ from vad_helpers.viz.learning import (
     split_bars,
     training_curves,
 )
-from vad_helpers.viz.page import best, data_notice, live, provenance, say, table, table_html
+from vad_helpers.viz.page import (
+    best,
+    contrast_table,
+    data_notice,
+    live,
+    provenance,
+    say,
+    table,
+    table_html,
+)
 from vad_helpers.viz.style import look, ordered, show, styled, subplots, symmetric_limit
 
 __all__ = [
     "best",
     "best_frame",
+    "contrast_table",
     "data_notice",
     "fidelity_curves",
     "figure_one",
@@ -56,6 +66,7 @@ __all__ = [
     "ordered",
     "outline",
     "positive_map",
+    "probabilities",
     "probability_histogram",
     "provenance",
     "quality_against",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from matplotlib.figure import Figure
 
 from vad_helpers import store
 from vad_helpers.store import Run, rows
+from vad_helpers.store.scores import predictor
 from vad_helpers.viz.heatmaps import best_frame, heatmap_grid
 from vad_helpers.viz.style import DPI, WIDTH, styled
 
@@ -27,6 +29,24 @@ def shown_clips(run: Run) -> dict[str, str]:
     return store.evaluation(run).groupby("scene")["clip_id"].first().to_dict()
 
 
+def probabilities(run: Run, clip_id: str) -> tuple[float, float]:
+    """Ask the network about a clip and its baseline, to be read before any of its maps.
+
+    Parameters
+    ----------
+    run : Run
+    clip_id : str
+
+    Returns
+    -------
+    p_clip, p_baseline : float
+        p(x) and p(x_b), in [0, 1]. Where they are nearly equal there is little to explain.
+    """
+    both = torch.stack([store.clip(run, clip_id), store.baseline(run, clip_id)])
+    p_clip, p_baseline = predictor(run)(both)
+    return float(p_clip), float(p_baseline)
+
+
 def figure_one(run: Run) -> Figure:
     """Draw one frame of a clip of each scene under every method, as the paper's Figure 1.
 
@@ -38,7 +58,8 @@ def figure_one(run: Run) -> Figure:
     Returns
     -------
     Figure
-        A block a scene: the frame with its mask, then a heatmap a method, one colour bar.
+        A block a scene, headed by p(x) and p(x_b): the frame with its mask, then a heatmap a
+        method, one colour bar.
     """
     methods = [row for row in rows(run).values() if row.kind == "method"]
     clips = shown_clips(run)
@@ -53,5 +74,7 @@ def figure_one(run: Run) -> Figure:
             mask = store.mask(run, clip_id)
             axes = block.subplots(n_rows, COLUMNS)
             heatmap_grid(axes, store.frames(run, clip_id), mask, maps, t=best_frame(mask))
-            block.suptitle(f"{scene}: clip {clip_id}", fontsize=10, x=0.01, ha="left")
+            p_clip, p_baseline = probabilities(run, clip_id)
+            title = f"{scene}: clip {clip_id}, p(x) = {p_clip:.3f}, p(x_b) = {p_baseline:.3f}"
+            block.suptitle(title, fontsize=10, x=0.01, ha="left")
     return figure

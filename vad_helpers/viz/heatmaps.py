@@ -6,7 +6,8 @@ Frames are grey, in [0, 1]. A mask is drawn as its outline, yellow with a black 
 grey and on the colours of a map alike. Maps are signed: red speaks for "anomalous", blue against
 it, white is zero. A map is divided by its own limit (a stated quantile of |E| over the whole
 clip), so one colour bar from -1 to 1 serves all maps of a figure: compare *where* the maps are
-red, not how red one is beside another.
+red, not how red one is beside another. Where that quantile is 0 (a map with few values other than
+zero), the limit is the maximum, and "(max)" stands behind the title.
 """
 
 from __future__ import annotations
@@ -200,8 +201,8 @@ def heatmap_grid(
         raise ValueError(f"{len(flat)} axes for a frame and {len(maps)} maps; give one each")
     frame(flat[0], grey[t], mask[t], title=f"frame {t + 1} and its mask")
     for ax, (title, attribution) in zip(flat[1:], maps.items(), strict=False):
-        limit = symmetric_limit(attribution, quantile=quantile)
-        heatmap(ax, attribution[t], mask[t], limit=limit, title=title)
+        limit, used = symmetric_limit(attribution, quantile=quantile)
+        heatmap(ax, attribution[t], mask[t], limit=limit, title=_marked(title, used, quantile))
         if not attribution.any():
             ax.text(0.5, 0.5, "all zero", transform=ax.transAxes, ha="center", va="center")
     for ax in flat[len(maps) + 1 :]:
@@ -232,11 +233,12 @@ def time_grid(
     ndarray of Axes
     """
     for row, (title, attribution) in zip(axes, maps.items(), strict=True):
-        limit = symmetric_limit(attribution, quantile=quantile)
+        limit, used = symmetric_limit(attribution, quantile=quantile)
         for ax, t in zip(row, spread(len(mask), len(row)), strict=True):
-            words = f"frame {t + 1}" if ax in axes[0] else ""
-            heatmap(ax, attribution[t], mask[t], limit=limit, title=words)
-        row[0].set_ylabel(textwrap.fill(title, width=15), fontsize=7.5)
+            heading = f"frame {t + 1}" if ax in axes[0] else ""
+            heatmap(ax, attribution[t], mask[t], limit=limit, title=heading)
+        words = textwrap.fill(_marked(title, used, quantile), width=15)
+        row[0].set_ylabel(words, fontsize=7.5)
     signed_colour_bar(axes, quantile=quantile)
     return axes
 
@@ -285,8 +287,9 @@ def time_slices(
         _bare(flat[0], "frames and mask")
     for ax, (title, attribution) in zip(flat[1:], maps.items(), strict=False):
         values = attribution[:, rows].mean(axis=1)
-        limit = symmetric_limit(values, quantile=quantile)
-        heatmap(ax, values, outlined, limit=limit, title=title, aspect="auto")
+        limit, used = symmetric_limit(values, quantile=quantile)
+        words = _marked(title, used, quantile)
+        heatmap(ax, values, outlined, limit=limit, title=words, aspect="auto")
     for ax in flat[len(maps) + 1 :]:
         ax.set_axis_off()
     flat[0].set_ylabel("time ↓")
@@ -367,6 +370,11 @@ def best_frame(mask: np.ndarray) -> int:
 def spread(n_frames: int, n_shown: int) -> list[int]:
     """Pick `n_shown` frames from the first to the last, evenly spaced."""
     return np.linspace(0, n_frames - 1, n_shown).round().astype(int).tolist()
+
+
+def _marked(title: str, used: float, quantile: float) -> str:
+    """Mark a map whose limit is its maximum, because the quantile that the bar states is 0."""
+    return title if used == quantile else f"{title} (max)"
 
 
 def _bare(ax: Axes, title: str) -> Axes:

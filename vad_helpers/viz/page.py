@@ -13,20 +13,30 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 
+from vad_helpers import store
+from vad_helpers.data.layout import N_OFFICIAL
 from vad_helpers.metrics.catalog import METRICS
+from vad_helpers.store.tables import complete
 
 if TYPE_CHECKING:
     from vad_helpers.store import Run
 
+ORIGINS = {
+    "walkway": "synthetic (walkway)",
+    "ucsd": "UCSD",
+    "own": "own videos in UCSD's layout",
+}
 PACKAGES = ("vad-helpers", "torch", "captum", "numpy", "scikit-image", "scikit-learn")
-SYNTHETIC = (
-    "**Synthetic data.** This run uses `walkway`, videos drawn by a program so that everything "
-    "works offline in minutes. Its numbers show how the method works; they say nothing about UCSD."
-)
-REAL = (
-    "**Real data.** This run uses the UCSD pedestrian videos in `{data_dir}`, fold {fold}. "
-    "The paper's split is not published, so its numbers are a landmark and not a target."
-)
+NOTICES = {
+    "walkway": "**Synthetic data.** This run uses `walkway`, videos drawn by a program so that "
+    "everything works offline in minutes. Its numbers show how the method works; they say nothing "
+    "about UCSD.",
+    "ucsd": "**Real data.** This run uses the UCSD pedestrian videos in `{data_dir}` ({n} of {of} "
+    "official sequences), fold {fold}. The paper's split is not published, so its numbers are a "
+    "landmark and not a target.",
+    "own": "**Own videos.** This run reads {n} sequences in `{data_dir}` that are in UCSD's layout "
+    "but are not the official ones, fold {fold}. The paper has no numbers for them.",
+}
 
 
 def live() -> bool:
@@ -41,15 +51,18 @@ def live() -> bool:
 
 
 def data_notice(run: Run) -> None:
-    """Say at the top of a chapter whether its data are synthetic or real.
+    """Say at the top of a chapter what videos it reads: synthetic, UCSD's, or others.
 
     Parameters
     ----------
     run : Run
     """
-    p = run.params
-    text = SYNTHETIC if p.dataset == "walkway" else REAL
-    display(Markdown(text.format(data_dir=p.data_dir, fold=p.fold)))
+    origin = store.data_origin(run)
+    # A chapter opens with this: the synthetic videos need not be there yet.
+    n = "" if origin == "walkway" else len(store.sequences(run))
+    values = {"data_dir": run.params.data_dir, "fold": run.params.fold}
+    text = NOTICES[origin].format(n=n, of=sum(N_OFFICIAL.values()), **values)
+    display(Markdown(text))
 
 
 def say(*sentences: str) -> None:
@@ -105,22 +118,60 @@ def table_html(
     return f'<div class="vad-table-frame" tabindex="0">\n{html}\n</div>\n'
 
 
+def contrast_table(found: pd.DataFrame) -> pd.DataFrame:
+    """Spell planned comparisons for reading.
+
+    Parameters
+    ----------
+    found : DataFrame
+        From `store.planned_contrasts`.
+
+    Returns
+    -------
+    DataFrame of str
+        comparison, metric, difference (with its interval), verdict (of the interval), which side
+        is better, p after Holm's correction, clips.
+    """
+    difference = found.apply(
+        lambda line: f"{line['difference']:+.3f} [{line['low']:+.3f}, {line['high']:+.3f}]", axis=1
+    )
+    sides = [
+        dict(zip("ab", name.split(" - "), strict=True)).get(side, "–")
+        for name, side in zip(found["contrast"], found["better"], strict=True)
+    ]
+    metrics = [
+        f"{METRICS[metric].name}, {level}"
+        for metric, level in zip(found["metric"], found["level"], strict=True)
+    ]
+    return pd.DataFrame({
+        "comparison": found["contrast"].str.replace(" - ", " − "),
+        "metric": metrics,
+        "difference": difference,
+        "verdict": found["verdict"],
+        "better": sides,
+        "p (Holm)": found["p_holm"].map("{:.2g}".format),
+        "clips": found["n"].astype(str),
+    })  # fmt: skip
+
+
 def best(summary: pd.DataFrame, *, level: str, metric: str) -> str:
     """Say which method leads a metric, and how the best reference row does.
 
     Parameters
     ----------
     summary : DataFrame
-        ``label``, ``family``, ``level``, ``metric``, ``mean``, ``low``, ``high``.
+        ``label``, ``family``, ``level``, ``metric``, ``mean``, ``low``, ``high``, ``n``.
     level, metric : str
 
     Returns
     -------
     str
-        One sentence in Markdown; empty if the metric has no better side or no value.
+        One sentence in Markdown; empty if the metric has no better side or no value. A row with
+        fewer clips than others is not compared, and named.
     """
     part = summary[(summary["level"] == level) & (summary["metric"] == metric)]
-    part = part.dropna(subset="mean")
+    fewer = part.loc[~complete(part), "label"]
+    part = part[complete(part)].dropna(subset="mean")
     if metric not in METRICS or METRICS[metric].direction is None or part.empty:
         return ""
     part = part.sort_values("mean", ascending=METRICS[metric].direction == "lower")
@@ -128,7 +179,8 @@ def best(summary: pd.DataFrame, *, level: str, metric: str) -> str:
     words = [_spell_best(kind, some) for kind, some in
              (("method", part[~is_reference]), ("reference row", part[is_reference]))]  # fmt: skip
     name = f"{METRICS[metric].name} ({level}, {METRICS[metric].direction} is better)"
-    return f"**{name}**: {'; '.join(filter(None, words))}."
+    apart = f" Not compared, for fewer clips: {', '.join(fewer)}." if len(fewer) else ""
+    return f"**{name}**: {'; '.join(filter(None, words))}.{apart}"
 
 
 def _spell_best(kind: str, part: pd.DataFrame) -> str:
@@ -167,7 +219,7 @@ def provenance_table(run: Run, *, since: float) -> pd.DataFrame:
     """
     p = run.params
     size = "x".join(map(str, p.frame_size))
-    kind = "synthetic (walkway)" if p.dataset == "walkway" else "UCSD"
+    kind = ORIGINS[store.data_origin(run)]
     lines = {
         "profile": p.profile,
         "data": f"{kind}, clips of {p.n_frames} frames, {size} pixels",

@@ -175,7 +175,7 @@ def ordered(keys: Iterable[str]) -> list[str]:
     return sorted(keys, key=place)
 
 
-def symmetric_limit(attribution: np.ndarray, *, quantile: float = 1.0) -> float:
+def symmetric_limit(attribution: np.ndarray, *, quantile: float = 1.0) -> tuple[float, float]:
     """Give the value at both ends of a zero-centred colour scale.
 
     Parameters
@@ -187,8 +187,11 @@ def symmetric_limit(attribution: np.ndarray, *, quantile: float = 1.0) -> float:
 
     Returns
     -------
-    float
-        Positive; the maximum if the quantile is 0, and 1 for a map of zeros.
+    limit : float
+        Positive; the maximum if the quantile is 0, as in a map with few values that are not
+        zero, and 1 for a map of zeros.
+    used : float
+        The quantile that `limit` is: the one asked for, or 1 for the maximum.
 
     Raises
     ------
@@ -198,4 +201,7 @@ def symmetric_limit(attribution: np.ndarray, *, quantile: float = 1.0) -> float:
     if not 0 < quantile <= 1:
         raise ValueError(f"quantile is {quantile}; expected a value in (0, 1]")
     magnitude = np.abs(attribution)
-    return float(np.quantile(magnitude, quantile)) or float(magnitude.max()) or 1.0
+    limit, largest = float(np.quantile(magnitude, quantile)), float(magnitude.max())
+    if limit > 0 or largest == 0:
+        return limit or 1.0, quantile
+    return largest, 1.0
