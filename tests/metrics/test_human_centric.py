@@ -349,3 +349,26 @@ def test_one_frame_does_not_move():
 def test_a_negative_number_of_deviations_is_refused():
     with pytest.raises(ValueError, match="n_mads"):
         hc.moving_voxels(np.zeros((2, 2, 2)), n_mads=-1)
+
+
+def test_concentration_by_hand():
+    values = np.array([[[3.0, 1.0, -2.0, -2.0]]])
+    mask = np.array([[[1, 0, 1, 0]]])
+    expected = {"positive_share": 0.5, "share_in_mask": 0.75, "mask_share": 0.5}
+    assert hc.concentration(values, mask) == pytest.approx(expected)
+
+
+def test_an_even_map_has_the_masks_own_share_in_it():
+    mask = np.zeros((2, 4, 5), dtype=bool)
+    mask[0, :2, :2] = True
+    found = hc.concentration(np.full(mask.shape, 0.3), mask)
+    assert found["share_in_mask"] == pytest.approx(found["mask_share"]) == pytest.approx(0.1)
+    assert found["positive_share"] == 1
+
+
+def test_shares_of_nothing_are_undefined():
+    mask = np.ones((1, 2, 2), dtype=bool)
+    nothing = hc.concentration(np.zeros(mask.shape), mask)
+    assert np.isnan([nothing["positive_share"], nothing["share_in_mask"]]).all()
+    negative = hc.concentration(-np.ones(mask.shape), mask)
+    assert negative["positive_share"] == 0 and np.isnan(negative["share_in_mask"])

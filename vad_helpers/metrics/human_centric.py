@@ -186,8 +186,10 @@ def entirely_visible(mask: np.ndarray) -> np.ndarray:
 def motion_localization(attribution: Any, mask: Any, motion: Any) -> dict[str, float]:
     """AUC among moving voxels only: does the map tell the anomaly from the other walkers?
 
-    Anomalies in these videos move fast, so a map can score by finding motion. Here every voxel
-    moves, and finding motion earns nothing.
+    Anomalies in these videos move fast, so a map can score by finding motion. Here only voxels
+    that change are compared, and finding change earns nothing. Change is not all motion: part of
+    what `moving_voxels` finds is sensor noise on the still background, so telling walkers from
+    noise still earns something. Compare with the score of `references.frame_difference`.
 
     Parameters
     ----------
@@ -216,6 +218,39 @@ def motion_localization(attribution: Any, mask: Any, motion: Any) -> dict[str, f
         "auc": exact_auc(positive[motion], anomalous),
         "n_moving": int(anomalous.size),
         "n_anomalous_moving": int(anomalous.sum()),
+    }
+
+
+def concentration(attribution: Any, mask: Any) -> dict[str, float]:
+    """Say how a map's signs balance, and how much of its positive part lies in the mask.
+
+    Parameters
+    ----------
+    attribution : array or tensor, (T, H, W)
+        Signed map.
+    mask : array or tensor of bool, (T, H, W)
+        True on the anomaly.
+
+    Returns
+    -------
+    dict
+        ``positive_share``: sum of E+ over sum of |E|, in [0, 1]; near .5 the signs nearly
+        cancel. ``share_in_mask``: sum of E+ inside the mask over all of it, in [0, 1], higher
+        means more on the anomaly. ``mask_share``: share of voxels in the mask, which an even
+        map's ``share_in_mask`` is. The first two are NaN where they would divide by zero.
+
+    Raises
+    ------
+    ValueError
+        As `localization`.
+    """
+    positive, mask = validate(attribution, mask)
+    up = positive.sum(dtype=np.float64)
+    total = np.abs(as_map(attribution)).sum(dtype=np.float64)
+    return {
+        "positive_share": float(up / total) if total else NAN,
+        "share_in_mask": float(positive[mask].sum(dtype=np.float64) / up) if up else NAN,
+        "mask_share": float(mask.mean()),
     }
 
 
