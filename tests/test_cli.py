@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -71,6 +72,17 @@ def test_every_command_has_help():
         assert f" {name} [OPTIONS]" in done.stdout
 
 
+def unusable_weights(path, kind):
+    if kind == "nan":
+        model = InceptionI3d(width=0.1)
+        model.logits.conv3d.weight.data[0] = float("nan")
+        weights.save(model, path)
+    elif kind == "architecture":
+        save_file({"layer1.weight": torch.zeros(3, 3)}, path)
+    else:
+        path.write_bytes(b"no weights")
+
+
 def _vad():
     return [sys.executable, "-c", "from vad_helpers.cli import main; main()"]
 
@@ -119,14 +131,16 @@ def test_an_unsafe_archive_is_refused_and_nothing_written(refuse, member, tmp_pa
     assert not list(dest.glob("*")) and not (tmp_path / "escaped.txt").exists()
 
 
-def test_a_tree_without_sequences_is_not_usable(call, refuse, tmp_path):
+def test_a_tree_without_sequences_is_not_usable(refuse, tmp_path):
+    refuse("data", "check", tmp_path / "nowhere", words=["nowhere"])
     refuse("data", "check", tmp_path, words=["UCSDped1"])
     (tmp_path / "UCSDped1" / "Test").mkdir(parents=True)
-    status, out, err = call("data", "check", tmp_path)
-    assert status == 2 and "sequence" in out + err
+    refuse("data", "check", tmp_path, words=[str(tmp_path), "no sequence"])
+    (tmp_path / "UCSDped1" / "Test" / "Test001").mkdir()
+    refuse("data", "check", tmp_path, words=["UCSDped1.m is missing"])
 
 
-def test_a_mask_of_another_size_is_refused_by_name(in_project, call, tmp_path):
+def test_a_mask_of_another_size_is_refused_by_name(in_project, refuse, tmp_path):
     tree = walkway.write(tmp_path / "tree", **SMALL)
     mask = tree / "UCSDped1" / "Test" / "Test001_gt" / "003.bmp"
     Image.fromarray(np.zeros((10, 10), dtype=np.uint8)).save(mask)
@@ -136,8 +150,20 @@ def test_a_mask_of_another_size_is_refused_by_name(in_project, call, tmp_path):
     with pytest.raises(InputError, match="003.bmp") as caught:
         store.clips(run)
     assert "\n" not in str(caught.value)
-    status, out, err = call("data", "check", tree)
-    assert status == 2 and "003.bmp" in out + err
+    refuse("data", "check", tree, words=["003.bmp: mask of 10x10"])
+    shutil.copy(mask, tree / "UCSDped1" / "Test" / "Test002_gt" / "001.bmp")
+    refuse("data", "check", tree, words=["003.bmp", "(and 1 more)"])
+
+
+@pytest.mark.slow
+def test_a_run_on_a_mask_of_another_size_ends_with_one_line(in_project, refuse, tmp_path):
+    tree = walkway.write(tmp_path / "tree", **SMALL)
+    mask = tree / "UCSDped1" / "Test" / "Test001_gt" / "003.bmp"
+    Image.fromarray(np.zeros((10, 10), dtype=np.uint8)).save(mask)
+    options = ["-p", "dataset=ucsd", "-p", f"data_dir={tree}", "-p", f"run_dir={tmp_path}/run"]
+    refuse("run", "--profile", "tiny", *options, words=["003.bmp", "mask of 10x10"])
+    assert not (tmp_path / "run" / "notebooks" / "01_data.ipynb").exists()
+    assert not (tmp_path / "run" / "clips.csv").exists()
 
 
 def test_walkway_passes_folder_and_seed_on(call, tmp_path, monkeypatch):
@@ -177,6 +203,23 @@ def test_methods_lists_all_eight_with_citations(call):
         (["-p", "methods=ig"], ["methods", "list"]),
         (["-p", "init_weights=none.pt"], ["none.pt", "init_weights"]),
         (["-p", "trained_weights=none.pt"], ["none.pt", "trained_weights"]),
+        (["-p", "profile=ucsd"], ["profile", "--profile"]),
+        (["-p", "root=x"], ["unknown parameter 'root'"]),
+        (["-p", "variants={x: 5}"], ["variants", "x: 5"]),
+        (["-p", "variants={x: {method: [ig]}}"], ["unknown method"]),
+        (["-p", "variants={x: {method: ig, baseline: grey}}"], ["variant 'x'", "grey", "blur"]),
+        (["-p", "variants={x: {method: ig, label: 3}}"], ["variant 'x'", "label"]),
+        (["-p", "variants={x: {method: lime, n_sample: 3}}"], ["variant 'x'", "n_samples"]),
+        (["-p", "settings={lime: {n_sample: 3}}"], ["lime", "n_sample", "n_samples"]),
+        (["-p", "settings={lime: {n_samples: many}}"], ["lime", "n_samples", "many"]),
+        (["-p", "settings={ig: {n_steps: 0}}"], ["ig", "n_steps"]),
+        (["-p", "settings={occlusion_lp: {window: [99, 2, 2]}}"], ["window has 99 frames"]),
+        (["-p", "std=.nan"], ["std", "nan", "finite"]),
+        (["-p", "model_width=0"], ["model_width"]),
+        (["-p", "lr_gamma=3"], ["lr_gamma"]),
+        (["-p", "walkway={crowd: 3}"], ["walkway", "crowd"]),
+        (["-p", "device=tpu"], ["device", "tpu"]),
+        (["-p", "dataset=ucsd", "-p", "data_dir=nowhere"], ["nowhere", "vad data fetch"]),
     ],
 )
 @pytest.mark.parametrize("command", ["run", "book"])
@@ -185,6 +228,49 @@ def test_bad_parameters_are_refused_before_anything_starts(
 ):
     monkeypatch.setattr(pipeline, "execute", lambda *a: pytest.fail("a chapter was started"))
     refuse(command, *options, words=words)
+
+
+def test_a_dry_run_refuses_what_a_run_refuses(in_project, refuse, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for device in ("cuda", "tpu"):
+        refuse("run", "--profile", "tiny", "--dry-run", "-p", f"device={device}", words=[device])
+
+
+@pytest.mark.parametrize("name", ["init_weights", "trained_weights"])
+@pytest.mark.parametrize("kind", ["nan", "architecture", "damaged"])
+def test_unusable_weights_are_refused_before_the_first_chapter(
+    in_project, refuse, tmp_path, monkeypatch, name, kind
+):
+    path = tmp_path / "w.safetensors"
+    unusable_weights(path, kind)
+    monkeypatch.setattr(pipeline, "execute", lambda *a: pytest.fail("a chapter was started"))
+    options = ("--profile", "tiny", "-p", f"{name}={path}", "-p", f"run_dir={tmp_path}/run")
+    words = {"nan": ["NaN"], "architecture": ["metadata" if "train" in name else "fits 0 of"]}
+    refuse("run", *options, words=["w.safetensors", *words.get(kind, [])])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("folders", ["UCSDped1/Test", "UCSDped1/Test/Test001"])
+def test_a_run_on_a_tree_without_sequences_is_refused(
+    in_project, refuse, tmp_path, monkeypatch, folders
+):
+    (tmp_path / "tree" / folders).mkdir(parents=True)
+    monkeypatch.setattr(pipeline, "execute", lambda *a: pytest.fail("a chapter was started"))
+    options = ("--profile", "tiny", "-p", "dataset=ucsd", "-p", f"data_dir={tmp_path}/tree")
+    refuse("run", *options, "-p", f"run_dir={tmp_path}/run", words=[str(tmp_path / "tree")])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_run_on_a_full_disk_ends_with_one_line_and_no_half_of_a_file(
+    in_project, refuse, tmp_path, full_disk
+):
+    store.clips(store.open_run("tiny"))  # the data are there
+    with full_disk(20_000):
+        refuse("run", "--profile", "tiny", "-p", f"run_dir={tmp_path}/run", words=["too large"])
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and ".locks" not in path.parts]
+    assert not [path for path in left if "partial" in path.name]
+    assert not (tmp_path / "run" / "notebooks" / "01_data.ipynb").exists()
 
 
 def test_a_clip_longer_than_its_sequence_is_refused(in_project, tmp_path):
@@ -201,22 +287,6 @@ def test_bad_input_found_inside_a_chapter_ends_with_one_line(in_project, refuse,
     assert not (tmp_path / "long" / "notebooks" / "01_data.ipynb").exists()
 
 
-@pytest.mark.parametrize("kind", ["nan", "architecture", "damaged"])
-def test_unusable_weights_are_refused(in_project, tmp_path, kind):
-    path = tmp_path / "w.safetensors"
-    if kind == "nan":
-        state = InceptionI3d(width=0.1).state_dict()
-        state["logits.conv3d.weight"][0] = float("nan")
-        save_file(state, path)
-    elif kind == "architecture":
-        save_file({"layer1.weight": torch.zeros(3, 3)}, path)
-    else:
-        path.write_bytes(b"no weights")
-    with pytest.raises(InputError, match="w.safetensors") as caught:
-        weights.initialise(InceptionI3d(width=0.1), path)
-    assert "\n" not in str(caught.value)
-
-
 def test_compare_puts_runs_side_by_side_and_refuses_an_empty_folder(
     in_project, call, refuse, tmp_path
 ):
@@ -225,6 +295,9 @@ def test_compare_puts_runs_side_by_side_and_refuses_an_empty_folder(
     status, out, _ = call("compare", run.dir, run.dir)
     assert status == 0 and "human_centric" in out and "lime" in out
     refuse("compare", tmp_path, words=["holds no scores"])
+    for text in ("a,b\n1,2\n", "", "level,metric,method,value\nclip,iou,ig,high\n"):
+        (tmp_path / "human_centric.csv").write_text(text)
+        refuse("compare", tmp_path, words=["human_centric.csv is no table of scores"])
 
 
 def test_a_dry_run_lists_steps_and_starts_nothing(in_project, call, tmp_path):

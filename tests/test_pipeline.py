@@ -85,6 +85,7 @@ def one_chapter(in_project, tmp_path, monkeypatch):
             "no such",
         ),
         ("raise OSError(28, 'No space left on device')", OSError, "No space left"),
+        ("raise PermissionError(13, 'Permission denied')", OSError, "Permission denied"),
     ],
 )
 def test_a_failing_chapter_is_told_apart_and_leaves_no_executed_copy(
@@ -113,6 +114,80 @@ def test_a_chapter_runs_in_the_project_without_bars_and_keeps_its_figures(
     import os
 
     assert os.environ["MPLBACKEND"] == "agg" and "VAD_BATCH" not in os.environ
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left"), KeyboardInterrupt()])
+def test_a_killed_chapter_leaves_no_half_of_a_copy(one_chapter, tmp_path, monkeypatch, error):
+    import papermill
+
+    def die(chapter, partial, **options):
+        partial.write_text("{")
+        raise error
+
+    monkeypatch.setattr(papermill, "execute_notebook", die)
+    with pytest.raises(type(error)):
+        pipeline.execute_all("tiny", one_chapter("pass"))
+    assert list((tmp_path / "run" / "notebooks").iterdir()) == []
+
+
+@pytest.fixture
+def chapters(in_project, tmp_path, monkeypatch):
+    """Two chapters; their executed copies are written by `executed(**parameters)`."""
+    paths = [tmp_path / f"0{k}_chapter.ipynb" for k in (1, 2)]
+    monkeypatch.setattr(pipeline, "notebooks", lambda root: paths)
+    monkeypatch.setattr(pipeline, "write_run_pages", lambda run, folder: None)
+    overrides = {"run_dir": str(tmp_path / "run")}
+
+    def executed(**parameters):
+        run = store.open_run("tiny", **overrides)
+        for path in paths:
+            page = notebook(("x = 1", []))
+            page.metadata["papermill"] = {"parameters": {"profile": "tiny", **parameters}}
+            copy = pipeline.executed_path(run, path)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            nbformat.write(page, copy)
+        return run
+
+    return executed, overrides
+
+
+def test_chapters_executed_with_the_same_parameters_are_staged(chapters):
+    executed, overrides = chapters
+    given = {**overrides, "n_clips": 2, "frame_size": (40, 60)}
+    values = pipeline.injected("tiny", given)
+    run = executed(**overrides, n_clips=2, overrides={"frame_size": [40, 60]})
+    staged = pipeline.stage(run, values)
+    names = {path.name for path in (staged / "notebooks").iterdir()}
+    assert names == {"01_chapter.ipynb", "02_chapter.ipynb"}
+
+
+@pytest.mark.parametrize(
+    ("had", "asked", "words"),
+    [
+        ({"epochs": 3}, {}, "epochs: 3, asked for now is the profile's"),
+        ({}, {"epochs": 3}, "epochs: the profile's, asked for now is 3"),
+        ({"n_clips": 2}, {"n_clips": 3}, "n_clips: 2, asked for now is 3"),
+        ({"overrides": {"lr": 0.1}}, {"lr": 0.2}, "overrides"),
+    ],
+)
+def test_chapters_executed_with_other_parameters_are_no_book(chapters, had, asked, words):
+    executed, overrides = chapters
+    executed(**overrides, **had)
+    with pytest.raises(InputError, match=f"{words}.*same parameters first"):
+        pipeline.build_book("tiny", {**overrides, **asked})
+
+
+def test_a_run_that_fails_midway_leaves_no_older_chapter_behind(chapters, monkeypatch):
+    executed, overrides = chapters
+    run = executed(**overrides)
+
+    def fail(*arguments):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(pipeline, "execute", fail)
+    with pytest.raises(RuntimeError, match="broken"):
+        pipeline.execute_all("tiny", overrides)
+    assert list((run.dir / "notebooks").iterdir()) == []
 
 
 def test_a_book_without_executed_chapters_says_what_to_run(in_project, tmp_path):

@@ -47,7 +47,9 @@ def check(tree: Annotated[Path, typer.Argument(help="Folder of a UCSD tree.")]) 
     report = ucsd.check(tree, progress=_watched())
     print(report.summary())
     if not report.usable:
-        raise typer.Exit(2)
+        first, *others = report.errors
+        more = f" (and {len(others)} more)" if others else ""
+        raise InputError(f"{report.root} cannot be used: {first}{more}")
 
 
 @data_app.command()
@@ -121,7 +123,9 @@ def _watched() -> bool:
 def _overrides(texts: list[str]) -> dict[str, object]:
     from vad_helpers.store import params
 
-    return dict(params.parse_override(text) for text in texts)
+    overrides = dict(params.parse_override(text) for text in texts)
+    params.check_overrides(overrides)
+    return overrides
 
 
 def main() -> None:

@@ -7,7 +7,9 @@ reader sees is what ran.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -23,9 +25,10 @@ import yaml
 
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
-from vad_helpers.store import rows
+from vad_helpers.store import experiment
 from vad_helpers.store.cache import Run, open_run
-from vad_helpers.store.params import project_root
+from vad_helpers.store.params import check_overrides, project_root
+from vad_helpers.store.row import check_rows
 
 INJECTABLE = (
     "profile",
@@ -55,15 +58,16 @@ def open_checked(profile: str, overrides: Mapping[str, Any]) -> Run:
     Raises
     ------
     InputError
-        For an unknown profile, parameter or method, a value of the wrong type, or weights that
-        are not there.
+        For an unknown profile, parameter, method or setting, a value of the wrong type or out of
+        range, a device that is not there, a tree without sequences, or weights that cannot be
+        used.
     """
+    check_overrides(overrides)
     run = open_run(profile, **overrides)
-    rows(run)
-    for name in ("init_weights", "trained_weights"):
-        path = getattr(run.params, name)
-        if path and not (run.root / path).is_file():
-            raise InputError(f"no weights at {run.root / path}; check parameter '{name}'")
+    check_rows(run)
+    experiment.torch_device(run)
+    experiment.check_data(run)
+    experiment.check_weights(run)
     return run
 
 
@@ -76,6 +80,9 @@ def injected(profile: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 def execute_all(profile: str, overrides: Mapping[str, Any]) -> Run:
     """Execute every chapter; keep the executed copies; tell how each went.
+
+    Copies of an earlier run are removed first: after a failure, none of them can be taken for
+    this run's.
 
     Parameters
     ----------
@@ -96,6 +103,9 @@ def execute_all(profile: str, overrides: Mapping[str, Any]) -> Run:
     """
     run = open_checked(profile, overrides)
     chapters = notebooks(run.root)
+    for chapter in chapters:
+        executed_path(run, chapter).unlink(missing_ok=True)
+        failed_path(run, chapter).unlink(missing_ok=True)
     started = time.perf_counter()
     for number, chapter in enumerate(chapters, start=1):
         print(f"[{number}/{len(chapters)}] {chapter.stem} ...", end=" ", flush=True)
@@ -110,6 +120,11 @@ def execute_all(profile: str, overrides: Mapping[str, Any]) -> Run:
 def executed_path(run: Run, chapter: Path) -> Path:
     """Path of a chapter's executed copy."""
     return run.dir / "notebooks" / chapter.name
+
+
+def failed_path(run: Run, chapter: Path) -> Path:
+    """Path of what is kept of a chapter that failed."""
+    return run.dir / "notebooks" / f"{chapter.stem}-failed.ipynb"
 
 
 def execute(run: Run, chapter: Path, values: Mapping[str, Any]) -> Path:
@@ -141,19 +156,24 @@ def execute(run: Run, chapter: Path, values: Mapping[str, Any]) -> Path:
                 kernel_name="python3",
                 progress_bar=sys.stderr.isatty(),
             )
+        failed_path(run, chapter).unlink(missing_ok=True)
+        os.replace(partial, target)
     except PapermillExecutionError as error:
-        failed = target.with_name(f"{target.stem}-failed.ipynb")
-        os.replace(partial, failed)
-        if error.ename == "InputError":
-            raise InputError(error.evalue) from None
-        if error.ename == "OSError":  # a full disk, say
-            raise OSError(error.evalue) from None
-        raise RuntimeError(
-            f"{chapter.stem} failed with {error.ename}: {error.evalue}; see {failed}"
-        ) from None
-    target.with_name(f"{target.stem}-failed.ipynb").unlink(missing_ok=True)
-    os.replace(partial, target)
+        os.replace(partial, failed_path(run, chapter))
+        raise _told_apart(error, chapter, failed_path(run, chapter)) from None
+    finally:
+        partial.unlink(missing_ok=True)
     return target
+
+
+def _told_apart(error: Any, chapter: Path, failed: Path) -> Exception:
+    """The error inside a chapter as one of ours: bad input, the disk's trouble, or a failure."""
+    kind = getattr(builtins, error.ename, None)
+    if error.ename == "InputError":
+        return InputError(error.evalue)
+    if isinstance(kind, type) and issubclass(kind, OSError):  # a full disk, no permission, ...
+        return OSError(error.evalue)
+    return RuntimeError(f"{chapter.stem} failed with {error.ename}: {error.evalue}; see {failed}")
 
 
 @contextlib.contextmanager
@@ -188,7 +208,7 @@ def build_book(profile: str, overrides: Mapping[str, Any]) -> Path:
         If the build fails or warns.
     """
     run = open_checked(profile, overrides)
-    staged = stage(run)
+    staged = stage(run, injected(profile, overrides))
     command = [
         str(Path(sys.executable).with_name("jupyter-book")),
         *("build", str(staged), "--path-output", str(run.root)),
@@ -256,27 +276,59 @@ def warnings_in(text: str) -> list[str]:
     return [line for line in text.splitlines() if "WARNING" in line or "ERROR" in line]
 
 
-def stage(run: Run) -> Path:
-    """Make the staging folder: prose, executed chapters, this run's tables and figure."""
+def stage(run: Run, values: Mapping[str, Any]) -> Path:
+    """Make the staging folder: prose, executed chapters, this run's tables and figure.
+
+    Parameters
+    ----------
+    run : Run
+    values : mapping
+        What `injected` gives: the parameters that the chapters must have been executed with.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    InputError
+        If a chapter has not been executed, or with other parameters.
+    """
+    pages = {chapter.name: _executed_page(run, chapter, values) for chapter in notebooks(run.root)}
     staged = run.root / "_build" / "stage"
     shutil.rmtree(staged, ignore_errors=True)
     ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
     shutil.copytree(run.root / "book", staged / "book", ignore=ignore)
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(run.root / name, staged / name)
-    for chapter in notebooks(run.root):
-        executed = executed_path(run, chapter)
-        if not executed.is_file():
-            raise InputError(
-                f"{executed} is not there; run `vad run --profile {run.params.profile}` with the "
-                "same parameters first"
-            )
-        page = merge_parameters(nbformat.read(executed, as_version=4))
-        path = staged / "notebooks" / chapter.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(page, path)
+    (staged / "notebooks").mkdir()
+    for name, page in pages.items():
+        nbformat.write(merge_parameters(page), staged / "notebooks" / name)
     write_run_pages(run, staged / "book" / "_run")
     return staged
+
+
+def _executed_page(run: Run, chapter: Path, values: Mapping[str, Any]) -> nbformat.NotebookNode:
+    """Read a chapter's executed copy, if it was executed with these parameters."""
+    executed = executed_path(run, chapter)
+    what_to_do = f"run `vad run --profile {run.params.profile}` with the same parameters first"
+    if not executed.is_file():
+        raise InputError(f"{executed} is not there; {what_to_do}")
+    page = nbformat.read(executed, as_version=4)
+    recorded = _as_json(page.metadata.get("papermill", {}).get("parameters", {}))
+    wanted = _as_json(values)
+    for name in sorted({*recorded, *wanted}):
+        had, want = (part.get(name, "the profile's") for part in (recorded, wanted))
+        if had != want:
+            raise InputError(
+                f"{executed} was executed with {name}: {had}, asked for now is {want}; {what_to_do}"
+            )
+    return page
+
+
+def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as a notebook's metadata keep them."""
+    return json.loads(json.dumps(values, default=str))
 
 
 def merge_parameters(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -344,12 +396,12 @@ def compare(folders: list[Path]) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If a folder holds no scores.
+        If a folder holds no scores, or a table of another kind under a table's name.
     """
     columns = {}
     for folder in folders:
         tables = [
-            pd.read_csv(folder / f"{name}.csv").assign(table=name)
+            _scores(folder / f"{name}.csv").assign(table=name)
             for name in ("human_centric", "model_centric", "robustness", "runtime")
             if (folder / f"{name}.csv").is_file()
         ]
@@ -360,3 +412,18 @@ def compare(folders: list[Path]) -> pd.DataFrame:
             "value"
         ].mean()
     return pd.DataFrame(columns)
+
+
+def _scores(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} is no table of scores ({reason}); give a run's folder") from None
+    missing = [name for name in ("level", "metric", "method", "value") if name not in table]
+    if missing or not pd.api.types.is_numeric_dtype(table["value"]):
+        raise InputError(
+            f"{path} is no table of scores: it lacks {', '.join(missing) or 'numbers as values'}; "
+            "give a run's folder"
+        )
+    return table

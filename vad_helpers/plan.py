@@ -1,8 +1,8 @@
 """What a run would do: steps, what is there already, and an estimate of the cost.
 
 The estimate times one clip through the untrained network, forward and backward, on the device
-the run would use, and multiplies by the counted model calls. It leaves out reading the data,
-drawing figures, and starting kernels.
+the run would use, and multiplies by the counted model calls; the chapter on run time repeats the
+fast methods. It leaves out reading the data, drawing figures, and starting kernels.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pandas as pd
 
 from vad_helpers.store import experiment, maps, rows
 from vad_helpers.store.cache import Run, cached
+from vad_helpers.store.row import Row
 
 KERNEL_SECONDS = 8.0
 """Starting a chapter's kernel, importing PyTorch and drawing, roughly."""
@@ -37,7 +38,7 @@ def steps(run: Run) -> pd.DataFrame:
         return _frame(lines)
     lines += _model_lines(run, forward, backward)
     lines += [_row_line(run, key, forward, backward) for key in rows(run)]
-    lines += _score_lines(run, forward)
+    lines += _score_lines(run, forward, backward)
     return _frame(lines)
 
 
@@ -116,12 +117,27 @@ def _row_line(run: Run, key: str, forward: float, backward: float) -> tuple:
     clip_ids = maps.clips_of(run, row)
     missing = sum(not maps.explained(run, clip_id, row) for clip_id in clip_ids)
     calls = missing * maps.expected_calls(run, row)
-    gradient = maps.METHODS[row.method].family == "gradient"
     state = f"{len(clip_ids) - missing} of {len(clip_ids)} cached"
-    return (f"maps: {key}", state, calls, calls * (backward if gradient else forward) / 60)
+    seconds = calls * _seconds_per_call(row, forward, backward)
+    return (f"maps: {key}", state, calls, seconds / 60)
 
 
-def _score_lines(run: Run, forward: float) -> list[tuple]:
+def _seconds_per_call(row: Row, forward: float, backward: float) -> float:
+    return backward if maps.METHODS[row.method].family == "gradient" else forward
+
+
+def _timing_cost(run: Run, forward: float, backward: float) -> tuple[int, float]:
+    """Model calls and seconds of the chapter on run time: a warm-up and the repeats of each fast
+    method; slow ones were timed when they were explained."""
+    calls, seconds = 0, 0.0
+    for row in rows(run).values():
+        if row.kind in ("method", "variant") and not maps.is_slow(run, row):
+            n = (1 + run.params.runtime_repeats) * maps.expected_calls(run, row)
+            calls, seconds = calls + n, seconds + n * _seconds_per_call(row, forward, backward)
+    return calls, seconds
+
+
+def _score_lines(run: Run, forward: float, backward: float) -> list[tuple]:
     lines = []
     n_maps = sum(len(maps.clips_of(run, row)) for row in rows(run).values())
     p = run.params
@@ -132,6 +148,9 @@ def _score_lines(run: Run, forward: float) -> list[tuple]:
             lines.append((f"scores: {name}", "there, checked when run", None, None))
         elif name == "model_centric":
             lines.append((f"scores: {name}", "to do", calls, calls * forward / 60))
+        elif name == "runtime":
+            n, seconds = _timing_cost(run, forward, backward)
+            lines.append((f"scores: {name}", "to do", n, seconds / 60))
         else:
             lines.append((f"scores: {name}", "to do", None, n_maps * 0.3 / 60))
     return lines

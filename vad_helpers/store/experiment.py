@@ -51,6 +51,20 @@ def data_root(run: Run) -> Path:
         return walkway.write(folder, seed=run.params.seed, **run.params.walkway)
 
 
+def check_data(run: Run) -> None:
+    """Check the options of the synthetic data, or the real tree, before anything starts.
+
+    Raises
+    ------
+    InputError
+        If the options are not known or in range; if the tree is not there or holds no sequence.
+    """
+    if run.params.dataset == "walkway":
+        _walkway_key(run)
+    else:
+        sequences(run)
+
+
 def walkway_folder(run: Run) -> Path:
     """Folder of the synthetic tree: its name holds the key of seed and options, so that another
     seed or version is another folder, never a stale one."""
@@ -223,26 +237,14 @@ def _split_of_weights(run: Run) -> dict[str, Any]:
 
 
 def _load_trained(run: Run) -> torch.nn.Module:
-    """Load `trained_weights`; refuse them where this run's results would be wrong."""
-    from vad_helpers.model import weights
+    from vad_helpers.store.trained import load_matching
 
     p = run.params
-    path = _weights_file(run, "trained_weights")
-    network, found = weights.load(path)
-    fits = {"mean": p.mean, "std": p.std, "width": p.model_width, "classes": list(weights.CLASSES)}
-    for name, expected in fits.items():
-        if found[name] != expected:
-            raise InputError(
-                f"{path} holds a network with {name} {found[name]}, but this run has {expected}; "
-                "give the parameters that it was trained with, or other weights"
-            )
-    for name, expected in _split_of_weights(run).items():
-        if found.get(name, str(expected)) != str(expected):
-            raise InputError(
-                f"{path} was trained with {name} {found[name]}, but this run has {expected}: it "
-                "may have seen the test clips; give weights of this run's split, or change the run"
-            )
-    return network
+    return load_matching(
+        _weights_file(run, "trained_weights"),
+        network={"mean": p.mean, "std": p.std, "width": p.model_width},
+        split=_split_of_weights(run),
+    )
 
 
 def _weights_file(run: Run, name: str) -> Path:

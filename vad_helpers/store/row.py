@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from vad_helpers.attribution import METHODS
+from vad_helpers.attribution import METHODS, baselines, checks
 from vad_helpers.errors import InputError
 from vad_helpers.store.cache import Run
 
@@ -79,8 +79,41 @@ def rows(run: Run) -> dict[str, Row]:
     return {row.key: row for row in listed}
 
 
-def _known(method: str, where: str) -> None:
-    if method not in METHODS:
+def check_rows(run: Run) -> None:
+    """Check methods, settings and baselines of all rows, so that nothing starts that would fail.
+
+    Raises
+    ------
+    InputError
+        For an unknown method, a setting that its method does not have or that is of the wrong
+        type or out of range, an unknown baseline, or a label that is no text.
+    """
+    p = run.params
+    shape = (3, p.n_frames, *p.frame_size)
+    table = rows(run)
+    for method, settings in p.settings.items():
+        _check_settings(method, settings, shape)
+    for name in p.variants:
+        row = table[name]
+        try:
+            checks.one_of("baseline", row.baseline, baselines.NAMES)
+            _check_settings(row.method, row.settings, shape)
+        except InputError as error:
+            raise InputError(f"variant '{name}': {error}") from None
+    # Defaults too: a window may not fit into this run's frames.
+    for method in p.methods:
+        _check_settings(method, table[method].settings, shape)
+
+
+def _check_settings(method: str, given: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+    spec = METHODS[method]
+    settings = checks.settings(method, given, spec.settings)
+    if spec.check is not None:
+        spec.check(settings, shape)
+
+
+def _known(method: object, where: str) -> None:
+    if not isinstance(method, str) or method not in METHODS:
         raise InputError(
             f"unknown method '{method}' in parameter '{where}'; there are {', '.join(METHODS)}"
         )
@@ -102,6 +135,8 @@ def _variant_row(run: Run, name: str, spec: dict[str, Any]) -> Row:
     _known(method, "variants")
     baseline = spec.pop("baseline", run.params.baseline)
     label = spec.pop("label", f"{METHODS[method].name} ({_spell(baseline, spec, run)})")
+    if not isinstance(label, str):
+        raise InputError(f"variant '{name}' has the label {label!r}; give text")
     settings = {**run.params.settings.get(method, {}), **spec}
     return Row(name, label, "variant", METHODS[method].family, method, settings, baseline)
 
