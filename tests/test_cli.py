@@ -101,6 +101,17 @@ def test_a_wrong_checksum_is_refused_and_nothing_written(refuse, archive, tmp_pa
     assert not dest.exists() or not any(dest.iterdir())
 
 
+def test_a_second_fetch_is_idle_and_one_of_another_archive_is_refused(
+    call, refuse, archive, tmp_path
+):
+    dest = tmp_path / "data"
+    options = ("data", "fetch", "--archive", archive, "--dest", dest)
+    assert call(*options)[0] == call(*options)[0] == 0
+    refuse("data", "fetch", "--sha256", "0" * 64, "--dest", dest, words=["exists already"])
+    archive.write_bytes(b"")
+    refuse(*options, words=["exists already", "remove it"])
+
+
 def test_a_truncated_archive_is_refused_and_nothing_written(refuse, archive, tmp_path):
     archive.write_bytes(archive.read_bytes()[:-5000])
     dest = tmp_path / "data"

@@ -74,11 +74,56 @@ def test_the_tree_is_open_to_whoever_may_read_the_folder(packed, dest):
     assert root.stat().st_mode == dest.stat().st_mode
 
 
-def test_a_tree_that_is_there_is_returned_at_once(packed, dest):
+@pytest.mark.parametrize("given", ["archive", "sha256", "both", "neither"])
+def test_a_tree_of_the_archive_asked_for_is_returned_at_once(packed, dest, monkeypatch, given):
     root = ucsd.fetch(dest, archive=packed, progress=False)
     (root / "mark").touch()
-    assert ucsd.fetch(dest, archive=packed.with_name("absent"), progress=False) == root
+    monkeypatch.setattr(module, "_download", lambda *_: pytest.fail("downloaded"))
+    options = {"archive": packed} if given in ("archive", "both") else {}
+    options |= {"sha256": digest(packed)} if given in ("sha256", "both") else {}
+    assert ucsd.fetch(dest, **options, progress=False) == root
     assert (root / "mark").exists()
+
+
+def test_a_given_archive_is_looked_at_even_if_a_tree_is_there(packed, dest):
+    ucsd.fetch(dest, archive=packed, progress=False)
+    with pytest.raises(InputError, match="does not exist"):
+        ucsd.fetch(dest, archive=packed.with_name("absent"), progress=False)
+    with pytest.raises(InputError, match="expected 0000"):
+        ucsd.fetch(dest, archive=packed, sha256="0" * 64, progress=False)
+
+
+@pytest.mark.parametrize("given", ["archive", "sha256"])
+def test_a_tree_of_another_archive_is_refused(packed, dest, tmp_path, given):
+    ucsd.fetch(dest, archive=packed, progress=False)
+    other = write_archive(tmp_path / "other.tar.gz")
+    options = {"archive": other} if given == "archive" else {"sha256": digest(other)}
+    with pytest.raises(InputError, match=f"{digest(packed)}, not .*{digest(other)}") as caught:
+        ucsd.fetch(dest, **options, progress=False)
+    assert one_line(caught) and "remove it" in str(caught.value)
+
+
+def test_a_tree_unpacked_by_hand_will_do_unless_its_archive_matters(packed, dest):
+    root = ucsd.fetch(dest, archive=packed, progress=False)
+    (root / module.ORIGIN_NAME).unlink()
+    assert ucsd.fetch(dest, progress=False) == root
+    with pytest.raises(InputError, match="unknown archive"):
+        ucsd.fetch(dest, archive=packed, progress=False)
+
+
+def test_half_a_tree_that_was_unpacked_by_hand_is_refused_before_a_download(dest, monkeypatch):
+    folder = dest / ucsd.ROOT_NAME / "UCSDped2" / "Test" / "Test001"
+    folder.mkdir(parents=True)
+    (folder / "001.tif").write_bytes(b"x")  # its list of anomalous frames is not there yet
+    monkeypatch.setattr(module, "_download", lambda *_: pytest.fail("downloaded"))
+    with pytest.raises(InputError, match="no whole tree.*UCSDped2.m is missing") as caught:
+        ucsd.fetch(dest, progress=False)
+    assert one_line(caught)
+
+
+def test_the_note_of_the_archive_is_no_stray_file(packed, dest):
+    report = ucsd.check(ucsd.fetch(dest, archive=packed, progress=False))
+    assert report.stray == ()
 
 
 def test_folders_are_made(packed, tmp_path):
@@ -278,9 +323,9 @@ def test_the_tree_another_process_made_meanwhile_is_taken(packed, dest, monkeypa
     plain = module._check_file
 
     def slowly(*args):
-        plain(*args)
         monkeypatch.setattr(module, "_check_file", plain)
         ucsd.extract(packed, dest, progress=False)
+        return plain(*args)
 
     monkeypatch.setattr(module, "_check_file", slowly)
     monkeypatch.setattr(module, "_download", lambda *_: pytest.fail("downloaded"))

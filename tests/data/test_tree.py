@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import numpy as np
@@ -333,6 +334,23 @@ def test_fingerprint_notices_frames_masks_and_lists(tree):
     tree.truth("ped2", "1:5", "")
     seen.add(ucsd.fingerprint(tree.root))
     assert len(seen) == 5
+
+
+def test_fingerprint_notices_an_edited_picture_of_the_same_size(tree):
+    for folder, name in (("Test003", "001.tif"), ("Test003_gt", "002.bmp")):
+        before = ucsd.fingerprint(tree.root)
+        path = tree.root / "UCSDped1" / "Test" / folder / name
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+        assert ucsd.fingerprint(tree.root) != before
+
+
+def test_fingerprint_does_not_mind_dates(tree):
+    before = ucsd.fingerprint(tree.root)
+    for file in tree.root.rglob("*.tif"):
+        os.utime(file, (1, 1))
+    assert ucsd.fingerprint(tree.root) == before
 
 
 def test_fingerprint_does_without_a_list(writer):

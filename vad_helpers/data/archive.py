@@ -19,12 +19,11 @@ from tqdm.auto import tqdm
 
 from vad_helpers.data.layout import (
     FRAME_PATH,
-    KINDS,
+    ORIGIN_NAME,
     ROOT_NAME,
-    SCENES,
     find_root,
-    sequence_folders,
 )
+from vad_helpers.data.tree import index
 from vad_helpers.errors import InputError
 
 URL = "http://www.svcl.ucsd.edu/projects/anomaly/UCSD_Anomaly_Dataset.tar.gz"
@@ -44,9 +43,9 @@ def fetch(
     Parameters
     ----------
     dest : str or Path
-        Folder to hold the tree ``UCSD_Anomaly_Dataset.v1p2``. If the tree is there already, it
-        is returned at once and nothing else is looked at. A download (740 MB) is kept beside
-        the tree; it may be deleted afterwards.
+        Folder to hold the tree ``UCSD_Anomaly_Dataset.v1p2``. If a whole tree is there already,
+        it is returned; with `archive` or `sha256`, only if it was extracted from that archive. A
+        download (740 MB) is kept beside the tree; it may be deleted afterwards.
     archive : str or Path, optional
         A local tar archive to use instead of the download.
     sha256 : str, optional
@@ -64,25 +63,27 @@ def fetch(
     ------
     InputError
         The archive is missing, damaged, unsafe, without sequences or of another checksum; or
-        `dest` holds something else under the tree's name.
+        `dest` holds something else under the tree's name: no whole tree, or one of another
+        archive.
     ConnectionError
         The download failed.
     OSError
         Any other trouble of the disk (full, read-only), after cleaning up.
     """
-    sha256 = _checked_digest(sha256)
+    wanted = _checked_digest(sha256)
     dest = Path(dest)
-    if _is_whole(dest / ROOT_NAME):
-        return dest / ROOT_NAME
     if archive is not None:
         # Before `dest` is made: a wrong archive leaves no trace.
-        _check_file(Path(archive), sha256)
+        wanted = _check_file(Path(archive), wanted)
+    if _is_there(dest / ROOT_NAME, wanted):
+        return dest / ROOT_NAME
     with _alone_in(dest):
-        if _is_whole(dest / ROOT_NAME):  # by another process, while this one waited
+        if _is_there(dest / ROOT_NAME, wanted):  # by another process, while this one waited
             return dest / ROOT_NAME
         if archive is None:
-            archive = _download(dest, sha256 or SHA256, progress)
-        return _unpack(Path(archive), dest, progress)
+            wanted = wanted or SHA256
+            archive = _download(dest, wanted, progress)
+        return _unpack(Path(archive), dest, wanted, progress)
 
 
 def extract(archive: str | Path, dest: str | Path, *, progress: bool = True) -> Path:
@@ -114,13 +115,41 @@ def extract(archive: str | Path, dest: str | Path, *, progress: bool = True) -> 
     OSError
         Trouble of the disk (full, read-only), after cleaning up.
     """
-    _check_file(Path(archive), None)
+    digest = _check_file(Path(archive), None)
     with _alone_in(Path(dest)):
-        return _unpack(Path(archive), Path(dest), progress)
+        return _unpack(Path(archive), Path(dest), digest, progress)
 
 
-def _is_whole(root: Path) -> bool:
-    return any(sequence_folders(root, scene, kind) for scene in SCENES for kind in KINDS)
+def _is_there(root: Path, wanted: str | None) -> bool:
+    """Say whether a whole tree is there; refuse what is none, or is not of the archive wanted."""
+    if not _is_taken(root):
+        return False
+    origin = root / ORIGIN_NAME
+    # Written before the tree got its name. Without it the tree may have been unpacked by hand.
+    made_from = origin.read_text(encoding="utf-8").strip() if origin.is_file() else None
+    if made_from is None:
+        _check_index(root)
+    if wanted is not None and made_from != wanted:
+        known = f"the archive of sha256 {made_from}" if made_from else "an unknown archive"
+        raise InputError(
+            f"{root} exists already, made from {known}, not from the one of sha256 {wanted}: "
+            f"remove it or choose another folder"
+        )
+    return True
+
+
+def _is_taken(root: Path) -> bool:
+    return root.exists() and (not root.is_dir() or any(root.iterdir()))
+
+
+def _check_index(root: Path) -> None:
+    try:
+        index(root)
+    except InputError as error:
+        raise InputError(
+            f"{root} exists already but is no whole tree ({error}): remove it or choose another "
+            f"folder"
+        ) from error
 
 
 def _checked_digest(sha256: str | None) -> str | None:
@@ -132,17 +161,17 @@ def _checked_digest(sha256: str | None) -> str | None:
     return digest
 
 
-def _check_file(archive: Path, sha256: str | None) -> None:
+def _check_file(archive: Path, sha256: str | None) -> str:
+    """Checksum of an archive, which must be `sha256` if that is given."""
     if not archive.is_file():
         raise InputError(f"archive {archive} does not exist or is no file: give a tar archive")
-    if sha256 is None:
-        return
     with archive.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != sha256:
+    if sha256 not in (None, found):
         raise InputError(
             f"archive {archive} has sha256 {found}, expected {sha256}: it is damaged or another one"
         )
+    return found
 
 
 @contextlib.contextmanager
@@ -182,15 +211,15 @@ def _download(dest: Path, sha256: str, progress: bool) -> str:
         ) from error
 
 
-def _unpack(archive: Path, dest: Path, progress: bool) -> Path:
+def _unpack(archive: Path, dest: Path, digest: str, progress: bool) -> Path:
     target = dest / ROOT_NAME
     _remove_leftovers(dest)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if _is_taken(target):
         raise InputError(f"{target} exists already: remove it or choose another folder")
     try:
         with tarfile.open(archive) as tar:
             members = _members(tar, archive, progress)
-            return _write(tar, members, target, progress)
+            return _write(tar, members, target, digest, progress)
     except (tarfile.TarError, EOFError, zlib.error, LZMAError) as error:
         raise InputError(_damaged(archive, error)) from error
     except OSError as error:
@@ -256,7 +285,11 @@ def _check_end(tar: tarfile.TarFile, archive: Path) -> None:
 
 
 def _write(
-    tar: tarfile.TarFile, members: list[tarfile.TarInfo], target: Path, progress: bool
+    tar: tarfile.TarFile,
+    members: list[tarfile.TarInfo],
+    target: Path,
+    digest: str,
+    progress: bool,
 ) -> Path:
     partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=target.parent))
     try:
@@ -265,7 +298,9 @@ def _write(
         inside.mkdir()
         bar = tqdm(members, desc="extracting", unit=" files", disable=not progress)
         tar.extractall(inside, members=bar, filter="data")
-        find_root(inside).rename(target)
+        root = find_root(inside)
+        (root / ORIGIN_NAME).write_text(f"{digest}\n", encoding="utf-8")
+        root.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target

@@ -18,6 +18,8 @@ from pathlib import Path
 from vad_helpers.errors import InputError
 
 ROOT_NAME = "UCSD_Anomaly_Dataset.v1p2"
+ORIGIN_NAME = ".archive-sha256"
+"""File in a tree's root that says which archive it was extracted from."""
 SCENES = {"ped1": "UCSDped1", "ped2": "UCSDped2"}
 KINDS = {"train": "Train", "test": "Test"}
 N_OFFICIAL = {

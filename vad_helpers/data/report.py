@@ -18,6 +18,7 @@ from vad_helpers.data.layout import (
     KINDS,
     MASK,
     N_OFFICIAL,
+    ORIGIN_NAME,
     SCENES,
     find_root,
     is_clutter,
@@ -266,8 +267,8 @@ def _belongs(path: Path) -> bool:
     """Say whether a path below the root is one that the dataset's layout foresees."""
     *folders, name = path.parts
     if not folders:
-        # The second says how a synthetic tree was made.
-        return name.upper().startswith("README") or name == "walkway.json"
+        # The two others say where a tree comes from: which archive, or which synthetic options.
+        return name.upper().startswith("README") or name in (ORIGIN_NAME, "walkway.json")
     if folders[0] not in SCENES.values() or len(folders) < 2:
         return False
     side, inside = folders[1], folders[2:]

@@ -408,9 +408,9 @@ def _check_size(size: tuple[int, int] | None) -> None:
 def fingerprint(root: str | Path) -> str:
     """Name the content of a tree, so that what was computed from another is told apart.
 
-    Covers the names and sizes of frames and masks and the content of the ``.m`` lists, not the
-    pictures' content, and nothing else that lies in the tree: fast, and the same wherever the
-    tree is.
+    Covers the names and the whole content of frames, masks and ``.m`` lists, and nothing else
+    that lies in the tree: no dates, so that it is the same wherever the tree is and whenever it
+    was unpacked. It reads every file once, about a second for a gigabyte that is in memory.
 
     Parameters
     ----------
@@ -433,12 +433,16 @@ def fingerprint(root: str | Path) -> str:
         for kind in KINDS:
             for folder in sequence_folders(root, scene, kind).values():
                 for file in _pictures(folder):
-                    line = f"{file.relative_to(root).as_posix()} {file.stat().st_size}\n"
-                    digest.update(line.encode())
+                    name = file.relative_to(root).as_posix()
+                    digest.update(f"{name} {_content(file)}\n".encode())
         path = truth_path(root, scene)
         if path.is_file():
-            digest.update(f"{scene} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+            digest.update(f"{scene} {_content(path)}\n".encode())
     return digest.hexdigest()
+
+
+def _content(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _pictures(folder: Path) -> list[Path]:
