@@ -111,6 +111,9 @@ def test_a_chapter_runs_in_the_project_without_bars_and_keeps_its_figures(
     # The inline backend sets the variable itself, to its own name.
     assert printed.split()[1] == "1"
     assert "[1/1] 01_only" in capsys.readouterr().out
+    monkeypatch.setattr(pipeline, "write_run_pages", lambda run, folder: None)
+    staged = pipeline.stage(run, pipeline.injected("tiny", overrides))
+    assert (staged / "notebooks" / "01_only.ipynb").is_file()
     import os
 
     assert os.environ["MPLBACKEND"] == "agg" and "VAD_BATCH" not in os.environ
