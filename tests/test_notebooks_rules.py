@@ -23,6 +23,8 @@ NAMES = [
     "07_runtime",
 ]
 MAX_LINES = 25
+# Numbers that may be typed: chance, the paper's printed values, the threshold of convergence.
+CITED = {".5", ".8886", ".9331", "0.95", "7.9"}
 
 
 @pytest.fixture(params=CHAPTERS, ids=lambda path: path.stem)
@@ -167,19 +169,77 @@ def test_closes_with_summary_outlook_and_provenance(notebook):
     assert notebook.cells[-1].source == "viz.provenance(run, since=started)"
 
 
-def test_no_measured_number_is_typed_into_the_summary(notebook):
-    """Numbers in a summary come from the run; only the paper's and .5-like constants are typed."""
+def prose(notebook):
+    """Texts that a reader takes for words about results, cell by cell."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            without_code = re.sub(r"```.*?```|`[^`]*`", "", cell.source, flags=re.DOTALL)
+            yield cell.id, without_code
+        elif "parameters" not in cell.metadata.get("tags", []):
+            yield from ((cell.id, text) for text in strings(cell.source))
+
+
+def strings(code):
+    """String literals of words, the literal parts of f-strings included; no format's `.3f`."""
+    found = [
+        node.value
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    return [text for text in found if " " in text]
+
+
+def typed_numbers(text):
+    return re.findall(r"(?<![\w.])\d*\.\d+", text)
+
+
+def test_the_pattern_finds_decimals_with_and_without_a_leading_digit():
+    assert typed_numbers("AUC of .92, not 0.5 or 1.25; v2.0, 1e-3") == [".92", "0.5", "1.25"]
+    assert strings("say(f'the mean {x:.3f} is above .92', 'name')") == [
+        "the mean ",
+        " is above .92",
+    ]
+
+
+def test_no_measured_number_is_typed_into_prose(notebook):
+    """Numbers about results come from the run; only cited constants are typed."""
+    typed = [(i, n) for i, text in prose(notebook) for n in typed_numbers(text) if n not in CITED]
+    assert typed == []
+
+
+def test_the_summary_is_said_by_the_run(notebook):
     i = next(
         i for i, cell in enumerate(notebook.cells) if cell.source.startswith("## What this run")
     )
-    summary = notebook.cells[i + 1]
-    texts = [
-        node.value
-        for node in ast.walk(ast.parse(summary.source))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    assert "viz.say(" in notebook.cells[i + 1].source
+
+
+def statements(notebook, kind):
+    return [
+        (cell.id, node)
+        for cell in code_cells(notebook)
+        for node in ast.walk(ast.parse(cell.source))
+        if isinstance(node, kind)
     ]
-    typed = [text for text in texts if re.search(r"\d\.\d", text) and "paper" not in text]
-    assert typed == [] and "viz.say(" in summary.source
+
+
+def test_chapters_define_nothing(notebook):
+    defined = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+    assert [i for i, node in statements(notebook, defined) if not short_lambda(node)] == []
+
+
+def short_lambda(node):
+    """A formatter handed to pandas is no logic that a test should have seen."""
+    return isinstance(node, ast.Lambda) and len(ast.unparse(node)) <= 70
+
+
+def test_chapters_loop_over_clips_to_draw_them_and_for_nothing_else(notebook):
+    """What is computed clip by clip belongs into the package, where it is tested."""
+    for i, loop in statements(notebook, ast.For):
+        if "clip" in ast.unparse(loop.target):
+            assert ast.unparse(loop.iter).startswith("zip(axes"), i
+        inner = [n for part in loop.body for n in ast.walk(part) if isinstance(n, ast.For)]
+        assert not inner, f"cell {i} has a loop in a loop"
 
 
 def test_entered_by_the_store_and_viz_alone(notebook):
