@@ -149,6 +149,7 @@ def test_comparisons_are_spelled_with_interval_side_and_corrected_p():
         "LIME − KernelSHAP", "C_v, clip", "-0.100 [-0.200, -0.050]", "lower", "LIME", "0.031", "7",
     ]  # fmt: skip
     assert text.loc[1, "better"] == "–"
+    assert page.contrast_table(found[:0]).empty
 
 
 def test_provenance_holds_what_the_design_asks_for(params):

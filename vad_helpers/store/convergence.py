@@ -37,9 +37,10 @@ def convergence_table(run: Run, *, progress: bool = False) -> pd.DataFrame:
         line a number tried. The clips are the first of each scene that the largest row has.
         Empty if the run has neither method.
     """
+    largest = [row for key in SAMPLED if (row := _largest(run, key)) is not None]
     units = [
         (row, scene, clip_id)
-        for row in (_largest(run, key) for key in SAMPLED if key in rows(run))
+        for row in largest
         for scene, clip_id in _first_clips(run, row).items()
     ]
     parts = [
@@ -50,8 +51,10 @@ def convergence_table(run: Run, *, progress: bool = False) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
-def _largest(run: Run, method: str) -> Row:
-    return max((row for row in rows(run).values() if row.method == method), key=_n_samples)
+def _largest(run: Run, method: str) -> Row | None:
+    """The row of a method, or of its variants, with the most samples."""
+    found = [row for row in rows(run).values() if row.method == method]
+    return max(found, key=_n_samples, default=None)
 
 
 def _n_samples(row: Row) -> int:

@@ -130,8 +130,10 @@ def contrast_table(found: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame of str
         comparison, metric, difference (with its interval), verdict (of the interval), which side
-        is better, p after Holm's correction, clips.
+        is better, p after Holm's correction, clips. Empty where nothing was compared.
     """
+    if found.empty:
+        return pd.DataFrame(columns=["comparison", "metric", "difference", "verdict"])
     difference = found.apply(
         lambda line: f"{line['difference']:+.3f} [{line['low']:+.3f}, {line['high']:+.3f}]", axis=1
     )
