@@ -1,11 +1,13 @@
 """Running chapters and building the book."""
 
 import re
+import shutil
 
 import nbformat
 import pytest
 
 from vad_helpers import pipeline, report, store
+from vad_helpers.data import walkway
 from vad_helpers.errors import InputError
 
 
@@ -112,7 +114,7 @@ def test_a_chapter_runs_in_the_project_without_bars_and_keeps_its_figures(
     assert printed.split()[1] == "1"
     assert "[1/1] 01_only" in capsys.readouterr().out
     monkeypatch.setattr(pipeline, "write_run_pages", lambda run, folder: None)
-    staged = pipeline.stage(run, pipeline.injected("tiny", overrides))
+    staged = pipeline.stage(run)
     assert (staged / "notebooks" / "01_only.ipynb").is_file()
     import os
 
@@ -131,6 +133,17 @@ def test_a_killed_chapter_leaves_no_half_of_a_copy(one_chapter, tmp_path, monkey
     with pytest.raises(type(error)):
         pipeline.execute_all("tiny", one_chapter("pass"))
     assert list((tmp_path / "run" / "notebooks").iterdir()) == []
+
+
+@pytest.fixture
+def tree_elsewhere(tmp_path):
+    """Two places of one tree, and another tree."""
+    sizes = {"ped1_size": (48, 64), "ped2_size": (48, 64), "n_frames": 32}
+    first = walkway.write(tmp_path / "one", n_train=5, n_test=5, **sizes)
+    shutil.copytree(first, tmp_path / "copy")
+    other = shutil.copytree(first, tmp_path / "other")
+    shutil.rmtree(other / "UCSDped2" / "Train" / "Train005")
+    return (first, tmp_path / "copy"), other
 
 
 @pytest.fixture
@@ -156,10 +169,9 @@ def chapters(in_project, tmp_path, monkeypatch):
 
 def test_chapters_executed_with_the_same_parameters_are_staged(chapters):
     executed, overrides = chapters
-    given = {**overrides, "n_clips": 2, "frame_size": (40, 60)}
-    values = pipeline.injected("tiny", given)
-    run = executed(**overrides, n_clips=2, overrides={"frame_size": [40, 60]})
-    staged = pipeline.stage(run, values)
+    executed(**overrides, n_clips=2, overrides={"lr": 0.1})
+    run = pipeline.open_checked("tiny", {**overrides, "n_clips": 2, "lr": 0.1})
+    staged = pipeline.stage(run)
     names = {path.name for path in (staged / "notebooks").iterdir()}
     assert names == {"01_chapter.ipynb", "02_chapter.ipynb"}
 
@@ -167,10 +179,13 @@ def test_chapters_executed_with_the_same_parameters_are_staged(chapters):
 @pytest.mark.parametrize(
     ("had", "asked", "words"),
     [
-        ({"epochs": 3}, {}, "epochs: 3, asked for now is the profile's"),
-        ({}, {"epochs": 3}, "epochs: the profile's, asked for now is 3"),
-        ({"n_clips": 2}, {"n_clips": 3}, "n_clips: 2, asked for now is 3"),
-        ({"overrides": {"lr": 0.1}}, {"lr": 0.2}, "overrides"),
+        ({"epochs": 3}, {}, "epochs 3, asked for now is 1"),
+        ({}, {"epochs": 3}, "epochs 1, asked for now is 3"),
+        ({"n_clips": 2}, {"n_clips": 4}, "n_clips 2, asked for now is 4"),
+        ({"overrides": {"lr": 0.1}}, {"lr": 0.2}, "lr 0.1, asked for now is 0.2"),
+        ({"settings": {"ig": {"n_steps": 9}}}, {}, "settings .*'n_steps': 9"),
+        ({"profile": "quick"}, {}, "(other data|profile quick)"),
+        ({"profile": "gone"}, {}, "no longer hold .unknown profile 'gone'"),
     ],
 )
 def test_chapters_executed_with_other_parameters_are_no_book(chapters, had, asked, words):
@@ -178,6 +193,22 @@ def test_chapters_executed_with_other_parameters_are_no_book(chapters, had, aske
     executed(**overrides, **had)
     with pytest.raises(InputError, match=f"{words}.*same parameters first"):
         pipeline.build_book("tiny", {**overrides, **asked})
+
+
+def test_a_value_that_is_the_profiles_own_makes_no_difference(chapters):
+    executed, overrides = chapters
+    executed(**overrides, epochs=1)
+    assert pipeline.stage(pipeline.open_checked("tiny", overrides))
+
+
+def test_the_place_of_the_data_does_not_matter_but_the_data_do(chapters, tree_elsewhere):
+    executed, overrides = chapters
+    same, other = tree_elsewhere
+    executed(**overrides, overrides={"dataset": "ucsd"}, data_dir=str(same[0]))
+    options = {**overrides, "dataset": "ucsd"}
+    assert pipeline.stage(pipeline.open_checked("tiny", {**options, "data_dir": str(same[1])}))
+    with pytest.raises(InputError, match="other data"):
+        pipeline.build_book("tiny", {**options, "data_dir": str(other)})
 
 
 def test_a_run_that_fails_midway_leaves_no_older_chapter_behind(chapters, monkeypatch):

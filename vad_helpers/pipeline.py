@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import json
 import os
 import shutil
 import subprocess
@@ -25,9 +24,9 @@ import yaml
 
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
-from vad_helpers.store import experiment
+from vad_helpers.store import experiment, params
 from vad_helpers.store.cache import Run, open_run
-from vad_helpers.store.params import check_overrides, project_root
+from vad_helpers.store.params import project_root
 from vad_helpers.store.row import check_rows
 
 INJECTABLE = (
@@ -62,7 +61,7 @@ def open_checked(profile: str, overrides: Mapping[str, Any]) -> Run:
         range, a device that is not there, a tree without sequences, or weights that cannot be
         used.
     """
-    check_overrides(overrides)
+    params.check_overrides(overrides)
     run = open_run(profile, **overrides)
     check_rows(run)
     experiment.torch_device(run)
@@ -208,7 +207,7 @@ def build_book(profile: str, overrides: Mapping[str, Any]) -> Path:
         If the build fails or warns.
     """
     run = open_checked(profile, overrides)
-    staged = stage(run, injected(profile, overrides))
+    staged = stage(run)
     command = [
         str(Path(sys.executable).with_name("jupyter-book")),
         *("build", str(staged), "--path-output", str(run.root)),
@@ -276,25 +275,15 @@ def warnings_in(text: str) -> list[str]:
     return [line for line in text.splitlines() if "WARNING" in line or "ERROR" in line]
 
 
-def stage(run: Run, values: Mapping[str, Any]) -> Path:
+def stage(run: Run) -> Path:
     """Make the staging folder: prose, executed chapters, this run's tables and figure.
-
-    Parameters
-    ----------
-    run : Run
-    values : mapping
-        What `injected` gives: the parameters that the chapters must have been executed with.
-
-    Returns
-    -------
-    Path
 
     Raises
     ------
     InputError
-        If a chapter has not been executed, or with other parameters.
+        If a chapter has not been executed, or with other parameters than the run's.
     """
-    pages = {chapter.name: _executed_page(run, chapter, values) for chapter in notebooks(run.root)}
+    pages = {chapter.name: _executed_page(run, chapter) for chapter in notebooks(run.root)}
     staged = run.root / "_build" / "stage"
     shutil.rmtree(staged, ignore_errors=True)
     ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
@@ -308,27 +297,41 @@ def stage(run: Run, values: Mapping[str, Any]) -> Path:
     return staged
 
 
-def _executed_page(run: Run, chapter: Path, values: Mapping[str, Any]) -> nbformat.NotebookNode:
-    """Read a chapter's executed copy, if it was executed with these parameters."""
+def _executed_page(run: Run, chapter: Path) -> nbformat.NotebookNode:
+    """Read a chapter's executed copy, if it was executed with the run's parameters."""
     executed = executed_path(run, chapter)
     what_to_do = f"run `vad run --profile {run.params.profile}` with the same parameters first"
     if not executed.is_file():
         raise InputError(f"{executed} is not there; {what_to_do}")
     page = nbformat.read(executed, as_version=4)
-    recorded = _as_json(page.metadata.get("papermill", {}).get("parameters", {}))
-    wanted = _as_json(values)
-    for name in sorted({*recorded, *wanted}):
-        had, want = (part.get(name, "the profile's") for part in (recorded, wanted))
-        if had != want:
-            raise InputError(
-                f"{executed} was executed with {name}: {had}, asked for now is {want}; {what_to_do}"
-            )
+    difference = _difference(run, page.metadata.get("papermill", {}).get("parameters", {}))
+    if difference:
+        raise InputError(f"{executed} was executed with {difference}; {what_to_do}")
     return page
 
 
-def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values as a notebook's metadata keep them."""
-    return json.loads(json.dumps(values, default=str))
+def _difference(run: Run, recorded: Mapping[str, Any]) -> str:
+    """Say in what the parameters of an executed chapter differ from the run's; "" if in nothing.
+
+    They are compared by what they mean, the profile's values filled in. Where the run lies does not
+    matter, nor where its data lie, as long as they are the same.
+    """
+    values = {**recorded, **recorded.get("overrides", {})}
+    values.pop("overrides", None)
+    profile = values.pop("profile", run.params.profile)
+    try:
+        made = open_run(profile, **values)
+        if made.params.data_dir != run.params.data_dir:
+            had, want = (experiment.data_key(each) for each in (made, run))
+            if had != want:
+                return f"other data ({made.params.data_dir})"
+    except InputError as error:  # of a parameter or a profile that was there then
+        return f"parameters that no longer hold ({error})"
+    for name in params.names():
+        had, want = getattr(made.params, name), getattr(run.params, name)
+        if had != want and name not in ("run_dir", "data_dir"):
+            return f"{name} {had}, asked for now is {want}"
+    return ""
 
 
 def merge_parameters(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
