@@ -54,6 +54,8 @@ def test_the_site_has_intro_seven_chapters_and_this_runs_tables(book):
     tables = (html / "book" / "this_run.html").read_text()
     for word in ("Synthetic data", "Random map", "0.1515", "623.2", "LIME"):
         assert word in tables, word
+    for word in ("clip accuracy on unseen sequences", "LIME − KernelSHAP", "sign-flip test"):
+        assert word in tables, word
 
 
 def test_the_build_log_has_no_warning(book):
