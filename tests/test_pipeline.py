@@ -121,6 +121,17 @@ def test_a_chapter_runs_in_the_project_without_bars_and_keeps_its_figures(
     assert os.environ["MPLBACKEND"] == "agg" and "VAD_BATCH" not in os.environ
 
 
+@pytest.mark.slow
+def test_a_full_disk_while_weights_are_written_is_told_as_such(one_chapter, tmp_path, full_disk):
+    store.clips(store.open_run("tiny"))  # the data are there
+    code = "from vad_helpers import store\nstore.model(store.open_run(profile, run_dir=run_dir))"
+    with full_disk(200_000), pytest.raises(OSError, match="File too large"):
+        pipeline.execute_all("tiny", one_chapter(code))
+    files = [path.name for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert "clips.csv" in files and "01_only-failed.ipynb" in files
+    assert not [name for name in files if "partial" in name or name.endswith((".pt", "tensors"))]
+
+
 @pytest.mark.parametrize("error", [OSError(28, "No space left"), KeyboardInterrupt()])
 def test_a_killed_chapter_leaves_no_half_of_a_copy(one_chapter, tmp_path, monkeypatch, error):
     import papermill
