@@ -110,13 +110,6 @@ def test_gradient_shap_is_the_mean_gradient_at_random_points(polynomial, make_cl
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-9)
 
 
-def test_gradient_shap_takes_one_pass_of_its_samples(tiny_net, make_clip):
-    rows = []
-    tiny_net.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
-    explain(tiny_net, make_clip(), "gradient_shap", batch_size=2)
-    assert rows == [5]
-
-
 class TwoLayers(torch.nn.Module):
     """Linear, ReLU, linear, ReLU, linear on a clip of twelve values."""
 

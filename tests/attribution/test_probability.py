@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from vad_helpers.attribution.probability import Probability, evaluating, placement, seeded
+from vad_helpers.attribution.prepared import prepare
+from vad_helpers.attribution.probability import Probability, evaluating, seeded
 from vad_helpers.errors import InputError
 
 CLIPS = torch.zeros(2, 3, 1, 1, 1)
@@ -45,7 +46,7 @@ def test_softmax_is_never_taken_in_half_precision(given, expected):
     ("logits", "message"),
     [
         ([1.0], "returned a list"),
-        (torch.zeros(2), "shape \\(2,\\) for 2 clips"),
+        (torch.zeros(2), "shape \\(2,\\)"),
         (torch.zeros(3, 2), "shape \\(3, 2\\) for 2 clips"),
         (torch.zeros(2, 1), "target is 1, but the model has 1 classes"),
     ],
@@ -78,11 +79,14 @@ def test_placement_follows_parameters_then_buffers_then_the_clip():
     layer = torch.nn.Linear(1, 1).double()
     buffered = torch.nn.Module()
     buffered.register_buffer("count", torch.zeros(1, dtype=torch.int64))
-    assert placement(layer, clip) == (torch.device("cpu"), torch.float64)
-    assert placement(buffered, clip) == (torch.device("cpu"), torch.float32)
+    assert prepare(layer).placement(clip) == (torch.device("cpu"), torch.float64)
+    assert prepare(buffered).placement(clip) == (torch.device("cpu"), torch.float32)
     buffered.register_buffer("mean", torch.zeros(1, dtype=torch.float16))
-    assert placement(buffered, clip) == (torch.device("cpu"), torch.float16)
-    assert placement(lambda clips: clips, clip.double()) == (torch.device("cpu"), torch.float64)
+    assert prepare(buffered).placement(clip) == (torch.device("cpu"), torch.float16)
+    assert prepare(lambda clips: clips).placement(clip.double()) == (
+        torch.device("cpu"),
+        torch.float64,
+    )
 
 
 def test_evaluating_restores_every_mode_after_an_error():

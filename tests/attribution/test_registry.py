@@ -73,8 +73,7 @@ def test_measured_calls_equal_the_predicted(key, batch_size, tiny_net, make_clip
     complete = {**METHODS[key].settings, **settings}
     predicted = METHODS[key].model_calls(complete, tuple(clip.shape), done.info.get("n_segments"))
     assert done.model_calls == predicted == sum(rows)
-    # GradientSHAP alone passes its points together, whatever the batch size.
-    assert max(rows) <= (settings["n_samples"] if key == "gradient_shap" else batch_size)
+    assert max(rows) <= batch_size
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -2,16 +2,22 @@
 
 Gradients are summed over the channels. The functions follow the signature in
 `vad_helpers.attribution.spec`; users call them through `vad_helpers.attribution.explain`.
+
+The path methods (Integrated Gradients and its relatives) average gradients along straight lines
+from baseline to clip. A model whose first stage is affine (`vad_helpers.chain`) maps such a line
+to a straight line: that stage is evaluated at the two ends alone, and passed backward once, for
+the averaged gradient. The result is the same.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
-from captum.attr import GradientShap, GuidedBackprop, IntegratedGradients, NoiseTunnel
+from captum.attr import GuidedBackprop
 
 from vad_helpers.attribution import checks
 from vad_helpers.attribution.probability import Probability
@@ -40,13 +46,91 @@ def integrated_gradients(
     ----------
     Sundararajan, Taly & Yan, Axiomatic attribution for deep networks, ICML 2017.
     """
-    gradients = IntegratedGradients(probability).attribute(
-        clip[None],
-        baselines=baseline[None],
-        n_steps=n_steps,
-        internal_batch_size=probability.batch_size,
-    )
-    return gradients[0].sum(dim=0)
+    nodes, weights = np.polynomial.legendre.leggauss(n_steps)
+    # Captum, the reference, rounds the weights to float32.
+    weights = (weights / 2).astype(np.float32).astype(np.float64)
+    gradient = path_gradient(probability, clip, baseline, (1 + nodes) / 2, weights)
+    return ((clip - baseline) * gradient).sum(dim=0)
+
+
+def path_gradient(
+    probability: Probability,
+    clip: torch.Tensor,
+    baseline: torch.Tensor,
+    points: np.ndarray,
+    weights: np.ndarray,
+) -> torch.Tensor:
+    """Weighted sum of the gradients at points on the line from baseline to clip.
+
+    Parameters
+    ----------
+    probability, clip, baseline
+        As in `vad_helpers.attribution.spec`.
+    points : ndarray (n,)
+        0 is the baseline, 1 the clip.
+    weights : ndarray (n,)
+
+    Returns
+    -------
+    torch.Tensor
+        Like `clip`.
+    """
+    prepared = probability.prepared
+    chain = prepared.chain
+    if chain is None or not chain.has_affine_stem:
+        return _sum_along(probability, probability.uncounted, clip, baseline, points, weights)
+
+    def after_stem(z: torch.Tensor) -> torch.Tensor:
+        return probability.of(chain.after_stem(z))
+
+    with torch.no_grad():
+        start = chain.stem(prepared.fit(baseline[None]))[0]
+    clips = prepared.fit(clip[None]).requires_grad_()
+    end = chain.stem(clips)
+    gradient = _sum_along(probability, after_stem, end[0].detach(), start, points, weights)
+    (back,) = torch.autograd.grad(end, clips, gradient[None].to(end.dtype))
+    return back[0].to(clip.dtype)
+
+
+def _sum_along(
+    probability: Probability,
+    evaluate: Callable[[torch.Tensor], torch.Tensor],
+    end: torch.Tensor,
+    start: torch.Tensor,
+    points: np.ndarray,
+    weights: np.ndarray,
+) -> torch.Tensor:
+    """Weighted sum of the gradients of `evaluate` at points from start to end, at least float32."""
+    prepared = probability.prepared
+    layout = prepared.layout
+    wide = torch.promote_types(end.dtype, torch.float32)
+    first, way = start.to(wide), end.to(wide) - start.to(wide)
+    columns = torch.from_numpy(np.stack([points, weights])).to(end.device, wide)
+
+    def gradients(part: torch.Tensor) -> torch.Tensor:
+        shares, factors = (column.view(-1, *[1] * end.ndim) for column in part)
+        there = (first + shares * way).to(end.dtype).contiguous(memory_format=layout)
+        there.requires_grad_()
+        (found,) = torch.autograd.grad(evaluate(there).sum(), there)
+        return factors * found.to(wide)
+
+    workers = prepared.n_workers(end.device)
+
+    def work(n: int) -> None:
+        parts = [columns[:, :1].expand(2, n)] * workers
+        for _ in prepared.spread(gradients, parts, device=end.device):
+            pass
+
+    size = probability.fastest("gradient", work)
+    parts = columns.split(size, dim=1)
+    total = torch.zeros_like(first)
+    for part, found in zip(
+        parts, prepared.spread(gradients, parts, device=end.device), strict=True
+    ):
+        for one in found:  # one by one: the order of the sum does not depend on the batch
+            total += one
+        probability.count(part.shape[1])
+    return total
 
 
 def smooth_integrated_gradients(
@@ -81,18 +165,16 @@ def smooth_integrated_gradients(
     ----------
     Smilkov et al., SmoothGrad: removing noise by adding noise, arXiv:1706.03825, 2017.
     """
-    gradients = NoiseTunnel(IntegratedGradients(probability)).attribute(
-        clip[None],
-        nt_type="smoothgrad",
-        nt_samples=n_samples,
-        # All copies at once, the default, would hold n_samples times the memory.
-        nt_samples_batch_size=1,
-        stdevs=sigma,
-        baselines=baseline[None],
-        n_steps=n_steps,
-        internal_batch_size=probability.batch_size,
+    maps = (
+        integrated_gradients(probability, _noisy(clip, sigma), baseline, n_steps=n_steps)
+        for _ in range(n_samples)
     )
-    return gradients[0].sum(dim=0)
+    return sum(maps) / n_samples
+
+
+def _noisy(clip: torch.Tensor, sigma: float) -> torch.Tensor:
+    # Drawn as Captum's NoiseTunnel draws, in float32: one seed, the same copies.
+    return clip + torch.normal(0.0, torch.full_like(clip, sigma, dtype=torch.float32))
 
 
 def guided_backprop(
@@ -169,8 +251,7 @@ def gradient_shap(
     probability, clip, baseline
         As in `vad_helpers.attribution.spec`. One baseline is used, not a distribution of them.
     n_samples : int
-        Random points, at least 1. They go through the model together, whatever the batch size,
-        so memory grows with them.
+        Random points, at least 1.
     sigma : float
         Standard deviation of noise added to the clip, in normalised units.
 
@@ -183,10 +264,19 @@ def gradient_shap(
     ----------
     Lundberg & Lee, A unified approach to interpreting model predictions, NeurIPS 2017.
     """
-    gradients = GradientShap(probability).attribute(
-        clip[None], baselines=baseline[None], n_samples=n_samples, stdevs=sigma
-    )
-    return gradients[0].sum(dim=0)
+    # Captum's GradientShap draws one of its baselines a sample before the points: one seed, the
+    # same points.
+    np.random.choice(1, n_samples)
+    points, weights = np.random.uniform(size=n_samples), np.full(n_samples, 1 / n_samples)
+    if sigma == 0:  # all points lie on one line
+        gradient = path_gradient(probability, clip, baseline, points, weights)
+        return ((clip - baseline) * gradient).sum(dim=0)
+    total = torch.zeros_like(clip)
+    for k in range(n_samples):
+        noisy, one = _noisy(clip, sigma), slice(k, k + 1)
+        gradient = path_gradient(probability, noisy, baseline, points[one], weights[one])
+        total += (noisy - baseline) * gradient
+    return total.sum(dim=0)
 
 
 def _check_ig(settings: Mapping[str, Any], shape: tuple[int, ...]) -> None:

@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
+from vad_helpers.attribution.prepared import Model, Prepared, prepare
 from vad_helpers.errors import InputError
 
-Model = torch.nn.Module | Callable[[torch.Tensor], torch.Tensor]
+
+UNMEASURED = 4
+"""Clips at once where nobody measured: little memory, and the same on every machine."""
 
 
 class Probability(torch.nn.Module):
@@ -19,39 +22,96 @@ class Probability(torch.nn.Module):
 
     Parameters
     ----------
-    model : torch.nn.Module or callable
+    model : torch.nn.Module, callable or Prepared
         (N, 3, T, H, W) -> (N, classes) logits.
     target : int, optional
         The class that is explained.
     precision : {"fp32", "bf16"}, optional
-        With "bf16", the model runs under autocast; the softmax stays in float32.
+        As in `prepare`, for a model that is not prepared; the softmax stays in float32.
     batch_size : int, optional
-        The number of clips that one call should hold at most: advice to the methods.
+        The number of clips that one call should hold at most: advice to the methods. None
+        measures which is fastest when it is first asked for, and lets `model` remember it.
+    example : torch.Tensor, optional
+        (3, T, H, W): a clip to measure that with; without one, None means `UNMEASURED`.
+    measure : bool, optional
+        False takes `UNMEASURED` instead: for a model that would not live to remember the answer.
     tick : callable, optional
         Called after every forward pass with the number of its clips.
 
     Attributes
     ----------
+    prepared : Prepared
+        The model made ready for inference.
+    model : torch.nn.Module or callable
+        What is evaluated: `prepared.model`.
     calls : int
         Clips that went forward through the model so far.
+    largest : int
+        Largest batch size that was asked for so far.
     """
 
     def __init__(
         self,
-        model: Model,
+        model: Model | Prepared,
         *,
         target: int = 1,
         precision: str = "fp32",
-        batch_size: int = 4,
+        batch_size: int | None = None,
+        example: torch.Tensor | None = None,
+        measure: bool = True,
         tick: Callable[[int], object] | None = None,
     ) -> None:
         super().__init__()
-        self.model = model
+        ready = isinstance(model, Prepared)
+        self.prepared = model if ready else prepare(model, precision=precision)
+        self.model = self.prepared.model
         self.target = target
-        self.precision = precision
-        self.batch_size = batch_size
         self.calls = 0
+        self.largest = 0
+        self._batch_size = batch_size
+        self._example = example
+        self._measure = measure and example is not None
         self._tick = tick
+
+    @property
+    def batch_size(self) -> int:
+        """Clips that one call without gradients should hold at most."""
+        return self.fastest("forward", self._forward_work) * self._workers()
+
+    def fastest(self, name: str, work: Callable[[int], object]) -> int:
+        """Items of a kind of work that one worker should do at once: as given, or measured.
+
+        Parameters
+        ----------
+        name : str
+            Of the kind of work.
+        work : callable
+            n -> anything: does it on n items a worker.
+        """
+        workers = self._workers()
+        if self._batch_size is not None:
+            size = max(1, self._batch_size // workers)
+        elif not self._measure:
+            size = max(1, UNMEASURED // workers)
+        else:
+            shape, device = tuple(self._example.shape), self._example.device
+            size = self.prepared.batch_size(f"{name} {shape}", work, device=device)
+        self.largest = max(self.largest, size * workers)
+        return size
+
+    def windows_at_once(self, default: int) -> int:
+        """Boxes of a clip that one worker should do at once: the batch size, where one is given."""
+        size = default if self._batch_size is None else self._batch_size
+        self.largest = max(self.largest, size)
+        return size
+
+    def _workers(self) -> int:
+        return 1 if self._example is None else self.prepared.n_workers(self._example.device)
+
+    def _forward_work(self, n: int) -> None:
+        clips = self._example.expand(n * self._workers(), *self._example.shape)
+        with torch.no_grad():
+            self.prepared(clips)
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
         """Return the probability of the target class.
@@ -72,53 +132,52 @@ class Probability(torch.nn.Module):
             If the model does not return (N, classes) logits, has no class `target`, or cuts the
             gradient that a gradient method asks for.
         """
-        with torch.autocast(
-            clips.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"
-        ):
-            logits = self.model(clips)
-        self._check(logits, clips)
-        self.calls += len(clips)
-        if self._tick is not None:
-            self._tick(len(clips))
-        # A softmax of half-precision logits would round the differences that are explained.
-        wide = logits if logits.dtype == torch.float64 else logits.float()
-        return wide.softmax(dim=1)[:, self.target]
+        p = self.uncounted(clips)
+        self.count(len(clips))
+        return p
 
-    def _check(self, logits: object, clips: torch.Tensor) -> None:
-        if not isinstance(logits, torch.Tensor):
-            raise InputError(
-                f"the model returned a {type(logits).__name__}; it must return a tensor of logits "
-                "(N, classes)"
-            )
-        if logits.ndim != 2 or len(logits) != len(clips):
+    def uncounted(self, clips: torch.Tensor) -> torch.Tensor:
+        """The same, leaving the count to the caller."""
+        logits = self.prepared(clips)
+        p = self.of(logits)
+        if len(p) != len(clips):
             raise InputError(
                 f"the model returned shape {tuple(logits.shape)} for {len(clips)} clips; it must "
                 "return logits (N, classes)"
-            )
-        if self.target >= logits.shape[1]:
-            raise InputError(
-                f"target is {self.target}, but the model has {logits.shape[1]} classes; choose one "
-                f"of 0 to {logits.shape[1] - 1}"
             )
         if clips.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
             raise InputError(
                 "the model's logits have no gradient with respect to the clip; use a perturbation "
                 "method, or compute them in PyTorch without detach() and no_grad()"
             )
+        return p
 
+    def of(self, logits: torch.Tensor) -> torch.Tensor:
+        """Probability (N,) of the target class by logits (N, classes); counts nothing."""
+        if not isinstance(logits, torch.Tensor):
+            raise InputError(
+                f"the model returned a {type(logits).__name__}; it must return a tensor of logits "
+                "(N, classes)"
+            )
+        if logits.ndim != 2:
+            raise InputError(
+                f"the model returned shape {tuple(logits.shape)}; it must return logits (N, "
+                "classes)"
+            )
+        if self.target >= logits.shape[1]:
+            raise InputError(
+                f"target is {self.target}, but the model has {logits.shape[1]} classes; choose one "
+                f"of 0 to {logits.shape[1] - 1}"
+            )
+        # A softmax of half-precision logits would round the differences that are explained.
+        wide = logits if logits.dtype == torch.float64 else logits.float()
+        return wide.softmax(dim=1)[:, self.target]
 
-def placement(model: Model, clip: torch.Tensor) -> tuple[torch.device, torch.dtype]:
-    """Return where the model runs: device and floating type of its parameters.
-
-    A model without floating parameters or buffers, or a plain function, runs where the clip is.
-    """
-    tensors: list[torch.Tensor] = []
-    if isinstance(model, torch.nn.Module):
-        tensors = [*model.parameters(), *model.buffers()]
-    for tensor in tensors:
-        if tensor.is_floating_point():
-            return tensor.device, tensor.dtype
-    return clip.device, clip.dtype
+    def count(self, n: int) -> None:
+        """Count clips that went forward through the model."""
+        self.calls += n
+        if self._tick is not None:
+            self._tick(n)
 
 
 @contextlib.contextmanager

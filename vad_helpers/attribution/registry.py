@@ -19,11 +19,10 @@ from vad_helpers.attribution import (
     perturbation,
     superpixels,
 )
+from vad_helpers.attribution.prepared import Model, Prepared, out_of_memory, prepare
 from vad_helpers.attribution.probability import (
-    Model,
     Probability,
     evaluating,
-    placement,
     seeded,
 )
 from vad_helpers.attribution.spec import PRECISIONS, Explanation, MethodSpec
@@ -75,7 +74,7 @@ def register(spec: MethodSpec, *, overwrite: bool = False) -> None:
 
 
 def explain(
-    model: Model,
+    model: Model | Prepared,
     clip: torch.Tensor,
     method: str,
     *,
@@ -85,16 +84,16 @@ def explain(
     seed: int = 0,
     black: float = -1.0,
     progress: bool = False,
-    batch_size: int = 4,
+    batch_size: int | str = "auto",
     **settings: Any,
 ) -> np.ndarray:
     """Explain the probability that a model gives to one class of one clip.
 
     Parameters
     ----------
-    model : torch.nn.Module or callable
+    model : torch.nn.Module, callable or Prepared
         (N, 3, T, H, W) -> (N, classes) logits. A module runs in evaluation mode, on its own
-        device, and is left as it was found.
+        device, and is left as it was found. For many explanations, `prepare` it once.
     clip : torch.Tensor
         (3, T, H, W), floating, normalised.
     method : str
@@ -113,8 +112,10 @@ def explain(
         The normalised value of black, for ``baseline="black"``.
     progress : bool, optional
         Whether to show a bar that advances with the model calls.
-    batch_size : int, optional
+    batch_size : int or "auto", optional
         Clips in one pass through the model: memory and speed; the map changes by rounding only.
+        "auto" takes the fastest, measured on this model and kept by it if it is prepared. Where
+        memory runs out, half as many are tried.
     **settings
         The method's own settings; `METHODS[method].settings` lists them with their defaults.
 
@@ -150,7 +151,7 @@ def explain(
 
 
 def attribute(
-    model: Model,
+    model: Model | Prepared,
     clip: torch.Tensor,
     method: str,
     *,
@@ -160,7 +161,7 @@ def attribute(
     seed: int = 0,
     black: float = -1.0,
     progress: bool = False,
-    batch_size: int = 4,
+    batch_size: int | str = "auto",
     **settings: Any,
 ) -> Explanation:
     """Explain as `explain` does, and report what it took.
@@ -193,7 +194,9 @@ def attribute(
     options = {
         "target": checks.whole("target", target),
         "precision": checks.one_of("precision", precision, PRECISIONS),
-        "batch_size": checks.whole("batch_size", batch_size, minimum=1),
+        "batch_size": None
+        if batch_size == "auto"
+        else checks.whole("batch_size", batch_size, minimum=1),
     }
 
     start = time.perf_counter()
@@ -202,15 +205,14 @@ def attribute(
     info = {} if labels is None else {"n_segments": int(labels.max()) + 1}
     total = spec.model_calls(settings, shape, info.get("n_segments"))
     with tqdm(total=total, desc=spec.name, unit="call", disable=disable) as bar:
-        probability = Probability(model, **options, tick=bar.update)
-        result = _run(spec, probability, clip, fill, labels, settings, seed)
+        result, calls = _run(spec, model, options, bar, clip, fill, labels, settings, seed)
     attribution, reported = _unpack(spec, result, shape[1:])
     seconds = time.perf_counter() - start
     if not attribution.any():
         _warn_all_zero(spec)
     return Explanation(
         map=attribution,
-        model_calls=probability.calls,
+        model_calls=calls,
         seconds=seconds,
         baseline_seconds=baseline_seconds,
         superpixel_seconds=superpixel_seconds,
@@ -259,27 +261,40 @@ def _superpixels(
 
 def _run(
     spec: MethodSpec,
-    probability: Probability,
+    model: Model | Prepared,
+    options: dict[str, Any],
+    bar: tqdm,
     clip: torch.Tensor,
     fill: torch.Tensor | None,
     labels: np.ndarray | None,
     settings: dict[str, Any],
     seed: int,
-) -> Any:
-    device, dtype = placement(probability.model, clip)
-    keywords = dict(settings)
-    if labels is not None:
-        del keywords["n_segments"], keywords["compactness"]
-        keywords["segments"] = torch.from_numpy(labels).to(device)
+) -> tuple[Any, int]:
+    """Result and model calls; where memory runs out, again with half the batch."""
     # Gradients are wanted even if the caller works without them; copies, because a method may
     # write into what it is given, and tensors born in inference mode cannot be differentiated.
     with torch.inference_mode(False), torch.enable_grad():
-        clip, fill = (
-            None if one is None else one.detach().to(device, dtype, copy=True)
-            for one in (clip, fill)
-        )
-        with evaluating(probability.model), seeded(seed, device):
-            return spec.attribute(probability, clip, fill, **keywords)
+        prepared = prepare(model, precision=options.pop("precision"))
+        options["measure"] = prepared is model
+        device, dtype = prepared.placement(clip)
+        keywords = dict(settings)
+        if labels is not None:
+            del keywords["n_segments"], keywords["compactness"]
+            keywords["segments"] = torch.from_numpy(labels).to(device)
+        while True:
+            own = [
+                None if one is None else one.detach().to(device, dtype, copy=True)
+                for one in (clip, fill)
+            ]
+            probability = Probability(prepared, **options, example=own[0], tick=bar.update)
+            try:
+                with evaluating(prepared.model), seeded(seed, device):
+                    return spec.attribute(probability, *own, **keywords), probability.calls
+            except RuntimeError as error:
+                if probability.largest < 2 or not out_of_memory(error):
+                    raise
+            options["batch_size"] = probability.largest // 2
+            bar.reset()
 
 
 def _unpack(

@@ -21,6 +21,7 @@ Dataset", CVPR 2017. C. Szegedy et al., "Going Deeper with Convolutions", CVPR 2
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,8 +29,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-Triple = tuple[int, int, int]
+from vad_helpers.chain import Branches, Chain, Pads, Stage, Triple, convolve_padded, layer_stage
+
 
 BN_EPS = 1e-3
 BN_MOMENTUM = 0.1
@@ -110,6 +113,12 @@ def same_padding(size: Sequence[int], kernel: Sequence[int], stride: Sequence[in
     return pads
 
 
+def same_pads(size: Triple, *, kernel: Triple, stride: Triple) -> Pads:
+    """`same_padding` in the order of the axes, (before, after) of each."""
+    flat = same_padding(size, kernel, stride)
+    return tuple(zip(flat[-2::-2], flat[::-2], strict=True))  # type: ignore[return-value]
+
+
 def _pad_is_fixed(kernel: Triple, stride: Triple) -> bool:
     """Whether "SAME" is symmetric at every input size, so that the operation can pad itself."""
     return all(s == 1 and k % 2 == 1 for k, s in zip(kernel, stride, strict=True))
@@ -166,6 +175,12 @@ class SameMaxPool3d(nn.MaxPool3d):
             return self._pool_by_axis(x)
         return super().forward(x)
 
+    def stages(self) -> tuple[Stage]:
+        """The pooling as the stage of a chain."""
+        pads = functools.partial(same_pads, kernel=self.kernel_size, stride=self.stride)
+        kernel, stride = self.kernel_size, self.stride
+        return (Stage(self, self._pool_by_axis, kernel, stride, pads, float("-inf")),)
+
     def _pool_by_axis(self, x: Tensor) -> Tensor:
         """The same maxima, one axis after another: on CPUs twice as fast for the whole network.
 
@@ -199,6 +214,24 @@ class Unit3d(nn.Module):
         """Map (N, inputs, T, H, W) to (N, outputs, T', H', W')."""
         return self.relu(self.bn(self.conv3d(x)))
 
+    @torch.no_grad()
+    def fold_batch_norm(self) -> None:
+        """Move the batch norm, as it works in evaluation mode, into the convolution."""
+        conv, bn = self.conv3d, self.bn
+        conv.weight, conv.bias = fuse_conv_bn_weights(
+            *(conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias)
+        )
+        conv.requires_grad_(False)
+        self.bn = nn.Identity()
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Convolution, batch norm and activation as stages of a chain."""
+        conv, kernel, stride = self.conv3d, self.conv3d.kernel_size, self.conv3d.stride
+        pads = functools.partial(same_pads, kernel=kernel, stride=stride)
+        convolution = Stage(conv, convolve_padded(conv), kernel, stride, pads, affine=True)
+        folded = isinstance(self.bn, nn.Identity)
+        return (convolution, *(() if folded else (layer_stage(self.bn),)), layer_stage(self.relu))
+
 
 class InceptionBlock(nn.Module):
     """Four parallel branches, concatenated along the channels.
@@ -223,6 +256,11 @@ class InceptionBlock(nn.Module):
         """Map (N, inputs, T, H, W) to (N, out_channels, T, H, W)."""
         branches = [self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x))]
         return torch.cat(branches, dim=1)
+
+    def stages(self) -> tuple[Branches]:
+        """The block as the stage of a chain."""
+        lines = ((self.b0,), (self.b1a, self.b1b), (self.b2a, self.b2b), (self.b3a, self.b3b))
+        return (Branches(tuple(tuple(s for m in line for s in m.stages()) for line in lines)),)
 
 
 class HeadPool(nn.Module):
@@ -339,7 +377,39 @@ class InceptionI3d(nn.Module):
 
     def head(self, features: Tensor) -> Tensor:
         """Logits (N, num_classes) of the last stage's output (N, C, T', H', W')."""
+        features = features.to(self.logits.conv3d.weight.dtype)
         return self.logits(self.dropout(self.avg_pool(features)))
+
+    def for_inference(self, dtype: torch.dtype | None = None) -> InceptionI3d:
+        """Copy for inference: evaluation mode, batch norms folded into the convolutions.
+
+        Parameters
+        ----------
+        dtype : torch.dtype, optional
+            Type of the convolutions, such as `torch.bfloat16`; the network's own by default. The
+            classifier keeps at least float32: logits of half precision would round away the
+            differences that explanations are made of.
+
+        Returns
+        -------
+        InceptionI3d
+            On the same device, without gradients to its weights. It gives the network's logits to
+            rounding, is no longer trainable and does not load the network's state dict.
+        """
+        network = copy.deepcopy(self).eval().requires_grad_(False)
+        for module in network.modules():
+            if isinstance(module, Unit3d):
+                module.fold_batch_norm()
+        classifier = network.logits
+        for name, module in network.named_children():
+            if module is not classifier:
+                module.to(dtype=dtype, memory_format=torch.channels_last_3d)
+        return network
+
+    def chain(self) -> Chain:
+        """The network as a chain of local stages, for inference; see `vad_helpers.chain`."""
+        stages = [step for _, module in self.stages() for step in module.stages()]
+        return Chain(tuple(stages), self.head)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of a batch of clips.
