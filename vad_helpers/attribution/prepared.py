@@ -1,4 +1,4 @@
-"""A model made ready for inference: folded, laid out for the device, its calls spread over cores."""
+"""A model made ready for inference: folded, laid out for its device, spread over the cores."""
 
 from __future__ import annotations
 

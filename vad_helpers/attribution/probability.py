@@ -12,7 +12,6 @@ import torch
 from vad_helpers.attribution.prepared import Model, Prepared, prepare
 from vad_helpers.errors import InputError
 
-
 UNMEASURED = 4
 """Clips at once where nobody measured: little memory, and the same on every machine."""
 

@@ -33,7 +33,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from vad_helpers.chain import Branches, Chain, Pads, Stage, Triple, convolve_padded, layer_stage
 
-
 BN_EPS = 1e-3
 BN_MOMENTUM = 0.1
 # Branches of an Inception block in the order of their channels and of the concatenation.
@@ -400,9 +399,8 @@ class InceptionI3d(nn.Module):
         for module in network.modules():
             if isinstance(module, Unit3d):
                 module.fold_batch_norm()
-        classifier = network.logits
-        for name, module in network.named_children():
-            if module is not classifier:
+        for module in network.children():
+            if module is not network.logits:
                 module.to(dtype=dtype, memory_format=torch.channels_last_3d)
         return network
 
