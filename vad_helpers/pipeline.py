@@ -24,7 +24,7 @@ import yaml
 
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
-from vad_helpers.store import experiment, params
+from vad_helpers.store import detector, experiment, params
 from vad_helpers.store.cache import Run, open_run
 from vad_helpers.store.params import project_root
 from vad_helpers.store.row import check_rows
@@ -64,9 +64,9 @@ def open_checked(profile: str, overrides: Mapping[str, Any]) -> Run:
     params.check_overrides(overrides)
     run = open_run(profile, **overrides)
     check_rows(run)
-    experiment.torch_device(run)
+    detector.torch_device(run)
     experiment.check_data(run)
-    experiment.check_weights(run)
+    detector.check_weights(run)
     return run
 
 

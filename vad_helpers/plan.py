@@ -11,7 +11,7 @@ import time
 
 import pandas as pd
 
-from vad_helpers.store import experiment, maps, rows
+from vad_helpers.store import detector, experiment, maps, rows
 from vad_helpers.store.cache import Run, cached
 from vad_helpers.store.row import Row
 
@@ -62,8 +62,8 @@ def seconds_per_clip(run: Run) -> tuple[float, float]:
     """
     import torch
 
-    device = experiment.torch_device(run)
-    network = experiment.fresh_network(run).eval().to(device)
+    device = detector.torch_device(run)
+    network = detector.fresh_network(run).eval().to(device)
     shape = (1, 3, run.params.n_frames, *run.params.frame_size)
     clip = torch.zeros(shape, device=device)
 
@@ -98,7 +98,7 @@ def _data_line(run: Run) -> tuple:
 def _model_lines(run: Run, forward: float, backward: float) -> list[tuple]:
     counts = experiment.clips(run)["split"].value_counts()
     trained = run.params.trained_weights or cached(
-        run, "model.safetensors", experiment.model_key(run)
+        run, "model.safetensors", detector.model_key(run)
     )
     calls = run.params.epochs * int(counts.get("train", 0))
     validation = run.params.epochs * int(counts.get("val", 0))

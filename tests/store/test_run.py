@@ -14,7 +14,7 @@ from vad_helpers import attribution, store
 from vad_helpers.attribution import METHODS, MethodSpec
 from vad_helpers.errors import InputError
 from vad_helpers.model import weights
-from vad_helpers.store import experiment, maps, scores, tables
+from vad_helpers.store import detector, experiment, maps, scores, tables
 from vad_helpers.store.row import REFERENCES
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*all zero.*")
@@ -50,7 +50,7 @@ def test_a_clip_its_frames_and_its_mask_have_one_shape(run):
 
 def test_the_model_is_trained_once_and_its_history_kept(run, monkeypatch):
     first = store.model(run)
-    monkeypatch.setattr(experiment, "_train", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr(detector, "_train", lambda *a, **k: pytest.fail("trained again"))
     again = store.model(store.open_run("tiny"))
     for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True):
         assert torch.equal(a, b)
@@ -66,9 +66,9 @@ def test_trained_weights_replace_training(run, tmp_path):
     a, b = store.model(run).state_dict(), store.model(other).state_dict()
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert store.history(other).empty
-    assert experiment.model_key(other) != experiment.model_key(run)
+    assert detector.model_key(other) != detector.model_key(run)
     with pytest.raises(InputError, match="trained_weights"):
-        experiment.model_key(store.open_run("tiny", trained_weights="none.safetensors"))
+        detector.model_key(store.open_run("tiny", trained_weights="none.safetensors"))
 
 
 @pytest.mark.parametrize(
@@ -121,9 +121,9 @@ def test_trained_weights_answer_anew_when_they_see_other_frames(run, tmp_path):
 def test_initial_weights_enter_the_models_key_and_must_be_there(run, tmp_path):
     store.model(run)
     started = store.open_run("tiny", init_weights=str(run.path("model.safetensors")))
-    assert experiment.model_key(started) != experiment.model_key(run)
+    assert detector.model_key(started) != detector.model_key(run)
     with pytest.raises(InputError, match="init_weights"):
-        experiment.model_key(store.open_run("tiny", init_weights="none.pt"))
+        detector.model_key(store.open_run("tiny", init_weights="none.pt"))
 
 
 def test_performance_covers_both_splits_by_scene(run):
@@ -324,7 +324,7 @@ def test_times_recorded_under_other_conditions_are_not_taken(run, monkeypatch):
 
     assert source() == {"recorded"}
     assert source(eval_batch_size=1) == {"measured"}
-    monkeypatch.setattr(experiment, "machine", lambda run: "another")
+    monkeypatch.setattr(detector, "machine", lambda run: "another")
     assert source() == {"measured"}
 
 
@@ -332,7 +332,7 @@ def test_times_recorded_under_other_conditions_are_not_taken(run, monkeypatch):
 def test_run_times_are_taken_anew_under_other_conditions(run, monkeypatch, change):
     mine = scores._table_key(run, "runtime")
     if change == "machine":
-        monkeypatch.setattr(experiment, "machine", lambda run: "another")
+        monkeypatch.setattr(detector, "machine", lambda run: "another")
     other = store.open_run("tiny", eval_batch_size=1 if change == "batch" else None)
     assert scores._table_key(other, "runtime") != mine
     assert scores._table_key(other, "robustness") == scores._table_key(run, "robustness")

@@ -8,6 +8,7 @@ import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from vad_helpers.errors import InputError
@@ -84,6 +85,17 @@ def like(what: str, value: object, clip: torch.Tensor) -> torch.Tensor:
             "same shape"
         )
     return value
+
+
+def labels(what: str, value: object, shape: tuple[int, ...]) -> np.ndarray:
+    """Return `value` as int64 if it labels every voxel by 0 .. n - 1, else raise InputError."""
+    array = np.asarray(value)
+    if array.shape != shape or array.dtype.kind not in "iu":
+        raise InputError(f"{what} has shape {array.shape}, {array.dtype}; give integers {shape}")
+    found = np.unique(array)
+    if found[0] != 0 or found[-1] != len(found) - 1:
+        raise InputError(f"{what} has labels {found[0]} to {found[-1]}; number them without gaps")
+    return array.astype(np.int64)
 
 
 def setting(what: str, value: object, default: object) -> Any:

@@ -85,6 +85,7 @@ def explain(
     black: float = -1.0,
     progress: bool = False,
     batch_size: int | str = "auto",
+    segments: np.ndarray | None = None,
     **settings: Any,
 ) -> np.ndarray:
     """Explain the probability that a model gives to one class of one clip.
@@ -116,6 +117,9 @@ def explain(
         Clips in one pass through the model: memory and speed; the map changes by rounding only.
         "auto" takes the fastest, measured on this model and kept by it if it is prepared. Where
         memory runs out, half as many are tried.
+    segments : numpy.ndarray, optional
+        Superpixels of this clip found before, as `superpixels.slic` gives them: methods that
+        use superpixels then share them. Others do not look at it.
     **settings
         The method's own settings; `METHODS[method].settings` lists them with their defaults.
 
@@ -146,6 +150,7 @@ def explain(
         black=black,
         progress=progress,
         batch_size=batch_size,
+        segments=segments,
         **settings,
     ).map
 
@@ -162,13 +167,16 @@ def attribute(
     black: float = -1.0,
     progress: bool = False,
     batch_size: int | str = "auto",
+    segments: np.ndarray | None = None,
     **settings: Any,
 ) -> Explanation:
     """Explain as `explain` does, and report what it took.
 
     Parameters
     ----------
-    model, clip, method, baseline, target, precision, seed, black, progress, batch_size, settings
+    model, clip, method, baseline, target, precision, seed, black, progress, batch_size
+        As for `explain`.
+    segments, settings
         As for `explain`.
 
     Returns
@@ -201,7 +209,7 @@ def attribute(
 
     start = time.perf_counter()
     fill, baseline_seconds = _timed(_fill, spec, baseline, clip, black)
-    labels, superpixel_seconds = _timed(_superpixels, spec, settings, clip)
+    labels, superpixel_seconds = _superpixels(spec, settings, clip, segments)
     info = {} if labels is None else {"n_segments": int(labels.max()) + 1}
     total = spec.model_calls(settings, shape, info.get("n_segments"))
     with tqdm(total=total, desc=spec.name, unit="call", disable=disable) as bar:
@@ -233,9 +241,9 @@ def _checked_baseline(baseline: str | torch.Tensor, clip: torch.Tensor) -> str |
     return checks.one_of("baseline", baseline, baselines.NAMES)
 
 
-def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+def _timed(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> tuple[Any, float]:
     start = time.perf_counter()
-    result = function(*arguments)
+    result = function(*arguments, **keywords)
     return result, 0.0 if result is None else time.perf_counter() - start
 
 
@@ -250,13 +258,15 @@ def _fill(
 
 
 def _superpixels(
-    spec: MethodSpec, settings: dict[str, Any], clip: torch.Tensor
-) -> np.ndarray | None:
+    spec: MethodSpec, settings: dict[str, Any], clip: torch.Tensor, given: np.ndarray | None
+) -> tuple[np.ndarray | None, float]:
+    """Labels, and the seconds it took to find them."""
     if not spec.superpixels:
-        return None
-    return superpixels.slic(
-        clip, n_segments=settings["n_segments"], compactness=settings["compactness"]
-    )
+        return None, 0.0
+    if given is not None:
+        return checks.labels("segments", given, tuple(clip.shape[1:])), 0.0
+    options = {name: settings[name] for name in ("n_segments", "compactness")}
+    return _timed(superpixels.slic, clip, **options)
 
 
 def _run(

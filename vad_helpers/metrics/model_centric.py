@@ -167,17 +167,26 @@ def deletion_insertion(
     inputs, positive = _prepare(predict, clip, baseline, attribution, batch_size, progress)
     depth = n_thresholds - threshold_levels(positive, n_thresholds)
     sweep = _sweep(inputs, depth, np.arange(1, n_thresholds + 2))
-    deletion_curve = sweep.p_clip - sweep.deleted
-    insertion_curve = sweep.p_clip - sweep.inserted
+    return {**_threshold_scores(sweep, slice(None)), **_shared(sweep)}
+
+
+def _threshold_scores(sweep: _Sweep, part: slice) -> dict[str, Any]:
+    deletion_curve = sweep.p_clip - sweep.deleted[part]
+    insertion_curve = sweep.p_clip - sweep.inserted[part]
     return {
         "deletion": float(deletion_curve.mean()),
         "insertion": float(insertion_curve.mean()),
-        "p_clip": sweep.p_clip,
-        "p_baseline": sweep.p_baseline,
-        "mean_area": float(sweep.areas.mean()),
+        "mean_area": float(sweep.areas[part].mean()),
         "deletion_curve": deletion_curve,
         "insertion_curve": insertion_curve,
-        "areas": sweep.areas,
+        "areas": sweep.areas[part],
+    }
+
+
+def _shared(sweep: _Sweep) -> dict[str, Any]:
+    return {
+        "p_clip": sweep.p_clip,
+        "p_baseline": sweep.p_baseline,
         "model_calls": sweep.model_calls,
     }
 
@@ -226,17 +235,79 @@ def area_curves(
     """
     check_count(n_steps, name="n_steps")
     inputs, positive = _prepare(predict, clip, baseline, attribution, batch_size, progress)
-    steps = np.rint(np.linspace(0, 1, n_steps + 1) * positive.size).astype(np.int64)
-    counts = _matched_counts(areas, positive.size)
+    steps, counts = _area_steps(n_steps, positive.size), _matched_counts(areas, positive.size)
     sweep = _sweep(inputs, importance_rank(positive, seed=seed), np.append(steps, counts))
-    curve = slice(0, n_steps + 1)
     return {
-        "area_deletion": float(np.trapezoid(sweep.deleted[curve], sweep.areas[curve])),
-        "area_insertion": float(np.trapezoid(sweep.inserted[curve], sweep.areas[curve])),
-        "area_axis": sweep.areas[curve],
-        "deletion_curve": sweep.deleted[curve],
-        "insertion_curve": sweep.inserted[curve],
+        **_area_scores(sweep, slice(0, n_steps + 1)),
         **_matched_scores(sweep, slice(n_steps + 1, None)),
+        **_shared(sweep),
+    }
+
+
+def _area_steps(n_steps: int, n_voxels: int) -> np.ndarray:
+    return np.rint(np.linspace(0, 1, n_steps + 1) * n_voxels).astype(np.int64)
+
+
+def _area_scores(sweep: _Sweep, part: slice) -> dict[str, Any]:
+    deleted, inserted, areas = sweep.deleted[part], sweep.inserted[part], sweep.areas[part]
+    return {
+        "area_deletion": float(np.trapezoid(deleted, areas)),
+        "area_insertion": float(np.trapezoid(inserted, areas)),
+        "area_axis": areas,
+        "deletion_curve": deleted,
+        "insertion_curve": inserted,
+    }
+
+
+def both_axes(
+    predict: Predict,
+    clip: Any,
+    baseline: Any,
+    attribution: Any,
+    *,
+    n_thresholds: int = 50,
+    n_steps: int = 50,
+    areas: Sequence[float] = MATCHED_AREAS,
+    seed: int = 0,
+    batch_size: int = 8,
+    progress: bool = False,
+) -> dict[str, dict[str, Any]]:
+    """`deletion_insertion` and `area_curves` together; sets that both ask about are asked once.
+
+    Parameters
+    ----------
+    predict, clip, baseline, attribution, n_thresholds, batch_size, progress
+        As `deletion_insertion`.
+    n_steps, areas, seed
+        As `area_curves`.
+
+    Returns
+    -------
+    dict of dict
+        ``threshold``: as `deletion_insertion`. ``area``: as `area_curves`. ``shared``:
+        ``p_clip``, ``p_baseline`` and ``model_calls``, which both have in common.
+
+    Raises
+    ------
+    ValueError
+        As these two.
+    """
+    check_count(n_steps, name="n_steps")
+    inputs, positive = _prepare(predict, clip, baseline, attribution, batch_size, progress)
+    levels = threshold_levels(positive, n_thresholds)
+    # Voxels above a threshold are the first ones by rank, so one order serves both axes.
+    reach = np.arange(n_thresholds, -1, -1)
+    sets = levels.size - np.searchsorted(np.sort(levels, axis=None), reach, side="left")
+    cuts = [sets, _area_steps(n_steps, levels.size), _matched_counts(areas, levels.size)]
+    sweep = _sweep(inputs, importance_rank(positive, seed=seed), np.concatenate(cuts))
+    first, second = n_thresholds + 1, n_thresholds + n_steps + 2
+    return {
+        "threshold": _threshold_scores(sweep, slice(0, first)),
+        "area": {
+            **_area_scores(sweep, slice(first, second)),
+            **_matched_scores(sweep, slice(second, None)),
+        },
+        "shared": _shared(sweep),
     }
 
 
@@ -279,7 +350,7 @@ def area_matched(
     inputs, positive = _prepare(predict, clip, baseline, attribution, batch_size, progress)
     counts = _matched_counts(areas, positive.size)
     sweep = _sweep(inputs, importance_rank(positive, seed=seed), counts)
-    return _matched_scores(sweep, slice(None))
+    return {**_matched_scores(sweep, slice(None)), **_shared(sweep)}
 
 
 def importance_rank(positive: np.ndarray, *, seed: int) -> np.ndarray:
@@ -377,9 +448,6 @@ def _matched_scores(sweep: _Sweep, part: slice) -> dict[str, Any]:
         "matched_areas": sweep.areas[part],
         "matched_deletion_curve": deletion,
         "matched_insertion_curve": insertion,
-        "p_clip": sweep.p_clip,
-        "p_baseline": sweep.p_baseline,
-        "model_calls": sweep.model_calls,
     }
 
 

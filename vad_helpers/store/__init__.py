@@ -5,10 +5,10 @@ Notebooks see this room only: ``run = store.open_run("quick")``, then ``store.cl
 Each call brings what it needs, so any of them works first, alone, after a crash, twice for free.
 
 Inside, one module a concern: `params` (profiles), `cache` (load or build, keys, manifest),
-`experiment` (data and model), `trained` (weights that were given), `origin` (what videos they
-are), `row` (the rows of the tables), `maps` (explanations), `scores` (measurements of maps),
-`convergence` (are sampled maps settled), `tables` (summaries beside the paper's values),
-`contrasts` (planned comparisons, firm ranks).
+`experiment` (data and clips), `detector` (the network), `trained` (weights that were given),
+`origin` (what videos they are), `row` (the rows of the tables), `maps` (explanations), `scores`
+(measurements of maps), `convergence` (are sampled maps settled), `tables` (summaries beside the
+paper's values), `contrasts` (planned comparisons, firm ranks).
 """
 
 from vad_helpers.store.cache import Run, open_run
@@ -19,17 +19,14 @@ from vad_helpers.store.contrasts import (
     rank_stability,
 )
 from vad_helpers.store.convergence import convergence_table
+from vad_helpers.store.detector import history, model, performance, predictions
 from vad_helpers.store.experiment import (
     clip,
     clips,
     data_root,
     evaluation,
     frames,
-    history,
     mask,
-    model,
-    performance,
-    predictions,
     sequences,
 )
 from vad_helpers.store.maps import attribution, baseline, explain_all, explanations

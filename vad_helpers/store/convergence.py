@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from vad_helpers.attribution import METHODS
 from vad_helpers.attribution.convergence import converge
-from vad_helpers.store import experiment, maps
+from vad_helpers.store import detector, experiment, maps
 from vad_helpers.store.cache import Run, key_of, load_or_build, remember
 from vad_helpers.store.row import Row, rows
 
@@ -81,9 +81,9 @@ def _one(run: Run, clip_id: str, row: Row) -> pd.DataFrame:
 
 
 def _double(run: Run, clip_id: str, row: Row) -> pd.DataFrame:
-    device = experiment.torch_device(run)
+    device = detector.torch_device(run)
     network = remember(
-        run, f"network {row.weights}", lambda: experiment.network(run, row.weights).to(device)
+        run, f"network {row.weights}", lambda: detector.network(run, row.weights).to(device)
     )
     p = run.params
     settings = {name: value for name, value in row.settings.items() if name != "n_samples"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,11 +13,9 @@ import pandas as pd
 from vad_helpers.data import clips as clip_data
 from vad_helpers.data import splits, ucsd, walkway
 from vad_helpers.errors import InputError
-from vad_helpers.metrics import runtime
 from vad_helpers.store.cache import (
     Run,
     artifact_lock,
-    file_digest,
     key_of,
     load_or_build,
     remember,
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
     import torch
 
 CLIPS_VERSION = 1
-MODEL_VERSION = 1
-PREDICTIONS_VERSION = 1
 
 
 def data_root(run: Run) -> Path:
@@ -123,7 +119,7 @@ def clips(run: Run) -> pd.DataFrame:
             "clips.csv",
             clips_key(run),
             build=build,
-            save=_save_csv,
+            save=save_csv,
             load=pd.read_csv,
             settings=settings | {"data": data_key(run)},
         )
@@ -195,294 +191,10 @@ def _row(run: Run, clip_id: str) -> pd.Series:
     return table.loc[clip_id]
 
 
-def model(run: Run, *, progress: bool = False) -> torch.nn.Module:
-    """Trained network of the run, in evaluation mode on the CPU; trained first if need be."""
-    from vad_helpers.model import weights
-
-    if run.params.trained_weights:
-        return _load_trained(run)
-
-    def build() -> torch.nn.Module:
-        return _train(run, progress=progress)
-
-    def save(network: torch.nn.Module, path: Path) -> None:
-        weights.save(network, path, **_weights_metadata(run))
-
-    return load_or_build(
-        run,
-        "model.safetensors",
-        model_key(run),
-        build=build,
-        save=save,
-        load=lambda path: weights.load(path)[0],
-        settings=training_settings(run),
-    )
-
-
-def _weights_metadata(run: Run) -> dict[str, Any]:
-    """What saved weights say of themselves, beside their width."""
-    p = run.params
-    return {
-        "mean": p.mean,
-        "std": p.std,
-        "initial_weights": Path(p.init_weights).name if p.init_weights else "none",
-        **_split_of_weights(run),
-    }
-
-
-def _split_of_weights(run: Run) -> dict[str, Any]:
-    """What decides which sequences a network was trained on."""
-    p = run.params
-    return {"data": data_key(run), "fold": p.fold, "n_folds": p.n_folds, "seed": p.seed}
-
-
-def _load_trained(run: Run) -> torch.nn.Module:
-    from vad_helpers.store.trained import load_matching
-
-    p = run.params
-    return load_matching(
-        _weights_file(run, "trained_weights"),
-        network={"mean": p.mean, "std": p.std, "width": p.model_width},
-        split=_split_of_weights(run),
-    )
-
-
-def _weights_file(run: Run, name: str) -> Path:
-    path = run.root / getattr(run.params, name)
-    if not path.is_file():
-        raise InputError(f"no weights at {path}; check parameter '{name}'")
-    return path
-
-
-def check_weights(run: Run) -> None:
-    """Read the weights that the parameters name, so that unusable ones fail before any work.
-
-    Raises
-    ------
-    InputError
-        If a file is not there, is damaged, holds NaN, is of another architecture, or does not
-        belong to this run's split.
-    """
-    from vad_helpers.model import weights
-
-    if run.params.init_weights:
-        weights.initialise(fresh_network(run), _weights_file(run, "init_weights"))
-    if run.params.trained_weights:
-        _load_trained(run)
-
-
-def model_key(run: Run) -> str:
-    """Key of the trained network."""
-    p = run.params
-    if p.trained_weights:
-        digest = file_digest(_weights_file(run, "trained_weights"))
-        return key_of("model", MODEL_VERSION, clips=clips_key(run), weights=digest)
-    return key_of("model", MODEL_VERSION, clips=clips_key(run), training=training_settings(run))
-
-
-def training_settings(run: Run) -> dict[str, Any]:
-    """What the trained weights depend on, apart from the clips."""
-    p = run.params
-    settings = dataclasses.asdict(_training_spec(run)) | {
-        "seed": p.seed,
-        "precision": _training_precision(run),
-        "width": p.model_width,
-        "frame_size": p.frame_size,
-        "normalisation": [p.mean, p.std],
-        "augment": [p.augment, p.flip],
-    }
-    if p.init_weights:
-        settings["init_weights"] = file_digest(_weights_file(run, "init_weights"))
-    return settings
-
-
-def _training_spec(run: Run):
-    from vad_helpers.model.training import TrainingSpec
-
-    p = run.params
-    return TrainingSpec(
-        epochs=p.epochs,
-        batch_size=p.batch_size,
-        lr=p.lr,
-        weight_decay=p.weight_decay,
-        schedule=p.lr_schedule,
-        lr_step=p.lr_step,
-        lr_gamma=p.lr_gamma,
-    )
-
-
-def _training_precision(run: Run) -> str:
-    return "fp32" if run.params.precision == "auto" else run.params.precision
-
-
-def dataset(run: Run, split: str, *, augment: bool = False) -> clip_data.ClipDataset:
-    """Torch dataset of one split ("train", "val" or "test")."""
-    p = run.params
-    table = clips(run)
-    return clip_data.ClipDataset(
-        list(sequences(run).values()),
-        table[table["split"] == split],
-        size=tuple(p.frame_size),
-        mean=p.mean,
-        std=p.std,
-        augment=augment and p.augment,
-        flip=augment and p.flip,
-        seed=p.seed,
-    )
-
-
-def fresh_network(run: Run) -> torch.nn.Module:
-    """Network with seeded random weights, before any training or loading."""
-    import torch
-
-    from vad_helpers.model.i3d import InceptionI3d
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(run.params.seed)
-        return InceptionI3d(num_classes=2, width=run.params.model_width)
-
-
-def fresh_key(run: Run) -> str:
-    """Key of the untrained network; it does not depend on the clips."""
-    return key_of("fresh", MODEL_VERSION, width=run.params.model_width, seed=run.params.seed)
-
-
-def network(run: Run, weights: str = "trained") -> torch.nn.Module:
-    """Network with "trained" or "random" weights, in evaluation mode."""
-    return model(run) if weights == "trained" else fresh_network(run).eval()
-
-
 def clip_seed(run: Run, clip_id: str) -> int:
     """Seed of what is drawn for one clip: the run's seed and the clip decide."""
     return zlib.crc32(f"{run.params.seed} {clip_id}".encode())
 
 
-def torch_device(run: Run) -> str:
-    """Device the run computes on: what `device` says, or CUDA where there is one."""
-    from vad_helpers.model.prediction import resolve_device
-
-    return str(resolve_device(run.params.device))
-
-
-def machine(run: Run) -> str:
-    """Name of what the run computes on, so that timings of two machines are told apart."""
-    facts = runtime.machine()
-    if torch_device(run) == "cuda":
-        return facts["device"]
-    return f"{facts['processor']}, {facts['cores']} cores"
-
-
-def _train(run: Run, *, progress: bool) -> torch.nn.Module:
-    from vad_helpers.model import training, weights
-
-    p = run.params
-    network = fresh_network(run)
-    if p.init_weights:
-        print(weights.initialise(network, run.root / p.init_weights))
-    history = training.train(
-        network,
-        dataset(run, "train", augment=True),
-        dataset(run, "val"),
-        _training_spec(run),
-        checkpoint_dir=run.path("training"),
-        device=p.device,
-        precision=_training_precision(run),
-        seed=p.seed,
-        key=model_key(run),
-        metadata=_weights_metadata(run),
-        progress=progress,
-    )
-    load_or_build(
-        run,
-        "history.csv",
-        model_key(run),
-        build=lambda: history,
-        save=_save_csv,
-        load=pd.read_csv,
-    )
-    return network.cpu().eval()
-
-
-def history(run: Run) -> pd.DataFrame:
-    """Training history, one row an epoch; empty when `trained_weights` were given."""
-    if run.params.trained_weights:
-        return pd.DataFrame(columns=["epoch", "train_loss", "val_auc"])
-
-    def retrain() -> pd.DataFrame:
-        raise InputError(
-            f"{run.path('history.csv')} is gone while the model is there; delete "
-            f"{run.path('model.safetensors')} to train again"
-        )
-
-    model(run)
-    return load_or_build(
-        run, "history.csv", model_key(run), build=retrain, save=_save_csv, load=pd.read_csv
-    )
-
-
-def predictions(run: Run, *, progress: bool = False) -> pd.DataFrame:
-    """Probability "anomalous" of every validation and test clip.
-
-    Returns
-    -------
-    DataFrame
-        clip_id, scene, sequence, split, label, p (in [0, 1]).
-    """
-    from vad_helpers.model import prediction
-
-    p = run.params
-
-    def build() -> pd.DataFrame:
-        network = model(run, progress=progress)
-        parts = []
-        for split in ("val", "test"):
-            table = clips(run)
-            part = table.loc[
-                table["split"] == split, ["clip_id", "scene", "sequence", "split", "label"]
-            ].copy()
-            part["p"] = prediction.predict(
-                network,
-                dataset(run, split),
-                batch_size=p.eval_batch_size,
-                device=p.device,
-                precision=_training_precision(run),
-                progress=progress,
-            )
-            parts.append(part)
-        return pd.concat(parts, ignore_index=True)
-
-    key = key_of(
-        "predictions",
-        PREDICTIONS_VERSION,
-        model=model_key(run),
-        # Trained weights that were given say nothing of the frames that this run shows them.
-        size=p.frame_size,
-        normalisation=[p.mean, p.std],
-        p=p.precision,
-    )
-    return load_or_build(run, "predictions.csv", key, build=build, save=_save_csv, load=pd.read_csv)
-
-
-def performance(run: Run, *, progress: bool = False) -> pd.DataFrame:
-    """Clip accuracy (at p >= .5) and ROC AUC on unseen sequences, by scene and pooled.
-
-    Returns
-    -------
-    DataFrame
-        split, scene ("all" when pooled), n_clips, n_anomalous, accuracy, auc.
-    """
-    from vad_helpers.model import prediction
-
-    names = {"group": "scene", "n": "n_clips"}
-    parts = [
-        prediction.evaluate(part["p"], part["label"], part["scene"])
-        .rename(columns=names)
-        .assign(split=split)
-        for split, part in predictions(run, progress=progress).groupby("split", sort=False)
-    ]
-    columns = ["split", "scene", "n_clips", "n_anomalous", "accuracy", "auc"]
-    return pd.concat(parts, ignore_index=True)[columns]
-
-
-def _save_csv(table: pd.DataFrame, path: Path) -> None:
+def save_csv(table: pd.DataFrame, path: Path) -> None:
     table.to_csv(path, index=False)

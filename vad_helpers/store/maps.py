@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,11 @@ from safetensors.numpy import save
 from tqdm.auto import tqdm
 
 from vad_helpers import attribution as methods
-from vad_helpers.attribution import METHODS, baselines
+from vad_helpers.attribution import METHODS, baselines, superpixels
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
 from vad_helpers.metrics import references, robustness
-from vad_helpers.store import experiment
+from vad_helpers.store import detector, experiment
 from vad_helpers.store.cache import Run, artifact_lock, key_of, remember
 from vad_helpers.store.row import SLOW_CALLS, TIME_AVERAGE, Row, rows
 
@@ -164,7 +165,7 @@ def _row_key(run: Run, row: Row) -> str:
     return key_of(
         "explanation",
         EXPLANATION_VERSION,
-        model=experiment.model_key(run) if row.weights == "trained" else experiment.fresh_key(run),
+        model=detector.model_key(run) if row.weights == "trained" else detector.fresh_key(run),
         method=row.method,
         method_version=METHODS[row.method].version,
         settings={**METHODS[row.method].settings, **row.settings},
@@ -215,13 +216,13 @@ def _load_or_explain(
         found = read_map(path)  # another process may have been faster
         if found is not None:
             return found
-        explanation = _explain(run, clip_id, row, progress=progress)
+        explanation = _explain_sharing(run, clip_id, row, progress=progress)
         write_map(
             path,
             explanation,
             key=row_key(run, row),
             row=row,
-            machine=experiment.machine(run),
+            machine=detector.machine(run),
             batch_size=run.params.eval_batch_size,
         )
     return read_map(path)
@@ -232,23 +233,48 @@ def explain_now(run: Run, clip_id: str, row: str, *, progress: bool = False) -> 
     return _explain(run, clip_id, _row(run, row), progress=progress).map
 
 
-def _explain(run: Run, clip_id: str, row: Row, *, progress: bool) -> methods.Explanation:
-    device = experiment.torch_device(run)
-    network = remember(
-        run, f"network {row.weights}", lambda: experiment.network(run, row.weights).to(device)
-    )
+def _explain(
+    run: Run,
+    clip_id: str,
+    row: Row,
+    *,
+    progress: bool,
+    segments: np.ndarray | None = None,
+) -> methods.Explanation:
+    precision = precision_of(run, row)
     return methods.attribute(
-        network,
-        experiment.clip(run, clip_id).to(device),
+        detector.prepared(run, row.weights, precision),
+        experiment.clip(run, clip_id),
         row.method,
         baseline=row.baseline,
-        precision=precision_of(run, row),
+        precision=precision,
         seed=run.params.seed,
         black=run.params.black,
         progress=progress,
         batch_size=run.params.eval_batch_size,
+        segments=segments,
         **row.settings,
     )
+
+
+def _explain_sharing(run: Run, clip_id: str, row: Row, *, progress: bool) -> methods.Explanation:
+    """Explain with the superpixels that another row may have found on this clip already.
+
+    The seconds are those of an explanation that finds its own: what was saved is added again.
+    """
+    spec = METHODS[row.method]
+    if not spec.superpixels:
+        return _explain(run, clip_id, row, progress=progress)
+    settings = {**spec.settings, **row.settings}
+    options = {name: settings[name] for name in ("n_segments", "compactness")}
+    last_key, segments, seconds = run.memo.get("superpixels", (None, None, 0.0))
+    if last_key != (clip_id, options):
+        started = time.perf_counter()
+        segments = superpixels.slic(experiment.clip(run, clip_id), **options)
+        seconds = time.perf_counter() - started
+        run.memo["superpixels"] = ((clip_id, options), segments, seconds)
+    found = _explain(run, clip_id, row, progress=progress, segments=segments)
+    return dataclasses.replace(found, seconds=found.seconds + seconds, superpixel_seconds=seconds)
 
 
 def write_map(

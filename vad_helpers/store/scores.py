@@ -23,8 +23,8 @@ from vad_helpers.metrics import human_centric as human
 from vad_helpers.metrics import model_centric as faithful
 from vad_helpers.metrics import robustness as stability
 from vad_helpers.metrics import runtime as timing
-from vad_helpers.store import experiment, maps
-from vad_helpers.store.cache import Run, key_of, load_or_build, remember
+from vad_helpers.store import detector, experiment, maps
+from vad_helpers.store.cache import Run, key_of, load_or_build
 from vad_helpers.store.row import TIME_AVERAGE, Row, rows
 
 COLUMNS = ["clip_id", "sequence", "method", "level", "metric", "value"]
@@ -101,13 +101,11 @@ def runtime(run: Run, *, progress: bool = False) -> pd.DataFrame:
 
 def predictor(run: Run, weights: str = "trained") -> Callable[[torch.Tensor], np.ndarray]:
     """Give the network as (N, 3, T, H, W) -> (N,) probability "anomalous"."""
-    device = experiment.torch_device(run)
-    network = remember(
-        run, f"network {weights}", lambda: experiment.network(run, weights).to(device)
-    )
+    network = detector.prepared(run, weights, detector.scoring_precision(run))
+    device = detector.torch_device(run)
 
     def predict(batch: torch.Tensor) -> np.ndarray:
-        with torch.inference_mode():
+        with torch.no_grad():
             logits = network(torch.as_tensor(batch, dtype=torch.float32).to(device))
             return torch.softmax(logits.float(), dim=1)[:, 1].cpu().numpy()
 
@@ -136,27 +134,20 @@ def _perturb(run: Run, clip_id: str, attribution: np.ndarray):
     clip = experiment.clip(run, clip_id)
     baseline = maps.baseline(run, clip_id)
     p = run.params
-    ours = faithful.deletion_insertion(
+    found = faithful.both_axes(
         predict,
         clip,
         baseline,
         attribution,
         n_thresholds=p.n_thresholds,
-        batch_size=p.eval_batch_size,
-    )
-    rise = faithful.area_curves(
-        predict,
-        clip,
-        baseline,
-        attribution,
         n_steps=p.area_steps,
         batch_size=p.eval_batch_size,
         # Its own draw a clip: ties broken alike in all clips would make their scores dependent.
         seed=experiment.clip_seed(run, clip_id),
     )
-    calls = ours["model_calls"] + rise["model_calls"]
-    scores = _scalars(rise) | _scalars(ours) | {"model_calls": calls}
-    lines = _lines(ours, "threshold") | _lines(rise, "area")
+    by_threshold, by_area, shared = found["threshold"], found["area"], found["shared"]
+    scores = _scalars(by_area) | _scalars(by_threshold) | shared
+    lines = _lines(by_threshold, "threshold") | _lines(by_area, "area")
     return {("clip", name): float(value) for name, value in scores.items()}, lines
 
 
@@ -255,7 +246,7 @@ def _unit_key(run: Run, table: str, row: str) -> str:
     settings |= {"size": p.frame_size, "normalisation": [p.mean, p.std], "row": row}
     settings |= {"clip": [p.n_frames, p.stride]}
     if table == "model_centric":
-        settings |= {"model": experiment.model_key(run), "baseline": p.baseline}
+        settings |= {"model": detector.model_key(run), "baseline": p.baseline}
         settings |= {"steps": p.area_steps, "seed": p.seed}
     explained = maps.row_key(run, rows(run)[source])
     return key_of(table, VERSIONS[table], map=explained, **settings)
@@ -268,7 +259,7 @@ def _table_key(run: Run, table: str) -> str:
     if table == "runtime":
         p = run.params
         conditions = {"repeats": p.runtime_repeats, "batch_size": p.eval_batch_size}
-        conditions |= {"machine": experiment.machine(run)}
+        conditions |= {"machine": detector.machine(run)}
     return key_of(table, VERSIONS[table], clips=clip_ids, units=keys, **conditions)
 
 
@@ -282,7 +273,7 @@ def _stacked(run: Run, table: str, measure: Measure, row: str) -> dict[str, np.n
 
 def _recorded_seconds(run: Run, recorded: pd.DataFrame) -> pd.Series:
     """Recorded times that compare with what would be measured now: same machine, same batch."""
-    same = recorded["machine"] == experiment.machine(run)
+    same = recorded["machine"] == detector.machine(run)
     return recorded.loc[same & (recorded["batch_size"] == run.params.eval_batch_size), "seconds"]
 
 
