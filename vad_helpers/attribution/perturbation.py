@@ -61,7 +61,7 @@ def lime(
     """
     explainer = Lime(
         probability,
-        interpretable_model=SkLearnLasso(alpha=alpha),
+        interpretable_model=SkLearnLasso(alpha=alpha, max_iter=20_000),
         similarity_func=get_exp_kernel_similarity_function("euclidean", kernel_width=kernel_width),
     )
     coefficients = _fit("lime", explainer, probability, clip, baseline, segments, n_samples)
