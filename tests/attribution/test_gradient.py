@@ -5,6 +5,7 @@ import torch
 from vad_helpers.attribution import explain
 from vad_helpers.attribution.gradient import guided_backprop, integrated_gradients
 from vad_helpers.attribution.probability import Probability
+from vad_helpers.chain import sequential
 from vad_helpers.errors import InputError
 
 
@@ -209,3 +210,23 @@ def test_channels_are_summed(make_clip, as_logits):
     found = integrated_gradients(Probability(linear), x, x0, n_steps=2)
     expected = (weights * x).sum(dim=0) / x0[0].numel()
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.xfail(strict=True, reason="the stem's output, a leaf, is written into")
+@pytest.mark.parametrize("key", ["ig", "ig_smoothgrad", "gradient_shap"])
+def test_a_relu_in_place_after_the_stem_gives_the_same_map(key, tiny_net, make_clip):
+    tiny_net.double().eval()
+
+    def head(x):
+        return tiny_net.head(x.mean(dim=(2, 3, 4)))
+
+    convolution, *rest = tiny_net.body
+    chain = sequential([convolution, *rest[1:]], head)
+    assert rest[1].inplace
+
+    def plain(clips):
+        return head(torch.relu(convolution(clips)))
+
+    clip = make_clip(dtype=torch.float64)
+    found, expected = (explain(model, clip, key) for model in (chain, plain))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())

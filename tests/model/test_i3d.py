@@ -14,6 +14,7 @@ from vad_helpers.model.i3d import (
     SameConv3d,
     SameMaxPool3d,
     same_padding,
+    same_pads,
     scaled_channels,
 )
 
@@ -268,3 +269,113 @@ def test_pooling_gives_the_same_maxima_with_and_without_gradients(kernel, stride
     assert torch.equal(pool(x), slow)
     with torch.no_grad():
         assert torch.equal(pool(x.clone().requires_grad_()), slow)
+
+
+# --- for inference -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(make_model):
+    """A network whose batch norms have seen something, and whose logits differ."""
+    model = make_model(seed=3)
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            nn.init.normal_(module.running_mean, std=0.2, generator=generator)
+            nn.init.uniform_(module.running_var, 0.5, 2, generator=generator)
+            nn.init.uniform_(module.weight, 0.5, 2, generator=generator)
+            nn.init.normal_(module.bias, std=0.2, generator=generator)
+    nn.init.normal_(model.logits.conv3d.weight, generator=generator)
+    return model
+
+
+def random_clips(n=2, size=(8, 33, 40), dtype=torch.float64):
+    return torch.rand(n, 3, *size, generator=torch.Generator().manual_seed(1)).to(dtype) * 2 - 1
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-12), (torch.float32, 1e-3)])
+def test_inference_copy_gives_the_logits_of_evaluation(dtype, rtol, trained):
+    trained.to(dtype)
+    copy = trained.for_inference()
+    clips = random_clips(dtype=dtype)
+    with torch.no_grad():
+        expected = trained.eval()(clips)
+        torch.testing.assert_close(copy(clips), expected, rtol=rtol, atol=rtol)
+    assert not any(isinstance(module, nn.BatchNorm3d) for module in copy.modules())
+
+
+def test_inference_copy_leaves_the_network_as_it_was(trained):
+    trained.train()
+    trained.Mixed_3b.eval()
+    trained.logits.conv3d.weight.requires_grad_(False)
+    modes = [module.training for module in trained.modules()]
+    wanting = [parameter.requires_grad for parameter in trained.parameters()]
+    before = {name: value.clone() for name, value in trained.state_dict().items()}
+    copy = trained.for_inference(torch.bfloat16)
+    for parameter in copy.parameters():
+        parameter.zero_()
+    assert [module.training for module in trained.modules()] == modes
+    assert [parameter.requires_grad for parameter in trained.parameters()] == wanting
+    after = trained.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_inference_copy_evaluates_and_has_gradients_to_the_clip_alone(trained):
+    copy = trained.train().for_inference().double()
+    assert not any(m.training for m in copy.modules() if not isinstance(m, nn.Identity))
+    assert not any(parameter.requires_grad for parameter in copy.parameters())
+    clips = random_clips().requires_grad_()
+    copy(clips).sum().backward()
+    assert clips.grad.abs().max() > 0
+
+
+def test_half_precision_stops_before_the_classifier(trained):
+    copy = trained.for_inference(torch.bfloat16)
+    types = {name: parameter.dtype for name, parameter in copy.named_parameters()}
+    assert {types.pop(f"logits.conv3d.{n}") for n in ("weight", "bias")} == {torch.float32}
+    assert set(types.values()) == {torch.bfloat16}
+    clips = random_clips(dtype=torch.float32)
+    with torch.no_grad():
+        found, expected = copy(clips.bfloat16()), trained.eval()(clips)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0.1, atol=0.1 * float(expected.abs().max()))
+
+
+@pytest.mark.xfail(strict=True, reason="the classifier of a network in bfloat16 stays in it")
+def test_a_half_precision_network_gets_a_float32_classifier(trained):
+    assert trained.bfloat16().for_inference().logits.conv3d.weight.dtype == torch.float32
+
+
+@pytest.mark.xfail(strict=True, reason="there is no batch norm left to fold")
+def test_an_inference_copy_can_be_copied_for_inference(trained):
+    once = trained.double().for_inference()
+    clips = random_clips()
+    torch.testing.assert_close(once.for_inference()(clips), once(clips))
+
+
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("size", [(8, 33, 40), (3, 17, 16), (1, 1, 1)])
+def test_the_chain_is_the_network(folded, size, trained):
+    network = trained.double().eval()
+    network = network.for_inference() if folded else network
+    chain, clips = network.chain(), random_clips(size=size)
+    with torch.no_grad():
+        expected = trained(clips)
+        torch.testing.assert_close(chain(clips), expected, rtol=1e-10, atol=1e-10)
+        after = chain.after_stem(chain.stem(clips))
+        torch.testing.assert_close(after, expected, rtol=1e-10, atol=1e-10)
+    assert chain.has_affine_stem
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    axes=st.lists(
+        st.tuples(st.integers(1, 20), st.integers(1, 7), st.integers(1, 3)), min_size=3, max_size=3
+    )
+)
+def test_pads_by_axis_are_the_padding_turned_round(axes):
+    size, kernel, stride = zip(*axes, strict=True)
+    pads = same_pads(size, kernel=kernel, stride=stride)
+    each = [tuple(same_padding([n], [k], [s])) for n, k, s in axes]
+    assert list(pads) == each

@@ -1,0 +1,481 @@
+"""Occlusion by recomputing boxes, against full evaluations of every filled clip."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import Occlusion
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from vad_helpers.attribution import incremental
+from vad_helpers.attribution.incremental import Activations, Boxes, fill, gather, reached
+from vad_helpers.attribution.occlusion import IncrementalOcclusion, count_windows
+from vad_helpers.chain import (
+    Branches,
+    Chain,
+    Stage,
+    flat_pads,
+    layer_stage,
+    output_size,
+    run,
+    sequential,
+)
+from vad_helpers.model.i3d import InceptionBlock, InceptionI3d, SameMaxPool3d, Unit3d
+
+ONE_WINDOW = pytest.mark.xfail(
+    strict=True, reason="a window evaluated alone is written into what is kept of the clip"
+)
+AGREEMENT = 1e-10
+"""Largest difference from the full evaluation, as a share of the map's maximum."""
+CHANNELS = 2
+
+
+@pytest.fixture(autouse=True)
+def fixed_draws():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def randomise(module):
+    """Float64, evaluation mode, and batch norms that do something."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm3d):
+            nn.init.normal_(part.running_mean, std=0.3)
+            nn.init.uniform_(part.running_var, 0.5, 2)
+            nn.init.uniform_(part.weight, 0.5, 2)
+            nn.init.normal_(part.bias, std=0.3)
+    return module.double().eval().requires_grad_(False)
+
+
+def with_head(stages, size):
+    """A chain whose head weighs every last value differently, so that a shift cannot hide."""
+    features = run(stages, torch.zeros(1, CHANNELS, *size, dtype=torch.float64))
+    weights = torch.randn(features.numel(), 2, dtype=torch.float64) / features.numel() ** 0.5
+    return Chain(tuple(stages), lambda x: x.flatten(1) @ weights)
+
+
+def starts(size, wide, step):
+    found = [0]
+    while found[-1] + wide < size:
+        found.append(found[-1] + step)
+    return found
+
+
+def brute_force(chain, clip, baseline, window, stride):
+    """Mean fall over the windows that cover a voxel, by evaluating every filled clip whole."""
+    axes = [starts(*axis) for axis in zip(clip.shape[1:], window, stride, strict=True)]
+    boxes = [
+        tuple(slice(at, at + wide) for at, wide in zip(corner, window, strict=True))
+        for corner in itertools.product(*axes)
+    ]
+    filled = clip.repeat(len(boxes), 1, 1, 1, 1)
+    for copy, box in zip(filled, boxes, strict=True):
+        copy[(slice(None), *box)] = baseline[(slice(None), *box)]
+    falls = chain(clip[None])[0, 1] - torch.cat([chain(part)[:, 1] for part in filled.split(64)])
+    total, cover = clip.new_zeros(clip.shape[1:]), clip.new_zeros(clip.shape[1:])
+    for box, fall in zip(boxes, falls, strict=True):
+        total[box] += fall
+        cover[box] += 1
+    return total / cover
+
+
+def incremental_map(chain, clip, window, stride, baseline, at_once=8):
+    found = IncrementalOcclusion(chain).attribute(
+        clip[None],
+        (len(clip), *window),
+        (len(clip), *stride),
+        baselines=baseline,
+        target=1,
+        perturbations_per_eval=at_once,
+    )
+    return found[0, 0]
+
+
+def assert_same_map(found, expected, scale=1.0):
+    bound = AGREEMENT * float(expected.abs().max()) + 1e-14 * scale
+    assert float((found - expected).abs().max()) <= bound
+
+
+# --- random small networks ---------------------------------------------------------------------
+
+small = st.integers(1, 3)
+strides = st.integers(1, 4)
+
+
+@st.composite
+def layers(draw, channels, size):
+    """A layer as stages, its channels and its output's size; it fits the size."""
+    kind = draw(st.sampled_from("convolution pooling same same_pool value inception".split()))
+    if kind == "value":
+        layer = draw(st.sampled_from([nn.ReLU(), nn.BatchNorm3d(channels), nn.Dropout(0.5)]))
+        return [layer_stage(randomise(layer))], channels
+    if kind == "inception":
+        return draw(branches(channels)), None
+    kernel = tuple(draw(st.integers(1, 4)) for _ in range(3))
+    stride = tuple(draw(strides) for _ in range(3))
+    outputs = draw(small)
+    if kind == "same":
+        return list(randomise(Unit3d(channels, outputs, kernel, stride)).stages()), outputs
+    if kind == "same_pool":
+        return list(SameMaxPool3d(kernel, stride).stages()), channels
+    if kind == "pooling":
+        padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
+    else:
+        padding = tuple(draw(st.integers(0, 2)) if k > 1 else 0 for k in kernel)
+    kernel = tuple(
+        min(k, n + 2 * p) if kind == "convolution" else (k if n + 2 * p >= k else 1)
+        for k, n, p in zip(kernel, size, padding, strict=True)
+    )
+    padding = tuple(p if k > 1 else 0 for k, p in zip(kernel, padding, strict=True))
+    if kind == "convolution":
+        return [layer_stage(randomise(nn.Conv3d(channels, outputs, kernel, stride, padding)))], (
+            outputs
+        )
+    if any(padding) or draw(st.booleans()):
+        return [layer_stage(nn.MaxPool3d(kernel, stride, padding))], channels
+    return [layer_stage(nn.AvgPool3d(kernel, stride))], channels
+
+
+@st.composite
+def branches(draw, channels):
+    """Lines of different reach, all of which give ceil(size / stride)."""
+    stride = draw(st.integers(1, 2))
+
+    def strided(reach):
+        layer = nn.Conv3d(channels, draw(small), reach, stride, padding=reach // 2)
+        return layer_stage(randomise(layer)), layer.out_channels
+
+    first, width = strided(draw(st.sampled_from([1, 3])))
+    last = layer_stage(randomise(nn.Conv3d(width, 2, 3, padding=1)))
+    lines = [(first, layer_stage(nn.ReLU()), last), (strided(1)[0],), (strided(5)[0],)]
+    if stride == 1:
+        lines.append((*SameMaxPool3d((3, 3, 3), (1, 1, 1)).stages(),))
+    return [Branches(tuple(draw(st.permutations(lines))))]
+
+
+@st.composite
+def networks(draw, size):
+    """Stages of one to four layers."""
+    stages, x = [], torch.zeros(1, CHANNELS, *size, dtype=torch.float64)
+    torch.manual_seed(draw(st.integers(0, 2**16)))
+    for _ in range(draw(st.integers(1, 4))):
+        more, _ = draw(layers(x.shape[1], tuple(x.shape[2:])))
+        x = run(more, x)
+        stages += more
+    return stages
+
+
+@st.composite
+def cases(draw):
+    size = draw(st.integers(1, 6)), draw(st.integers(1, 10)), draw(st.integers(1, 11))
+    window = tuple(draw(st.integers(1, n)) for n in size)
+    stride = tuple(draw(st.integers(1, wide)) for wide in window)
+    assume(count_windows(size, window, stride) <= 150)
+    stages = draw(networks(size))
+    baseline = draw(st.sampled_from(["number", "tensor", "none"]))
+    return size, window, stride, with_head(stages, size), baseline
+
+
+@ONE_WINDOW
+@settings(deadline=None, max_examples=60)
+@given(case=cases(), at_once=st.integers(1, 20), whole_from=st.sampled_from([0.0, 0.7, 2.0]))
+def test_random_networks_give_the_full_evaluation(case, at_once, whole_from):
+    size, window, stride, chain, kind = case
+    clip = torch.randn(CHANNELS, *size, dtype=torch.float64)
+    given = {"number": 0.7, "tensor": torch.randn(1, *clip.shape, dtype=torch.float64)}.get(kind)
+    whole = torch.as_tensor(0.0 if given is None else given).to(clip).expand(1, *clip.shape)[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(incremental, "WHOLE_FROM", whole_from)
+        found = incremental_map(chain, clip, window, stride, given, at_once)
+    expected = brute_force(chain, clip, whole, window, stride)
+    assert_same_map(found, expected, scale=1 + float(chain(clip[None]).abs().max()))
+
+
+# --- one network, many windows -----------------------------------------------------------------
+
+
+@pytest.fixture
+def narrowing():
+    """A chain that halves twice, pads unevenly, and has lines of different reach."""
+
+    def make(size):
+        parts = (
+            Unit3d(CHANNELS, 4, (3, 3, 3), (1, 2, 2)),
+            SameMaxPool3d((1, 3, 3), (1, 2, 2)),
+            InceptionBlock(4, (2, 3, 2, 2, 2, 2)),
+            Unit3d(8, 3, (2, 2, 2), (2, 1, 1)),
+        )
+        stages = [stage for part in parts for stage in randomise(part).stages()]
+        return with_head(stages, size)
+
+    return make
+
+
+WINDOWS = {
+    "every border position": ((2, 3, 3), (1, 1, 1)),
+    "tiles": ((2, 4, 5), (2, 4, 5)),
+    "cut tiles": ((3, 5, 4), (3, 5, 4)),
+    "more than half the clip": ((4, 9, 8), (1, 2, 3)),
+    "the clip": ((5, 13, 14), (5, 13, 14)),
+    "one voxel a frame": ((5, 1, 1), (5, 1, 1)),
+    "one frame": ((1, 13, 14), (1, 1, 1)),
+    "a column": ((1, 13, 1), (1, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+@pytest.mark.parametrize("whole_from", [0.0, incremental.WHOLE_FROM, 2.0])
+def test_every_window_gives_the_full_evaluation(name, whole_from, narrowing, monkeypatch):
+    monkeypatch.setattr(incremental, "WHOLE_FROM", whole_from)
+    clip, baseline = torch.randn(2, CHANNELS, 5, 13, 14, dtype=torch.float64)
+    chain = narrowing((5, 13, 14))
+    found = incremental_map(chain, clip, *WINDOWS[name], baseline[None], at_once=16)
+    expected = brute_force(chain, clip, baseline, *WINDOWS[name])
+    assert_same_map(found, expected)
+    assert expected.abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("name", ["cut tiles", "more than half the clip", "one frame"])
+def test_captums_occlusion_agrees_to_its_float32(name, narrowing):
+    window, stride = ((CHANNELS, *triple) for triple in WINDOWS[name])
+    clips = torch.randn(1, CHANNELS, 5, 13, 14, dtype=torch.float64)
+    baselines = torch.randn_like(clips)
+    chain = narrowing((5, 13, 14))
+    options = {"strides": stride, "baselines": baselines, "target": 1}
+    expected = Occlusion(chain).attribute(clips, window, **options)
+    found = IncrementalOcclusion(chain).attribute(clips, window, **options)
+    assert float((found - expected).abs().max()) <= 1e-6 * float(expected.abs().max())
+
+
+@pytest.mark.parametrize(
+    ("size", "window", "stride"),
+    [((8, 24, 32), (3, 7, 9), (3, 6, 8)), ((7, 33, 21), (2, 8, 8), (2, 8, 8))],
+)
+def test_i3d_gives_the_full_evaluation(size, window, stride):
+    network = randomise(InceptionI3d(width=0.1))
+    network.logits.conv3d.weight.mul_(100)  # fresh logits are nearly zero
+    clip, baseline = (torch.rand(2, 3, *size, dtype=torch.float64) - 0.5) * 2
+    found = incremental_map(network, clip, window, stride, baseline[None])
+    expected = brute_force(network, clip, baseline, window, stride)
+    assert_same_map(found, expected)
+    assert expected.abs().max() > 1e-3
+
+
+@pytest.mark.xfail(strict=True, reason="a pointwise convolution with padding moves its input")
+def test_a_padded_pointwise_convolution_gives_the_full_evaluation_or_is_refused():
+    layers = nn.Conv3d(CHANNELS, 3, 1, padding=1), nn.Conv3d(3, 2, 3)
+    chain = with_head([layer_stage(randomise(layer)) for layer in layers], (4, 6, 7))
+    clip, baseline = torch.randn(2, CHANNELS, 4, 6, 7, dtype=torch.float64)
+    found = incremental_map(chain, clip, (2, 2, 2), (1, 2, 2), baseline[None])
+    assert_same_map(found, brute_force(chain, clip, baseline, (2, 2, 2), (1, 2, 2)))
+
+
+# --- which way is gone -------------------------------------------------------------------------
+
+
+class Watched:
+    """Two padded convolutions and a ReLU that note the spatial size of all they are given."""
+
+    def __init__(self, size):
+        self.seen = []
+        layers = nn.Conv3d(CHANNELS, 3, 3, padding=1), nn.ReLU(), nn.Conv3d(3, 3, 3, 2, 1)
+        stages = [layer_stage(randomise(layer)) for layer in layers]
+        self.chain = with_head([self.watch(n, stage) for n, stage in enumerate(stages)], size)
+        self.seen.clear()
+
+    def watch(self, n, stage):
+        def noting(route, call):
+            def noted(x):
+                self.seen.append((n, route, int(np.prod(x.shape[2:]))))
+                return call(x)
+
+            return noted
+
+        return Stage(
+            noting("whole", stage.whole),
+            noting("valid", stage.valid),
+            *(stage.kernel, stage.stride, stage.pads, stage.fill, stage.affine),
+        )
+
+
+SIZE = (6, 15, 16)
+
+
+def change_one_window(chain, clip, start=(2, 6, 6), window=(2, 3, 3)):
+    activations = Activations(chain, clip)
+    first = np.array([start])
+    return activations, *fill(clip, torch.zeros_like(clip), first, first + np.array(window))
+
+
+@pytest.mark.parametrize(("whole_from", "route"), [(0.0, "whole"), (2.0, "valid")])
+def test_the_share_decides_between_boxes_and_whole_tensors(whole_from, route, monkeypatch):
+    monkeypatch.setattr(incremental, "WHOLE_FROM", whole_from)
+    watched = Watched(SIZE)
+    clip = torch.randn(CHANNELS, *SIZE, dtype=torch.float64)
+    activations, boxes, values = change_one_window(watched.chain, clip)
+    watched.seen.clear()
+    activations.change(boxes, values)
+    assert [(n, name) for n, name, _ in watched.seen] == [(n, route) for n in range(3)]
+
+
+def test_whole_tensors_start_where_boxes_fill_their_stage():
+    layers = nn.Conv3d(CHANNELS, 2, 3, padding=1), nn.MaxPool3d(3), nn.Conv3d(2, 2, 3, padding=1)
+    chain = with_head([layer_stage(randomise(layer)) for layer in layers], (3, 9, 9))
+    clip = torch.randn(CHANNELS, 3, 9, 9, dtype=torch.float64)
+    activations, boxes, _ = change_one_window(chain, clip, (0, 3, 3), (3, 3, 3))
+    # 5 of 9 rows and columns after the first stage; all three of them after the second.
+    assert activations.sizes(boxes) == [(3, 5, 5), (1, 3, 3), (1, 3, 3)]
+    assert activations._first_whole(boxes) == 1
+
+
+class LargestAllocation(TorchDispatchMode):
+    """Note the largest tensor that an operation makes, views aside."""
+
+    def __init__(self):
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        given = {
+            one.untyped_storage().data_ptr()
+            for one in tree_leaves((args, kwargs))
+            if isinstance(one, torch.Tensor)
+        }
+        for one in tree_leaves(result):
+            if isinstance(one, torch.Tensor) and one.untyped_storage().data_ptr() not in given:
+                self.numel = max(self.numel, one.numel())
+        return result
+
+
+def test_a_window_never_allocates_a_full_clip():
+    watched = Watched(SIZE)
+    clip = torch.randn(CHANNELS, *SIZE, dtype=torch.float64)
+    activations = Activations(watched.chain, clip)
+    watched.seen.clear()
+    first = np.array([[2, 6, 6]])
+    with LargestAllocation() as largest:
+        boxes, values = fill(clip, torch.zeros_like(clip), first, first + np.array((2, 3, 3)))
+    assert largest.numel == clip.numel()  # the baseline of this test: the watching works
+    baseline = torch.zeros_like(clip)
+    with LargestAllocation() as largest:
+        boxes, values = fill(clip, baseline, first, first + np.array((2, 3, 3)))
+        activations.change(boxes, values)
+    assert 0 < largest.numel < clip.numel()
+    # Box plus surroundings: 4 + 2 frames, 5 + 2 rows and columns, then strides of two.
+    assert watched.seen[0] == (0, "valid", 6 * 7 * 7)
+    assert max(positions for _, _, positions in watched.seen) < np.prod(SIZE) / 2
+
+
+# --- boxes -------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=80)
+@given(data=st.data())
+def test_reached_boxes_are_those_that_a_change_reaches(data):
+    axes = [
+        (data.draw(st.integers(1, 9)), data.draw(st.integers(1, 4)), data.draw(strides))
+        for _ in range(3)
+    ]
+    size, kernel, stride = zip(*axes, strict=True)
+    pads = [(data.draw(st.integers(0, k)), data.draw(st.integers(0, k))) for k in kernel]
+    pads = tuple(
+        (a, max(b, k - n - a)) if k > 1 or s > 1 else (0, 0)
+        for (n, k, s), (a, b) in zip(axes, pads, strict=True)
+    )
+    box = tuple(data.draw(st.integers(1, n)) for n in size)
+    n_boxes = data.draw(st.integers(1, 3))
+    at = [
+        [data.draw(st.integers(0, n - b)) for n, b in zip(size, box, strict=True)]
+        for _ in range(n_boxes)
+    ]
+    if kernel == stride == (1, 1, 1):
+        pads = ((0, 0),) * 3
+    layer = nn.Conv3d(1, 1, kernel, stride)
+    stage = Stage(layer, layer, kernel, stride, lambda size: pads)
+    found = reached(stage, size, Boxes(np.array(at), box))
+    ends = found.starts + np.array(found.size)
+    assert (found.starts >= 0).all() and (ends <= output_size(stage, size)).all()
+    largest = np.ones(3, dtype=int)
+    for k, corner in enumerate(at):
+        x = torch.zeros(1, 1, *size)
+        x[(0, 0, *(slice(a, a + n) for a, n in zip(corner, box, strict=True)))] = torch.nan
+        hit = layer(nn.functional.pad(x, flat_pads(pads)))[0, 0].isnan().nonzero().numpy()
+        if len(hit):  # strides may step over a box
+            assert (found.starts[k] <= hit.min(axis=0)).all()
+            assert (hit.max(axis=0) < ends[k]).all()
+            largest = np.maximum(largest, np.ptp(hit, axis=0) + 1)
+    # No larger than the largest of them, up to the one value by which a box steps over nothing.
+    if n_boxes == 1 and len(hit):
+        assert found.size == tuple(largest)
+
+
+def test_a_value_by_value_stage_reaches_what_it_is_given():
+    boxes = Boxes(np.array([[0, 1, 2], [1, 1, 1]]), (1, 2, 3))
+    assert reached(layer_stage(nn.ReLU()), (2, 3, 5), boxes) is boxes
+
+
+def test_gathered_boxes_are_copies():
+    kept = torch.arange(2 * 3 * 4 * 2.0).reshape(2, 3, 4, 2)
+    boxes = Boxes(np.array([[0, 0, 1], [1, 1, 2]]), (1, 2, 2))
+    found = gather(kept, boxes)
+    assert found.shape == (2, 2, 1, 2, 2)
+    torch.testing.assert_close(found[1], kept[1:, 1:, 2:].permute(3, 0, 1, 2))
+    before = kept.clone()
+    found.zero_()
+    assert torch.equal(kept, before)
+
+
+def test_windows_of_different_sizes_share_boxes_that_hold_the_clip_around_them():
+    clip, baseline = torch.rand(2, 1, 2, 4, 5)
+    first, end = np.array([[0, 0, 0], [1, 2, 4]]), np.array([[1, 2, 2], [2, 4, 5]])
+    boxes, values = fill(clip, baseline, first, end)
+    assert boxes.size == (1, 2, 2)
+    np.testing.assert_array_equal(boxes.starts, [[0, 0, 0], [1, 2, 3]])
+    torch.testing.assert_close(values[0], baseline[:, :1, :2, :2])
+    torch.testing.assert_close(values[1, ..., 1], baseline[:, 1:, 2:, 4])
+    torch.testing.assert_close(values[1, ..., 0], clip[:, 1:, 2:, 3])
+
+
+@ONE_WINDOW
+def test_changing_leaves_the_activations_as_they_were(narrowing):
+    chain = narrowing((5, 13, 14))
+    clip = torch.randn(CHANNELS, 5, 13, 14, dtype=torch.float64)
+    activations, boxes, values = change_one_window(chain, clip)
+    first = activations.change(boxes, values)
+    other = activations.change(Boxes(boxes.starts - 1, boxes.size), torch.randn_like(values))
+    assert not torch.equal(first, other)
+    torch.testing.assert_close(activations.change(boxes, values), first, rtol=0, atol=0)
+    torch.testing.assert_close(activations.logits, chain(clip[None]), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("at_once", [pytest.param(1, marks=ONE_WINDOW), 2, 3, 100])
+def test_windows_evaluated_together_do_not_change_the_map(at_once, narrowing):
+    clip, baseline = torch.randn(2, CHANNELS, 5, 13, 14, dtype=torch.float64)
+    chain = narrowing((5, 13, 14))
+    found = incremental_map(chain, clip, (2, 4, 5), (2, 3, 4), baseline[None], at_once=at_once)
+    assert_same_map(found, brute_force(chain, clip, baseline, (2, 4, 5), (2, 3, 4)))
+
+
+def test_values_that_did_not_change_give_the_clips_own_logits(narrowing):
+    chain = narrowing((5, 13, 14))
+    clip = torch.randn(CHANNELS, 5, 13, 14, dtype=torch.float64)
+    activations = Activations(chain, clip)
+    boxes = Boxes(np.array([[0, 0, 0], [3, 10, 11], [1, 5, 5]]), (2, 3, 3))
+    same = activations.change(boxes, gather(clip.permute(1, 2, 3, 0).contiguous(), boxes))
+    expected = activations.logits.expand(3, 2)
+    torch.testing.assert_close(same, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.xfail(strict=True, reason="windows cannot be ordered by no stages")
+def test_a_chain_of_a_head_alone_is_followed():
+    chain = sequential([], lambda x: torch.stack([x.mean(dim=(1, 2, 3, 4)), x[:, 0, 0, 0, 0]], 1))
+    clip, baseline = torch.randn(2, CHANNELS, 2, 4, 5, dtype=torch.float64)
+    found = incremental_map(chain, clip, (1, 2, 2), (1, 1, 1), baseline[None])
+    assert_same_map(found, brute_force(chain, clip, baseline, (1, 2, 2), (1, 1, 1)))
