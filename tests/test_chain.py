@@ -158,7 +158,6 @@ def test_what_is_not_covered_is_refused_by_name(layer):
         sequential([nn.ReLU(), layer], mean_of_positions)
 
 
-@pytest.mark.xfail(strict=True, reason="the divisor is dropped when a padded input is pooled")
 def test_average_pooling_keeps_its_divisor_or_is_refused(clips):
     layer = nn.AvgPool3d(2, divisor_override=1)
     try:
@@ -168,7 +167,6 @@ def test_average_pooling_keeps_its_divisor_or_is_refused(clips):
     torch.testing.assert_close(stage.valid(clips), layer(clips))
 
 
-@pytest.mark.xfail(strict=True, reason="a pointwise convolution with padding moves its input")
 def test_a_pointwise_layer_with_padding_is_not_value_by_value():
     try:
         stage = layer_stage(nn.Conv3d(3, 4, 1, padding=1))

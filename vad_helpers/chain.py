@@ -28,7 +28,7 @@ Pads = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """(before, after) of each axis."""
 
 NO_PADS: Pads = ((0, 0), (0, 0), (0, 0))
-_ELEMENTWISE = (nn.ReLU, nn.BatchNorm3d, nn.Identity, nn.Dropout, nn.Dropout3d)
+_ELEMENTWISE = (nn.BatchNorm3d, nn.Identity, nn.Dropout, nn.Dropout3d)
 
 
 def _no_pads(size: Triple) -> Pads:
@@ -66,7 +66,8 @@ class Stage:
     @property
     def elementwise(self) -> bool:
         """Whether an output value depends on the input values at its own position alone."""
-        return self.kernel == self.stride == (1, 1, 1)
+        one = (1, 1, 1)
+        return self.kernel == self.stride == one and self.pads(one) == NO_PADS
 
 
 @dataclass(frozen=True)
@@ -162,11 +163,14 @@ def sequential(layers: Iterable[nn.Module], head: Callable[[Tensor], Tensor]) ->
 
 def layer_stage(layer: nn.Module) -> Stage:
     """Make a stage of one PyTorch layer; see `sequential`."""
-    if isinstance(layer, _ELEMENTWISE):
-        return Stage(layer, layer, affine=not isinstance(layer, nn.ReLU))
-    if isinstance(layer, nn.Conv3d):
+    kind = type(layer)  # a subclass may compute something else
+    if kind is nn.ReLU:  # never in place: what is kept of the clip must stay as it is
+        return Stage(torch.relu, torch.relu) if layer.inplace else Stage(layer, layer)
+    if kind in _ELEMENTWISE:
+        return Stage(layer, layer, affine=True)
+    if kind is nn.Conv3d:
         return _convolution(layer)
-    if isinstance(layer, nn.MaxPool3d | nn.AvgPool3d):
+    if kind in (nn.MaxPool3d, nn.AvgPool3d):
         return _pooling(layer)
     raise InputError(
         f"a {type(layer).__name__} is no stage of a chain; give Conv3d, MaxPool3d, AvgPool3d or "
@@ -204,10 +208,10 @@ def _pooling(layer: nn.MaxPool3d | nn.AvgPool3d) -> Stage:
     kernel, stride, padding = map(_triple, (layer.kernel_size, layer.stride, layer.padding))
     is_max = isinstance(layer, nn.MaxPool3d)
     plain = not layer.ceil_mode and (_triple(layer.dilation) == (1, 1, 1) if is_max else True)
-    if not plain or (not is_max and any(padding)):
+    if not plain or (not is_max and (any(padding) or layer.divisor_override)):
         raise InputError(
             f"{layer} is no stage of a chain; pool without ceil_mode and dilation, and average "
-            "without padding"
+            "without padding and divisor_override"
         )
     pool = F.max_pool3d if is_max else F.avg_pool3d
     return Stage(

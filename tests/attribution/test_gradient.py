@@ -212,7 +212,6 @@ def test_channels_are_summed(make_clip, as_logits):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.xfail(strict=True, reason="the stem's output, a leaf, is written into")
 @pytest.mark.parametrize("key", ["ig", "ig_smoothgrad", "gradient_shap"])
 def test_a_relu_in_place_after_the_stem_gives_the_same_map(key, tiny_net, make_clip):
     tiny_net.double().eval()

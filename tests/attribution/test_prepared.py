@@ -62,7 +62,6 @@ def test_spread_raises_the_workers_error():
     assert found == [0, 1] and torch.get_num_threads() == 2
 
 
-@pytest.mark.xfail(strict=True, reason="threads started later inherit the workers' setting")
 def test_threads_started_later_have_as_many_threads_as_before():
     def fresh():
         found = []
@@ -76,7 +75,6 @@ def test_threads_started_later_have_as_many_threads_as_before():
     assert fresh() == before == [2]
 
 
-@pytest.mark.xfail(strict=True, reason="half of two clips, one a worker, is two clips again")
 @pytest.mark.parametrize("key", ["lime", "ig"])
 def test_memory_that_runs_out_for_one_clip_is_an_error(key, make_clip, small_settings):
     calls = []

@@ -342,12 +342,10 @@ def test_half_precision_stops_before_the_classifier(trained):
     torch.testing.assert_close(found, expected, rtol=0.1, atol=0.1 * float(expected.abs().max()))
 
 
-@pytest.mark.xfail(strict=True, reason="the classifier of a network in bfloat16 stays in it")
 def test_a_half_precision_network_gets_a_float32_classifier(trained):
     assert trained.bfloat16().for_inference().logits.conv3d.weight.dtype == torch.float32
 
 
-@pytest.mark.xfail(strict=True, reason="there is no batch norm left to fold")
 def test_an_inference_copy_can_be_copied_for_inference(trained):
     once = trained.double().for_inference()
     clips = random_clips()

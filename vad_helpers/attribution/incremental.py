@@ -288,7 +288,7 @@ def _put_back(kept: Tensor, values: Tensor, boxes: Boxes) -> Tensor:
     """Whole tensors (K, C, T, H, W) with the boxes' values."""
     if tuple(kept.shape[:3]) == boxes.size:
         return values
-    whole = kept.expand(len(values), *kept.shape).contiguous().permute(0, 4, 1, 2, 3)
+    whole = kept.repeat(len(values), 1, 1, 1, 1).permute(0, 4, 1, 2, 3)  # always new memory
     _paste(whole, values, boxes.starts)
     return whole
 

@@ -256,7 +256,7 @@ def _alike(activations: Activations, windows: _Windows, at_once: int) -> list[np
 def _sizes_along(activations: Activations, axis: int, start: int, end: int) -> list[int]:
     starts, size = np.zeros((1, 3), dtype=np.int64), [1, 1, 1]
     starts[0, axis], size[axis] = start, int(end - start)
-    return [found[axis] for found in activations.sizes(Boxes(starts, tuple(size)))]
+    return [size[axis], *(found[axis] for found in activations.sizes(Boxes(starts, tuple(size))))]
 
 
 def _run_windows(

@@ -12,6 +12,7 @@ import torch
 from vad_helpers.attribution import checks
 from vad_helpers.attribution.spec import PRECISIONS
 from vad_helpers.chain import Chain
+from vad_helpers.errors import InputError
 
 Model = torch.nn.Module | Callable[[torch.Tensor], torch.Tensor]
 Item = TypeVar("Item")
@@ -54,6 +55,8 @@ class Prepared:
             self._inner = torch.bfloat16 if precision == "bf16" else self.dtype
             self.model = model.for_inference(self._inner)
         if isinstance(model, Chain):
+            if self._autocast:
+                raise InputError("a bare chain runs in its own type; prepare it as 'fp32'")
             self.chain = model
         elif hasattr(self.model, "chain") and not self._autocast:
             self.chain = self.model.chain()
@@ -125,8 +128,13 @@ class Prepared:
             with torch.set_grad_enabled(gradients):  # the mode is a thread's own
                 return function(item)
 
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield from pool.map(work, items)
+        threads = torch.get_num_threads()
+        try:
+            with ThreadPoolExecutor(workers, "explain", torch.set_num_threads, (1,)) as pool:
+                yield from pool.map(work, items)
+        finally:
+            # A worker's number is also what threads started later begin with.
+            torch.set_num_threads(threads)
 
     def batch_size(self, name: str, work: Callable[[int], Any], *, device: torch.device) -> int:
         """The batch size of the highest throughput for a piece of work, measured once.
@@ -169,7 +177,7 @@ def prepare(model: Model | Prepared, *, precision: str = "fp32") -> Prepared:
     Returns
     -------
     Prepared
-        A snapshot: later changes of the model's weights do not reach it.
+        Of a model that offers `for_inference`, a snapshot: later changes do not reach it.
 
     Raises
     ------

@@ -301,9 +301,10 @@ def _run(
                 with evaluating(prepared.model), seeded(seed, device):
                     return spec.attribute(probability, *own, **keywords), probability.calls
             except RuntimeError as error:
-                if probability.largest < 2 or not out_of_memory(error):
+                smallest = options["batch_size"] == 1 or not probability.largest
+                if smallest or not out_of_memory(error):
                     raise
-            options["batch_size"] = probability.largest // 2
+            options["batch_size"] = max(1, probability.largest // 2)
             bar.reset()
 
 

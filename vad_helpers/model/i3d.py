@@ -217,6 +217,8 @@ class Unit3d(nn.Module):
     def fold_batch_norm(self) -> None:
         """Move the batch norm, as it works in evaluation mode, into the convolution."""
         conv, bn = self.conv3d, self.bn
+        if isinstance(bn, nn.Identity):
+            return  # folded before
         conv.weight, conv.bias = fuse_conv_bn_weights(
             *(conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias)
         )
@@ -402,6 +404,8 @@ class InceptionI3d(nn.Module):
         for module in network.children():
             if module is not network.logits:
                 module.to(dtype=dtype, memory_format=torch.channels_last_3d)
+        precise = torch.promote_types(network.logits.conv3d.weight.dtype, torch.float32)
+        network.logits.to(precise)
         return network
 
     def chain(self) -> Chain:

@@ -1,0 +1,99 @@
+"""The command line of the benchmark."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from benchmarks import bench, exactness, growth, machine
+from vad_helpers import store
+from vad_helpers.attribution import METHODS
+from vad_helpers.data import clips, walkway
+from vad_helpers.files import atomic_write
+from vad_helpers.metrics import runtime
+from vad_helpers.model.i3d import InceptionI3d
+from vad_helpers.store import detector, params
+
+FRAMES, SIZE = 20, (158, 237)
+SMALLER = (20, 64, 96)
+"""Clip on which exactness is measured: float64 has no fast kernels."""
+
+
+def main(
+    profile: Annotated[str, typer.Option(help="Take network and clip from a run.")] = "",
+    param: Annotated[list[str], typer.Option("-p", "--param", help="Of that run.")] = [],  # noqa: B006
+    methods: Annotated[str, typer.Option(help="Separated by commas.")] = ",".join(METHODS),
+    repeats: Annotated[int, typer.Option(help="Timed runs; medians are reported.")] = 3,
+    slow_repeats: Annotated[int, typer.Option(help="The same for the slow methods.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("benchmarks/results"),
+) -> None:
+    """Explain one clip by every method, by plain Captum and by this project, in one run."""
+    place = torch.device(_device(device))
+    subject, words = _subject(profile, param, place)
+    keys = [key.strip() for key in methods.split(",")]
+    result = {
+        "device": machine.name(place),
+        "machine": {k: v for k, v in runtime.machine().items() if k != "processor"},
+        "subject": words,
+        "peak_gflops": bench.peak_gflops(place),
+        "rows": bench.rows(
+            subject, keys, repeats=repeats, slow_repeats=slow_repeats, progress=True
+        ),
+    }
+    result["exactness"] = exactness.rows(_smaller(subject), keys)
+    result["growth"] = growth.rows(subject)
+    path = out / f"{result['device']}.json"
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(path)
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name
+
+
+def _subject(profile: str, param: list[str], device: torch.device) -> tuple[bench.Subject, dict]:
+    if not profile:
+        network, clip = random_network(), synthetic_clip()
+        words = {"network": "full I3D, random weights", "clip": "synthetic"}
+    else:
+        run = store.open_run(profile, **dict(params.parse_override(text) for text in param))
+        network, clip_id = detector.model(run), store.evaluation(run)["clip_id"].iloc[0]
+        clip = store.clip(run, clip_id)
+        words = {"network": f"I3D of a run, width {run.params.model_width}", "clip": clip_id}
+    words |= {"shape": list(clip.shape)}
+    return bench.Subject(network.eval().to(device), clip.to(device)), words
+
+
+def random_network() -> InceptionI3d:
+    """A full-size network with seeded weights whose logits are not all alike."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = InceptionI3d()
+        torch.nn.init.normal_(network.logits.conv3d.weight, std=0.05)
+    return network.eval()
+
+
+def synthetic_clip() -> torch.Tensor:
+    """A clip of the synthetic dataset at the paper's size: float32 (3, T, H, W)."""
+    spec = walkway.WalkwaySpec(ped1_size=SIZE)
+    footage = walkway.film(spec, walkway.open_scene(spec, "ped1"), "test", 1)
+    first = int(footage.masks.any(axis=(1, 2)).argmax())
+    first = min(first, len(footage.frames) - FRAMES)
+    return clips.normalise(footage.frames[first : first + FRAMES], mean=0.5, std=0.5)
+
+
+def _smaller(subject: bench.Subject) -> bench.Subject:
+    clip = torch.nn.functional.interpolate(subject.clip[None], size=SMALLER, mode="trilinear")[0]
+    return bench.Subject(subject.network, clip)
+
+
+if __name__ == "__main__":
+    typer.run(main)

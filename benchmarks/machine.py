@@ -1,0 +1,65 @@
+"""What the timings are taken on: its peak, its memory."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from vad_helpers.metrics import runtime
+
+STATUS = Path("/proc/self/status")
+CLEAR = Path("/proc/self/clear_refs")
+
+
+def name(device: torch.device) -> str:
+    """Short name for files: a GPU's model, or the number of CPU cores in use."""
+    if device.type == "cuda":
+        return re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name(device).lower()).strip("-")
+    return f"cpu-{torch.get_num_threads()}-cores"
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def matmul_gflops(
+    device: torch.device, dtype: torch.dtype, *, size: int, repeats: int = 5
+) -> float:
+    """Billions of operations a second of a large matrix product: the practical peak."""
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    a @ b
+    times = []
+    for _ in range(repeats):
+        synchronize(device)
+        start = time.perf_counter()
+        a @ b
+        synchronize(device)
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / statistics.median(times) / 1e9
+
+
+def peak_of(function: Callable[[], object], device: torch.device) -> float:
+    """Peak memory in bytes while a function runs: the device's, or this process's on a CPU.
+
+    On Linux the process's own high-water mark is reset before; elsewhere it is the largest of
+    everything so far.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        function()
+        return float(torch.cuda.max_memory_allocated(device))
+    try:
+        CLEAR.write_text("5")
+    except OSError:
+        function()
+        return runtime.peak_memory()
+    function()
+    found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
+    return int(found.group(1)) * 1024.0 if found else runtime.peak_memory()

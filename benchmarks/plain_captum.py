@@ -1,0 +1,161 @@
+"""The eight methods as a reader of Captum's documentation would call them: its defaults, float32.
+
+Each function takes a module (N, 3, T, H, W) -> (N,) probabilities, a clip and a baseline
+(3, T, H, W) and the settings of `vad_helpers.attribution.METHODS`, and gives a map (T, H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from captum._utils.models.linear_model import SkLearnLasso
+from captum.attr import (
+    GradientShap,
+    GuidedBackprop,
+    IntegratedGradients,
+    KernelShap,
+    Lime,
+    NoiseTunnel,
+    Occlusion,
+)
+from captum.attr._core.lime import get_exp_kernel_similarity_function
+from torch import Tensor, nn
+
+from vad_helpers.attribution import superpixels
+
+
+class AnomalyProbability(nn.Module):
+    """Softmax probability of class 1 of a network that gives logits."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Map (N, 3, T, H, W) to (N,)."""
+        return self.network(clips).softmax(dim=1)[:, 1]
+
+
+def ig(model: nn.Module, clip: Tensor, baseline: Tensor, *, n_steps: int) -> Tensor:
+    """Integrated Gradients; one point at a time, for all at once do not fit into memory."""
+    found = IntegratedGradients(model).attribute(
+        clip[None], baselines=baseline[None], n_steps=n_steps, internal_batch_size=1
+    )
+    return found[0].sum(dim=0)
+
+
+def ig_smoothgrad(
+    model: nn.Module, clip: Tensor, baseline: Tensor, *, n_steps: int, n_samples: int, sigma: float
+) -> Tensor:
+    """SmoothGrad over Integrated Gradients; one noisy copy at a time, for the same reason."""
+    found = NoiseTunnel(IntegratedGradients(model)).attribute(
+        clip[None],
+        nt_type="smoothgrad",
+        nt_samples=n_samples,
+        nt_samples_batch_size=1,
+        stdevs=sigma,
+        baselines=baseline[None],
+        n_steps=n_steps,
+        internal_batch_size=1,
+    )
+    return found[0].sum(dim=0)
+
+
+def guided_backprop(model: nn.Module, clip: Tensor, baseline: Tensor) -> Tensor:
+    """Guided Backpropagation."""
+    return GuidedBackprop(model).attribute(clip[None].clone().requires_grad_())[0].sum(dim=0)
+
+
+def gradient_shap(
+    model: nn.Module, clip: Tensor, baseline: Tensor, *, n_samples: int, sigma: float
+) -> Tensor:
+    """GradientSHAP."""
+    found = GradientShap(model).attribute(
+        clip[None], baselines=baseline[None], n_samples=n_samples, stdevs=sigma
+    )
+    return found[0].sum(dim=0)
+
+
+def lime(
+    model: nn.Module,
+    clip: Tensor,
+    baseline: Tensor,
+    *,
+    n_samples: int,
+    alpha: float,
+    kernel_width: float,
+    n_segments: int,
+    compactness: float,
+) -> Tensor:
+    """LIME on superpixels."""
+    explainer = Lime(
+        model,
+        interpretable_model=SkLearnLasso(alpha=alpha, max_iter=20_000),
+        similarity_func=get_exp_kernel_similarity_function("euclidean", kernel_width=kernel_width),
+    )
+    return _by_segments(explainer, clip, baseline, n_samples, n_segments, compactness)
+
+
+def kernel_shap(
+    model: nn.Module,
+    clip: Tensor,
+    baseline: Tensor,
+    *,
+    n_samples: int,
+    n_segments: int,
+    compactness: float,
+) -> Tensor:
+    """KernelSHAP on superpixels."""
+    explainer = KernelShap(model)
+    return _by_segments(explainer, clip, baseline, n_samples, n_segments, compactness)
+
+
+def _by_segments(
+    explainer: Lime,
+    clip: Tensor,
+    baseline: Tensor,
+    n_samples: int,
+    n_segments: int,
+    compactness: float,
+) -> Tensor:
+    labels = superpixels.slic(clip, n_segments=n_segments, compactness=compactness)
+    found = explainer.attribute(
+        clip[None],
+        baselines=baseline[None],
+        feature_mask=torch.from_numpy(labels)[None, None].to(clip.device),
+        n_samples=n_samples,
+    )
+    return found[0, 0]
+
+
+def occlusion(
+    model: nn.Module,
+    clip: Tensor,
+    baseline: Tensor,
+    *,
+    window: tuple[int, int, int],
+    stride: tuple[int, int, int],
+) -> Tensor:
+    """Occlusion."""
+    with torch.no_grad():
+        found = Occlusion(model).attribute(
+            clip[None],
+            sliding_window_shapes=(len(clip), *window),
+            strides=(len(clip), *stride),
+            baselines=baseline[None],
+        )
+    return found[0, 0]
+
+
+METHODS: dict[str, Callable[..., Any]] = {
+    "ig": ig,
+    "ig_smoothgrad": ig_smoothgrad,
+    "guided_backprop": guided_backprop,
+    "gradient_shap": gradient_shap,
+    "kernel_shap": kernel_shap,
+    "lime": lime,
+    "occlusion_lp": occlusion,
+    "occlusion_sp": occlusion,
+}
