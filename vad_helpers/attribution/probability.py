@@ -16,6 +16,10 @@ UNMEASURED = 4
 """Clips at once where nobody measured: little memory, and the same on every machine."""
 
 
+BOXES_A_CLIP = 4
+"""Boxes around windows that take about the memory of a clip."""
+
+
 class Probability(torch.nn.Module):
     """Softmax probability of one class, counting every clip that goes through the model.
 
@@ -99,9 +103,15 @@ class Probability(torch.nn.Module):
         return size
 
     def windows_at_once(self, default: int) -> int:
-        """Boxes of a clip that one worker should do at once: the batch size, where one is given."""
-        size = default if self._batch_size is None else self._batch_size
-        self.largest = max(self.largest, size)
+        """Windows that one worker should fill at once.
+
+        Whole clips for a model that is no chain; else boxes, of which several are as large as a
+        clip, so that a given batch size allows for `BOXES_A_CLIP` times as many.
+        """
+        if self.prepared.chain is None:
+            return self.batch_size
+        size = default if self._batch_size is None else BOXES_A_CLIP * self._batch_size
+        self.largest = max(self.largest, size // BOXES_A_CLIP)
         return size
 
     def _workers(self) -> int:
