@@ -4,17 +4,19 @@ PROFILE ?= quick
 ARCHIVE ?=
 PARAMS ?=
 PIP_ARGS ?=
+BENCH ?=
 
 BIN := .venv/bin
 OVERRIDES := $(foreach param,$(PARAMS),-p '$(param)')
 
-.PHONY: help book run test lint format lab clean venv
+.PHONY: help book run test lint format bench lab clean venv
 
 help:
 	@echo "make book   train, explain, measure, build _build/html/index.html"
 	@echo "            PROFILE=ucsd ARCHIVE=path PARAMS=\"epochs=1 n_clips=2\""
 	@echo "make test   every test, every notebook, the book, with coverage"
 	@echo "make lint   ruff, codespell, notebooks without outputs"
+	@echo "make bench  every method beside plain Captum: benchmarks/results/"
 	@echo "make lab    JupyterLab on the notebooks"
 	@echo "make clean  remove what was built (.venv and data/ stay)"
 
@@ -51,6 +53,10 @@ format: venv
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/nbstripout --extra-keys "metadata.papermill cell.metadata.papermill" notebooks/*.ipynb
+
+# BENCH="--profile ucsd" takes network and clip from a run; see `python -m benchmarks --help`.
+bench: venv
+	$(BIN)/python -m benchmarks $(BENCH)
 
 lab: venv
 	$(BIN)/jupyter lab --notebook-dir=.

@@ -8,9 +8,10 @@ Inside, one module a concern: `params` (profiles), `cache` (load or build, keys,
 `experiment` (data and clips), `detector` (the network), `trained` (weights that were given),
 `origin` (what videos they are), `row` (the rows of the tables), `maps` (explanations), `scores`
 (measurements of maps), `convergence` (are sampled maps settled), `tables` (summaries beside the
-paper's values), `contrasts` (planned comparisons, firm ranks).
+paper's values), `contrasts` (planned comparisons, firm ranks), `benchmarks` (of `make bench`).
 """
 
+from vad_helpers.store.benchmarks import benchmark_growth, benchmark_table
 from vad_helpers.store.cache import Run, open_run
 from vad_helpers.store.contrasts import (
     against_references,
@@ -54,6 +55,8 @@ __all__ = [
     "against_references",
     "attribution",
     "baseline",
+    "benchmark_growth",
+    "benchmark_table",
     "clip",
     "clips",
     "convergence_table",

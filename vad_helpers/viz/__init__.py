@@ -1,10 +1,11 @@
 """Figures that take an axes and give it back, and what a notebook's page needs around them.
 
-`style` holds the one visual language, `heatmaps` pictures of clips and maps, `learning`
-charts of data and training, `figures` charts of scores, `examples` the clips that are shown,
-`page` the words and tables around.
+`style` holds the one visual language, `heatmaps` pictures of clips and maps, `learning` charts
+of data and training, `figures` charts of scores, `cost` charts of run time, `examples` the clips
+that are shown, `page` the words and tables around.
 """
 
+from vad_helpers.viz.cost import growth_lines, quality_and_cost
 from vad_helpers.viz.examples import figure_one, probabilities, shown_clips
 from vad_helpers.viz.figures import (
     fidelity_curves,
@@ -58,6 +59,7 @@ __all__ = [
     "frame_auc_lines",
     "frame_strip",
     "gap_dumbbells",
+    "growth_lines",
     "heatmap",
     "heatmap_grid",
     "interval_dots",
@@ -70,6 +72,7 @@ __all__ = [
     "probability_histogram",
     "provenance",
     "quality_against",
+    "quality_and_cost",
     "roc_curves",
     "say",
     "show",
