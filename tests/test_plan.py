@@ -33,3 +33,14 @@ def test_the_chapter_on_run_time_repeats_the_fast_methods(steps, monkeypatch):
     monkeypatch.setattr(maps, "SLOW_CALLS", 10)
     found = steps(methods=["ig", "lime"], runtime_repeats=3).loc["scores: runtime"]
     assert found["model_calls"] == 4 * 4
+
+
+def test_a_window_of_occlusion_costs_what_it_recomputes(steps, monkeypatch):
+    monkeypatch.setattr(plan, "window_seconds", lambda run, window, stride: 0.25)
+    found = steps(methods=["occlusion_lp"]).loc["maps: occlusion_lp"]
+    assert found["minutes"] == pytest.approx(found["model_calls"] * 0.25 / 60)
+
+
+def test_a_windows_seconds_are_measured_and_no_more_than_a_clips(in_project, tmp_path):
+    run = store.open_run("tiny", run_dir=str(tmp_path / "run"))
+    assert 0 < plan.window_seconds(run, (4, 20, 20), (4, 20, 20)) < 1

@@ -10,9 +10,12 @@ from __future__ import annotations
 import time
 
 import pandas as pd
+import torch
 
+from vad_helpers.attribution import occlusion
+from vad_helpers.chain import Triple
 from vad_helpers.store import detector, experiment, maps, rows
-from vad_helpers.store.cache import Run, cached
+from vad_helpers.store.cache import Run, cached, remember
 from vad_helpers.store.row import Row
 
 KERNEL_SECONDS = 8.0
@@ -60,8 +63,6 @@ def seconds_per_clip(run: Run) -> tuple[float, float]:
     forward, forward_backward : float
         Seconds, warm.
     """
-    import torch
-
     device = detector.torch_device(run)
     network = detector.fresh_network(run).eval().to(device)
     shape = (1, 3, run.params.n_frames, *run.params.frame_size)
@@ -118,12 +119,28 @@ def _row_line(run: Run, key: str, forward: float, backward: float) -> tuple:
     missing = sum(not maps.explained(run, clip_id, row) for clip_id in clip_ids)
     calls = missing * maps.expected_calls(run, row)
     state = f"{len(clip_ids) - missing} of {len(clip_ids)} cached"
-    seconds = calls * _seconds_per_call(row, forward, backward)
+    seconds = calls * _seconds_per_call(run, row, forward, backward)
     return (f"maps: {key}", state, calls, seconds / 60)
 
 
-def _seconds_per_call(row: Row, forward: float, backward: float) -> float:
-    return backward if maps.METHODS[row.method].family == "gradient" else forward
+def _seconds_per_call(run: Run, row: Row, forward: float, backward: float) -> float:
+    spec = maps.METHODS[row.method]
+    settings = {**spec.settings, **row.settings}
+    if {"window", "stride"} <= settings.keys():  # recomputes only what a window reaches
+        return min(forward, window_seconds(run, settings["window"], settings["stride"]))
+    return backward if spec.family == "gradient" else forward
+
+
+def window_seconds(run: Run, window: Triple, stride: Triple) -> float:
+    """Time one window of an occlusion through the untrained network: seconds, warm."""
+
+    def look() -> float:
+        network = detector.prepared(run, "random", detector.scoring_precision(run))
+        clip = torch.zeros((3, run.params.n_frames, *run.params.frame_size))
+        clip = clip.to(detector.torch_device(run))
+        return occlusion.seconds_per_window(network, clip, tuple(window), tuple(stride))
+
+    return remember(run, f"window seconds {window} {stride}", look)
 
 
 def _timing_cost(run: Run, forward: float, backward: float) -> tuple[int, float]:
@@ -133,7 +150,7 @@ def _timing_cost(run: Run, forward: float, backward: float) -> tuple[int, float]
     for row in rows(run).values():
         if row.kind in ("method", "variant") and not maps.is_slow(run, row):
             n = (1 + run.params.runtime_repeats) * maps.expected_calls(run, row)
-            calls, seconds = calls + n, seconds + n * _seconds_per_call(row, forward, backward)
+            calls, seconds = calls + n, seconds + n * _seconds_per_call(run, row, forward, backward)
     return calls, seconds
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -287,6 +288,40 @@ def _run_windows(
 
 def _count(size: int, wide: int, step: int) -> int:
     return 1 + math.ceil((size - wide) / step)
+
+
+@torch.no_grad()
+def seconds_per_window(
+    prepared: Prepared, clip: torch.Tensor, window: Triple, stride: Triple, *, n_windows: int = 16
+) -> float:
+    """Time some windows of an occlusion, evenly taken from all: seconds a window, warm.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    clip : torch.Tensor
+        (3, T, H, W), of the type and on the device that the model takes.
+    window, stride : tuple of int
+        (frames, rows, columns).
+    n_windows : int, optional
+        How many are timed, at most.
+
+    Returns
+    -------
+    float
+    """
+    everything = _windows(clip.shape, window, stride)
+    n_windows = min(n_windows, len(everything.starts))
+    some = everything.part(np.linspace(0, len(everything.starts) - 1, n_windows).astype(int))
+    follow = _follow_windows if prepared.chain is not None else _run_windows
+    seconds = 0.0
+    for _ in range(2):  # the first time pays for what later ones share
+        _, parts = follow(prepared, lambda logits: logits[:, 0], clip, clip, some, WINDOWS_AT_ONCE)
+        start = time.perf_counter()
+        for _, scores in parts:
+            scores.sum().item()  # waits for the device
+        seconds = time.perf_counter() - start
+    return seconds / n_windows
 
 
 def count_windows(
