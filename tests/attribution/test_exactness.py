@@ -1,0 +1,151 @@
+"""Every method but occlusion against Captum in float64, given the same samples.
+
+Occlusion has files of its own: Captum accumulates it in float32.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import plain_captum
+from vad_helpers.attribution import METHODS, superpixels
+from vad_helpers.attribution.prepared import prepare
+from vad_helpers.attribution.probability import Probability, evaluating, seeded
+from vad_helpers.chain import sequential
+from vad_helpers.model.i3d import InceptionI3d
+
+AGREEMENT = 1e-10
+"""Largest difference from Captum's map, as a share of its maximum."""
+CPU = torch.device("cpu")
+SEED = 5
+
+SUPERPIXELS = {"n_segments": 12, "compactness": 10.0}
+CASES = {
+    "ig": ("ig", {"n_steps": 5}),
+    "ig at one point": ("ig", {"n_steps": 1}),
+    "smoothgrad": ("ig_smoothgrad", {"n_steps": 3, "n_samples": 2, "sigma": 0.4}),
+    "smoothgrad without noise": ("ig_smoothgrad", {"n_steps": 3, "n_samples": 2, "sigma": 0.0}),
+    "gradient_shap": ("gradient_shap", {"n_samples": 4, "sigma": 0.0}),
+    "gradient_shap with noise": ("gradient_shap", {"n_samples": 4, "sigma": 0.4}),
+    "kernel_shap": ("kernel_shap", {"n_samples": 30, **SUPERPIXELS}),
+    "lime": (
+        "lime",
+        {"n_samples": 30, "alpha": 1e-5, "kernel_width": 1000.0, **SUPERPIXELS},
+    ),
+    "lime with a narrow kernel": (
+        "lime",
+        {"n_samples": 30, "alpha": 1e-5, "kernel_width": 40.0, **SUPERPIXELS},
+    ),
+    "guided_backprop": ("guided_backprop", {}),
+}
+LINES = ["ig", "smoothgrad", "gradient_shap", "gradient_shap with noise"]
+
+
+@pytest.fixture(scope="module")
+def i3d():
+    """A narrow I3D in float64 that has seen a few batches and does not call everything alike."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = InceptionI3d(width=0.1).train()
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm3d):
+                torch.nn.init.uniform_(module.weight, 0.5, 2)
+                torch.nn.init.normal_(module.bias, std=0.3)
+        with torch.no_grad():
+            for _ in range(5):
+                network(0.8 * torch.randn(2, 3, 16, 32, 40) + 0.3)
+            network.logits.conv3d.weight.mul_(30)
+    norm = network.Mixed_4d.b1b.bn
+    assert norm.running_mean.abs().max() > 0.1 and (norm.running_var - 1).abs().max() > 0.1
+    return network.double().eval()
+
+
+@pytest.fixture
+def subject(request, i3d, tiny_net, make_clip):
+    """A model by name, with a clip and a baseline that fit it."""
+    tiny_net.double().eval()
+    convolution, norm, relu, _ = tiny_net.body
+
+    def head(x):
+        return tiny_net.head(x.mean(dim=(2, 3, 4)))
+
+    model = {
+        "i3d": i3d,
+        "i3d as a function": lambda clips: i3d(clips),
+        "tiny": tiny_net,
+        "tiny as a chain": sequential([convolution, norm, relu], head),
+    }[request.param]
+    # Sixteen frames leave four steps at depth: with two, equal maxima make subgradients ambiguous.
+    shape = (16, 32, 40) if "i3d" in request.param else (4, 10, 12)
+    pair = [make_clip(shape, seed=seed, grey=False, dtype=torch.float64) for seed in (0, 1)]
+    return model, *pair
+
+
+def ours(model, key, clip, baseline, settings, batch_size):
+    """The map in the model's own type: `explain` rounds it to float32."""
+    settings = dict(settings)
+    if METHODS[key].superpixels:
+        sizes = {name: settings.pop(name) for name in SUPERPIXELS}
+        settings["segments"] = torch.from_numpy(superpixels.slic(clip, **sizes))
+    probability = Probability(prepare(model), batch_size=batch_size, example=clip)
+    with evaluating(probability.model), seeded(SEED, CPU):
+        found = METHODS[key].attribute(probability, clip, baseline, **settings)
+    return found[0] if isinstance(found, tuple) else found
+
+
+@pytest.mark.filterwarnings("ignore:Setting .*backward hooks")
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "subject", ["i3d", "i3d as a function", "tiny", "tiny as a chain"], indirect=True
+)
+def test_captum_gives_the_same_map(case, subject):
+    (key, settings), (model, clip, baseline) = CASES[case], subject
+    if key == "guided_backprop" and not isinstance(model, torch.nn.Module):
+        return  # it is refused
+    wrapped = plain_captum.AnomalyProbability(model).eval()
+    with seeded(SEED, CPU):
+        expected = plain_captum.METHODS[key](wrapped, clip, baseline, **settings).detach()
+    found = ours(model, key, clip, baseline, settings, batch_size=3)
+    # Captum's linear models give float32 coefficients whatever they are fitted to.
+    assert found.dtype == (torch.float32 if METHODS[key].superpixels else torch.float64)
+    largest = float(expected.abs().max())
+    assert largest > 1e-7 and np.ptp(expected.numpy()) > 0
+    assert float((found - expected).abs().max()) <= AGREEMENT * largest
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("case", LINES)
+@pytest.mark.parametrize("subject", ["i3d"], indirect=True)
+def test_the_affine_stem_is_evaluated_at_the_two_ends_of_a_line_alone(case, batch_size, subject):
+    (key, settings), (model, clip, baseline) = CASES[case], subject
+    prepared = prepare(model)
+    forward, backward = [], []
+    stem = prepared.model.Conv3d_1a_7x7.conv3d
+    stem.register_forward_hook(lambda module, inputs, output: forward.append(len(output)))
+    stem.register_full_backward_hook(lambda module, inputs, outputs: backward.append(len(outputs)))
+    after = []
+    later = prepared.model.Mixed_3b.b0.conv3d
+    later.register_forward_hook(lambda module, inputs, output: after.append(len(output)))
+    probability = Probability(prepared, batch_size=batch_size, example=clip)
+    with seeded(SEED, CPU):
+        METHODS[key].attribute(probability, clip, baseline, **settings)
+    n_lines = {"smoothgrad": 2, "gradient_shap with noise": 4}.get(case, 1)
+    assert sum(forward) == 2 * n_lines and len(backward) == n_lines
+    points = METHODS[key].model_calls(settings, tuple(clip.shape), None)
+    assert sum(after) == probability.calls == points
+    assert max(after) <= batch_size
+
+
+@pytest.mark.parametrize("case", LINES)
+@pytest.mark.parametrize("subject", ["i3d as a function", "tiny"], indirect=True)
+def test_without_a_chain_the_model_is_evaluated_at_every_point(case, subject):
+    (key, settings), (model, clip, baseline) = CASES[case], subject
+    seen = []
+
+    def watched(clips):
+        seen.append(len(clips))
+        return model(clips)
+
+    ours(watched, key, clip, baseline, settings, batch_size=2)
+    assert sum(seen) == METHODS[key].model_calls(settings, tuple(clip.shape), None)
+    assert max(seen) <= 2
