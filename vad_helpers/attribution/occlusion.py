@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vad_helpers.attribution import checks
 from vad_helpers.attribution.incremental import Activations, Boxes, fill
 from vad_helpers.attribution.prepared import Model, Prepared, prepare
 from vad_helpers.attribution.probability import Probability
@@ -114,7 +115,7 @@ class IncrementalOcclusion:
         Parameters
         ----------
         inputs : torch.Tensor
-            (N, C, T, H, W).
+            (N, C, T, H, W), floating.
         sliding_window_shapes, strides : sequence of int
             (C, t, h, w): a window covers all channels. Strides default to 1 on every axis.
         baselines : torch.Tensor or float, optional
@@ -132,15 +133,15 @@ class IncrementalOcclusion:
         Raises
         ------
         InputError
-            If windows, strides or baselines do not fit the inputs.
+            If windows, strides or baselines do not fit the inputs, or the target the output.
         """
         shape = tuple(inputs.shape[1:])
         window, stride = _checked_windows(shape, sliding_window_shapes, strides)
-        fills = torch.as_tensor(0.0 if baselines is None else baselines).to(inputs)
-        fills = fills.expand_as(inputs)
+        fills = _checked_fills(inputs, baselines)
+        checks.whole("perturbations_per_eval", perturbations_per_eval, minimum=1)
 
         def score(output: torch.Tensor) -> torch.Tensor:
-            return output.reshape(len(output)) if target is None else output[:, target]
+            return _column(output, target)
 
         maps = [
             _falls(
@@ -168,6 +169,32 @@ def _checked_windows(
     window, stride = tuple(window[1:]), tuple(stride[1:])
     _check({"window": window, "stride": stride}, shape)
     return window, stride
+
+
+def _checked_fills(inputs: torch.Tensor, baselines: torch.Tensor | float | None) -> torch.Tensor:
+    if not inputs.is_floating_point():
+        raise InputError(f"inputs are {inputs.dtype}; give floats, for the map has their type")
+    fills = torch.as_tensor(0.0 if baselines is None else baselines).to(inputs)
+    try:
+        return fills.expand_as(inputs)
+    except RuntimeError as error:
+        raise InputError(
+            f"baselines have shape {tuple(fills.shape)}, inputs {tuple(inputs.shape)}; give a "
+            "number, one clip, or a clip for every input"
+        ) from error
+
+
+def _column(output: torch.Tensor, target: int | None) -> torch.Tensor:
+    """What is explained, (N,), of the output (N,) or (N, outputs)."""
+    width = output[0].numel() if output.ndim else 0
+    if target is None and width == 1:
+        return output.reshape(len(output))
+    if target is None or output.ndim != 2 or not -width <= target < width:
+        raise InputError(
+            f"the output has shape {tuple(output.shape)} and target is {target}; give the number "
+            "of a column of (N, outputs), or None for (N,)"
+        )
+    return output[:, target]
 
 
 @dataclass(frozen=True)

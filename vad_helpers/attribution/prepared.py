@@ -213,7 +213,9 @@ def out_of_memory(error: BaseException) -> bool:
     """Tell whether an error says that memory ran out, on a GPU or a CPU."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and "not enough memory" in str(error)
+    # PyTorch's allocator on Windows, and on other systems.
+    words = "not enough memory", "can't allocate memory"
+    return isinstance(error, RuntimeError) and any(one in str(error) for one in words)
 
 
 def _seconds(work: Callable[[int], Any], n: int, device: torch.device) -> float:
