@@ -3,12 +3,14 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from captum.attr import Occlusion
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vad_helpers.attribution import attribute, explain
-from vad_helpers.attribution.occlusion import count_windows
+from vad_helpers.attribution.occlusion import IncrementalOcclusion, count_windows
 from vad_helpers.attribution.probability import Probability
+from vad_helpers.chain import sequential
 from vad_helpers.errors import InputError
 
 
@@ -138,3 +140,179 @@ def test_impossible_windows_are_refused(settings, message, tiny_net, make_clip):
 def test_the_papers_window_on_a_small_clip_says_which_would_fit(tiny_net, make_clip):
     with pytest.raises(InputError, match="window=\\(4, 10, 12\\)"):
         explain(tiny_net, make_clip(), "occlusion_lp")
+
+
+# --- with Captum's interface -------------------------------------------------------------------
+
+FLOAT32 = 1e-6
+"""Captum adds up its map in float32 whatever the inputs are: a share of the maximum."""
+
+
+def squares(clips):
+    """(N, C, T, H, W) -> (N,): every value counts, and no two alike."""
+    weights = torch.linspace(0.5, 2, clips[0].numel(), dtype=clips.dtype).view(clips.shape[1:])
+    return (weights * clips**2).mean(dim=(1, 2, 3, 4))
+
+
+def pairs(clips):
+    """The same with a second output."""
+    return torch.stack([squares(clips), squares(clips.flip(-1)) ** 2], dim=1)
+
+
+def small_chain():
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        layers = torch.nn.Conv3d(3, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.MaxPool3d((1, 2, 2))
+    return sequential([layer.double() for layer in layers], lambda x: x.mean(dim=(2, 3, 4))[:, :2])
+
+
+MODELS = {"function": pairs, "chain": small_chain()}
+
+
+@pytest.fixture
+def clips(make_clip):
+    return torch.stack([make_clip(seed=s, grey=False, dtype=torch.float64) for s in (0, 1)])
+
+
+def assert_equals_captum(model, clips, *arguments, **options):
+    expected = Occlusion(model).attribute(clips, *arguments, **options)
+    found = IncrementalOcclusion(model).attribute(clips, *arguments, **options)
+    assert found.shape == clips.shape and found.dtype == clips.dtype
+    largest = float(expected.abs().max())
+    assert largest > 0 and float((found - expected).abs().max()) <= FLOAT32 * largest
+
+
+@pytest.mark.parametrize(
+    ("window", "strides"),
+    [((3, 2, 4, 4), (3, 1, 3, 4)), ((3, 3, 7, 7), (3, 2, 6, 5)), ((3, 4, 10, 12), (1, 4, 9, 9))],
+)
+def test_a_function_of_one_output_needs_no_target(window, strides, clips):
+    assert_equals_captum(squares, clips, window, strides)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("target", [0, 1, -1])
+def test_batches_equal_captums(name, target, clips):
+    assert_equals_captum(MODELS[name], clips, (3, 2, 4, 5), (3, 2, 3, 5), target=target)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_strides_are_one_by_default(name, clips):
+    window = (3, 3, 8, 10)
+    assert_equals_captum(MODELS[name], clips[:1], window, target=0)
+    found, spelled = (
+        IncrementalOcclusion(MODELS[name]).attribute(clips[:1], window, *strides, target=0)
+        for strides in ((), ((1, 1, 1, 1),))
+    )
+    assert torch.equal(found, spelled)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("kind", ["nothing", "a number", "one for all", "one each"])
+def test_baselines_of_every_kind_equal_captums(name, kind, clips):
+    baselines = {
+        "nothing": None,
+        "a number": 0.3,
+        "one for all": clips[:1].flip(3),
+        "one each": clips.flip(2),
+    }[kind]
+    strides = (3, 2, 5, 6)
+    assert_equals_captum(MODELS[name], clips, (3, 2, 5, 6), strides, baselines=baselines, target=1)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_clip_of_a_batch_gets_what_it_gets_alone(name, clips):
+    explainer = IncrementalOcclusion(MODELS[name])
+    arguments = (3, 2, 4, 4), (3, 2, 4, 4)
+    together = explainer.attribute(clips, *arguments, baselines=clips.flip(2), target=0)
+    alone = [
+        explainer.attribute(clip[None], *arguments, baselines=clip[None].flip(2), target=0)
+        for clip in clips
+    ]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-14)
+    assert not torch.allclose(together[0], together[1])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_map_is_the_same_in_every_channel_and_memory_of_its_own(name, clips):
+    before = clips.clone()
+    found = IncrementalOcclusion(MODELS[name]).attribute(
+        clips, (3, 2, 4, 4), (3, 2, 4, 4), target=0
+    )
+    assert torch.equal(found, found[:, :1].expand_as(found))
+    found[:, 0] = 7  # channels do not share memory
+    assert not (found[:, 1] == 7).any()
+    assert torch.equal(clips, before)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("at_once", [1, 3, 1000])
+def test_windows_at_once_change_rounding_alone(name, at_once, clips):
+    explainer = IncrementalOcclusion(MODELS[name])
+    arguments = clips, (3, 2, 4, 5), (3, 1, 4, 5)
+    usual = explainer.attribute(*arguments, target=0)
+    found = explainer.attribute(*arguments, target=0, perturbations_per_eval=at_once)
+    torch.testing.assert_close(found, usual, rtol=0, atol=1e-14)
+
+
+def test_a_function_never_gets_more_windows_than_asked_for(clips):
+    seen = []
+
+    def watched(batch):
+        seen.append(len(batch))
+        return squares(batch)
+
+    IncrementalOcclusion(watched).attribute(
+        clips, (3, 2, 4, 5), (3, 2, 4, 5), perturbations_per_eval=4
+    )
+    n_windows = count_windows(tuple(clips.shape), (2, 4, 5), (2, 4, 5))
+    assert max(seen) == 4 and sum(seen) == 2 * (n_windows + 1)
+
+
+WINDOW = (3, 2, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (((1, 2, 4, 4),), "all channels in a window"),
+        (((2, 4, 4),), "all channels in a window"),
+        ((WINDOW, (1, 1, 1)), "strides \\(1, 1, 1\\) for inputs \\(3, 4, 10, 12\\)"),
+        (((3, 5, 4, 4),), "5 frames, but the clip only 4"),
+        (((3, 2, 4, 13),), "13 columns, but the clip only 12"),
+        ((WINDOW, (3, 2, 5, 4)), "stride is 5 rows, its window only 4"),
+        ((WINDOW, (3, 0, 1, 1)), "numbers above 0"),
+        (((3, 0, 4, 4),), "numbers above 0"),
+        ((WINDOW, None, torch.zeros(1, 3, 4, 10, 11)), "baselines have shape .*, 11\\), inputs"),
+        ((WINDOW, None, torch.zeros(3, 3, 4, 10, 12)), "a number, one clip, or a clip for every"),
+    ],
+)
+@pytest.mark.parametrize("name", MODELS)
+def test_windows_and_baselines_that_do_not_fit_are_refused(name, arguments, message, clips):
+    with pytest.raises(InputError, match=message):
+        IncrementalOcclusion(MODELS[name]).attribute(clips, *arguments, target=0)
+
+
+@pytest.mark.parametrize(
+    ("model", "target", "shape"),
+    [
+        (pairs, None, "\\(1, 2\\)"),
+        (pairs, 2, "\\(1, 2\\)"),
+        (pairs, -3, "\\(1, 2\\)"),
+        (squares, 0, "\\(1,\\)"),
+        (lambda clips: clips.mean(), None, "\\(\\)"),
+    ],
+)
+def test_a_target_must_be_a_column_of_the_output(model, target, shape, clips):
+    with pytest.raises(InputError, match=f"shape {shape} and target is {target}"):
+        IncrementalOcclusion(model).attribute(clips, WINDOW, WINDOW, target=target)
+
+
+def test_inputs_and_numbers_that_make_no_map_are_refused(clips):
+    explainer = IncrementalOcclusion(squares)
+    with pytest.raises(InputError, match="for inputs \\(4, 10, 12\\)"):
+        explainer.attribute(clips[0], WINDOW)
+    with pytest.raises(InputError, match="inputs are torch.int64; give floats"):
+        explainer.attribute((9 * clips).long(), WINDOW)
+    with pytest.raises(InputError, match="perturbations_per_eval is 0"):
+        explainer.attribute(clips, WINDOW, perturbations_per_eval=0)
