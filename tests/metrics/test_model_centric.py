@@ -207,7 +207,9 @@ def test_integer_clips_mix_with_a_baseline_between_their_values():
     assert (found["p_clip"], found["p_baseline"]) == (2.0, 0.5)
 
 
-@pytest.mark.parametrize("score", [mc.deletion_insertion, mc.area_curves, mc.area_matched])
+@pytest.mark.parametrize(
+    "score", [mc.deletion_insertion, mc.area_curves, mc.area_matched, mc.both_axes]
+)
 def test_progress_is_shown_on_request_only(tiny, score, capsys):
     score(linear, *tiny)
     assert capsys.readouterr().err == ""
@@ -215,7 +217,9 @@ def test_progress_is_shown_on_request_only(tiny, score, capsys):
     assert "masked clips" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("score", [mc.deletion_insertion, mc.area_curves, mc.area_matched])
+@pytest.mark.parametrize(
+    "score", [mc.deletion_insertion, mc.area_curves, mc.area_matched, mc.both_axes]
+)
 def test_input_that_does_not_fit_is_refused(tiny, score):
     clip, baseline, values = tiny
     with pytest.raises(ValueError, match=r"clip has shape \(3, 1, 1, 4\); expected \(C, T, H, W\)"):
@@ -307,7 +311,7 @@ def test_ties_favour_no_frame():
 
 
 @pytest.mark.parametrize("areas", [(), (0.0,), (0.5, 1.5), (np.nan,), 0.5])
-@pytest.mark.parametrize("score", [mc.area_curves, mc.area_matched])
+@pytest.mark.parametrize("score", [mc.area_curves, mc.area_matched, mc.both_axes])
 def test_areas_must_be_shares(tiny, score, areas):
     with pytest.raises(ValueError, match=r"areas are .*\(0, 1\]"):
         score(linear, *tiny, areas=areas)
@@ -316,6 +320,123 @@ def test_areas_must_be_shares(tiny, score, areas):
 def test_a_curve_needs_a_step(tiny):
     with pytest.raises(ValueError, match="n_steps"):
         mc.area_curves(linear, *tiny, n_steps=0)
+
+
+# --- both axes in one pass ---------------------------------------------------------------------
+
+RANDOM = np.random.default_rng(12).standard_normal(SHAPE)
+MAPS = {
+    "random": RANDOM,
+    "float32": RANDOM.astype(np.float32),
+    "positive": np.abs(RANDOM),
+    "ties": np.round(2 * RANDOM) / 2,
+    "superpixels": np.repeat(RANDOM[:, :, :2], 3, axis=2),
+    "two levels": (RANDOM > 0.3).astype(np.float64),
+    "one voxel": np.where(RANDOM == RANDOM.max(), 1.0, 0.0),
+    "heavy tail": np.exp(6 * RANDOM),
+    "zero": np.zeros(SHAPE),
+    "negative": -np.abs(RANDOM),
+    "constant": np.full(SHAPE, 0.3),
+}
+OPTIONS = {"n_steps": 7, "areas": (0.05, 0.3, 1.0), "seed": 4}
+
+
+def assert_same_scores(found, expected):
+    assert set(found) == set(expected) - {"p_clip", "p_baseline", "model_calls"}
+    for key, value in found.items():
+        np.testing.assert_allclose(value, expected[key], rtol=0, atol=1e-12, err_msg=key)
+
+
+@pytest.mark.parametrize("n_thresholds", [1, 6, 50])
+@pytest.mark.parametrize("name", MAPS)
+def test_both_axes_give_what_each_gives_alone(scene, name, n_thresholds):
+    subject = *scene[:3], MAPS[name]
+    found = mc.both_axes(*subject, n_thresholds=n_thresholds, **OPTIONS)
+    threshold = mc.deletion_insertion(*subject, n_thresholds=n_thresholds)
+    area = mc.area_curves(*subject, **OPTIONS)
+    assert set(found) == {"threshold", "area", "shared"}
+    assert_same_scores(found["threshold"], threshold)
+    assert_same_scores(found["area"], area)
+    for key in ("p_clip", "p_baseline"):
+        assert found["shared"][key] == pytest.approx(threshold[key], abs=1e-12)
+    assert set(found["shared"]) == {"p_clip", "p_baseline", "model_calls"}
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_both_axes_ask_about_no_set_twice(scene, name):
+    predict, clip, baseline, _ = scene
+    subject = clip, baseline, MAPS[name]
+    recorder, alone = Recorder(predict), Recorder(predict)
+    found = mc.both_axes(recorder, *subject, n_thresholds=6, **OPTIONS)
+    asked = [one.numpy().tobytes() for one in torch.cat(recorder.batches)]
+    assert len(set(asked)) == len(asked) == found["shared"]["model_calls"]
+    mc.deletion_insertion(alone, *subject, n_thresholds=6)
+    mc.area_curves(alone, *subject, **OPTIONS)
+    # With nothing asked that neither axis needs.
+    separately = [one.numpy().tobytes() for one in torch.cat(alone.batches)]
+    if name in ("random", "float32", "positive", "heavy tail"):  # no ties: one order
+        assert set(asked) == set(separately)
+    assert len(asked) <= len(set(separately)) <= len(separately) - 2
+
+
+def test_both_axes_share_the_sets_of_the_same_size(tiny):
+    # Thresholds hold 1, 2 and 3 of 4 voxels, the area's steps 1, 2 and 3, its shares 1 and 2.
+    recorder = Recorder(linear)
+    found = mc.both_axes(recorder, *tiny, n_steps=4, areas=(0.25, 0.5))
+    assert found["shared"]["model_calls"] == sum(map(len, recorder.batches)) == 2 + 2 * 3
+    assert found["threshold"]["mean_area"] == pytest.approx((25 + 13 * 2 + 13 * 3) / 4 / 51)
+    assert found["area"]["area_deletion"] == pytest.approx(0.375, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["zero", "negative"])
+def test_on_both_axes_a_map_without_positive_values_wins_nothing_by_threshold(scene, name):
+    found = mc.both_axes(*scene[:3], MAPS[name], **OPTIONS)
+    gap = found["shared"]["p_clip"] - found["shared"]["p_baseline"]
+    scores = found["threshold"]
+    assert (scores["deletion"], scores["mean_area"]) == (0, 0)
+    assert scores["insertion"] == pytest.approx(gap, abs=1e-12) and gap != 0
+    assert found["area"]["matched_areas"].tolist() == [0.05, 0.3, 1.0]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 1000])
+def test_on_both_axes_the_batch_size_is_respected(scene, batch_size):
+    predict, *rest = scene
+    recorder = Recorder(predict)
+    found = mc.both_axes(recorder, *rest, batch_size=batch_size, **OPTIONS)
+    sizes = [len(batch) for batch in recorder.batches]
+    assert max(sizes) <= batch_size and sum(sizes) == found["shared"]["model_calls"]
+    usual = mc.both_axes(*scene, **OPTIONS)
+    assert_same_scores(found["threshold"], {**usual["threshold"], **usual["shared"]})
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    values=st.lists(st.sampled_from([-1.0, 0.0, 0.1, 0.2, 0.5, 0.7, 1.0]), min_size=6, max_size=6),
+    n_thresholds=st.integers(1, 12),
+    n_steps=st.integers(1, 9),
+    seed=st.integers(0, 3),
+)
+def test_both_axes_of_few_levels_give_what_each_gives_alone(values, n_thresholds, n_steps, seed):
+    weights = torch.linspace(0.05, 0.3, 6, dtype=torch.float64)
+
+    def predict(batch):
+        return (batch[:, 0, 0, 0] * weights).sum(dim=1)
+
+    pair = (torch.ones(1, 1, 1, 6).double(), torch.zeros(1, 1, 1, 6).double())
+    subject = predict, *pair, np.float32(values).reshape(1, 1, 6)
+    options = {"n_steps": n_steps, "seed": seed}
+    found = mc.both_axes(*subject, n_thresholds=n_thresholds, **options)
+    assert_same_scores(
+        found["threshold"], mc.deletion_insertion(*subject, n_thresholds=n_thresholds)
+    )
+    assert_same_scores(found["area"], mc.area_curves(*subject, **options))
+    assert found["shared"]["model_calls"] <= 2 + 2 * 5
+
+
+@pytest.mark.parametrize("option", ["n_thresholds", "n_steps", "batch_size"])
+def test_both_axes_need_positive_counts(tiny, option):
+    with pytest.raises(ValueError, match=option):
+        mc.both_axes(linear, *tiny, **{option: 0})
 
 
 @pytest.fixture
