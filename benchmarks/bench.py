@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 from tqdm.auto import tqdm
 
 from benchmarks import machine, plain_captum
@@ -206,10 +207,10 @@ def _work(subject: Subject, prepared: Prepared, method: str) -> dict[str, float]
     options, shape = subject.options(method), tuple(subject.clip.shape)
     calls = METHODS[method].model_calls(options, shape, options.get("n_segments"))
     changed, scale = _shortened(subject, method)
-    with one_thread(), FlopCounterMode(display=False) as counter:
+    with one_thread(), FlopCounter() as counter:
         _ours(subject, prepared, method, "bf16", **changed)
     return {
-        "ours_gflop": counter.get_total_flops() * scale / 1e9,
+        "ours_gflop": counter.total * scale / 1e9,
         "captum_gflop": calls * (forward + backward if gradient else forward),
     }
 
@@ -223,11 +224,31 @@ def _shortened(subject: Subject, method: str) -> tuple[dict[str, Any], float]:
 
 def _network_gflop(subject: Subject) -> tuple[float, float]:
     clips = subject.clip[None].clone().requires_grad_()
-    with one_thread(), FlopCounterMode(display=False) as counter:
+    with one_thread(), FlopCounter() as counter:
         p = subject.network(clips).softmax(dim=1)[:, 1].sum()
-        forward = counter.get_total_flops()
+        forward = counter.total
         torch.autograd.grad(p, clips)
-    return forward / 1e9, (counter.get_total_flops() - forward) / 1e9
+    return forward / 1e9, (counter.total - forward) / 1e9
+
+
+class FlopCounter(TorchDispatchMode):
+    """Operations of this thread by PyTorch's formulas.
+
+    PyTorch's own `FlopCounterMode` also follows modules, by hooks under which `autograd.grad`
+    with respect to a module's input fails.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation and count it."""
+        result = func(*args, **(kwargs or {}))
+        count = flop_registry.get(func._overloadpacket)
+        if count is not None:
+            self.total += count(*args, **(kwargs or {}), out_val=result)
+        return result
 
 
 @contextlib.contextmanager
