@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from vad_helpers.attribution import METHODS
 from vad_helpers.attribution.convergence import converge
 from vad_helpers.store import detector, experiment, maps
-from vad_helpers.store.cache import Run, key_of, load_or_build, remember
+from vad_helpers.store.cache import Run, key_of, load_or_build
 from vad_helpers.store.row import Row, rows
 
 CONVERGENCE_VERSION = 1
@@ -81,21 +81,17 @@ def _one(run: Run, clip_id: str, row: Row) -> pd.DataFrame:
 
 
 def _double(run: Run, clip_id: str, row: Row) -> pd.DataFrame:
-    device = detector.torch_device(run)
-    network = remember(
-        run, f"network {row.weights}", lambda: detector.network(run, row.weights).to(device)
-    )
-    p = run.params
+    p, precision = run.params, maps.precision_of(run, row)
     settings = {name: value for name, value in row.settings.items() if name != "n_samples"}
     return converge(
-        network,
-        experiment.clip(run, clip_id).to(device),
+        detector.prepared(run, row.weights, precision),
+        experiment.clip(run, clip_id),
         row.method,
         start=min(START, _n_samples(row)),
         most=_n_samples(row),
         seeds=(p.seed, p.seed + 1),
         baseline=row.baseline,
-        precision=maps.precision_of(run, row),
+        precision=precision,
         black=p.black,
         batch_size=p.eval_batch_size,
         **settings,
