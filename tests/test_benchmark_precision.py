@@ -1,0 +1,41 @@
+"""What the study of precisions concludes from scores."""
+
+import pandas as pd
+import pytest
+
+from benchmarks import precision
+
+
+def scores(moves):
+    """Two clips a method; the mean of its AUC moves by what `moves` says, its IoU not at all."""
+    return pd.DataFrame(
+        [
+            {
+                "clip_id": clip,
+                "method": method,
+                "score": score,
+                "fp32": 0.5,
+                "bf16": 0.5 + (move if score == "clip_auc" else 0.0),
+                "agreement": agreement,
+            }
+            for method, move in moves.items()
+            for clip, agreement in (("a", 0.99), ("b", 1.0))
+            for score in ("clip_iou", "clip_auc")
+        ]
+    )
+
+
+def test_a_method_whose_scores_move_stays_in_fp32():
+    found = precision._summary(scores({"lime": -0.004, "ig": 0.02}))
+    methods = {row["method"]: row for row in found["methods"]}
+    assert methods["lime"]["default"] == "bf16" and methods["ig"]["default"] == "fp32"
+    assert methods["ig"]["largest_move"] == pytest.approx(0.02)
+    assert methods["ig"]["of"] == "clip_auc" and methods["ig"]["clips"] == 2
+    assert methods["lime"]["agreement_min"] == 0.99
+    assert methods["lime"]["agreement_mean"] == pytest.approx(0.995)
+
+
+def test_moves_that_cancel_over_clips_do_not_count():
+    table = scores({"ig": 0.02})
+    table.loc[(table["clip_id"] == "b") & (table["score"] == "clip_auc"), "bf16"] = 0.48
+    assert precision._summary(table)["methods"][0]["largest_move"] == pytest.approx(0.0)
