@@ -264,9 +264,7 @@ def gradient_shap(
     ----------
     Lundberg & Lee, A unified approach to interpreting model predictions, NeurIPS 2017.
     """
-    # Captum's GradientShap draws one of its baselines a sample before the points: one seed, the
-    # same points.
-    np.random.choice(1, n_samples)
+    # From NumPy's global generator, as Captum's GradientShap draws: one seed, the same points.
     points, weights = np.random.uniform(size=n_samples), np.full(n_samples, 1 / n_samples)
     if sigma == 0:  # all points lie on one line
         gradient = path_gradient(probability, clip, baseline, points, weights)
