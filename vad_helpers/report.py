@@ -108,8 +108,7 @@ def reference_ranks(run: Run) -> pd.DataFrame:
 
 def _spell_difference(line: pd.Series) -> str:
     p = "" if pd.isna(line["p_holm"]) else f" (p {line['p_holm']:.2g})"
-    interval = f"[{line['low']:+.3f}, {line['high']:+.3f}]"
-    return f"{line['difference']:+.3f} {interval}{p} {line['verdict']}"
+    return f"{viz.spell_difference(line)}{p} {line['verdict']}"
 
 
 def _spell_rank(rank: float) -> str:
@@ -166,7 +165,7 @@ def judged(accuracy: pd.DataFrame, against: pd.DataFrame, names: Mapping[str, st
             lines.append((check, "–", "not in this run"))
             continue
         row = random.loc[key]
-        spelled = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+        spelled = viz.spell_difference(row)
         lines.append((check, spelled, "yes" if row["low"] > 0 else "no"))
     return pd.DataFrame(lines, columns=["check", "found", "holds"])
 

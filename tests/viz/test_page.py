@@ -194,3 +194,11 @@ def test_memory_and_name_of_a_gpu(monkeypatch, params):
     assert page._peak_memory().endswith("3.0 GiB on the GPU")
     assert page._device(run_of(params)) == "Some GPU"
     assert page._device(run_of(params, device="cpu")).startswith("CPU")
+
+
+def test_a_difference_without_an_interval_says_so():
+    line = pd.Series({"difference": 0.0224, "low": -0.1, "high": 0.2})
+    assert page.spell_difference(line) == "+0.022 [-0.100, +0.200]"
+    alone = line.mask(line.index != "difference")
+    assert page.spell_difference(alone) == "+0.022 (no interval)"
+    assert page.spell_difference(line * float("nan")) == "undefined"

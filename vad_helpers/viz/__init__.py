@@ -42,6 +42,7 @@ from vad_helpers.viz.page import (
     live,
     provenance,
     say,
+    spell_difference,
     table,
     table_html,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "show",
     "shown_clips",
     "signed_colour_bar",
+    "spell_difference",
     "split_bars",
     "styled",
     "subplots",

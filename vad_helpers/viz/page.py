@@ -118,6 +118,20 @@ def table_html(
     return f'<div class="vad-table-frame" tabindex="0">\n{html}\n</div>\n'
 
 
+def spell_difference(line: pd.Series) -> str:
+    """Write a paired difference and its interval, where there is one: "+0.12 [+0.08, +0.17]".
+
+    Parameters
+    ----------
+    line : Series
+        ``difference``, ``low``, ``high``.
+    """
+    if pd.isna(line["difference"]):
+        return "undefined"
+    interval = f"[{line['low']:+.3f}, {line['high']:+.3f}]"
+    return f"{line['difference']:+.3f} {'(no interval)' if pd.isna(line['low']) else interval}"
+
+
 def contrast_table(found: pd.DataFrame) -> pd.DataFrame:
     """Spell planned comparisons for reading.
 
@@ -134,9 +148,7 @@ def contrast_table(found: pd.DataFrame) -> pd.DataFrame:
     """
     if found.empty:
         return pd.DataFrame(columns=["comparison", "metric", "difference", "verdict"])
-    difference = found.apply(
-        lambda line: f"{line['difference']:+.3f} [{line['low']:+.3f}, {line['high']:+.3f}]", axis=1
-    )
+    difference = found.apply(spell_difference, axis=1)
     sides = [
         dict(zip("ab", name.split(" - "), strict=True)).get(side, "–")
         for name, side in zip(found["contrast"], found["better"], strict=True)
