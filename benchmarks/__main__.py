@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -41,15 +41,19 @@ def main(
         "machine": {k: v for k, v in runtime.machine().items() if k != "processor"},
         "subject": words,
         "peak_gflops": bench.peak_gflops(place),
-        "rows": bench.rows(
-            subject, keys, repeats=repeats, slow_repeats=slow_repeats, progress=True
-        ),
+        "forward_fp32_s": bench.forward_seconds(subject),
+        "exactness": exactness.rows(_smaller(subject), keys),
+        "growth": growth.rows(subject),
+        "rows": [],
     }
-    result["exactness"] = exactness.rows(_smaller(subject), keys)
-    result["growth"] = growth.rows(subject)
     path = out / f"{result['device']}.json"
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+    def keep(row: dict[str, Any]) -> None:  # row by row: a break loses what it interrupts alone
+        result["rows"].append(row)
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+    bench.rows(subject, keys, repeats=repeats, slow_repeats=slow_repeats, progress=True, done=keep)
     print(path)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import statistics
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,11 @@ class Subject:
     clip: Tensor
     settings: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
+    @functools.cached_property
+    def stock(self) -> nn.Module:
+        """The network of stock PyTorch layers, which plain Captum is timed on."""
+        return plain_captum.stock(self.network)
+
     @property
     def device(self) -> torch.device:
         """Where it is."""
@@ -59,7 +65,13 @@ class Subject:
 
 
 def rows(
-    subject: Subject, methods: list[str], *, repeats: int, slow_repeats: int, progress: bool
+    subject: Subject,
+    methods: list[str],
+    *,
+    repeats: int,
+    slow_repeats: int,
+    progress: bool,
+    done: Callable[[dict[str, Any]], object] | None = None,
 ) -> list[dict[str, Any]]:
     """Measure every method; implementations take turns, so that all see the same machine.
 
@@ -70,6 +82,8 @@ def rows(
     repeats, slow_repeats : int
         Timed runs of each implementation.
     progress : bool
+    done : callable, optional
+        Told every row as soon as it is there.
 
     Returns
     -------
@@ -89,6 +103,8 @@ def rows(
             rate = row["ours_gflop"] / row[f"ours_{precision}_s"]
             row[f"peak_share_{precision}"] = rate / peaks[precision]
         found.append(row)
+        if done:
+            done(row)
         if progress:
             tqdm.write(summary(row))
     return found
@@ -109,6 +125,22 @@ def peak_gflops(device: torch.device) -> dict[str, float]:
     size = 8192 if device.type == "cuda" else 3072
     types = {"fp32": torch.float32, "bf16": torch.bfloat16}
     return {name: machine.matmul_gflops(device, kind, size=size) for name, kind in types.items()}
+
+
+def forward_seconds(subject: Subject, *, repeats: int = 5) -> dict[str, float]:
+    """Seconds of one clip forward in fp32: of stock layers, of this project's, prepared."""
+    networks = {
+        "stock_layers": subject.stock,
+        "this_project": subject.network,
+        "prepared": prepare(subject.network),
+    }
+    times: dict[str, list[float]] = {name: [] for name in networks}
+    with torch.no_grad():
+        for _ in range(repeats):
+            for name, network in networks.items():
+                _, spent = _clocked(subject, lambda n=network: n(subject.clip[None]))
+                times[name].append(spent)
+    return {name: statistics.median(spent[1:] or spent) for name, spent in times.items()}
 
 
 def _timed(
@@ -175,7 +207,7 @@ def coarse(subject: Subject, method: str) -> dict[str, Any]:
 
 
 def _captum(subject: Subject, method: str) -> np.ndarray:
-    model = plain_captum.AnomalyProbability(subject.network)
+    model = plain_captum.AnomalyProbability(subject.stock)
     fill = baselines.make("blur", subject.clip)
     options = {**subject.options(method), **coarse(subject, method)}
     with seeded(0, subject.device), quiet():

@@ -6,10 +6,12 @@ Each function takes a module (N, 3, T, H, W) -> (N,) probabilities, a clip and a
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from captum._utils.models.linear_model import SkLearnLasso
 from captum.attr import (
     GradientShap,
@@ -24,6 +26,30 @@ from captum.attr._core.lime import get_exp_kernel_similarity_function
 from torch import Tensor, nn
 
 from vad_helpers.attribution import superpixels
+from vad_helpers.model.i3d import InceptionI3d, SameMaxPool3d, same_padding
+
+
+class StockMaxPool3d(nn.Module):
+    """Max pooling as PyTorch has it, on an input padded like TensorFlow's "SAME"."""
+
+    def __init__(self, pool: nn.MaxPool3d) -> None:
+        super().__init__()
+        self.pool = nn.MaxPool3d(pool.kernel_size, pool.stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool (N, C, T, H, W)."""
+        pads = same_padding(x.shape[2:], self.pool.kernel_size, self.pool.stride)
+        return self.pool(F.pad(x, pads, value=float("-inf")))
+
+
+def stock(network: InceptionI3d) -> InceptionI3d:
+    """The network as others have it: this project's pooling, which is faster, taken out again."""
+    network = copy.deepcopy(network)
+    for block in list(network.modules()):
+        for name, layer in block.named_children():
+            if isinstance(layer, SameMaxPool3d):
+                setattr(block, name, StockMaxPool3d(layer))
+    return network
 
 
 class AnomalyProbability(nn.Module):
