@@ -35,8 +35,7 @@ def main(
     out: Annotated[Path, typer.Option()] = Path("benchmarks/results/precision.json"),
 ) -> None:
     """Compare every method's maps and scores in bf16 with those in fp32."""
-    changes = dict(params.parse_override(text) for text in param)
-    runs = {p: store.open_run(profile, **{**changes, "precision": p}) for p in ("fp32", "bf16")}
+    runs = both_runs(profile, dict(params.parse_override(text) for text in param))
     clip_ids = store.evaluation(runs["fp32"])["clip_id"].tolist()
     deadline = time.monotonic() + 60 * minutes
     found = []
@@ -48,6 +47,21 @@ def main(
     with atomic_write(out) as temporary:
         temporary.write_text(json.dumps(_summary(table), indent=1) + "\n", encoding="utf-8")
     print(pd.DataFrame(_summary(table)["methods"]).to_string(index=False))
+
+
+def both_runs(profile: str, changes: dict[str, Any]) -> dict[str, Run]:
+    """The run in both precisions, explaining one and the same network.
+
+    A run's precision is that of its training too, so the network of the run as it is (trained now
+    if need be) is handed to both as given weights, in a folder of their own.
+    """
+    run = store.open_run(profile, **changes)
+    weights = run.params.trained_weights
+    if not weights:
+        store.model(run)
+        weights = str(run.path("model.safetensors"))
+    shared = {**changes, "trained_weights": weights, "run_dir": str(run.path("precision"))}
+    return {p: store.open_run(profile, **{**shared, "precision": p}) for p in ("fp32", "bf16")}
 
 
 def _compare(runs: dict[str, Run], clip_id: str, method: str) -> list[dict[str, Any]]:
@@ -73,7 +87,7 @@ def _scores(
     """Every score of Tables I and II; kept in a file, for the model-centric ones take long."""
     spec = store.rows(run)[method]
     key = maps.row_key(run, spec)
-    path = run.path("precision") / f"{method}-{key[:8]}-{precision}" / f"{clip_id}.json"
+    path = run.path("compared") / f"{method}-{key[:8]}-{precision}" / f"{clip_id}.json"
     if path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))
     n = run.params.n_thresholds

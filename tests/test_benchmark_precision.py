@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import precision
+from vad_helpers.store import detector
 
 
 def scores(moves):
@@ -39,3 +40,11 @@ def test_moves_that_cancel_over_clips_do_not_count():
     table = scores({"ig": 0.02})
     table.loc[(table["clip_id"] == "b") & (table["score"] == "clip_auc"), "bf16"] = 0.48
     assert precision._summary(table)["methods"][0]["largest_move"] == pytest.approx(0.0)
+
+
+def test_both_precisions_explain_one_network(in_project, tmp_path):
+    runs = precision.both_runs("tiny", {"run_dir": str(tmp_path / "run")})
+    assert {p: run.params.precision for p, run in runs.items()} == {"fp32": "fp32", "bf16": "bf16"}
+    assert len({detector.model_key(run) for run in runs.values()}) == 1
+    one, other = (detector.model(run).state_dict() for run in runs.values())
+    assert all((one[name] == other[name]).all() for name in one)

@@ -185,7 +185,9 @@ def test_float64_equals_captum_and_float32_is_about_as_good(monkeypatch):
     rows = exactness.rows(subject, list(METHODS))
     assert [row["method"] for row in rows] == list(METHODS)
     for row in rows:
-        assert set(row) == {"method", "float64", "ours_fp32", "captum_fp32", "ratio"}
+        assert set(row) == {"method", "clips", "float64", "ours_fp32", "captum_fp32", "ratio"}
+        averaged = row["method"] in ("guided_backprop", "gradient_shap")
+        assert row["clips"] == (exactness.N_CLIPS if averaged else 1)
         # Captum adds up occlusion in float32.
         bound = 1e-6 if row["method"].startswith("occlusion") else 1e-10
         assert 0 <= row["float64"] < bound, row
@@ -195,9 +197,19 @@ def test_float64_equals_captum_and_float32_is_about_as_good(monkeypatch):
     assert {p.dtype for p in subject.network.parameters()} == {torch.float32}
 
 
-def test_the_settings_of_exactness_are_known_to_their_methods():
+def test_the_settings_of_exactness_fit_their_methods_and_clip():
     for method, options in exactness.FEWER.items():
-        assert set(options) <= set(METHODS[method].settings)
+        spec = METHODS[method]
+        assert set(options) <= set(spec.settings)
+        spec.check({**spec.settings, **options}, (3, *command.SMALLER))
+
+
+def test_stock_layers_give_the_networks_own_logits(subject):
+    clips = subject.clip[None]
+    with torch.no_grad():
+        torch.testing.assert_close(subject.stock(clips), subject.network(clips))
+    kinds = [type(m).__name__ for m in subject.stock.modules()]
+    assert "SameMaxPool3d" not in kinds and kinds.count("StockMaxPool3d") == 13
 
 
 # --- growth --------------------------------------------------------------------------------------
