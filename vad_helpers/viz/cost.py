@@ -75,8 +75,10 @@ def growth_lines(
                 ax.plot(x, fitted, "-", color=drawn.colour, linewidth=1)
             ax.set_xscale("log")
             ax.set_yscale("log")
+            ax.minorticks_off()  # their labels run into one another on a narrow axis
             ax.set_xlabel(words)
             ax.set_ylabel("seconds")
             ax.grid()
-            ax.legend(title="exponent", fontsize="small")
+            below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.25)}
+            ax.legend(title="exponent", fontsize="small", **below)
     return axes
