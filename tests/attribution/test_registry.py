@@ -300,6 +300,39 @@ def test_progress_counts_model_calls_up_to_the_predicted(
     assert f"{done.model_calls}/{done.model_calls}" in shown
 
 
+@pytest.mark.parametrize("key", KEYS)
+def test_a_function_is_told_the_progress_and_nothing_is_printed(
+    key, tiny_net, make_clip, small_settings, capsys
+):
+    told = []
+    options = {"progress": lambda *line: told.append(line), **small_settings[key]}
+    done = attribute(tiny_net, make_clip(), key, **options)
+    assert {total for _, total in told} == {done.model_calls}
+    counts = [count for count, _ in told]
+    assert counts == sorted(set(counts)) and counts[-1] == done.model_calls
+    assert capsys.readouterr() == ("", "")
+    np.testing.assert_array_equal(
+        done.map, explain(tiny_net, make_clip(), key, **small_settings[key])
+    )
+
+
+def test_what_the_told_function_raises_ends_the_explanation(tiny_net, make_clip):
+    class Enough(Exception):
+        pass
+
+    told = []
+
+    def stop_at_four(done, total):
+        told.append(done)
+        if done >= 4:
+            raise Enough
+
+    with pytest.raises(Enough):
+        explain(tiny_net, make_clip(), "ig", n_steps=20, batch_size=2, progress=stop_at_four)
+    assert told[-1] == 4
+    assert explain(tiny_net, make_clip(), "ig", n_steps=2).any()  # nothing is left behind
+
+
 def test_no_progress_prints_nothing(tiny_net, make_clip, capsys):
     explain(tiny_net, make_clip(), "ig", n_steps=2)
     assert capsys.readouterr() == ("", "")

@@ -63,6 +63,24 @@ def test_number_of_thresholds_is_respected(n_thresholds):
     assert (found["iou"], found["f1"]) == pytest.approx((iou, f1), abs=1e-12)
 
 
+def test_the_iou_curve_is_the_protocol_threshold_by_threshold():
+    rng = np.random.default_rng(3)
+    values, mask = rng.standard_normal((2, 9, 9)), rng.random((2, 9, 9)) < 0.3
+    expected = []
+    for i in range(8):
+        selected = (values > 0) & (values >= i / 7 * values.max())
+        expected.append((selected & mask).sum() / (selected | mask).sum())
+    curve = hc.iou_curve(values, mask, n_thresholds=7)
+    np.testing.assert_allclose(curve, expected, atol=1e-15)
+    assert curve.max() == hc.localization(values, mask, n_thresholds=7)["iou"]
+
+
+def test_the_iou_curve_without_a_mask_is_undefined_and_without_a_map_zero():
+    values = np.ones((2, 3, 4))
+    assert np.isnan(hc.iou_curve(values, np.zeros(values.shape, bool), n_thresholds=4)).all()
+    np.testing.assert_array_equal(hc.iou_curve(-values, values > 0, n_thresholds=4), np.zeros(5))
+
+
 def test_one_threshold_set_agrees_with_scikit_learn():
     rng = np.random.default_rng(2)
     mask, selected = rng.random((2, 6, 6)) < 0.4, rng.random((2, 6, 6)) < 0.4

@@ -28,6 +28,8 @@ from vad_helpers.attribution.probability import (
 from vad_helpers.attribution.spec import PRECISIONS, Explanation, MethodSpec
 from vad_helpers.errors import InputError
 
+Progress = Callable[[int, int], object]
+
 METHODS: dict[str, MethodSpec] = {
     spec.key: spec for spec in (*gradient.SPECS, *perturbation.SPECS, *occlusion.SPECS)
 }
@@ -83,7 +85,7 @@ def explain(
     precision: str = "fp32",
     seed: int = 0,
     black: float = -1.0,
-    progress: bool = False,
+    progress: bool | Progress = False,
     batch_size: int | str = "auto",
     segments: np.ndarray | None = None,
     **settings: Any,
@@ -111,8 +113,10 @@ def explain(
         are left as they were.
     black : float, optional
         The normalised value of black, for ``baseline="black"``.
-    progress : bool, optional
-        Whether to show a bar that advances with the model calls.
+    progress : bool or callable, optional
+        Whether to show a bar that advances with the model calls; or a function that is told
+        instead, as ``progress(done, total)`` after every batch of model calls. What it raises ends
+        the explanation.
     batch_size : int or "auto", optional
         Clips in one pass through the model: memory and speed; the map changes by rounding only.
         "auto" takes the fastest, measured on this model and kept by it if it is prepared. Where
@@ -165,7 +169,7 @@ def attribute(
     precision: str = "fp32",
     seed: int = 0,
     black: float = -1.0,
-    progress: bool = False,
+    progress: bool | Progress = False,
     batch_size: int | str = "auto",
     segments: np.ndarray | None = None,
     **settings: Any,
@@ -198,7 +202,8 @@ def attribute(
     baseline = _checked_baseline(baseline, clip)
     black = checks.real("black", black)
     seed = checks.whole("seed", seed, maximum=checks.MAX_SEED)
-    disable = not checks.flag("progress", progress)
+    if not callable(progress):
+        checks.flag("progress", progress)
     options = {
         "target": checks.whole("target", target),
         "precision": checks.one_of("precision", precision, PRECISIONS),
@@ -212,7 +217,7 @@ def attribute(
     labels, superpixel_seconds = _superpixels(spec, settings, clip, segments)
     info = {} if labels is None else {"n_segments": int(labels.max()) + 1}
     total = spec.model_calls(settings, shape, info.get("n_segments"))
-    with tqdm(total=total, desc=spec.name, unit="call", disable=disable) as bar:
+    with _bar(spec, total, progress) as bar:
         result, calls = _run(spec, model, options, bar, clip, fill, labels, settings, seed)
     attribution, reported = _unpack(spec, result, shape[1:])
     seconds = time.perf_counter() - start
@@ -226,6 +231,32 @@ def attribute(
         superpixel_seconds=superpixel_seconds,
         info={**info, **reported},
     )
+
+
+class _Told:
+    """Stands where a bar would, and tells a function how far the explanation is."""
+
+    def __init__(self, tell: Progress, total: int) -> None:
+        self._tell, self._total, self._done = tell, total, 0
+
+    def __enter__(self) -> _Told:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to close."""
+
+    def update(self, n: int) -> None:
+        self._done += n
+        self._tell(self._done, self._total)
+
+    def reset(self) -> None:
+        self._done = 0
+
+
+def _bar(spec: MethodSpec, total: int, progress: bool | Progress) -> tqdm | _Told:
+    if callable(progress):
+        return _Told(progress, total)
+    return tqdm(total=total, desc=spec.name, unit="call", disable=not progress)
 
 
 def _settings(spec: MethodSpec, given: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
@@ -273,7 +304,7 @@ def _run(
     spec: MethodSpec,
     model: Model | Prepared,
     options: dict[str, Any],
-    bar: tqdm,
+    bar: tqdm | _Told,
     clip: torch.Tensor,
     fill: torch.Tensor | None,
     labels: np.ndarray | None,

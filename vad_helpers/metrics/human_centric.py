@@ -104,12 +104,45 @@ def localization(attribution: Any, mask: Any, *, n_thresholds: int = 50) -> dict
     return _localize(*validate(attribution, mask), n_thresholds)
 
 
+def iou_curve(attribution: Any, mask: Any, *, n_thresholds: int = 50) -> np.ndarray:
+    """IoU of a map against a mask at every threshold; its maximum is the ``iou`` of `localization`.
+
+    Parameters
+    ----------
+    attribution : array or tensor, (T, H, W) or any other shape
+        Signed map; negative values count as zero.
+    mask : array or tensor of bool, same shape
+        True on the anomaly.
+    n_thresholds : int
+        n of tau_i = i/n max(E+), i = 0..n.
+
+    Returns
+    -------
+    ndarray of float, (n + 1,)
+        IoU at tau_0 .. tau_n, in [0, 1], higher is better; all NaN for an empty mask.
+
+    Raises
+    ------
+    ValueError
+        As `localization`.
+    """
+    positive, mask = validate(attribution, mask)
+    selected, hits = _set_sizes(positive, mask, n_thresholds)
+    return _iou(selected, hits, int(mask.sum()))
+
+
+def _iou(selected: np.ndarray, hits: np.ndarray, n_true: int) -> np.ndarray:
+    if n_true == 0:
+        return np.full(selected.shape, NAN)
+    return hits / (n_true + selected - hits)
+
+
 def _localize(positive: np.ndarray, mask: np.ndarray, n_thresholds: int) -> dict[str, float]:
     selected, hits = _set_sizes(positive, mask, n_thresholds)
     n_true = int(mask.sum())
     if n_true == 0:
         return dict.fromkeys(KEYS, NAN)
-    iou = hits / (n_true + selected - hits)
+    iou = _iou(selected, hits, n_true)
     f1 = 2 * hits / (n_true + selected)
     return {"iou": float(iou.max()), "f1": float(f1.max()), "auc": exact_auc(positive, mask)}
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -228,9 +229,36 @@ def _load_or_explain(
     return read_map(path)
 
 
-def explain_now(run: Run, clip_id: str, row: str, *, progress: bool = False) -> np.ndarray:
-    """Explain without looking at what is kept, and keep nothing: for timing."""
-    return _explain(run, clip_id, _row(run, row), progress=progress).map
+def explain_now(
+    run: Run,
+    clip_id: str,
+    row: str,
+    *,
+    baseline: str | None = None,
+    progress: bool | Callable[[int, int], object] = False,
+) -> np.ndarray:
+    """Explain without looking at what is kept, and keep nothing: for timing, and for trying out.
+
+    Parameters
+    ----------
+    run : Run
+    clip_id : str
+    row : str
+        A row that needs a network.
+    baseline : str, optional
+        What replaces removed pixels, in the row's baseline's place.
+    progress : bool or callable
+        As `attribution.explain` takes it.
+
+    Returns
+    -------
+    ndarray of float32, (T, H, W)
+        Signed.
+    """
+    spec = _row(run, row)
+    if baseline is not None:
+        spec = dataclasses.replace(spec, baseline=baseline)
+    return _explain(run, clip_id, spec, progress=progress).map
 
 
 def _explain(
@@ -238,7 +266,7 @@ def _explain(
     clip_id: str,
     row: Row,
     *,
-    progress: bool,
+    progress: bool | Callable[[int, int], object],
     segments: np.ndarray | None = None,
 ) -> methods.Explanation:
     precision = precision_of(run, row)

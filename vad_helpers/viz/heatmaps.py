@@ -22,7 +22,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import CenteredNorm
 
-from vad_helpers.viz.style import CONTOUR, SIGNED_MAP, styled, symmetric_limit
+from vad_helpers.viz.style import CONTOUR, POSITIVE_MAP, SIGNED_MAP, styled, symmetric_limit
 
 QUANTILE = 0.995
 
@@ -318,7 +318,7 @@ def positive_map(
     Axes
     """
     with styled():
-        image = ax.imshow(values, cmap="viridis", vmin=0)
+        image = ax.imshow(values, cmap=POSITIVE_MAP, vmin=0)
         outline(ax, mask)
         bar = ax.figure.colorbar(image, ax=ax, shrink=0.8, pad=0.02)
         bar.set_label(label)

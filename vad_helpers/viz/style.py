@@ -24,6 +24,7 @@ WIDTH = 7.8
 MIN_ALT_WORDS = 6
 
 SIGNED_MAP = "RdBu_r"
+POSITIVE_MAP = "viridis"
 CONTOUR = "#F0E442"
 FAMILY_COLOURS = {"gradient": "#0072B2", "perturbation": "#D55E00", "reference": "#6E6E6E"}
 CLASS_COLOURS = {"normal": "#56B4E9", "anomalous": "#D55E00"}
