@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from vad_helpers.data import clips, ucsd
+from vad_helpers.data.augmentation import Augmentation
 from vad_helpers.errors import InputError
 
 SIZE = (12, 18)
@@ -229,9 +230,10 @@ def textured(writer):
     return ucsd.index(writer.root)
 
 
-def augmented(sequences, **options):
+def augmented(sequences, *, seed=0, **changes):
     table = clips.clip_table(sequences, n_frames=4, stride=4)
-    return clips.ClipDataset(sequences, table, size=NOISE_SIZE, augment=True, **options)
+    spec = Augmentation(**({"scale": 1.25} | changes))
+    return clips.ClipDataset(sequences, table, size=NOISE_SIZE, augmentation=spec, seed=seed)
 
 
 def test_augmentation_keeps_shape_and_range_and_moves_all_frames_alike(textured):
@@ -268,33 +270,6 @@ def test_clips_of_one_epoch_are_moved_differently(textured):
     dataset = augmented(textured)
     assert len({dataset[i][0].sum().item() for i in range(5)}) == 5
     assert torch.equal(dataset[-1][0], dataset[4][0])
-
-
-@pytest.mark.parametrize(("draw", "scale"), [(0.0, 1.25), (1 - 2**-24, 1.0)])
-def test_the_scale_is_above_one_and_at_most_a_quarter_more(monkeypatch, draw, scale):
-    seen = []
-    plain = clips.functional.interpolate
-
-    def spy(grey, *, size, **options):
-        seen.append(size)
-        return plain(grey, size=size, **options)
-
-    monkeypatch.setattr(clips.functional, "interpolate", spy)
-    monkeypatch.setattr(clips.torch, "rand", lambda *_, **__: torch.tensor(draw))
-    cropped = clips._rescale_and_crop(torch.zeros(2, 100, 200), torch.Generator())
-    assert seen == [(round(100 * scale), round(200 * scale))]
-    assert cropped.shape == (2, 100, 200)
-
-
-def test_crops_reach_every_border():
-    ramp = torch.arange(100.0).repeat(1, 80, 1)
-    corners = [
-        clips._rescale_and_crop(ramp, torch.Generator().manual_seed(seed))[0, 0, [0, -1]]
-        for seed in range(200)
-    ]
-    first, last = torch.stack(corners).unbind(1)
-    assert first.min() < 1 < 10 < first.max()
-    assert last.max() > 98 > 90 > last.min()
 
 
 def test_flip_mirrors_about_half_of_the_clips(textured):

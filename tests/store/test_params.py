@@ -114,7 +114,7 @@ def test_a_profile_may_be_a_path(root):
         ({"methods": "ig"}, ["methods", "'ig'", "list"]),
         ({"methods": [1]}, ["methods", "1"]),
         ({"settings": []}, ["settings", "dict"]),
-        ({"augment": 1}, ["augment", "true or false"]),
+        ({"augmentation": 1}, ["augmentation", "dict"]),
         ({"fold": 5}, ["fold", "0 to 4"]),
         ({"precision": "fp64"}, ["precision", "fp64", "bf16"]),
         ({"dataset": "shanghai"}, ["dataset", "walkway"]),

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 import torch
-from torch.nn import functional
 
+from vad_helpers.data.augmentation import Augmentation, augment
 from vad_helpers.data.splits import assign_folds, split_of
 from vad_helpers.data.tree import Sequence, mask_presence, read_frames, read_masks
 from vad_helpers.errors import InputError
@@ -31,7 +31,6 @@ COLUMNS = (
 )
 SIZE = (158, 237)
 N_CHANNELS = 3
-MAX_SCALE = 1.25
 
 
 def by_id(sequences: Iterable[Sequence]) -> dict[str, Sequence]:
@@ -248,10 +247,9 @@ def _known(
 class ClipDataset(torch.utils.data.Dataset):
     """Clips with labels, for training and for prediction.
 
-    Frames are decoded once, when the dataset is made, and kept as uint8. Augmentation enlarges a
-    clip by a random factor in (1, 1.25] and crops it back to size at a random place, the same
-    for all frames; the draws depend on (`seed`, epoch, index) alone, so that a resumed training
-    sees what an uninterrupted one would have seen.
+    Frames are decoded once, when the dataset is made, and kept as uint8. The draws of an
+    augmentation depend on (`seed`, epoch, index) alone, so that a resumed training sees what an
+    uninterrupted one would have seen.
 
     Parameters
     ----------
@@ -263,10 +261,8 @@ class ClipDataset(torch.utils.data.Dataset):
         (height, width) in pixels.
     mean, std : float
         Of grey values in [0, 1], see `normalise`.
-    augment : bool
-        Rescale and crop at random.
-    flip : bool
-        With `augment`, also mirror left and right, every other time.
+    augmentation : Augmentation, optional
+        How clips are varied; default: not at all.
     seed : int
         Seed of the augmentation, at least 0.
 
@@ -284,8 +280,7 @@ class ClipDataset(torch.utils.data.Dataset):
         size: tuple[int, int] = SIZE,
         mean: float = 0.5,
         std: float = 0.5,
-        augment: bool = False,
-        flip: bool = False,
+        augmentation: Augmentation | None = None,
         seed: int = 0,
     ) -> None:
         if table.empty:
@@ -293,7 +288,7 @@ class ClipDataset(torch.utils.data.Dataset):
         known = sequences if isinstance(sequences, Mapping) else by_id(sequences)
         self.table = table.reset_index(drop=True)
         self._mean, self._std = mean, std
-        self._augment, self._flip, self._seed = augment, flip, seed
+        self._augmentation, self._seed = augmentation, seed
         # Shared memory: workers that outlive an epoch see the next one.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._spans = {
@@ -306,6 +301,11 @@ class ClipDataset(torch.utils.data.Dataset):
         """Labels of all clips: int64 (N,), 1 anomalous."""
         return self.table["label"].to_numpy(dtype=np.int64)
 
+    @property
+    def groups(self) -> np.ndarray:
+        """Scene of every clip, (N,): a training may draw evenly from the scenes."""
+        return self.table["scene"].to_numpy()
+
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch begins: each has augmentations of its own."""
         self._epoch.fill_(epoch)
@@ -317,11 +317,9 @@ class ClipDataset(torch.utils.data.Dataset):
         """Give a clip, float32 (3, T, H, W), and its label."""
         row = self.table.iloc[index]
         grey = torch.from_numpy(self._spans[row["sequence"]].cut(row)).float()
-        if self._augment:
+        if self._augmentation is not None:
             generator = _generator(self._seed, int(self._epoch), index % len(self))
-            grey = _rescale_and_crop(grey, generator)
-            if self._flip and torch.rand((), generator=generator) < 0.5:
-                grey = grey.flip(-1)
+            grey = augment(grey, self._augmentation, generator=generator)
         return _to_clip(grey, self._mean, self._std), int(row["label"])
 
 
@@ -344,16 +342,3 @@ def _generator(*key: int) -> torch.Generator:
     """Make a generator from several numbers, so that near ones give unrelated draws."""
     state = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
     return torch.Generator().manual_seed(state >> 1)
-
-
-def _rescale_and_crop(grey: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Enlarge (T, H, W) by a factor in (1, 1.25], then cut (H, W) out of it at random."""
-    height, width = grey.shape[-2:]
-    scale = MAX_SCALE - (MAX_SCALE - 1) * torch.rand((), generator=generator).item()
-    large = (round(height * scale), round(width * scale))
-    grey = functional.interpolate(grey[None], size=large, mode="bilinear", align_corners=False)[0]
-    top, left = (
-        int(torch.randint(n_large - n + 1, (), generator=generator))
-        for n_large, n in zip(large, (height, width), strict=True)
-    )
-    return grey[:, top : top + height, left : left + width]

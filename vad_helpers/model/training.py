@@ -4,17 +4,14 @@ Conventions
 -----------
 - Data sets, devices and precisions are those of `vad_helpers.model.prediction`. A data set with a
   method `set_epoch` is told each epoch (from 0), so that its augmentation can depend on it.
+- A data set with an attribute `groups` (one a clip) is drawn from evenly, where the recipe says how
+  many clips an epoch has.
 - All that is random in an epoch (order, augmentation, dropout) follows from (seed, epoch): a
   resumed run repeats an uninterrupted one exactly on the CPU, and up to the rounding of
   non-deterministic kernels on a GPU. Global generators are as before on return.
 - The best epoch is that of the highest validation AUC; ties go to the lower validation loss, then
   to the earlier epoch.
-
-References
-----------
-D. P. Kingma and J. Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015. L. N. Smith and
-N. Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates",
-2017 (the schedule "onecycle").
+- The recipe is a `vad_helpers.model.recipe.TrainingSpec`.
 """
 
 from __future__ import annotations
@@ -36,7 +33,6 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, StepLR
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
@@ -54,6 +50,15 @@ from vad_helpers.model.prediction import (
     resolve_device,
     to_device,
 )
+from vad_helpers.model.recipe import (
+    TrainingSpec,
+    draw,
+    frozen_stages,
+    make_average,
+    make_schedule,
+    parameter_groups,
+    require,
+)
 from vad_helpers.model.weights import State, describe, save_state
 
 __all__ = ["TrainingSpec", "evaluate", "predict", "train"]
@@ -70,59 +75,7 @@ HISTORY = (
 )
 Rows = list[dict[str, float]]
 
-SCHEDULES = ("step", "onecycle")
-STATE_VERSION = 1
-
-
-@dataclass(frozen=True)
-class TrainingSpec:
-    """A training recipe; the defaults are the paper's.
-
-    Attributes
-    ----------
-    epochs : int
-        Passes over the training set.
-    batch_size : int
-        Clips a step. A single clip left over joins the batch before it, because batch norm
-        cannot normalise one clip whose last feature maps are a single voxel.
-    lr : float
-        Adam's learning rate: the initial one ("step") or the highest ("onecycle").
-    weight_decay : float
-        L2 penalty, added to the gradient (Adam, not AdamW).
-    schedule : {"step", "onecycle"}
-        "step" multiplies the rate by `lr_gamma` every `lr_step` epochs; "onecycle" warms up, then
-        anneals to nearly zero: for short trainings.
-    lr_step : int
-        In epochs.
-    lr_gamma : float
-        In (0, 1].
-
-    Raises
-    ------
-    InputError
-        If a value is out of its range.
-    """
-
-    epochs: int = 100
-    batch_size: int = 5
-    lr: float = 1e-3
-    weight_decay: float = 1e-4
-    schedule: str = "step"
-    lr_step: int = 30
-    lr_gamma: float = 0.1
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "lr_step"):
-            _require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
-        _require("lr", self.lr, 0 < self.lr < float("inf"), "a positive rate")
-        _require("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
-        _require("lr_gamma", self.lr_gamma, 0 < self.lr_gamma <= 1, "a factor in (0, 1]")
-        _require("schedule", self.schedule, self.schedule in SCHEDULES, " or ".join(SCHEDULES))
-
-
-def _require(name: str, value: object, holds: bool, expected: str) -> None:
-    if not holds:
-        raise InputError(f"{name} is {value!r}: give {expected}")
+STATE_VERSION = 2
 
 
 def train(
@@ -190,7 +143,7 @@ def train(
     """
     spec = TrainingSpec() if spec is None else spec
     check_precision(precision)
-    _require("seed", seed, seed >= 0, "a whole number of at least 0")
+    require("seed", seed, seed >= 0, "a whole number of at least 0")
     target = resolve_device(device)
     train_labels = _checked_labels("training", train_set, model)
     val_labels = _checked_labels("validation", val_set, model)
@@ -213,7 +166,7 @@ def train(
     )
     rows, best = _run(trainer, checkpoints, progress=progress)
     model.load_state_dict(best)
-    model.to(home).eval()
+    model.requires_grad_(True).to(home).eval()
     return _history(rows)
 
 
@@ -232,16 +185,24 @@ def _run(trainer: _Trainer, checkpoints: _Checkpoints, *, progress: bool) -> tup
         initial=len(rows) * trainer.n_batches,
         desc="train",
         unit="batch",
-        disable=not progress or len(rows) == epochs,
+        disable=not progress or _ended(rows, trainer.spec),
     ) as bar:
-        for epoch in range(len(rows), epochs):
+        while not _ended(rows, trainer.spec):
+            epoch = len(rows)
             row = trainer.epoch(epoch, bar)
             rows.append(row)
             improved = best_epoch(rows) == epoch
-            best = _snapshot(trainer.raw) if improved else best
+            best = _snapshot(trainer.result) if improved else best
             checkpoints.save(trainer, rows, best, improved=improved)
             bar.set_postfix(loss=f"{row['train_loss']:.3f}", val_auc=f"{row['val_auc']:.3f}")
     return rows, best
+
+
+def _ended(rows: Rows, spec: TrainingSpec) -> bool:
+    """Whether all epochs are done, or the last better one is `patience` epochs ago."""
+    if len(rows) == spec.epochs or spec.patience is None or not rows:
+        return len(rows) == spec.epochs
+    return len(rows) - 1 - best_epoch(rows) >= spec.patience
 
 
 def best_epoch(rows: Sequence[Mapping[str, float]]) -> int:
@@ -306,16 +267,25 @@ class _Trainer:
     ) -> None:
         self.raw, self.data, self.spec = model, data, spec
         self.precision, self.seed = precision, seed
-        self.n_clips = len(data.train)
+        self.n_clips = spec.epoch_clips or len(data.train)
         n_steps = len(_batches(np.arange(self.n_clips), spec.batch_size))
         self.n_batches = n_steps + len(data.val_batches(spec.batch_size))
         self.device = next(model.parameters()).device
         # As a plugin and not by its name, which would log a line into every notebook's output.
         plugins = [MixedPrecision("bf16-mixed", self.device.type)] if precision == "bf16" else []
         self.fabric = Fabric(accelerator=self.device.type, devices=1, plugins=plugins)
-        optimizer = torch.optim.Adam(model.parameters(), lr=spec.lr, weight_decay=spec.weight_decay)
-        self.scheduler = _schedule(optimizer, spec, n_steps)
+        for stage in frozen_stages(model, spec):
+            stage.requires_grad_(False)
+        groups = parameter_groups(model, spec)
+        optimizer = torch.optim.Adam(groups, weight_decay=spec.weight_decay)
+        self.scheduler = make_schedule(optimizer, spec, n_steps)
+        self.average = make_average(model, spec)
         self.model, self.optimizer = self.fabric.setup(model, optimizer)
+
+    @property
+    def result(self) -> nn.Module:
+        """The network that is validated and kept."""
+        return self.raw if self.average is None else self.average.module
 
     def epoch(self, epoch: int, bar: tqdm) -> dict[str, float]:
         """Train on every clip once, then validate; a row of the history."""
@@ -330,9 +300,12 @@ class _Trainer:
             self.data.train.set_epoch(epoch)
         # Everything random follows from these two numbers, so no generator's state is kept.
         rng = np.random.default_rng([self.seed, epoch])
-        order = rng.permutation(self.n_clips)
+        groups = getattr(self.data.train, "groups", None)
+        order = draw(rng, len(self.data.train), self.spec, groups)
         loss_sum, n_correct = 0.0, 0
         self.raw.train()
+        for stage in frozen_stages(self.raw, self.spec):
+            stage.eval()
         with _seeded(self.device, int(rng.integers(2**63))):
             for clips, labels in self.data.train_batches(order, self.spec.batch_size):
                 loss, correct = self._step(clips, labels, epoch)
@@ -348,18 +321,20 @@ class _Trainer:
         """One step of the optimizer; mean loss and number of correct clips before it."""
         labels = labels.to(self.device)
         logits = self.model(to_device(clips, self.device)).float()
-        loss = F.cross_entropy(logits, labels)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.spec.label_smoothing)
         value = self._finite(loss.item(), "training", epoch)
         self.optimizer.zero_grad()
         self.fabric.backward(loss)
         self.optimizer.step()
         self.scheduler.step()
+        if self.average is not None:
+            self.average.update_parameters(self.raw)
         return value, int((logits.argmax(dim=1) == labels).sum())
 
     def _validate(self, epoch: int, bar: tqdm) -> dict[str, float]:
         labels = self.data.val_labels
         logits = compute_logits(
-            self.raw.eval(),
+            self.result.eval(),
             self.data.val_batches(self.spec.batch_size),
             device=self.device,
             precision=self.precision,
@@ -380,13 +355,6 @@ class _Trainer:
                 f"{self.scheduler.get_last_lr()[0]:g}: lower lr, or check that clips are finite"
             )
         return loss
-
-
-def _schedule(optimizer: torch.optim.Optimizer, spec: TrainingSpec, n_steps: int) -> LRScheduler:
-    """A schedule that is stepped once a batch."""
-    if spec.schedule == "onecycle":
-        return OneCycleLR(optimizer, max_lr=spec.lr, total_steps=spec.epochs * n_steps)
-    return StepLR(optimizer, step_size=spec.lr_step * n_steps, gamma=spec.lr_gamma)
 
 
 @contextmanager
@@ -419,6 +387,8 @@ class _Checkpoints:
             "rows": rows,
             "best": best,
         }
+        if trainer.average is not None:
+            state["average"] = trainer.average.state_dict()
         # By way of memory: on a full disk, torch.save would raise no OSError but a RuntimeError.
         content = io.BytesIO()
         torch.save(state, content)
@@ -441,6 +411,8 @@ class _Checkpoints:
         trainer.raw.load_state_dict(state["model"])
         trainer.optimizer.load_state_dict(state["optimizer"])
         trainer.scheduler.load_state_dict(state["scheduler"])
+        if trainer.average is not None:
+            trainer.average.load_state_dict(state["average"])
         # The run may have been killed between the two files.
         self._save_best(state["best"])
         return state["rows"], state["best"]

@@ -10,6 +10,7 @@ import pandas as pd
 
 from vad_helpers.attribution.prepared import Prepared, prepare
 from vad_helpers.data import clips as clip_data
+from vad_helpers.data.augmentation import Augmentation
 from vad_helpers.errors import InputError
 from vad_helpers.metrics import runtime
 from vad_helpers.store import experiment
@@ -98,6 +99,8 @@ def check_weights(run: Run) -> None:
     """
     from vad_helpers.model import weights
 
+    _augmentation(run)
+    _training_spec(run)
     if run.params.init_weights:
         weights.initialise(fresh_network(run), _weights_file(run, "init_weights"))
     if run.params.trained_weights:
@@ -124,7 +127,8 @@ def training_settings(run: Run) -> dict[str, Any]:
         "width": p.model_width,
         "frame_size": p.frame_size,
         "normalisation": [p.mean, p.std],
-        "augment": [p.augment, p.flip],
+        "augmentation": dataclasses.asdict(_augmentation(run)),
+        "train_stride": p.train_stride or p.stride,
     }
     if p.init_weights:
         settings["init_weights"] = file_digest(_weights_file(run, "init_weights"))
@@ -143,7 +147,23 @@ def _training_spec(run: Run):
         schedule=p.lr_schedule,
         lr_step=p.lr_step,
         lr_gamma=p.lr_gamma,
+        early_end=p.early_end,
+        early_lr=p.early_lr,
+        average=p.average,
+        label_smoothing=p.label_smoothing,
+        epoch_clips=p.epoch_clips,
+        patience=p.patience,
     )
+
+
+def _augmentation(run: Run) -> Augmentation:
+    try:
+        return Augmentation(**run.params.augmentation)
+    except TypeError:
+        known = ", ".join(field.name for field in dataclasses.fields(Augmentation))
+        raise InputError(
+            f"parameter 'augmentation' is {run.params.augmentation}; its options are {known}"
+        ) from None
 
 
 def scoring_precision(run: Run) -> str:
@@ -155,18 +175,17 @@ def _training_precision(run: Run) -> str:
     return "fp32" if run.params.precision == "auto" else run.params.precision
 
 
-def dataset(run: Run, split: str, *, augment: bool = False) -> clip_data.ClipDataset:
-    """Torch dataset of one split ("train", "val" or "test")."""
+def dataset(run: Run, split: str, *, training: bool = False) -> clip_data.ClipDataset:
+    """Torch dataset of one split ("train", "val" or "test"); varied and overlapping to train."""
     p = run.params
-    table = experiment.clips(run)
+    table = experiment.training_clips(run) if training else experiment.clips(run)
     return clip_data.ClipDataset(
         list(experiment.sequences(run).values()),
         table[table["split"] == split],
         size=tuple(p.frame_size),
         mean=p.mean,
         std=p.std,
-        augment=augment and p.augment,
-        flip=augment and p.flip,
+        augmentation=_augmentation(run) if training else None,
         seed=p.seed,
     )
 
@@ -225,7 +244,7 @@ def _train(run: Run, *, progress: bool) -> torch.nn.Module:
         print(weights.initialise(network, run.root / p.init_weights))
     history = training.train(
         network,
-        dataset(run, "train", augment=True),
+        dataset(run, "train", training=True),
         dataset(run, "val"),
         _training_spec(run),
         checkpoint_dir=run.path("training"),

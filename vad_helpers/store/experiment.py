@@ -127,6 +127,21 @@ def clips(run: Run) -> pd.DataFrame:
     return remember(run, "clips", look_up).copy()
 
 
+def training_clips(run: Run) -> pd.DataFrame:
+    """Table of the clips that are trained on: as `clips`, but overlapping by `train_stride`."""
+    p = run.params
+    if p.train_stride in (None, p.stride):
+        return clips(run)
+    return clip_data.clip_table(
+        list(sequences(run).values()),
+        n_frames=p.n_frames,
+        stride=p.train_stride,
+        fold=p.fold,
+        n_folds=p.n_folds,
+        seed=p.seed,
+    )
+
+
 def clips_key(run: Run) -> str:
     """Key of the table of clips."""
     p = run.params

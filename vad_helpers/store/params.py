@@ -73,8 +73,13 @@ class Params:
         Multiplier of the network's channels; 1 is the Inception-I3D.
     batch_size, lr, weight_decay, lr_schedule, lr_step, lr_gamma
         Training, see `vad_helpers.model.training.TrainingSpec`.
-    augment, flip : bool
-        Random crop and rescale; horizontal mirroring.
+    train_stride : int or None
+        Step between the clips that are trained on, in frames; None means `stride`. A smaller one
+        gives overlapping clips.
+    epoch_clips, early_lr, early_end, average, label_smoothing, patience
+        Training, too.
+    augmentation : dict
+        How training clips are varied, see `vad_helpers.data.augmentation.Augmentation`.
     baseline : str
         What replaces removed pixels: "blur", "strong_blur" or "black".
     settings : dict
@@ -123,8 +128,14 @@ class Params:
     lr_schedule: str
     lr_step: int
     lr_gamma: float
-    augment: bool
-    flip: bool
+    train_stride: int | None
+    epoch_clips: int | None
+    early_lr: float
+    early_end: str
+    average: float
+    label_smoothing: float
+    patience: int | None
+    augmentation: dict[str, Any]
     baseline: str
     settings: dict[str, Any]
     variants: dict[str, Any]
@@ -369,6 +380,7 @@ MINIMA = {
     "weight_decay": 0,
     **dict.fromkeys(("n_clips", "n_clips_slow", "max_per_sequence", "n_frames", "stride"), 1),
     **dict.fromkeys(("epochs", "batch_size", "lr_step", "n_thresholds", "area_steps"), 1),
+    **dict.fromkeys(("train_stride", "epoch_clips", "patience"), 1),
     **dict.fromkeys(("n_resamples", "eval_batch_size", "runtime_repeats"), 1),
 }
 POSITIVE = ("std", "model_width", "lr", "lr_gamma")

@@ -1,0 +1,123 @@
+"""Random changes of training clips that leave their label true.
+
+Conventions
+-----------
+- A clip is grey, float32 (T, H, W), 0 to 255. A change is the same for all of its frames: what
+  moves between frames is what tells an anomaly.
+- All draws come from the generator that is given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from vad_helpers.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """How training clips are varied.
+
+    Attributes
+    ----------
+    scale : float
+        Enlarge by a random factor in (1, `scale`], then crop back to size at a random place;
+        1 leaves size and place as they are.
+    flip : bool
+        Mirror left and right, every other time.
+    reverse : bool
+        Play backwards, every other time: what is too fast, or on wheels, is so either way.
+    blur : float
+        Standard deviation, in pixels, of a Gaussian blur in space is drawn from [0, `blur`];
+        0 blurs nothing.
+    contrast : float
+        Grey values are multiplied by a factor from [1 - `contrast`, 1 + `contrast`] about the
+        clip's mean, and shifted by up to `contrast` times a quarter of the range; 0 keeps them.
+
+    Raises
+    ------
+    InputError
+        If a value is out of its range.
+    """
+
+    scale: float = 1.0
+    flip: bool = False
+    reverse: bool = False
+    blur: float = 0.0
+    contrast: float = 0.0
+
+    def __post_init__(self) -> None:
+        limits = {"scale": (1, 4), "blur": (0, 10), "contrast": (0, 1)}
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise InputError(f"augmentation {name} is {value!r}: give a number")
+            if not low <= value <= high:
+                raise InputError(f"augmentation {name} is {value}: give {low} to {high}")
+        for name in ("flip", "reverse"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"augmentation {name} is {getattr(self, name)!r}: true or false")
+
+
+def augment(grey: torch.Tensor, spec: Augmentation, *, generator: torch.Generator) -> torch.Tensor:
+    """Vary one clip.
+
+    Parameters
+    ----------
+    grey : torch.Tensor
+        float32 (T, H, W), 0 to 255.
+    spec : Augmentation
+    generator : torch.Generator
+        Decides all draws.
+
+    Returns
+    -------
+    torch.Tensor
+        float32 (T, H, W), 0 to 255.
+    """
+    # Every number is drawn whether it is used or not: switching one change off leaves the others.
+    scale, top, left, flip, reverse, blur, gain, shift = torch.rand(8, generator=generator).tolist()
+    if spec.scale > 1:
+        factor = spec.scale - (spec.scale - 1) * scale
+        grey = _enlarge_and_crop(grey, factor, (top, left))
+    if spec.flip and flip < 0.5:
+        grey = grey.flip(-1)
+    if spec.reverse and reverse < 0.5:
+        grey = grey.flip(0)
+    if spec.blur > 0:
+        grey = _blur(grey, spec.blur * blur)
+    if spec.contrast > 0:
+        gain, shift = (spec.contrast * (2 * draw - 1) for draw in (gain, shift))
+        mean = grey.mean()
+        grey = ((grey - mean) * (1 + gain) + mean + 64 * shift).clamp(0, 255)
+    return grey
+
+
+def _enlarge_and_crop(
+    grey: torch.Tensor, factor: float, place: tuple[float, float]
+) -> torch.Tensor:
+    """Enlarge (T, H, W), then cut (H, W) out of it; `place` in [0, 1) of the room on each axis."""
+    height, width = grey.shape[-2:]
+    large = (round(height * factor), round(width * factor))
+    grey = functional.interpolate(grey[None], size=large, mode="bilinear", align_corners=False)[0]
+    top, left = (
+        int(where * (n_large - n + 1))
+        for where, n_large, n in zip(place, large, (height, width), strict=True)
+    )
+    return grey[:, top : top + height, left : left + width]
+
+
+def _blur(grey: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Blur every frame; less than a third of a pixel changes nothing that is worth the time."""
+    radius = min(round(3 * sigma), min(grey.shape[-2:]) - 1)
+    if radius < 1:
+        return grey
+    taps = torch.arange(-radius, radius + 1, dtype=grey.dtype)
+    kernel = torch.exp(-0.5 * (taps / sigma) ** 2)
+    kernel /= kernel.sum()
+    frames = functional.pad(grey[:, None], (radius,) * 4, mode="reflect")
+    frames = functional.conv2d(frames, kernel.view(1, 1, 1, -1))
+    return functional.conv2d(frames, kernel.view(1, 1, -1, 1))[:, 0]
