@@ -108,11 +108,17 @@ def methods() -> None:
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
+    metric: Annotated[list[str], typer.Option(help="Only this metric; repeatable.")] = [],  # noqa: B006
+    method: Annotated[list[str], typer.Option(help="Only this row; repeatable.")] = [],  # noqa: B006
+    csv: Annotated[Path | None, typer.Option(help="Write the whole comparison here.")] = None,
 ) -> None:
-    """Put the mean scores of several runs side by side."""
-    from vad_helpers import pipeline
+    """Compare runs: means, and differences from the first run, with 95 % intervals."""
+    from vad_helpers.store import comparison
 
-    print(pipeline.compare(runs).to_string(float_format="{:.4f}".format))
+    found = comparison.compare_runs(runs, metrics=metric, methods=method)
+    if csv is not None:
+        found.to_csv(csv, index=False)
+    print(comparison.spelled(found).to_string())
 
 
 def _watched() -> bool:

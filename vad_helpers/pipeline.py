@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import pandas as pd
 import yaml
 
 from vad_helpers.errors import InputError
@@ -380,53 +379,3 @@ def write_run_pages(run: Run, folder: Path) -> None:
                 temporary.write_bytes(content)
             else:
                 temporary.write_text(content, encoding="utf-8")
-
-
-def compare(folders: list[Path]) -> pd.DataFrame:
-    """Put the mean scores of several runs side by side.
-
-    Parameters
-    ----------
-    folders : list of Path
-        Run folders.
-
-    Returns
-    -------
-    DataFrame
-        Index table, level, metric, method; one column a run: mean over its clips, undefined
-        values left out.
-
-    Raises
-    ------
-    InputError
-        If a folder holds no scores, or a table of another kind under a table's name.
-    """
-    columns = {}
-    for folder in folders:
-        tables = [
-            _scores(folder / f"{name}.csv").assign(table=name)
-            for name in ("human_centric", "model_centric", "robustness", "runtime")
-            if (folder / f"{name}.csv").is_file()
-        ]
-        if not tables:
-            raise InputError(f"{folder} holds no scores; give the folder of a finished run")
-        scores = pd.concat(tables)
-        columns[str(folder)] = scores.groupby(["table", "level", "metric", "method"], sort=False)[
-            "value"
-        ].mean()
-    return pd.DataFrame(columns)
-
-
-def _scores(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path} is no table of scores ({reason}); give a run's folder") from None
-    missing = [name for name in ("level", "metric", "method", "value") if name not in table]
-    if missing or not pd.api.types.is_numeric_dtype(table["value"]):
-        raise InputError(
-            f"{path} is no table of scores: it lacks {', '.join(missing) or 'numbers as values'}; "
-            "give a run's folder"
-        )
-    return table

@@ -14,6 +14,7 @@ from vad_helpers.metrics.resampling import (
     bootstrap_auc,
     bootstrap_mean,
     holm,
+    independent_difference,
     paired_difference,
     sign_flip_test,
     smallest_p,
@@ -316,3 +317,28 @@ def test_the_smallest_p_of_many_sequences_is_set_by_the_number_of_flips():
     agreeing = sign_flip_test(np.ones(40), np.arange(40), n_flips=99)
     assert smallest_p(40, n_flips=99) == agreeing["p"] == 0.01
     assert np.isnan(smallest_p(0))
+
+
+def test_an_independent_difference_agrees_with_the_bootstrap_of_scipy():
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(0.6, 0.1, 30), rng.normal(0.5, 0.1, 25)
+    found = independent_difference(a, np.arange(30), b, np.arange(25), n_resamples=20_000)
+    oracle = stats.bootstrap(
+        (a, b), lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis),
+        vectorized=True, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1),
+    ).confidence_interval  # fmt: skip
+    assert found["difference"] == pytest.approx(a.mean() - b.mean())
+    assert (found["low"], found["high"]) == pytest.approx(tuple(oracle), abs=0.003)
+
+
+def test_an_independent_difference_of_a_sample_from_itself_has_a_width():
+    values = np.linspace(0, 1, 12)
+    found = independent_difference(values, np.arange(12), values, np.arange(12))
+    assert found["difference"] == 0 and found["low"] < -0.1 and found["high"] > 0.1
+
+
+@pytest.mark.parametrize("values", [[0.5, 0.7], [np.nan, np.nan]])
+def test_an_independent_difference_needs_two_sequences_on_both_sides(values):
+    found = independent_difference(values, ["s", "s"], [0.1, 0.2], ["u", "v"])
+    assert np.isnan(found["low"]) and np.isnan(found["high"])
+    assert np.isnan(found["difference"]) == bool(np.isnan(values).all())

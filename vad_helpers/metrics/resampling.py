@@ -99,6 +99,58 @@ def paired_difference(
     return {"difference": found.pop("mean"), **found}
 
 
+def independent_difference(
+    a: Any,
+    a_groups: Any,
+    b: Any,
+    b_groups: Any,
+    *,
+    n_resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Difference of the means of a and b, scored on different clips, with an interval.
+
+    Parameters
+    ----------
+    a, b : array, (n_a,) and (n_b,)
+        Scores; NaN is left out.
+    a_groups, b_groups : array, (n_a,) and (n_b,)
+        The sequence of each clip; the two sides are resampled apart from each other.
+    n_resamples, level, seed
+        As `bootstrap_mean`.
+
+    Returns
+    -------
+    dict
+        ``difference`` (mean of a minus mean of b); ``low``, ``high``: percentile interval, NaN
+        if either side has fewer than two sequences.
+
+    Raises
+    ------
+    ValueError
+        As `bootstrap_mean`.
+    """
+    check_resampling(n_resamples, level)
+    # Each side has draws of its own: equal ones would pair sequences that have no pair.
+    first, first_draws = _drawn_means(a, a_groups, n_resamples, [seed, 0])
+    second, second_draws = _drawn_means(b, b_groups, n_resamples, [seed, 1])
+    low, high = percentiles(first_draws - second_draws, level)
+    return {"difference": first - second, "low": float(low), "high": float(high)}
+
+
+def _drawn_means(
+    values: Any, groups: Any, n_resamples: int, seed: list[int]
+) -> tuple[float, np.ndarray]:
+    """Mean over clips, and means over resampled sequences (NaN if there are fewer than two)."""
+    sums, counts, _ = _by_group(values, groups)
+    mean = float(sums.sum() / counts.sum()) if len(sums) else np.nan
+    if len(sums) < 2:
+        return mean, np.full(n_resamples, np.nan)
+    drawn = resample(len(sums), n_resamples, seed)
+    return mean, (drawn @ sums) / (drawn @ counts)
+
+
 def bootstrap_auc(
     p: Any,
     labels: Any,
@@ -314,7 +366,7 @@ def _by_group(values: Any, groups: Any) -> tuple[np.ndarray, np.ndarray, int]:
     return sums, np.bincount(codes), int((~defined).sum())
 
 
-def resample(n_groups: int, n_resamples: int, seed: int) -> np.ndarray:
+def resample(n_groups: int, n_resamples: int, seed: int | list[int]) -> np.ndarray:
     """How often each of n groups is drawn when n are drawn with replacement: (resamples, n)."""
     drawn = np.random.default_rng(seed).integers(n_groups, size=(n_resamples, n_groups))
     cells = drawn + n_groups * np.arange(n_resamples)[:, None]
