@@ -326,3 +326,17 @@ def test_a_dry_run_lists_steps_and_starts_nothing(in_project, call, tmp_path):
 def test_a_dry_run_without_data_says_what_comes_first(in_project, call):
     status, out, _ = call("run", "--profile", "tiny", "--dry-run", "-p", "data_dir=data/nowhere")
     assert status == 0 and "to do" in out and "once the data are there" in out
+
+
+def test_publish_writes_what_a_run_has_and_refuses_a_folder_without_one(
+    in_project, call, refuse, tmp_path
+):
+    run = store.open_run("tiny", methods=["ig"], n_clips=2)
+    store.predictions(run)
+    options = ["--dest", tmp_path / "results", "-p", "methods=[ig]", "-p", "n_clips=2"]
+    status, out, err = call("publish", run.dir, *options)
+    assert status == 0, err
+    assert "fold 0: " in out and " of 2 clips with scores" in out
+    assert (tmp_path / "results" / "predictions.csv").is_file()
+    refuse("publish", tmp_path, *options, words=["holds no run"])
+    refuse("publish", run.dir, *options, "--profile", "none", words=["unknown profile 'none'"])

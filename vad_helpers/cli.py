@@ -121,6 +121,34 @@ def compare(
     print(comparison.spelled(found).to_string())
 
 
+@app.command()
+def publish(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, one a fold.")],
+    dest: Annotated[Path, typer.Option(help="Published folder, such as results/ucsd.")],
+    profile: Annotated[
+        str | None, typer.Option(help="Profile of the runs; default: name of the folder above.")
+    ] = None,
+    param: Overrides = [],  # noqa: B006 (typer copies it)
+    weights: Annotated[bool, typer.Option(help="Also the first run's network, float16.")] = False,
+    figures: Annotated[bool, typer.Option(help="Also a few pictures of explained clips.")] = False,
+) -> None:
+    """Write what runs have finished as tidy tables, beside folds that were published before."""
+    from vad_helpers.store import publish as publishing
+
+    opened = [publishing.run_of(r, profile=profile, overrides=_overrides(param)) for r in runs]
+    pictures = None
+    if figures:
+        from vad_helpers.viz import gallery
+
+        pictures = gallery.pictures(opened)
+    found = publishing.publish(opened, dest, weights=weights, pictures=pictures)
+    done = found.human_centric.groupby("fold")["clip_id"].nunique()
+    for fold in found.folds:
+        n_clips = found.manifest["folds"][str(fold)]["n_clips"]
+        print(f"fold {fold}: {done.get(fold, 0)} of {n_clips} clips with scores")
+    print(dest)
+
+
 def _watched() -> bool:
     """Tell whether somebody watches: bars belong on a terminal, not in a log."""
     return sys.stderr.isatty()

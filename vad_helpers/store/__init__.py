@@ -9,6 +9,7 @@ Inside, one module a concern: `params` (profiles), `cache` (load or build, keys,
 `origin` (what videos they are), `row` (the rows of the tables), `maps` (explanations), `scores`
 (measurements of maps), `convergence` (are sampled maps settled), `tables` (summaries beside the
 paper's values), `contrasts` (planned comparisons, firm ranks), `benchmarks` (of `make bench`).
+A finished study leaves the folder by `gather` and `publish`, and is read back by `published`.
 """
 
 from vad_helpers.store.benchmarks import benchmark_growth, benchmark_table

@@ -1,0 +1,220 @@
+"""From a run to a published folder and back: what is written, merged, refused."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors import safe_open
+
+from vad_helpers import store
+from vad_helpers.errors import InputError
+from vad_helpers.model.i3d import InceptionI3d
+from vad_helpers.store import gather, maps, publish, published, scores
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*all zero.*")
+
+FEW = {"methods": ["ig", "lime"], "n_clips": 2}
+
+
+@pytest.fixture
+def run(in_project):
+    """A finished run of a few rows."""
+    run = store.open_run("tiny", **FEW)
+    for table in ("human_centric", "model_centric", "robustness", "runtime", "predictions"):
+        getattr(store, table)(run)
+    return run
+
+
+@pytest.fixture
+def other(in_project, run, tmp_path):
+    """The same study's fold 1: trained, nothing explained yet."""
+    other = store.open_run("tiny", **FEW, fold=1, run_dir=str(tmp_path / "fold-1"))
+    store.predictions(other)
+    return other
+
+
+def test_a_run_reads_back_as_it_was(run, tmp_path):
+    found = publish.publish([run], tmp_path / "results")
+    for name in ("human_centric", "model_centric", "robustness", "runtime"):
+        ours, theirs = getattr(store, name)(run), getattr(found, name)
+        keys = ["clip_id", "method", "level", "metric"]
+        merged = ours.merge(theirs, on=keys, suffixes=("", "_read"))
+        assert len(merged) == len(ours) == len(theirs)
+        np.testing.assert_allclose(merged["value_read"], merged["value"], rtol=1e-5)
+    assert found.folds == [0] and set(found.clips["clip_id"]) == set(
+        store.evaluation(run)["clip_id"]
+    )
+    np.testing.assert_array_equal(
+        found.predictions["p"].to_numpy(np.float32),
+        store.predictions(run)["p"].to_numpy(np.float32),
+    )
+    assert set(found.rows["method"]) == {*store.rows(run), "ig_time_average"}
+    assert json.loads(found.rows.set_index("method").loc["ig", "settings"]) == {"n_steps": 4}
+    assert len(found.history) == 1 and found.history["best"].sum() == 1
+
+
+def test_curves_are_the_mean_over_clips_and_frames_without_an_auc_are_left_out(run, tmp_path):
+    found = publish.publish([run], tmp_path / "results")
+    part = found.curves[found.curves["curve"] == "threshold_deletion_curve"]
+    mine = part[part["method"] == "lime"].sort_values("step")
+    expected = store.curves(run, "lime")["threshold_deletion_curve"].mean(axis=0)
+    np.testing.assert_allclose(mine["mean"], expected, rtol=1e-5)
+    assert set(mine["n"]) == {2}
+    aucs = store.frame_aucs(run, "ig")["frame_auc"]
+    frames = found.frame_auc[found.frame_auc["method"] == "ig"]
+    assert len(frames) == np.isfinite(aucs).sum()
+    assert frames["auc"].sum() == pytest.approx(np.nansum(aucs), rel=1e-5)
+
+
+def test_explanations_are_those_of_the_run(run, tmp_path):
+    found = publish.publish([run], tmp_path / "results").explanations.drop(columns="fold")
+    expected = maps.explanations(run)
+    pd.testing.assert_frame_equal(
+        found.reset_index(drop=True), expected[found.columns], check_dtype=False, rtol=1e-5
+    )
+
+
+def test_the_manifest_tells_how_it_came_about_and_no_path(run, tmp_path):
+    found = publish.publish([run], tmp_path / "results")
+    text = (tmp_path / "results" / "manifest.json").read_text()
+    assert str(run.root) not in text and str(tmp_path) not in text
+    entry = found.manifest["folds"]["0"]
+    assert entry["data"].startswith("walkway-") and len(entry["weights_sha256"]) == 64
+    assert {"python", "torch", "captum"} <= entry["versions"].keys()
+    assert entry["seconds"]["training"] > 0 and entry["n_clips"] == 2
+    assert found.settings["n_thresholds"] == 10 and "fold" not in found.settings
+    assert set(found.manifest["files"]) == {f"{name}.csv" for name in published.TABLES}
+
+
+def test_files_have_unix_line_endings(run, tmp_path):
+    publish.publish([run], tmp_path / "results")
+    for path in (tmp_path / "results").iterdir():
+        assert b"\r" not in path.read_bytes()
+
+
+def test_a_later_fold_joins_and_a_fold_published_again_is_replaced(run, other, tmp_path):
+    dest = tmp_path / "results"
+    first = publish.publish([run], dest)
+    both = publish.publish([other], dest)
+    assert both.folds == [0, 1]
+    assert set(both.human_centric["fold"]) == {0}, "nothing of fold 1 is scored yet"
+    assert set(both.predictions["fold"]) == {0, 1}
+    again = publish.publish([run], dest)
+    pd.testing.assert_frame_equal(again.predictions, both.predictions)
+    pd.testing.assert_frame_equal(again.human_centric, first.human_centric)
+
+
+def test_a_half_done_run_publishes_what_is_scored(run, other, tmp_path):
+    clip_id = store.evaluation(other)["clip_id"][0]
+    scores._unit(other, "human_centric", scores._localise, clip_id, "lime")
+    found = publish.publish([run, other], tmp_path / "results")
+    part = found.human_centric[found.human_centric["fold"] == 1]
+    assert set(part["clip_id"]) == {clip_id} and set(part["method"]) == {"lime"}
+    timed = found.runtime[found.runtime["fold"] == 1]
+    assert set(timed["method"]) == {"lime"} and set(timed["source"]) == {"recorded"}
+    assert set(timed["metric"]) == set(gather.TIMES)
+    assert not found.curves["fold"].eq(1).any()
+
+
+def test_a_damaged_score_is_left_out(other, run, tmp_path):
+    clip_id = store.evaluation(other)["clip_id"][0]
+    path = scores._unit_path(other, "human_centric", clip_id, "lime")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{")
+    with pytest.warns(UserWarning, match="damaged.*left out"):
+        assert gather.tables(other)["human_centric"].empty
+
+
+def test_folds_of_different_settings_are_not_mixed(run, other, in_project, tmp_path):
+    dest = tmp_path / "results"
+    publish.publish([run], dest)
+    before = (dest / "manifest.json").read_bytes()
+    params = dataclasses.replace(other.params, n_thresholds=7)
+    changed = dataclasses.replace(other, params=params, memo={})
+    with pytest.raises(InputError, match="n_thresholds 10.*n_thresholds 7|n_thresholds 10.*has 7"):
+        publish.publish([changed], dest)
+    with pytest.raises(InputError, match="n_thresholds"):
+        publish.publish([run, changed], tmp_path / "new")
+    with pytest.raises(InputError, match="one run a fold"):
+        publish.publish([run, run], dest)
+    assert (dest / "manifest.json").read_bytes() == before
+    assert [p.name for p in tmp_path.glob(".partial-*")] == []
+    publish.publish([dataclasses.replace(changed, memo={})], tmp_path / "alone")
+
+
+def test_a_run_of_other_parameters_or_without_a_network_is_refused(run, tmp_path):
+    same_folder = {"run_dir": str(run.dir)}
+    with pytest.raises(InputError, match="no clips of these parameters"):
+        publish.publish([store.open_run("tiny", **FEW, stride=4, **same_folder)], tmp_path / "r")
+    with pytest.raises(InputError, match="no network trained with these parameters"):
+        publish.publish([store.open_run("tiny", **FEW, lr=0.5, **same_folder)], tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_run_with_given_weights_publishes_without_a_history(run, tmp_path):
+    given = store.open_run(
+        "tiny",
+        **FEW,
+        run_dir=str(tmp_path / "given"),
+        trained_weights=str(run.path("model.safetensors")),
+    )
+    store.clips(given)
+    found = publish.publish([given], tmp_path / "results")
+    assert found.history.empty
+    assert found.manifest["folds"]["0"]["trained_weights"] == "model.safetensors"
+
+
+def test_a_run_is_opened_by_its_folder(run):
+    found = publish.run_of(run.dir, overrides=FEW)
+    assert found.params == dataclasses.replace(run.params, run_dir=str(run.dir))
+    with pytest.raises(InputError, match="no run with a table of clips"):
+        publish.run_of(run.root)
+
+
+def test_published_weights_are_half_precision_and_load_strictly(run, tmp_path):
+    dest = tmp_path / "results"
+    publish.publish([run], dest, weights=True)
+    path = dest / "model-fold0.safetensors"
+    with safe_open(path, framework="pt") as stream:
+        about = stream.metadata()
+        state = {name: stream.get_tensor(name) for name in stream.keys()}
+    assert state["logits.conv3d.weight"].dtype == torch.float16
+    network = InceptionI3d(width=0.1)
+    network.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=True)
+    assert {"mean", "std", "classes", "initial_weights_origin"} <= about.keys()
+    assert "model-fold0.safetensors" in published.read(dest).manifest["files"]
+
+
+def test_weights_that_are_too_large_are_not_published(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(publish, "MAX_WEIGHTS", 100)
+    with pytest.raises(InputError, match="at most 100"):
+        publish.publish([run], tmp_path / "results", weights=True)
+    assert not (tmp_path / "results").exists()
+
+
+def test_pictures_are_listed_with_their_words_and_replaced_together(run, tmp_path):
+    dest = tmp_path / "results"
+    first = {"old": publish.Picture(b"png", "what is drawn", "what to see")}
+    publish.publish([run], dest, pictures=first)
+    kept = publish.publish([run], dest)
+    assert kept.figures == [
+        {"file": "figures/old.png", "alt": "what is drawn", "caption": "what to see"}
+    ]
+    new = publish.publish([run], dest, pictures={"new": publish.Picture(b"png", "a", "b")})
+    assert [f["file"] for f in new.figures] == ["figures/new.png"]
+    assert [p.name for p in (dest / "figures").iterdir()] == ["new.png"]
+
+
+def test_optional_tables_are_added_and_read(run, tmp_path):
+    dest = tmp_path / "results"
+    table = pd.DataFrame({"setting": ["no flips"], "val_auc": [0.9]})
+    with pytest.raises(InputError, match="no published results"):
+        publish.add_table(dest, "ablation", table)
+    publish.publish([run], dest)
+    publish.add_table(dest, "ablation", table)
+    pd.testing.assert_frame_equal(published.read(dest).extras["ablation"], table)
+    with pytest.raises(InputError, match="no table 'other'.*ablation"):
+        publish.add_table(dest, "other", table)

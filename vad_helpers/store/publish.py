@@ -1,0 +1,296 @@
+"""Write finished folds of a study into a published folder; see `vad_helpers.store.published`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vad_helpers.errors import InputError
+from vad_helpers.files import atomic_folder
+from vad_helpers.store import detector, experiment, gather
+from vad_helpers.store.cache import Run, file_digest, open_run
+from vad_helpers.store.published import (
+    MANIFEST,
+    OPTIONAL,
+    SCHEMA,
+    TABLES,
+    Published,
+    exists,
+    read,
+    read_manifest,
+)
+
+PER_FOLD = ("fold", "run_dir", "device", "trained_weights")
+"""Parameters in which folds of one study may differ."""
+PATHS = ("data_dir", "init_weights", "trained_weights")
+"""Parameters of which only the file's name is published."""
+PACKAGES = ("vad-helpers", "torch", "captum", "numpy", "scikit-image", "scikit-learn")
+ORIGINS = {
+    "i3d_rgb": "I3D RGB stream (ImageNet, then Kinetics-400), released by DeepMind under the "
+    "Apache License 2.0",
+}
+"""Start of a file's name -> origin and licence of these initial weights."""
+MAX_WEIGHTS = 25_000_000
+DIGITS, DIGITS_OF_P = "%.6g", "%.9g"
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A picture for `figures/`: PNG bytes, what is drawn, what to say below."""
+
+    png: bytes
+    alt: str
+    caption: str
+
+
+def run_of(folder: Path, *, profile: str | None = None, overrides: Mapping[str, Any] = {}) -> Run:
+    """Open the run that a folder holds.
+
+    Parameters
+    ----------
+    folder : Path
+        Such as `runs/ucsd/fold-0`.
+    profile : str, optional
+        What the run was made with; by default the name of the folder above.
+    overrides : mapping, optional
+        Parameters that the run was made with beside those; the fold is read from the folder.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no run, or the profile is not known.
+    """
+    entry = _manifest_of(folder).get("clips.csv", {})
+    if "fold" not in entry:
+        raise InputError(f"{folder} holds no run with a table of clips; give a run's folder")
+    values = {"fold": entry["fold"], **(overrides or {}), "run_dir": str(folder.resolve())}
+    return open_run(profile or folder.resolve().parent.name, **values)
+
+
+def _manifest_of(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def publish(
+    runs: Sequence[Run],
+    dest: str | Path,
+    *,
+    weights: bool = False,
+    pictures: Mapping[str, Picture] | None = None,
+) -> Published:
+    """Write what runs have finished into a published folder, beside the folds that are there.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        One a fold. Lines of the same folds that were published before are replaced.
+    dest : str or Path
+        Such as `results/ucsd`; changed whole or not at all.
+    weights : bool
+        Also the network of the first run, in float16, as `model-fold<k>.safetensors`.
+    pictures : mapping of str to Picture, optional
+        By name; they replace all pictures that are there.
+
+    Returns
+    -------
+    Published
+        As it reads afterwards.
+
+    Raises
+    ------
+    InputError
+        If a run has no network, two runs are of one fold, settings differ (also from those of
+        folds that stay), or the weights are too large.
+    """
+    _check_folds(runs)
+    new = {run.params.fold: gather.tables(run) for run in runs}
+    entries = {run.params.fold: fold_entry(run, new[run.params.fold]) for run in runs}
+    with atomic_folder(dest) as folder:
+        manifest = _merged_manifest(folder, runs, entries)
+        for name in TABLES:
+            parts = {fold: tables[name] for fold, tables in new.items()}
+            merge = _merged_rows if name == "rows" else _merged
+            _write_csv(merge(folder / f"{name}.csv", parts), folder / f"{name}.csv", name)
+        if weights:
+            _write_weights(runs[0], folder)
+        if pictures is not None:
+            manifest["figures"] = _write_pictures(pictures, folder / "figures")
+        _write_manifest(folder, manifest)
+    return read(dest)
+
+
+def add_table(dest: str | Path, name: str, table: pd.DataFrame) -> None:
+    """Put one of the `OPTIONAL` tables into a published folder, in place of what is there.
+
+    Raises
+    ------
+    InputError
+        If the name is not one of them, or nothing is published there yet.
+    """
+    if name not in OPTIONAL:
+        raise InputError(f"no table '{name}' to publish; there are {', '.join(OPTIONAL)}")
+    manifest = read_manifest(Path(dest))
+    with atomic_folder(dest) as folder:
+        _write_csv(table, folder / f"{name}.csv", name)
+        _write_manifest(folder, manifest)
+
+
+def _check_folds(runs: Sequence[Run]) -> None:
+    folds = [run.params.fold for run in runs]
+    if not runs or len(set(folds)) < len(folds):
+        raise InputError(f"runs are of the folds {folds}; give one run a fold")
+    first = _settings(runs[0])
+    for run in runs[1:]:
+        _check_same(first, _settings(run), runs[0].dir, run.dir)
+
+
+def _check_same(a: Mapping[str, Any], b: Mapping[str, Any], where: object, other: object) -> None:
+    differing = [name for name in {**a, **b} if a.get(name) != b.get(name)]
+    if differing:
+        name = differing[0]
+        more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
+        raise InputError(
+            f"{where} has {name} {a.get(name)}, {other} has {b.get(name)}{more}; folds of one "
+            "study differ in nothing: publish them apart, or all of them again"
+        )
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """Parameters that the folds of a study share, without paths of a machine."""
+    values = dataclasses.asdict(run.params)
+    kept = {name: value for name, value in values.items() if name not in PER_FOLD}
+    kept |= {name: _name(values[name]) for name in PATHS if name in kept}
+    # As JSON gives them back, so that they compare with what was written before.
+    return json.loads(json.dumps({**kept, "profile": Path(run.params.profile).stem}, default=list))
+
+
+def _name(path: str | None) -> str | None:
+    return Path(path).name if path else None
+
+
+def fold_entry(run: Run, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """Give the manifest's entry of one fold.
+
+    Parameters
+    ----------
+    run : Run
+    tables : mapping of str to DataFrame
+        From `gather.tables`.
+
+    Returns
+    -------
+    dict
+        data (key of its content), weights_sha256, initial_weights, trained_weights, versions,
+        device, seconds by step, n_clips, date (UTC).
+    """
+    p = run.params
+    given = run.root / p.trained_weights if p.trained_weights else run.path("model.safetensors")
+    return {
+        "data": experiment.data_key(run),
+        "weights_sha256": file_digest(given) if given.is_file() else "",
+        "initial_weights": _name(p.init_weights),
+        "trained_weights": _name(p.trained_weights),
+        "versions": {"python": platform.python_version()}
+        | {name: metadata.version(name) for name in PACKAGES},
+        "device": detector.machine(run),
+        "seconds": gather.seconds(run, tables["explanations"]),
+        "n_clips": len(tables["clips"]),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
+
+
+def _merged_manifest(
+    folder: Path, runs: Sequence[Run], entries: Mapping[int, dict[str, Any]]
+) -> dict[str, Any]:
+    settings = _settings(runs[0])
+    before = read_manifest(folder) if exists(folder) else {"folds": {}}
+    staying = {k: e for k, e in before["folds"].items() if int(k) not in entries}
+    if staying:
+        _check_same(before["settings"], settings, "what is published", runs[0].dir)
+    folds = staying | {str(k): entry for k, entry in entries.items()}
+    return {
+        "schema": SCHEMA,
+        "profile": settings["profile"],
+        "settings": settings,
+        "folds": dict(sorted(folds.items(), key=lambda item: int(item[0]))),
+        "figures": before.get("figures", []),
+    }
+
+
+def _merged(path: Path, new: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
+    """Lines of the new folds and of those that stay, fold by fold."""
+    parts = dict(new)
+    if path.is_file():
+        parts |= {k: part for k, part in pd.read_csv(path).groupby("fold") if k not in new}
+    filled = [parts[k] for k in sorted(parts) if len(parts[k])]
+    return pd.concat(filled, ignore_index=True) if filled else next(iter(new.values()))
+
+
+def _merged_rows(path: Path, new: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
+    """All rows that are or were in the tables, as they were described last."""
+    before = [pd.read_csv(path)] if path.is_file() else []
+    return pd.concat([*new.values(), *before]).drop_duplicates("method")
+
+
+def _write_csv(table: pd.DataFrame, path: Path, name: str) -> None:
+    # Probabilities of nearly 1 keep all digits of a float32: a tie would move an AUC.
+    digits = DIGITS_OF_P if name == "predictions" else DIGITS
+    table.to_csv(path, index=False, lineterminator="\n", float_format=digits)
+
+
+def _write_pictures(pictures: Mapping[str, Picture], folder: Path) -> list[dict[str, str]]:
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.png"):
+        old.unlink()
+    for name, picture in pictures.items():
+        (folder / f"{name}.png").write_bytes(picture.png)
+    return [
+        {"file": f"figures/{name}.png", "alt": picture.alt, "caption": picture.caption}
+        for name, picture in pictures.items()
+    ]
+
+
+def _write_weights(run: Run, folder: Path) -> None:
+    """Write the network of a run in float16, with what a user of it must know."""
+    from vad_helpers.model import weights
+
+    p = run.params
+    initial = _name(p.init_weights) or "none"
+    origin = next(
+        (text for start, text in ORIGINS.items() if initial.startswith(start)),
+        "random weights" if initial == "none" else f"{initial}; origin and licence not recorded",
+    )
+    about = {
+        "data": experiment.data_key(run),
+        **{name: getattr(p, name) for name in ("fold", "n_folds", "seed")},
+        "initial_weights": initial,
+        "initial_weights_origin": origin,
+    }
+    path = folder / f"model-fold{p.fold}.safetensors"
+    weights.save(detector.model(run), path, mean=p.mean, std=p.std, half=True, **about)
+    if path.stat().st_size > MAX_WEIGHTS:
+        raise InputError(
+            f"the network takes {path.stat().st_size} bytes, at most {MAX_WEIGHTS} are published; "
+            "leave --weights out"
+        )
+
+
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    files = [p for pattern in ("*.csv", "*.safetensors", "figures/*.png")
+             for p in sorted(folder.glob(pattern))]  # fmt: skip
+    digests = {p.relative_to(folder).as_posix(): file_digest(p) for p in files}
+    text = json.dumps({**manifest, "files": digests}, indent=1, default=list)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8", newline="\n")
