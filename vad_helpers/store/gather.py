@@ -7,7 +7,6 @@ and its predictions must be there.
 from __future__ import annotations
 
 import json
-import warnings
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,7 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
     _check_made_with(run)
     fold = run.params.fold
     explained = explanations(run)
-    units = {name: _units(run, name) for name in scores.VERSIONS if name != "runtime"}
+    units = {name: _units(run, name) for name in scores.MEASURES}
     found = {
         "clips": experiment.evaluation(run),
         "predictions": detector.predictions(run),
@@ -119,22 +118,11 @@ Unit = tuple[str, str, str, dict[str, Any]]
 def _units(run: Run, table: str) -> list[Unit]:
     """Scores on disk: (clip, sequence, row, unit), clip by clip."""
     sequence_of = experiment.evaluation(run).set_index("clip_id")["sequence"]
-    found = []
-    for row, clip_id in scores._units(run, time_average=table == "robustness"):
-        unit = _read_unit(scores._unit_path(run, table, clip_id, row))
-        if unit is not None:
-            found.append((clip_id, sequence_of[clip_id], row, unit))
-    return found
-
-
-def _read_unit(path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        return scores._decode(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
-        warnings.warn(f"{path} is damaged ({error}); left out", stacklevel=2)
-        return None
+    return [
+        (clip_id, sequence_of[clip_id], row, scores.score(run, table, clip_id, row))
+        for clip_id, row in scores.units(run, table)
+        if scores.is_scored(run, table, clip_id, row)
+    ]
 
 
 def _values(units: list[Unit]) -> pd.DataFrame:
