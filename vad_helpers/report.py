@@ -47,6 +47,7 @@ def pages(run: Run) -> dict[str, str | bytes]:
         "contrasts.md": planned(run),
         "checks.md": viz.table_html(checks(run), index=False),
         "figure1.png": figure_one(run),
+        "explorer.html": viz.explorer_html(run),
     }
 
 

@@ -2,7 +2,8 @@
 
 `style` holds the one visual language, `heatmaps` pictures of clips and maps, `learning` charts
 of data and training, `figures` charts of scores, `cost` charts of run time, `examples` the clips
-that are shown, `page` the words and tables around.
+that are shown, `page` the words and tables around, `overlay` maps over frames, `static_explorer` a
+viewer for pages. Not imported here: `explorer`, the viewer with widgets for live sessions.
 """
 
 from vad_helpers.viz.cost import growth_lines, quality_and_cost
@@ -46,6 +47,7 @@ from vad_helpers.viz.page import (
     table,
     table_html,
 )
+from vad_helpers.viz.static_explorer import explorer_html
 from vad_helpers.viz.style import look, ordered, show, styled, subplots, symmetric_limit
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "best_frame",
     "contrast_table",
     "data_notice",
+    "explorer_html",
     "fidelity_curves",
     "figure_one",
     "fold_strips",
