@@ -60,14 +60,14 @@ def planned_contrasts(run: Run, table: str) -> pd.DataFrame:
         ("higher", "lower", "undecided": read from the interval), better. A comparison with a
         method that this run does not have is left out.
     """
-    scored = getattr(scores, table)(run)
+    scored, about = getattr(scores, table)(run), tables.describe(rows(run))
     found = []
     for level, metric, first, second in PLANNED[table]:
-        a, b = _members(run, first, ()), _members(run, second, first)
+        a, b = members(about, first), members(about, second, first)
         if not a or not b:
             continue
         part = scored[(scored["level"] == level) & (scored["metric"] == metric)]
-        name = f"{_name(run, first)} - {_name(run, second)}"
+        name = f"{side_name(about, first)} - {side_name(about, second)}"
         found.append(_compare(run, part, {name: (a, b)}))
     if not found:
         return pd.DataFrame(columns=["contrast", "level", "metric", "n_groups", "p_holm"])
@@ -117,15 +117,27 @@ def rank_stability(
         label, rank, rank_median, rank_low, rank_high (95 %), p_best (share of draws in which it
         is first), best rank first. Rows that have fewer clips than others are left out.
     """
-    summary = tables.ranked(tables.summary(run, table))
+    options = {"n_resamples": run.params.n_resamples, "seed": run.params.seed}
+    scored, summary = getattr(scores, table)(run), tables.summary(run, table)
+    return firm_ranks(scored, summary, level=level, metric=metric, **options)
+
+
+def firm_ranks(
+    scored: pd.DataFrame,
+    summary: pd.DataFrame,
+    *,
+    level: str,
+    metric: str,
+    n_resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Make `rank_stability` of any table of scores and its summary."""
+    summary = tables.ranked(summary)
     summary = summary[(summary["level"] == level) & (summary["metric"] == metric)]
     summary = summary.dropna(subset="rank")
-    scored = getattr(scores, table)(run)
     scored = scored[(scored["level"] == level) & (scored["metric"] == metric)]
     found = statistics.rank_stability(
-        scored[scored["method"].isin(summary["method"])],
-        n_resamples=run.params.n_resamples,
-        seed=run.params.seed,
+        scored[scored["method"].isin(summary["method"])], n_resamples=n_resamples, seed=seed
     )
     found = summary[["method", "label", "rank"]].merge(found, on="method").sort_values("rank")
     columns = ["label", "rank", "rank_median", "rank_low", "rank_high", "p_best"]
@@ -167,23 +179,30 @@ def _compare(run: Run, scored: pd.DataFrame, pairs: dict) -> pd.DataFrame:
     )
 
 
-def _members(run: Run, side: Side, other: Side) -> list[str]:
-    """Methods of a side; none if one that is named is not in the run."""
-    methods = {key: row.family for key, row in rows(run).items() if row.kind == "method"}
-    perturbation = [key for key, family in methods.items() if family == "perturbation"]
-    groups = {
-        GRADIENT: [key for key, family in methods.items() if family == "gradient"],
-        PERTURBATION: perturbation,
-        BUT_LIME: [key for key in perturbation if key != "lime"],
-    }
+def members(about: pd.DataFrame, side: Side, other: Side = ()) -> list[str]:
+    """Methods of a side; none if one that is named is not there.
+
+    Parameters
+    ----------
+    about : DataFrame
+        What the rows are, as from `tables.describe`; of them, methods alone are on a side.
+    side : tuple of str
+        Methods, or one of the groups.
+    other : tuple of str
+        The other side, which "the other methods" leave out.
+    """
+    methods = about[about["kind"] == "method"].set_index("method")["family"]
+    families = {GRADIENT: "gradient", PERTURBATION: "perturbation", BUT_LIME: "perturbation"}
     if side == (REST,):
-        taken = _members(run, other, ())
-        return [key for key in methods if key not in taken]
-    if side[0] in groups:
-        return groups[side[0]]
-    return list(side) if set(side) <= set(methods) else []
+        taken = members(about, other)
+        return [key for key in methods.index if key not in taken]
+    if side and side[0] in families:
+        kept = methods.index[methods == families[side[0]]]
+        return [key for key in kept if side[0] != BUT_LIME or key != "lime"]
+    return list(side) if set(side) <= set(methods.index) else []
 
 
-def _name(run: Run, side: Side) -> str:
-    names = tables.labels(run)  # a group is its own name
+def side_name(about: pd.DataFrame, side: Side) -> str:
+    """Name a side for people."""
+    names = tables.labels_of(about)  # a group is its own name
     return " and ".join(names.get(key, key) for key in side)

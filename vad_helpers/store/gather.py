@@ -6,7 +6,6 @@ and its predictions must be there.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,10 @@ from vad_helpers.errors import InputError
 from vad_helpers.store import detector, experiment, maps, scores
 from vad_helpers.store.cache import Run, cached, read_manifest
 from vad_helpers.store.published import TABLES
-from vad_helpers.store.row import TIME_AVERAGE, Row, rows
+from vad_helpers.store.row import Row, rows
+from vad_helpers.store.tables import describe
 
 TIMES = ("seconds", "baseline_seconds", "superpixel_seconds", "model_calls")
-TIME_AVERAGE_LABEL = "IG, averaged over time"
 
 
 def tables(run: Run) -> dict[str, pd.DataFrame]:
@@ -45,34 +44,11 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
         "frame_auc": _frame_aucs(units["robustness"]),
     }
     found = {name: table.assign(fold=fold) for name, table in found.items()}
-    found["rows"] = row_table(rows(run))
+    found["rows"] = describe(rows(run))
     return {
         name: found[name].reindex(columns=list(columns)).reset_index(drop=True)
         for name, columns in TABLES.items()
     }
-
-
-def row_table(listed: dict[str, Row]) -> pd.DataFrame:
-    """Describe rows, one a line: method, label, kind, family, attribution, settings (JSON),
-    baseline, weights."""
-    lines = [
-        {
-            "method": row.key,
-            "label": row.label,
-            "kind": row.kind,
-            "family": row.family,
-            "attribution": row.method or "",
-            "settings": json.dumps(dict(row.settings), sort_keys=True, default=list),
-            "baseline": row.baseline if row.method else "",
-            "weights": row.weights if row.method else "",
-        }
-        for row in listed.values()
-    ]
-    if "ig" in listed:
-        average = dict(lines[list(listed).index("ig")])
-        lines.append(average | {"method": TIME_AVERAGE, "label": TIME_AVERAGE_LABEL}
-                     | {"kind": "reference", "family": "reference"})  # fmt: skip
-    return pd.DataFrame(lines, columns=list(TABLES["rows"]))
 
 
 def explanations(run: Run) -> pd.DataFrame:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections import Counter
+from collections.abc import Mapping
 from importlib import resources
 
 import pandas as pd
@@ -12,7 +15,7 @@ from vad_helpers.metrics import statistics
 from vad_helpers.metrics.catalog import METRICS, direction
 from vad_helpers.store import scores
 from vad_helpers.store.cache import Run, remember
-from vad_helpers.store.row import TIME_AVERAGE, rows
+from vad_helpers.store.row import TIME_AVERAGE, Row, rows
 
 TABLE_ONE = [(level, metric) for level in ("clip", "frame") for metric in ("iou", "f1", "auc")]
 TABLE_TWO = [
@@ -44,13 +47,28 @@ def summary(run: Run, table: str) -> pd.DataFrame:
     """
 
     def look_up() -> pd.DataFrame:
-        scored = getattr(scores, table)(run)
-        found = statistics.summarise(
-            scored, n_resamples=run.params.n_resamples, seed=run.params.seed
-        )
-        return _described(run, found.merge(_all_zero_counts(scored), how="left"))
+        options = {"n_resamples": run.params.n_resamples, "seed": run.params.seed}
+        return summarise(getattr(scores, table)(run), describe(rows(run)), **options)
 
     return remember(run, f"summary {table}", look_up).copy()
+
+
+def summarise(
+    scored: pd.DataFrame, about: pd.DataFrame, *, n_resamples: int, seed: int
+) -> pd.DataFrame:
+    """Summarise any table of scores; see `summary`.
+
+    Parameters
+    ----------
+    scored : DataFrame
+        Tidy scores.
+    about : DataFrame
+        What the rows are, as from `describe`; a row that it does not know counts as a reference.
+    n_resamples, seed : int
+        Of the intervals.
+    """
+    found = statistics.summarise(scored, n_resamples=n_resamples, seed=seed)
+    return _described(found.merge(_all_zero_counts(scored), how="left"), about)
 
 
 def table_one(run: Run) -> pd.DataFrame:
@@ -63,7 +81,11 @@ def table_one(run: Run) -> pd.DataFrame:
         rows, references included; NaN for a row that is not scored on all clips that others are,
         since its mean is over other clips) and the paper's value (NaN where it has none).
     """
-    found = summary(run, "human_centric")
+    return first_table(summary(run, "human_centric"))
+
+
+def first_table(found: pd.DataFrame) -> pd.DataFrame:
+    """Make `table_one` of the summary of localisation scores."""
     wanted = pd.MultiIndex.from_tuples(TABLE_ONE)
     found = found[pd.MultiIndex.from_frame(found[["level", "metric"]]).isin(wanted)]
     return summary_with_paper(ranked(found))
@@ -77,11 +99,15 @@ def table_two(run: Run) -> pd.DataFrame:
     DataFrame
         As `table_one`.
     """
-    parts = []
-    for table in ("model_centric", "robustness", "runtime"):
-        metrics = [metric for name, metric in TABLE_TWO if name == table]
-        found = summary(run, table)
-        parts.append(found[found["metric"].isin(metrics)])
+    return second_table({table: summary(run, table) for table, _ in TABLE_TWO})
+
+
+def second_table(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Make `table_two` of the summaries of "model_centric", "robustness" and "runtime"."""
+    parts = [
+        found[table][found[table]["metric"].isin([m for name, m in TABLE_TWO if name == table])]
+        for table in dict.fromkeys(table for table, _ in TABLE_TWO)
+    ]
     return summary_with_paper(ranked(pd.concat(parts, ignore_index=True)))
 
 
@@ -144,8 +170,47 @@ def wide(table: pd.DataFrame, *, digits: int = 3) -> pd.DataFrame:
 
 def labels(run: Run) -> dict[str, str]:
     """Names of the rows for people, by key; names that two rows share get their key behind."""
-    known = {row.key: row.label for row in rows(run).values()}
-    known |= {TIME_AVERAGE: "IG, averaged over time"}
+    return labels_of(describe(rows(run)))
+
+
+def describe(listed: Mapping[str, Row]) -> pd.DataFrame:
+    """Say what rows are, one a line.
+
+    Parameters
+    ----------
+    listed : mapping of str to Row
+        As from `row.rows`.
+
+    Returns
+    -------
+    DataFrame
+        method (the row's key), label, kind, family, attribution (method behind it; "" for none),
+        settings (JSON), baseline, weights. The time-averaged maps of IG come last.
+    """
+    lines = [_line(row) for row in listed.values()]
+    if "ig" in listed:
+        names = {"key": TIME_AVERAGE, "label": "IG, averaged over time"}
+        average = dataclasses.replace(listed["ig"], **names, kind="reference", family="reference")
+        lines.append(_line(average))
+    return pd.DataFrame(lines)
+
+
+def _line(row: Row) -> dict[str, str]:
+    return {
+        "method": row.key,
+        "label": row.label,
+        "kind": row.kind,
+        "family": row.family,
+        "attribution": row.method or "",
+        "settings": json.dumps(dict(row.settings), sort_keys=True, default=list),
+        "baseline": row.baseline if row.method else "",
+        "weights": row.weights if row.method else "",
+    }
+
+
+def labels_of(about: pd.DataFrame) -> dict[str, str]:
+    """Names of the rows that `describe` describes; as `labels`."""
+    known = dict(zip(about["method"], about["label"], strict=True))
     times = Counter(known.values())
     return {key: f"{name} [{key}]" if times[name] > 1 else name for key, name in known.items()}
 
@@ -201,16 +266,13 @@ def _is_all_zero(scored: pd.DataFrame) -> pd.Index:
     return wide.index[:0]
 
 
-def _described(run: Run, found: pd.DataFrame) -> pd.DataFrame:
-    table = rows(run)
-    found.insert(1, "label", found["method"].map(labels(run)))
-    found.insert(2, "family", [_of(table, key, "family") for key in found["method"]])
-    found.insert(3, "kind", [_of(table, key, "kind") for key in found["method"]])
+def _described(found: pd.DataFrame, about: pd.DataFrame) -> pd.DataFrame:
+    names = labels_of(about)
+    known = about.set_index("method")
+    found.insert(1, "label", [names.get(key, key) for key in found["method"]])
+    for place, column in ((2, "family"), (3, "kind")):
+        found.insert(place, column, found["method"].map(known[column]).fillna("reference"))
     return found
-
-
-def _of(table: dict, key: str, name: str) -> str:
-    return getattr(table[key], name) if key in table else "reference"
 
 
 def ranked(found: pd.DataFrame) -> pd.DataFrame:
