@@ -1,0 +1,162 @@
+"""Verdicts on planted effects: a claim holds where it was planted, fails where it was reversed."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests import synthetic_study as synthetic
+from vad_helpers.store import verdicts
+from vad_helpers.store.claims import CLAIMS, HIGHER, Claim, Contrast
+
+OPTIONS = {"n_resamples": 300}
+
+
+def judge(means, *, explanations=None, about=None, clips=None, **options):
+    clips = synthetic.clip_table() if clips is None else clips
+    scored = synthetic.score_tables(means, clips)
+    explained = synthetic.explanation_table(clips) if explanations is None else explanations
+    scored["cost"] = verdicts.cost_scores(explained, scored["human_centric"])
+    about = synthetic.about_rows() if about is None else about
+    return {j.claim.number: j for j in verdicts.judge(scored, about, **OPTIONS, **options)}
+
+
+@pytest.fixture(scope="module")
+def planted():
+    return judge(synthetic.complete(synthetic.HOLD))
+
+
+def test_there_are_fourteen_claims():
+    assert [claim.number for claim in CLAIMS] == list(range(1, 15))
+
+
+def test_planted_claims_hold(planted):
+    assert {number: j.verdict for number, j in planted.items()} == dict.fromkeys(
+        range(1, 15), verdicts.HOLDS
+    )
+
+
+def test_reversed_claims_do_not_hold():
+    means = synthetic.complete(synthetic.reverse(synthetic.HOLD))
+    means = {
+        key: {m: v + (0.2 if m.endswith("_black") else 0) for m, v in values.items()}
+        for key, values in means.items()
+    }
+    times = {m: 100 / s for m, s in synthetic.SECONDS.items()}
+    explained = synthetic.explanation_table(synthetic.clip_table(), times)
+    found = judge(means, explanations=explained)
+    assert {j.verdict for j in found.values()} == {verdicts.DOES_NOT}
+
+
+def test_where_nothing_differs_nothing_holds():
+    means = synthetic.level_out(synthetic.HOLD)
+    found = judge({k: dict(v) for k, v in means.items()}, clips=synthetic.clip_table(20))
+    verdict = {number: j.verdict for number, j in found.items()}
+    assert verdicts.HOLDS not in verdict.values()
+    assert [verdict[n] for n in (5, 8, 10, 11)] == [verdicts.UNDECIDED] * 4
+    assert found[14].reason == "Not measured."
+
+
+def test_a_single_rival_refutes_the_best():
+    means = synthetic.complete(synthetic.HOLD)
+    for metric in ("iou", "auc"):
+        means["human_centric", "clip", metric]["ig"] = 0.9
+    found = judge(means)
+    assert found[2].verdict == verdicts.DOES_NOT
+    assert "2 against" in found[2].reason and "LIME − IG" in found[2].reason
+
+
+def test_a_claim_is_open_while_a_comparison_is_missing(planted):
+    about = synthetic.about_rows()
+    about = about[about["method"] != "occlusion_sp"]
+    means = synthetic.complete(synthetic.HOLD)
+    found = judge(means, about=about)
+    assert found[10].verdict == verdicts.UNDECIDED and found[10].reason == "Not measured."
+    assert set(found[10].contrasts["side"]) == {verdicts.MISSING}
+    for values in means.values():
+        values.pop("occlusion_sp")
+    partly = judge(means)
+    assert partly[2].verdict == verdicts.UNDECIDED
+    assert "2 not measured" in partly[2].reason
+
+
+def test_one_sequence_decides_nothing():
+    found = judge(synthetic.complete(synthetic.HOLD), clips=synthetic.clip_table(1))
+    assert {j.verdict for j in found.values()} == {verdicts.UNDECIDED}
+    assert "no interval" in found[2].reason
+
+
+def test_leak_is_judged_by_moving_voxels_where_it_is_not_measured(planted):
+    assert set(planted[12].contrasts["metric"]) == {"leak"}
+    means = synthetic.complete(synthetic.HOLD)
+    means.pop(("human_centric", "clip", "leak"))
+    found = judge(means)[12]
+    assert set(found.contrasts["metric"]) == {"motion_auc"} and found.verdict == verdicts.HOLDS
+
+
+def test_the_papers_own_table_is_asked(planted):
+    assert "agrees in 3 of 4" in planted[1].paper and "AUC, frame" in planted[1].paper
+    # KernelSHAP's C_v is not the largest that the paper prints: Occlusion_sp's is.
+    assert "OCCLUSION_SP, C_v: -0.086" in planted[9].paper
+    assert "IoU, clip: -0.0014" in planted[10].paper
+    assert planted[12].paper == "" and planted[14].paper == ""
+    assert "agrees in 14 of 14" in planted[6].paper
+
+
+def test_a_difference_and_its_p_are_those_worked_by_hand():
+    values = {"a": [0.9, 0.7, 0.8, 0.6], "b": [0.5, 0.5, 0.5, 0.5]}
+    lines = [(f"c{i}", f"s{i // 2}", m, "clip", "auc", v)
+             for m, column in values.items() for i, v in enumerate(column)]  # fmt: skip
+    columns = ["clip_id", "sequence", "method", "level", "metric", "value"]
+    about = pd.DataFrame({"method": ["a", "b"], "label": ["A", "B"], "kind": "method",
+                          "family": "gradient"})  # fmt: skip
+    contrast = Contrast("human_centric", "clip", "auc", ("a",), ("b",), HIGHER)
+    claim = Claim(1, "A is better.", (contrast,), "")
+    scored = {"human_centric": pd.DataFrame(lines, columns=columns)}
+    (found,) = verdicts.judge(scored, about.assign(baseline="blur"), claims=[claim], **OPTIONS)
+    line = found.contrasts.iloc[0]
+    assert line["difference"] == pytest.approx(0.25)
+    # Sequence means .3 and .2; both signs flipped is as far, so p = 2 of 4.
+    assert (line["low"], line["high"], line["p"]) == pytest.approx((0.2, 0.3, 0.5))
+    assert line["n"] == 4 and line["n_groups"] == 2 and found.verdict == verdicts.HOLDS
+
+
+def test_the_correction_counts_what_decides_alone(planted):
+    table = pd.concat([j.contrasts for j in planted.values()])
+    required = table["required"].astype(bool)
+    assert table.loc[~required, "p_holm"].isna().all() and (~required).sum() >= 1
+    smallest = table.loc[required, "p"].min()
+    assert table.loc[required, "p_holm"].min() == pytest.approx(min(1, smallest * required.sum()))
+
+
+def test_what_a_second_buys_is_worked_by_hand():
+    explained = pd.DataFrame({
+        "clip_id": ["c", "d", "c"], "sequence": "s", "method": ["ig", "ig", "ig"],
+        "seconds": [1.0, 3.0, 100.0], "machine": ["here", "here", "there"],
+    })  # fmt: skip
+    located = pd.DataFrame({"clip_id": ["c", "c"], "sequence": "s", "method": ["ig", "lime"],
+                            "level": "clip", "metric": "auc", "value": [0.7, 0.9]})  # fmt: skip
+    found = verdicts.cost_scores(explained, located)
+    worth = found[found["metric"] == "auc_per_second"]
+    assert worth["value"].tolist() == pytest.approx([0.1]), "0.2 above chance in 2 s on average"
+    assert found[found["metric"] == "seconds"]["value"].tolist() == [1.0, 3.0]
+    assert verdicts.cost_scores(explained.iloc[:0], located).empty
+
+
+def test_black_variants_pair_with_the_method_they_vary_alone():
+    a, b = verdicts.black_pairs(synthetic.about_rows())
+    assert (a, b) == (["ig", "lime"], ["ig_black", "lime_black"])
+    about = synthetic.about_rows()
+    about.loc[about["method"] == "ig_black", "settings"] = '{"n_steps": 5}'
+    assert verdicts.black_pairs(about) == (["lime"], ["lime_black"])
+
+
+def test_undefined_scores_are_left_out_pair_by_pair(planted):
+    means = {("robustness", "clip", "cv"): synthetic.CV}
+    clips = synthetic.clip_table()
+    scored = synthetic.score_tables(means, clips)
+    table = scored["robustness"]
+    table.loc[(table["method"] == "lime") & (table["clip_id"] == clips["clip_id"][0]), "value"] = (
+        np.nan
+    )
+    found = verdicts.judge(scored, synthetic.about_rows(), **OPTIONS)[7]
+    assert found.contrasts["n"].tolist() == [len(clips) - 1]
