@@ -1,12 +1,15 @@
 """A tiny project: the real code on a synthetic dataset of seconds, not minutes."""
 
 import contextlib
+import os
 import resource
 import shutil
 from pathlib import Path
 
 import pytest
 import yaml
+
+from vad_helpers import pipeline
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,7 +48,7 @@ TINY = {
 def tiny_root(tmp_path_factory):
     """Folder of a project with the profile `tiny`, shared by tests that only add to it."""
     root = tmp_path_factory.mktemp("project")
-    for name in ("params", "notebooks", "book"):
+    for name in ("params", "notebooks", "book", "examples"):
         shutil.copytree(
             ROOT / name, root / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints")
         )
@@ -54,6 +57,29 @@ def tiny_root(tmp_path_factory):
     quick = yaml.safe_load((ROOT / "params" / "quick.yaml").read_text())
     (root / "params" / "tiny.yaml").write_text(yaml.safe_dump({**quick, **TINY}))
     return root
+
+
+@pytest.fixture(scope="session")
+def built_book(tiny_root):
+    """Root of the tiny project, whose book was built from chapters executed here, and its run."""
+    with contextlib.chdir(tiny_root):
+        run = pipeline.execute_all("tiny", {})
+        pipeline.build_book("tiny", {})
+        pipeline.verify_site()
+    return tiny_root, run
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A real browser; modules that take it close it before another runs notebooks."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if path is None:
+        pytest.skip("no Chromium: install it, or name its program in CHROMIUM")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

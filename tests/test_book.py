@@ -23,16 +23,11 @@ CHAPTERS = (
 )
 
 
-@pytest.fixture(scope="module")
-def book(tiny_root, tmp_path_factory):
-    """Root of a project whose book was built from chapters executed here."""
-    patch = pytest.MonkeyPatch()
-    patch.chdir(tiny_root)
-    run = pipeline.execute_all("tiny", {})
-    pipeline.build_book("tiny", {})
-    pipeline.verify_site()
-    yield tiny_root, run
-    patch.undo()
+@pytest.fixture
+def book(built_book, monkeypatch):
+    """The built book's root and run; the test works inside it."""
+    monkeypatch.chdir(built_book[0])
+    return built_book
 
 
 def test_every_chapter_ran_without_error_or_noise(book):
@@ -107,7 +102,7 @@ def test_a_chapter_alone_in_a_fresh_run_folder_brings_what_it_needs(book, tmp_pa
 def test_a_warning_fails_the_build(book, tmp_path, monkeypatch):
     root, run = book
     broken = tmp_path / "broken"
-    for name in ("book", "notebooks", "params"):
+    for name in ("book", "examples", "notebooks", "params"):
         shutil.copytree(root / name, broken / name)
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(root / name, broken / name)
