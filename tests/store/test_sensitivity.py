@@ -1,0 +1,126 @@
+"""Sensitivity of rankings, on scores whose order is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests import synthetic_study as synthetic
+from vad_helpers.store import sensitivity
+from vad_helpers.store.sensitivity import CHOICES, NOT_MEASURED, ranking_change
+
+OPTIONS = {"n_resamples": 200}
+
+
+def wide(values, sequences=("a", "a", "b")):
+    index = pd.MultiIndex.from_arrays(
+        [[f"c{i}" for i in range(len(sequences))], sequences], names=["clip_id", "sequence"]
+    )
+    return pd.DataFrame({m: np.full(len(sequences), v) for m, v in values.items()}, index=index)
+
+
+def test_a_ranking_that_stays_has_tau_one():
+    before = wide({"x": 0.9, "y": 0.5, "z": 0.1})
+    found = ranking_change(before, before, "auc")
+    assert found["tau"] == 1 and found["flips"] == [] and found["tau_by_chance"] == 1
+    assert found["best"] == found["best_after"] == "x"
+    assert (found["n"], found["n_groups"], found["n_pairs"]) == (3, 2, 3)
+
+
+def test_one_of_three_pairs_that_turns_gives_tau_one_third():
+    before, after = wide({"x": 3, "y": 2, "z": 1}), wide({"x": 2, "y": 3, "z": 1})
+    found = ranking_change(before, after, "auc")
+    assert found["tau"] == pytest.approx(1 / 3) and found["flips"] == [("x", "y")]
+    assert (found["best"], found["best_after"]) == ("x", "y")
+    assert ranking_change(before, after, "insertion")["best_after"] == "z", "lower is better"
+
+
+def test_chance_turns_a_ranking_that_sequences_disagree_on():
+    before = wide({"x": 0.0, "y": 0.0}, sequences=("a", "b", "c"))
+    before["x"], before["y"] = [1.0, 0.0, 0.0], [0.0, 0.45, 0.45]
+    assert ranking_change(before, before, "auc")["tau_by_chance"] < 1
+    alone = wide({"x": 1.0, "y": 0.0}, sequences=("a", "a"))
+    assert np.isnan(ranking_change(alone, alone, "auc")["tau_by_chance"])
+
+
+@pytest.fixture
+def study():
+    """Scores and rows in which LIME without its penalty turns from the best to the worst."""
+    means = synthetic.complete(synthetic.HOLD)
+    for values in means.values():
+        values["lime_alpha_1e-2"] = 0.05
+    clips = synthetic.clip_table()
+    return synthetic.score_tables(means, clips), synthetic.about_rows()
+
+
+def test_every_open_choice_has_a_line_and_unmeasured_ones_say_so(study):
+    found = sensitivity.sensitivity(*study, **OPTIONS)
+    assert found["choice"].unique().tolist() == [choice.name for choice in CHOICES]
+    assert len(CHOICES) == 11
+    unmeasured = found[found["note"] == NOT_MEASURED]
+    assert set(unmeasured["choice"]) == {
+        "Which clips", "How to split", "Which clips are explained", "SmoothGrad's noise",
+        "Negative attributions", "Which frame is scored",
+    }  # fmt: skip
+    assert unmeasured["tau"].isna().all()
+
+
+def test_a_variant_that_turns_the_ranking_is_found_on_its_own_clips(study):
+    scored, about = study
+    few = scored["human_centric"]
+    clips = few["clip_id"].unique()[:6]
+    few = few[(few["method"] != "lime_alpha_1e-2") | few["clip_id"].isin(clips)]
+    found = sensitivity.sensitivity({**scored, "human_centric": few}, about, **OPTIONS)
+    line = found[(found["choice"] == "LIME's penalty") & (found["metric"] == "auc")].iloc[0]
+    assert line["alternative"] == "alpha 1e-2" and line["n"] == 6
+    assert (line["best"], line["best_after"]) == ("LIME", "IG_SMOOTHGRAD")
+    assert (
+        line["n_flips"] == 7 and "IG, LIME" in line["flips"] and line["tau"] == pytest.approx(0.5)
+    )
+    stays = found[(found["alternative"] == "a stronger blur") & (found["metric"] == "deletion")]
+    assert stays["best_after"].isin(["LIME", "OCCLUSION_LP"]).all()
+
+
+def test_other_levels_are_alternatives(study):
+    scored, about = study
+    located = scored["human_centric"]
+    frames = located[located["level"] == "frame"]
+    turned = frames.assign(level="frame_any", value=1 - frames["value"])
+    found = sensitivity.sensitivity(
+        {**scored, "human_centric": pd.concat([located, turned])}, about, **OPTIONS
+    )
+    lines = found[found["alternative"].str.contains("all frames")]
+    assert lines["metric"].tolist() == ["iou", "auc"]
+    assert lines["tau"].tolist() == pytest.approx([-1, -1])
+    other = turned.assign(clip_id="other" + turned["clip_id"])
+    found = sensitivity.sensitivity(
+        {**scored, "human_centric": pd.concat([located, other])}, about, **OPTIONS
+    )
+    assert found[found["alternative"].str.contains("all frames")]["note"].tolist() == [NOT_MEASURED]
+
+
+def test_filing_a_method_elsewhere_changes_what_is_said_of_families():
+    means = synthetic.complete(synthetic.HOLD)
+    means["robustness", "clip", "cv"] |= {
+        **dict.fromkeys(["ig", "ig_smoothgrad", "guided_backprop"], 0.3), "gradient_shap": 0.0,
+        **dict.fromkeys(["kernel_shap", "lime", "occlusion_lp", "occlusion_sp"], 0.3),
+    }  # fmt: skip
+    scored = synthetic.score_tables(means, synthetic.clip_table())
+    found = sensitivity.sensitivity(scored, synthetic.about_rows(), **OPTIONS)
+    (note,) = found.loc[found["choice"] == "Family of GradientSHAP", "note"]
+    assert note == "claim 8 turns from “holds” to “does not hold”"
+    stays = sensitivity.sensitivity(
+        synthetic.score_tables(synthetic.complete(synthetic.HOLD), synthetic.clip_table()),
+        synthetic.about_rows(), **OPTIONS,
+    )  # fmt: skip
+    (note,) = stays.loc[stays["choice"] == "Family of GradientSHAP", "note"]
+    assert note == "the verdicts on the claims about families (1, 5, 8) stay"
+
+
+def test_without_scores_nothing_is_measured():
+    found = sensitivity.sensitivity({}, synthetic.about_rows(), **OPTIONS)
+    assert set(found["note"]) == {NOT_MEASURED}
+    undefined = synthetic.score_tables({("robustness", "clip", "cv"): synthetic.CV},
+                                       synthetic.clip_table())  # fmt: skip
+    undefined["robustness"]["value"] = np.nan
+    found = sensitivity.sensitivity(undefined, synthetic.about_rows(), **OPTIONS)
+    assert found["tau"].isna().all()
