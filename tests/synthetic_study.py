@@ -131,12 +131,16 @@ def about_rows():
     return pd.DataFrame(lines, columns=list(published.TABLES["rows"]))
 
 
+SAMPLED = ("lime", "kernel_shap")
+
+
 def explanation_table(clips, seconds=SECONDS, *, noise=0.02, seed=0):
     rng = np.random.default_rng(seed)
     lines = [
         {"fold": clip.fold, "clip_id": clip.clip_id, "sequence": clip.sequence, "method": method,
          "seconds": value * (1 + noise * rng.standard_normal()), "baseline_seconds": 0.1,
-         "superpixel_seconds": 0.1, "model_calls": 25, "n_segments": 77, "n_nonzero": 15,
+         "superpixel_seconds": 0.1, "model_calls": 25,
+         **dict.fromkeys(("n_segments", "n_nonzero"), 15 if method in SAMPLED else np.nan),
          "all_zero": False, "machine": "CPU", "batch_size": 2}
         for clip in clips.itertuples()
         for method, value in seconds.items()

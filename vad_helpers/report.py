@@ -1,4 +1,7 @@
-"""What the book's prose pages include from a run: banner, tables, checks, and one figure."""
+"""What the book's prose pages include from a run: banner, tables, checks, and one figure.
+
+The fragments of the published results (`vad_helpers.results`) are written beside.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from vad_helpers import store, viz
+from vad_helpers import results, store, viz
 from vad_helpers.store import tables
 from vad_helpers.store.cache import Run
 from vad_helpers.store.contrasts import PLANNED
@@ -48,6 +51,7 @@ def pages(run: Run) -> dict[str, str | bytes]:
         "checks.md": viz.table_html(checks(run), index=False),
         "figure1.png": figure_one(run),
         "explorer.html": viz.explorer_html(run),
+        **results.pages(run.root),
     }
 
 

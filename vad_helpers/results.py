@@ -1,0 +1,475 @@
+"""The results page, from a published study alone: every number, table, verdict and figure of it.
+
+`book/results.md` and the two cards hold prose without results; they include the fragments made
+here while the book is staged. Where nothing is published, the fragments say so and the book still
+builds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from vad_helpers import takeaways, viz
+from vad_helpers.metrics.catalog import METRICS
+from vad_helpers.store import contrasts, published, study, tables, verdicts
+from vad_helpers.store.published import Published
+from vad_helpers.store.sensitivity import NOT_MEASURED
+from vad_helpers.store.verdicts import Judged
+from vad_helpers.viz import charts
+
+FOLDER = "results/ucsd"
+ABSENT = "*No results are published in this copy of the project.*\n"
+NOTHING = "*Not measured yet.*\n"
+ICONS = {verdicts.HOLDS: "✓", verdicts.DOES_NOT: "✗", verdicts.UNDECIDED: "?"}
+RANKED = (
+    ("human_centric", "clip", "iou"),
+    ("human_centric", "clip", "auc"),
+    ("human_centric", "clip", "motion_auc"),
+    ("human_centric", "frame", "auc"),
+    ("model_centric", "clip", "deletion"),
+    ("model_centric", "clip", "area_matched_deletion"),
+    ("robustness", "clip", "cv"),
+)
+
+Fragment = Callable[[Published], str]
+
+
+def pages(root: Path) -> dict[str, str | bytes]:
+    """Make every file that the results page and the cards include.
+
+    Parameters
+    ----------
+    root : Path
+        The project's folder.
+
+    Returns
+    -------
+    dict
+        File name in `book/_run/` -> content (text, or bytes of a PNG).
+
+    Raises
+    ------
+    InputError
+        If the published results are damaged.
+    """
+    folder = root / FOLDER
+    if not published.exists(folder):
+        return {f"results_{name}.md": ABSENT for name in [*FRAGMENTS, *CLAIM_FRAGMENTS]}
+    return fragments(published.read(folder))
+
+
+def fragments(found: Published) -> dict[str, str | bytes]:
+    """Make the files from a study; see `pages`."""
+    judged = study.judged(found)
+    contents: dict[str, str | bytes] = {
+        f"results_{name}.md": make(found) for name, make in FRAGMENTS.items()
+    }
+    contents |= {
+        f"results_{name}.md": make(found, judged) for name, make in CLAIM_FRAGMENTS.items()
+    }
+    contents |= {f"results_{name}.png": png for name, png in charts.pictures(found).items()}
+    for figure in found.figures:
+        contents[_figure_name(figure)] = (found.folder / figure["file"]).read_bytes()
+    return contents
+
+
+def _figure_name(figure: dict[str, str]) -> str:
+    return f"results_{Path(figure['file']).name}"
+
+
+def banner(found: Published) -> str:
+    """Say what the numbers come from, and how much of the study is in."""
+    s, done = found.settings, takeaways.n_clips_scored(found)
+    scored = found.human_centric
+    wanted = s.get("study_clips") or len(found.clips)
+    n_folds = int(s["n_folds"])
+    part = "" if done >= wanted and len(found.folds) == n_folds else (
+        " The study is not complete: what follows are its numbers so far."
+    )  # fmt: skip
+    size = " × ".join(map(str, s["frame_size"]))
+    return (
+        "```{admonition} What these results were made from\n"
+        f"Profile `{found.manifest['profile']}`: {len(found.folds)} of {n_folds} folds, "
+        f"{done} of {wanted} clips measured, of {scored['sequence'].nunique()} sequences, "
+        f"each explained by a network that never saw its sequence; {s['n_frames']} frames of "
+        f"{size} pixels a clip.{part} Brackets are 95 % intervals that resample sequences, given "
+        "these trained networks.\n```\n"
+    )
+
+
+def performance(found: Published) -> str:
+    """Accuracy and AUC of the networks, part by part, beside the paper's."""
+    table = study.performance(found)
+    if table.empty:
+        return NOTHING
+    shown = pd.DataFrame({
+        "test clips of": table["part"],
+        "scene": table["scene"],
+        "clips": table["n_clips"].map(_count),
+        "sequences": table["n_sequences"].map(_count),
+        "anomalous": (table["n_anomalous"] / table["n_clips"]).map(_percent),
+        "accuracy": [_with_interval(*v) for v in
+                     table[["accuracy", "accuracy_low", "accuracy_high"]].to_numpy()],
+        "ROC AUC": [_with_interval(*v) for v in
+                    table[["auc", "auc_low", "auc_high"]].to_numpy()],
+    })  # fmt: skip
+    paper = {"test clips of": "the paper", "scene": "both", "clips": "–", "sequences": "–",
+             "anomalous": "not stated", "accuracy": f"{study.PAPER_PERFORMANCE['accuracy']:.4f}",
+             "ROC AUC": f"{study.PAPER_PERFORMANCE['auc']:.4f}"}  # fmt: skip
+    shown.loc[len(shown)] = paper
+    return viz.table_html(shown, index=False) + charts.figure(found, "history")
+
+
+def table_one(found: Published) -> str:
+    """The paper's Table I beside ours."""
+    if found.human_centric.empty:
+        return NOTHING
+    table = tables.first_table(study.summary(found, "human_centric"))
+    return _beside_paper(table) + charts.figure(found, "localisation")
+
+
+def table_two(found: Published) -> str:
+    """The paper's Table II beside ours."""
+    if found.model_centric.empty or found.robustness.empty:
+        return NOTHING
+    names = ("model_centric", "robustness", "runtime")
+    table = tables.second_table({name: study.summary(found, name) for name in names})
+    pictures = [charts.figure(found, name) for name in ("curves", "frames", "cost")]
+    return _beside_paper(table) + "".join(pictures)
+
+
+def _beside_paper(table: pd.DataFrame) -> str:
+    wide = tables.wide(table).rename(columns={"this run": "ours"}, level=1)
+    n = int((table["n"] + table["n_undefined"]).max())
+    words = f"{n} clips of {int(table['n_groups'].max())} sequences.\n"
+    return viz.table_html(wide) + f"\n{words}"
+
+
+def sampled(found: Published) -> str:
+    """What maps of superpixels are made of, and maps that are all zero."""
+    table = study.sampled_maps(found)
+    if table.empty:
+        return NOTHING
+    shown = pd.DataFrame({
+        "row": table["label"], "maps": table["n"], "model calls": table["model_calls"].map(_count),
+        "superpixels": table["n_segments"].map(_count),
+        "of them not zero": table["n_nonzero"].map(_count), "maps all zero": table["n_all_zero"],
+    })  # fmt: skip
+    return viz.table_html(shown, index=False)
+
+
+def motion(found: Published) -> str:
+    """Frame difference against every method, over all voxels and among moving ones."""
+    against = study.against_row(found, "motion", "human_centric", ("auc", "motion_auc"))
+    if against.empty:
+        return NOTHING
+    levels = study.summary(found, "human_centric")
+    levels = levels[(levels["level"] == "clip") & levels["metric"].isin(["auc", "motion_auc"])]
+    levels = tables.ranked(levels)
+    means = tables.wide(levels.assign(paper=float("nan")))
+    means = means.xs("this run", axis=1, level=1)
+    return (
+        viz.table_html(means)
+        + "\nFrame difference minus each method:\n\n"
+        + _against(against)
+        + charts.figure(found, "motion")
+    )
+
+
+def _against(table: pd.DataFrame) -> str:
+    """Differences of one row from every method, a column a metric."""
+    cells = table.assign(cell=[_spell_difference(line) for _, line in table.iterrows()])
+    order = cells["label"].drop_duplicates()
+    wide = cells.pivot(index="label", columns="metric", values="cell").loc[order]
+    wide = wide[list(table["metric"].unique())].rename(columns=lambda m: METRICS[m].name)
+    return viz.table_html(wide) + f"\n{contrasts.floor_note(table)}\n"
+
+
+def _spell_difference(line: pd.Series) -> str:
+    return f"{viz.spell_difference(line)} {line['verdict']} (p {line['p_holm']:.2g})"
+
+
+def flatness(found: Published) -> str:
+    """Faithfulness on the threshold axis beside its controls, and the constant map against all."""
+    if found.model_centric.empty:
+        return NOTHING
+    wide = study.flatness(found)
+    arrows = {m: f"{METRICS[m].name} {tables.ARROWS[METRICS[m].direction]}".strip() for m in wide}
+    text = viz.table_html(wide.rename(columns=arrows))
+    metrics = ("deletion", "insertion", "area_matched_deletion", "area_matched_insertion")
+    against = study.against_row(found, "constant", "model_centric", metrics)
+    if len(against):
+        text += "\nConstant map minus each method:\n\n" + _against(against)
+    return text + charts.figure(found, "flatness")
+
+
+def converged(found: Published) -> str:
+    """LIME and KernelSHAP at the paper's number of samples, and with enough."""
+    table = study.convergence(found)
+    if table.empty:
+        return NOTHING
+    shown = pd.DataFrame({
+        "method": table["label"],
+        "metric": [f"{METRICS[m].name}, {level}" for m, level in
+                   zip(table["metric"], table["level"], strict=True)],
+        "at the paper's samples (rank)": [f"{v:.3f} ({r:.0f})" for v, r in
+                                          table[["mean", "rank"]].to_numpy()],
+        "converged (rank)": [f"{v:.3f} ({r:.0f})" for v, r in
+                             table[["mean_after", "rank_after"]].to_numpy()],
+        "difference": [viz.spell_difference(line) for _, line in table.iterrows()],
+        "clips": table["n"],
+    })  # fmt: skip
+    return viz.table_html(shown, index=False)
+
+
+def by_gap(found: Published) -> str:
+    """Deletion and insertion on the clips whose baseline moves the network enough."""
+    table = study.faithfulness_by_gap(found)
+    if table.empty:
+        return NOTHING
+    names = {bound: "all clips" if bound < 0 else f"gap > {bound:g}"
+             for bound in table["min_gap"].unique()}  # fmt: skip
+    # Rows on fewer clips have counts of their own: the largest are those of the study.
+    counts = table.groupby("min_gap")["n_clips"].max()
+    parts = []
+    for metric in ("deletion", "insertion", "deletion_by_gap", "insertion_by_gap"):
+        wide = table.pivot(index="label", columns="min_gap", values=metric)
+        wide = wide.loc[table["label"].drop_duplicates()].dropna(axis=1, how="all")
+        if wide.empty:
+            continue
+        wide.columns = [f"{names[b]} ({counts[b]} clips)" for b in wide.columns]
+        base = METRICS[metric.removesuffix("_by_gap")]
+        title = base.name + (" / gap" if metric.endswith("_by_gap") else "")
+        parts.append(f"**{title}** ({base.direction} is better)\n\n{viz.table_html(wide)}")
+    return "\n".join(parts)
+
+
+def probabilities(found: Published) -> str:
+    """p(x) and p(x_b) of every clip."""
+    table = study.gaps(found)
+    if table.empty:
+        return NOTHING
+    names = {"p_clip": "p(x)", "p_baseline": "p(x_b)", "clip_id": "clip"}
+    return _folded(
+        f"p(x) and p(x_b) of all {len(table)} clips",
+        viz.table_html(table.rename(columns=names), index=False),
+    )
+
+
+def scenes(found: Published) -> str:
+    """Clip AUC in each scene and sequence."""
+    if found.human_centric.empty:
+        return NOTHING
+    parts = [viz.table_html(study.breakdown(found, "scene").T)]
+    sequences = study.breakdown(found, "sequence")
+    title = f"Each of the {len(sequences)} sequences"
+    return parts[0] + _folded(title, viz.table_html(sequences))
+
+
+def ranks(found: Published) -> str:
+    """How firm each method's rank is, a column a metric."""
+    columns = {}
+    for table, level, metric in RANKED:
+        firm = study.firm_ranks(found, table, level, metric)
+        if len(firm):
+            name = METRICS[metric].name + (f", {level}" if metric in ("iou", "auc") else "")
+            columns[name] = firm.set_index("label").apply(_spell_rank, axis=1)
+    if not columns:
+        return NOTHING
+    order = [study.labels(found)[m] for m in study.methods(found)]
+    wide = pd.DataFrame(columns)
+    return viz.table_html(wide.reindex([k for k in order if k in wide.index]).fillna("–"))
+
+
+def _spell_rank(line: pd.Series) -> str:
+    if pd.isna(line["rank_low"]):
+        return f"{line['rank']:.0f}"
+    return f"{line['rank']:.0f} [{line['rank_low']:.0f}–{line['rank_high']:.0f}], first in " + (
+        _percent(line["p_best"])
+    )
+
+
+def sensitivity(found: Published) -> str:
+    """Every open choice, its alternatives, and what they do to the rankings."""
+    table = study.sensitivities(found)
+    shown = pd.DataFrame({
+        "open choice": table["choice"],
+        "here": table["default"],
+        "alternative": table["alternative"],
+        "ranking by": [_ranking_name(line) for _, line in table.iterrows()],
+        "clips": table["n"].map(_count),
+        "Kendall's tau (by chance)": [_pair(a, b) for a, b in
+                                      table[["tau", "tau_by_chance"]].to_numpy(float)],
+        "best method": [_best(line) for _, line in table.iterrows()],
+        "pairs that turn": [_turned(line) for _, line in table.iterrows()],
+    })  # fmt: skip
+    unmeasured = table["note"] == NOT_MEASURED
+    measured = table.loc[~unmeasured, "choice"].nunique()
+    words = f"{measured} of {table['choice'].nunique()} choices are measured.\n\n"
+    return words + viz.table_html(shown, index=False, wrap=True)
+
+
+def _ranking_name(line: pd.Series) -> str:
+    if pd.isna(line["metric"]):
+        return "–"
+    several = len(METRICS[line["metric"]].levels) > 1
+    return METRICS[line["metric"]].name + (f", {line['level']}" if several else "")
+
+
+def _pair(tau: float, chance: float) -> str:
+    return "–" if pd.isna(tau) else f"{tau:.2f}" + ("" if pd.isna(chance) else f" ({chance:.2f})")
+
+
+def _best(line: pd.Series) -> str:
+    if pd.isna(line["best"]):
+        return "–"
+    same = line["best"] == line["best_after"]
+    return f"stays {line['best']}" if same else f"{line['best']} → {line['best_after']}"
+
+
+def _turned(line: pd.Series) -> str:
+    if pd.isna(line["n_flips"]):
+        return line["note"]
+    share = f"{line['n_flips']:.0f} of {line['n_pairs']:.0f}"
+    return share + (f": {line['flips']}" if line["flips"] else "")
+
+
+def extras(found: Published) -> str:
+    """Tables that were measured beside: ablation of the recipe, convergence, seeds, precision."""
+    titles = {"ablation": "What the training recipe owes to its parts",
+              "convergence": "Doubling the samples until two seeds agree",
+              "seeds": "Other seeds", "precision": "Other precisions"}  # fmt: skip
+    parts = [
+        f"**{titles[name]}**\n\n{viz.table_html(table, index=False, digits=4)}"
+        for name, table in found.extras.items()
+    ]
+    return "\n".join(parts) or NOTHING
+
+
+def gallery(found: Published) -> str:
+    """Pictures of a few explained clips."""
+    parts = [
+        f"```{{figure}} _run/{_figure_name(figure)}\n:alt: {figure['alt']}\n\n"
+        f"{figure['caption']} Frames: UCSD {{cite}}`mahadevan2010anomaly`.\n```\n"
+        for figure in found.figures
+    ]
+    return "\n".join(parts) or "*No pictures are published.*\n"
+
+
+def provenance(found: Published) -> str:
+    """Say on what, with what and how long each fold was computed."""
+    lines = []
+    for fold, entry in found.manifest["folds"].items():
+        hours = {k: v for k, v in entry["seconds"].items() if k in ("training", "explanations")}
+        versions = ", ".join(f"{name} {v}" for name, v in entry["versions"].items())
+        lines.append({
+            "fold": fold, "device": entry["device"],
+            **{name: f"{value / 60:.0f} min" for name, value in hours.items()},
+            "clips": entry["n_clips"], "network": entry["weights_sha256"][:12],
+            "data": entry["data"][:18], "date": entry["date"], "versions": versions,
+        })  # fmt: skip
+    return viz.table_html(pd.DataFrame(lines).fillna("–"), index=False, wrap=True)
+
+
+def network(found: Published) -> str:
+    """Say what network is published, and what it started from."""
+    files = [n for n in found.manifest["files"] if n.endswith(".safetensors")]
+    start = found.settings.get("init_weights") or "random weights"
+    if not files:
+        return f"No network is published with these results. Training started from `{start}`.\n"
+    sizes = ", ".join(
+        f"`results/{found.folder.name}/{n}` ({(found.folder / n).stat().st_size / 1e6:.1f} MB)"
+        for n in files
+    )
+    return f"Published: {sizes}. Training started from `{start}`.\n"
+
+
+def settings(found: Published) -> str:
+    """All parameters that the folds share."""
+    lines = pd.DataFrame({"value": {k: str(v) for k, v in found.settings.items()}})
+    return _folded("All parameters", viz.table_html(lines, wrap=True))
+
+
+def claims(found: Published, judged: list[Judged]) -> str:
+    """The verdicts at a glance, then claim by claim."""
+    glance = pd.DataFrame({
+        "claim": [j.claim.number for j in judged],
+        "the paper says": [j.claim.statement for j in judged],
+        "verdict here": [f"{ICONS[j.verdict]} {j.verdict}" for j in judged],
+    })  # fmt: skip
+    parts = [viz.table_html(glance, index=False, wrap=True)]
+    return "\n".join([*parts, *(_claim(j) for j in judged)])
+
+
+def _claim(judged: Judged) -> str:
+    claim, lines = judged.claim, judged.contrasts
+    shown = pd.DataFrame({
+        "comparison": lines["name"].str.replace(" - ", " − "),
+        "metric": [verdicts.metric_name(line) for _, line in lines.iterrows()],
+        "claimed": lines["claimed"].map({1: "higher", -1: "lower"}),
+        "difference": [viz.spell_difference(line) for _, line in lines.iterrows()],
+        "result": lines["side"],
+        "p (Holm)": lines["p_holm"].map(lambda p: "–" if pd.isna(p) else f"{p:.2g}"),
+        "clips": lines["n"],
+        "paper's difference": lines["paper_difference"].map(
+            lambda v: "–" if pd.isna(v) else f"{v:+.3g}"),
+    })  # fmt: skip
+    paper = f"\n\n{judged.paper}" if judged.paper else ""
+    return (
+        f"### Claim {claim.number}: {judged.verdict}\n\n{claim.statement}\n\n"
+        f"**{judged.verdict.capitalize()}.** {judged.reason}{paper}\n\n"
+        f"*What could make a difference.* {claim.explanation}\n\n"
+        + _folded(f"{len(lines)} comparisons", viz.table_html(shown, index=False))
+    )
+
+
+def lessons(found: Published, judged: list[Judged]) -> str:
+    """What a user should take from it, in sentences that the data choose."""
+    return "\n".join(f"- {sentence}" for sentence in takeaways.sentences(found, judged)) + "\n"
+
+
+FRAGMENTS: dict[str, Fragment] = {
+    "banner": banner,
+    "performance": performance,
+    "table1": table_one,
+    "table2": table_two,
+    "sampled": sampled,
+    "motion": motion,
+    "flatness": flatness,
+    "converged": converged,
+    "by_gap": by_gap,
+    "probabilities": probabilities,
+    "scenes": scenes,
+    "ranks": ranks,
+    "sensitivity": sensitivity,
+    "extras": extras,
+    "gallery": gallery,
+    "provenance": provenance,
+    "network": network,
+    "settings": settings,
+}
+CLAIM_FRAGMENTS: dict[str, Callable[[Published, list[Judged]], str]] = {
+    "claims": claims,
+    "lessons": lessons,
+}
+
+
+def _folded(title: str, content: str) -> str:
+    return f"\n````{{dropdown}} {title}\n{content}\n````\n"
+
+
+def _count(value: float) -> str:
+    return "–" if pd.isna(value) else f"{value:.0f}"
+
+
+def _percent(value: float) -> str:
+    return "–" if pd.isna(value) else f"{value:.0%}"
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    if pd.isna(value):
+        return "–"
+    return f"{value:.4f}" + ("" if pd.isna(low) else f" [{low:.3f}, {high:.3f}]")

@@ -1,0 +1,231 @@
+"""What a user should take from a published study: sentences that the data choose.
+
+Each function looks at one question and gives one sentence, or none where the study cannot answer.
+Whether a sentence warns or reassures is read from intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from vad_helpers.metrics import statistics
+from vad_helpers.store import study, verdicts
+from vad_helpers.store.published import Published
+from vad_helpers.store.verdicts import Judged
+
+FIRM = 0.95
+"""Share of resamples in which a method must come first to be called firmly the best."""
+
+
+def sentences(found: Published, judged: Sequence[Judged]) -> list[str]:
+    """Say in Markdown sentences what follows from the study.
+
+    Parameters
+    ----------
+    found : Published
+    judged : sequence of Judged
+        The claims' verdicts.
+    """
+    listed = [
+        claims(judged),
+        detector(found),
+        motion(found),
+        moving(found),
+        flatness(found),
+        firmest(found, "human_centric", "auc", "localisation at clip level (AUC)"),
+        firmest(found, "model_centric", "area_matched_deletion", "deletion at equal area"),
+        firmest(found, "robustness", "cv", "stability over frames (C_v)"),
+        converged(found),
+        cheapest(found),
+        sensitive(found),
+    ]
+    return [sentence for sentence in listed if sentence]
+
+
+def n_clips_scored(found: Published) -> int:
+    """Clips with localisation scores, of any row."""
+    return int(found.human_centric["clip_id"].nunique())
+
+
+def claims(judged: Sequence[Judged]) -> str:
+    """Count the verdicts."""
+    counts = pd.Series([j.verdict for j in judged]).value_counts()
+    words = ", ".join(
+        f"{counts.get(verdict, 0)} {words}"
+        for verdict, words in ((verdicts.HOLDS, "hold"), (verdicts.DOES_NOT, "do not hold"),
+                               (verdicts.UNDECIDED, "are undecided"))
+    )  # fmt: skip
+    return f"**Claims.** Of the paper's {len(judged)} claims, on these data {words}."
+
+
+def detector(found: Published) -> str:
+    """Compare the networks with the paper's."""
+    table = study.performance(found).set_index(["part", "scene"])
+    if ("all folds", "both") not in table.index:
+        return ""
+    pooled, paper = table.loc["all folds", "both"], study.PAPER_PERFORMANCE
+    parts = []
+    for name, words in (("accuracy", "accuracy"), ("auc", "AUC")):
+        low, high, bar = pooled[f"{name}_low"], pooled[f"{name}_high"], paper[name]
+        place = "not told apart from"
+        if low > bar or high < bar:
+            place = "above" if low > bar else "below"
+        parts.append(
+            f"{words} {pooled[name]:.3f} [{low:.3f}, {high:.3f}] ({place} the paper's {bar})"
+        )
+    return (
+        f"**The networks.** On sequences they never saw: {' and '.join(parts)}; the paper's split "
+        "and class balance are not known."
+    )
+
+
+def motion(found: Published) -> str:
+    """Does plain frame difference localise better than explanations?"""
+    against = study.against_row(found, "motion", "human_centric", ("auc",))
+    return _control(
+        against,
+        "**Ask for the motion baseline.** Plain frame difference, which never saw the network, "
+        "localises better than {n} of {of} methods (clip AUC){rest}. A localisation score alone "
+        "does not show that an explanation explains.",
+        "**Motion baseline.** Plain frame difference localises better than {n} of {of} methods "
+        "(clip AUC){rest}.",
+    )
+
+
+def moving(found: Published) -> str:
+    """Among moving voxels, do explanations tell the anomaly from the walkers?"""
+    against = study.against_row(found, "motion", "human_centric", ("motion_auc",))
+    return _control(
+        against,
+        "**Among moving voxels alone,** frame difference is still ahead of {n} of {of} methods"
+        "{rest}: telling the anomaly from the walkers around it is not what sets them apart.",
+        "**Among moving voxels alone,** frame difference is ahead of {n} of {of} methods{rest}.",
+    )
+
+
+def flatness(found: Published) -> str:
+    """Does a constant map win deletion and insertion, and does equal area take that away?"""
+    metrics = ("deletion", "insertion", "area_matched_deletion", "area_matched_insertion")
+    against = study.against_row(found, "constant", "model_centric", metrics)
+    if against.empty:
+        return ""
+    wins = against[against["better"] == "a"].groupby("metric").size()
+    of = against["label"].nunique()
+    n, m, a, b = (int(wins.get(metric, 0)) for metric in metrics)
+    words = (
+        f"a constant map, which says nothing, beats {n} of {of} methods on deletion and {m} on "
+        f"insertion; at equal area {a} and {b}."
+    )
+    if min(n, m) > of / 2 and max(a, b) < min(n, m):
+        return (
+            f"**Do not rank by deletion and insertion on the threshold axis alone:** {words} "
+            "Compare at equal area."
+        )
+    return f"**Flat maps.** On the threshold axis {words}"
+
+
+def _control(against: pd.DataFrame, most: str, otherwise: str) -> str:
+    if against.empty:
+        return ""
+    n, of = int((against["better"] == "a").sum()), len(against)
+    behind = against.loc[against["better"] == "b", "label"]
+    rest = f", worse than {', '.join(behind)}" if len(behind) else ""
+    open_ones = int((against["better"] == "").sum())
+    rest += f", not told apart from {open_ones}" if open_ones else ""
+    return (most if n > of / 2 else otherwise).format(n=n, of=of, rest=rest)
+
+
+def firmest(found: Published, table: str, metric: str, what: str) -> str:
+    """Which method is best by one metric, and how firmly."""
+    firm = study.firm_ranks(found, table, "clip", metric)
+    if firm.empty:
+        return ""
+    first = firm.iloc[0]
+    if pd.isna(first["p_best"]):
+        return f"**Best in {what}:** {first['label']} on these clips; one sequence tells no more."
+    if first["p_best"] >= FIRM:
+        return f"**Best in {what}:** {first['label']}, first in {first['p_best']:.0%} of resamples."
+    others = firm[(firm["rank_low"] <= 1) & (firm["label"] != first["label"])]["label"]
+    return (
+        f"**No method is firmly the best in {what}:** {first['label']} leads, in "
+        f"{first['p_best']:.0%} of resamples"
+        + (f"; {', '.join(others)} could as well." if len(others) else ".")
+    )
+
+
+def converged(found: Published) -> str:
+    """Do LIME and KernelSHAP change when they draw enough samples?"""
+    table = study.convergence(found)
+    table = table[table["metric"] == "auc"]
+    if table.empty:
+        return ""
+    parts, moved = [], False
+    for line in table.itertuples():
+        changed = statistics.verdict(line.low, line.high) != statistics.UNDECIDED
+        moved |= changed
+        parts.append(
+            f"{line.label} {line.mean:.3f} → {line.mean_after:.3f}, rank {line.rank:.0f} → "
+            f"{line.rank_after:.0f}" + ("" if changed else " (undecided)")
+        )
+    advice = (
+        "Sample until two seeds agree before you read such a map."
+        if moved
+        else "On these clips the intervals show no change."
+    )
+    return (
+        "**Samples.** Clip AUC from the paper's number of samples to enough: "
+        f"{'; '.join(parts)}. {advice}"
+    )
+
+
+def cheapest(found: Published) -> str:
+    """Which method is cheapest among those not told apart from the best by clip AUC?"""
+    cost = verdicts.cost_scores(found.explanations, found.human_centric)
+    seconds = cost[cost["metric"] == "seconds"].groupby("method")["value"].mean()
+    scored = found.human_centric
+    part = scored[(scored["level"] == "clip") & (scored["metric"] == "auc")]
+    keys = [m for m in study.methods(found) if m in seconds.index and m in set(part["method"])]
+    if not keys:
+        return ""
+    wide = part.pivot(index=["clip_id", "sequence"], columns="method", values="value")[keys]
+    best = wide.mean().idxmax()
+    equal = [m for m in keys if m == best or not _worse(wide, m, best, found)]
+    cheap = seconds[equal].idxmin()
+    names = study.labels(found)
+    if cheap == best:
+        return (
+            f"**Cost.** {names[best]} has the highest clip AUC, and nothing cheaper "
+            f"({seconds[best]:.3g} s a clip) comes as close as the intervals can tell."
+        )
+    return (
+        f"**Cost.** {names[cheap]} ({seconds[cheap]:.3g} s a clip) is not told apart by clip AUC "
+        f"from {names[best]} ({seconds[best]:.3g} s)."
+    )
+
+
+def _worse(wide: pd.DataFrame, method: str, best: str, found: Published) -> bool:
+    groups = wide.index.get_level_values("sequence")
+    paired = statistics.paired_difference(wide[best], wide[method], groups, **study.options(found))
+    return bool(paired["low"] > 0)
+
+
+def sensitive(found: Published) -> str:
+    """Which open choices change the best method of a ranking?"""
+    table = study.sensitivities(found)
+    measured = table[table["tau"].notna()]
+    if measured.empty:
+        return ""
+    changed = measured[measured["best"] != measured["best_after"]]
+    lowest = measured.loc[measured["tau"].idxmin()]
+    words = (
+        f"they change the best method in {len(changed)} of {len(measured)} rankings; the order "
+        f"turns most under “{lowest['alternative']}” ({lowest['choice'].lower()}, "
+        f"{lowest['metric']}: Kendall's tau {lowest['tau']:.2f}"
+    )
+    if not np.isnan(lowest["tau_by_chance"]):
+        words += f", {lowest['tau_by_chance']:.2f} by chance"
+    n_choices = measured["choice"].nunique()
+    return f"**Open choices.** {n_choices} choices were varied: {words})."
