@@ -80,6 +80,30 @@ def run(
 
 
 @app.command()
+def measure(
+    profile: Profile = "quick",
+    param: Overrides = [],  # noqa: B006 (typer copies it)
+    publish_to: Annotated[
+        Path | None, typer.Option(help="Publish what there is after every clip, in this folder.")
+    ] = None,
+) -> None:
+    """Train, explain and score clip by clip, without notebooks; an interrupted one goes on."""
+    from vad_helpers import pipeline
+    from vad_helpers.store import measuring
+    from vad_helpers.store import publish as publishing
+
+    opened = pipeline.open_checked(profile, _overrides(param))
+
+    def after_clip(clip_id: str) -> None:
+        print(f"{clip_id}: all rows scored", flush=True)
+        if publish_to is not None:
+            publishing.publish([opened], publish_to)
+
+    measuring.measure(opened, progress=_watched(), after_clip=after_clip)
+    print(opened.dir)
+
+
+@app.command()
 def book(
     profile: Profile = "quick",
     param: Overrides = [],  # noqa: B006 (typer copies it)

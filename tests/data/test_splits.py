@@ -152,6 +152,19 @@ def test_sequences_come_before_second_clips():
     assert chosen["scene"].value_counts().to_dict() == {"ped1": 10, "ped2": 10}
 
 
+def test_a_study_chooses_the_same_clips_in_every_fold_and_from_all_of_them():
+    table = make_table({"ped1": 10, "ped2": 12})
+    table["fold"] = table["sequence"].str[-1].astype(int) % 5
+    found = []
+    for fold in range(5):
+        split = [splits.split_of(f, fold=fold) for f in table["fold"]]
+        chosen = splits.study_clips(table.assign(split=split))
+        found.append(chosen["clip_id"].tolist())
+        assert set(chosen["split"]) == {"train", "val", "test"}  # rows as they were
+        assert chosen["scene"].value_counts().to_dict() == {"ped1": 20, "ped2": 20}
+    assert all(ids == found[0] for ids in found)
+
+
 def test_the_other_scene_fills_up_when_one_is_exhausted():
     chosen = splits.evaluation_clips(make_table({"ped1": 2, "ped2": 12}), n_clips=20)
     assert chosen["scene"].value_counts().to_dict() == {"ped1": 4, "ped2": 16}

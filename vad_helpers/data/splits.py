@@ -151,6 +151,37 @@ def evaluation_clips(
     return result
 
 
+def study_clips(
+    table: pd.DataFrame, *, n_clips: int = 40, seed: int = 0, max_per_sequence: int = 2
+) -> pd.DataFrame:
+    """Choose the clips of a study over all folds.
+
+    As `evaluation_clips`, from the sequences of every split: each is tested in one of the runs. The
+    choice is the same in all of them.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As from `clips.clip_table`, of any fold.
+    n_clips, seed, max_per_sequence
+        As for `evaluation_clips`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows of `table`, as they are there, by sequence and start.
+
+    Raises
+    ------
+    InputError
+        `n_clips` or `max_per_sequence` is below 1.
+    """
+    chosen = evaluation_clips(
+        table.assign(split="test"), n_clips=n_clips, seed=seed, max_per_sequence=max_per_sequence
+    )
+    return table[table["clip_id"].isin(chosen["clip_id"])]
+
+
 def _queue(rows: pd.DataFrame, rng: np.random.Generator, max_per_sequence: int) -> list[int]:
     """Put row labels of one scene in order: each sequence's first clip, then the second ones."""
     labels = rows.groupby("sequence", sort=True).indices.values()

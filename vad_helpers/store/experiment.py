@@ -158,16 +158,17 @@ def clips_key(run: Run) -> str:
 def evaluation(run: Run, *, n_clips: int | None = None) -> pd.DataFrame:
     """Clips of the evaluation set: rows of `clips`, index reset.
 
-    `n_clips` chooses fewer than the run's; they are a part of the run's choice.
+    With `study_clips`, only clips of the study are chosen. `n_clips` chooses fewer than the run's;
+    they are a part of the run's choice.
     `attrs["shortfall"]` says how many clips are missing from the number asked for.
     """
     p = run.params
-    chosen = splits.evaluation_clips(
-        clips(run),
-        n_clips=p.n_clips if n_clips is None else n_clips,
-        seed=p.seed,
-        max_per_sequence=p.max_per_sequence,
-    )
+    table, options = clips(run), {"seed": p.seed, "max_per_sequence": p.max_per_sequence}
+    if p.study_clips is not None:
+        study = splits.study_clips(table, n_clips=p.study_clips, **options)
+        table = table[table["clip_id"].isin(study["clip_id"])]
+    wanted = p.n_clips if n_clips is None else n_clips
+    chosen = splits.evaluation_clips(table, n_clips=wanted, **options)
     if chosen.empty:
         raise InputError(
             f"fold {p.fold} of profile '{p.profile}' has no eligible clip (anomalous, with masks "

@@ -115,13 +115,15 @@ def explanations(run: Run) -> pd.DataFrame:
 
 
 def clips_of(run: Run, row: Row) -> list[str]:
-    """Clips that a row is evaluated on: all, or `n_clips_slow` of them for a slow method.
+    """Clips that a row is evaluated on: all, or fewer for a slow method or a variant that says so.
 
     The few are chosen as the evaluation set is, so that scenes take turns among them too.
     """
     n_clips = run.params.n_clips
     if is_slow(run, row) and run.params.n_clips_slow is not None:
         n_clips = min(n_clips, run.params.n_clips_slow)
+    if row.n_clips is not None:
+        n_clips = min(n_clips, row.n_clips)
     return experiment.evaluation(run, n_clips=n_clips)["clip_id"].tolist()
 
 

@@ -46,7 +46,10 @@ class Params:
     fold : int
         Fold that is tested; the next one validates, the rest trains.
     n_clips : int
-        Clips of the evaluation set.
+        Clips of the evaluation set: at most so many are explained in this run.
+    study_clips : int or None
+        Clips of a study over all folds, of which this run explains those of its test fold, each
+        by a network that never saw it; None lets the run choose among all clips of its own fold.
     methods : list of str
         Attribution methods, in the order of the tables.
     epochs : int
@@ -85,7 +88,9 @@ class Params:
     settings : dict
         Method -> its settings, where they differ from the paper's.
     variants : dict
-        Extra rows of the tables: name -> {method: ..., baseline: ..., setting: ...}.
+        Extra rows of the tables: name -> {method: ..., baseline: ..., weights: ..., n_clips: ...,
+        label: ..., setting: ...}; `weights` is "trained" or "random", `n_clips` fewer clips than
+        the run's.
     n_thresholds : int
         Steps of the threshold axis (IoU, F1, deletion, insertion).
     area_steps : int
@@ -112,6 +117,7 @@ class Params:
     init_weights: str | None
     trained_weights: str | None
     n_clips_slow: int | None
+    study_clips: int | None
     frame_size: list[int]
     masks: str
     walkway: dict[str, Any]
@@ -380,7 +386,7 @@ MINIMA = {
     "weight_decay": 0,
     **dict.fromkeys(("n_clips", "n_clips_slow", "max_per_sequence", "n_frames", "stride"), 1),
     **dict.fromkeys(("epochs", "batch_size", "lr_step", "n_thresholds", "area_steps"), 1),
-    **dict.fromkeys(("train_stride", "epoch_clips", "patience"), 1),
+    **dict.fromkeys(("study_clips", "train_stride", "epoch_clips", "patience"), 1),
     **dict.fromkeys(("n_resamples", "eval_batch_size", "runtime_repeats"), 1),
 }
 POSITIVE = ("std", "model_width", "lr", "lr_gamma")

@@ -50,6 +50,8 @@ class Row:
         What replaces removed pixels.
     weights : str
         "trained" or "random".
+    n_clips : int or None
+        Fewer clips than the run explains; None means all.
     """
 
     key: str
@@ -60,6 +62,7 @@ class Row:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     baseline: str = "blur"
     weights: str = "trained"
+    n_clips: int | None = None
 
 
 def rows(run: Run) -> dict[str, Row]:
@@ -134,16 +137,29 @@ def _variant_row(run: Run, name: str, spec: dict[str, Any]) -> Row:
         )
     _known(method, "variants")
     baseline = spec.pop("baseline", run.params.baseline)
-    label = spec.pop("label", f"{METHODS[method].name} ({_spell(baseline, spec, run)})")
-    if not isinstance(label, str):
-        raise InputError(f"variant '{name}' has the label {label!r}; give text")
+    weights, n_clips = spec.pop("weights", "trained"), spec.pop("n_clips", None)
+    _require(name, "weights", weights, weights in ("trained", "random"), "trained or random")
+    counts = n_clips is None or (type(n_clips) is int and n_clips >= 1)
+    _require(name, "n_clips", n_clips, counts, "a whole number of at least 1")
+    changed = {"weights": weights, "baseline": baseline, **spec}
+    label = spec.pop("label", f"{METHODS[method].name} ({_spell(changed, run)})")
+    _require(name, "label", label, isinstance(label, str), "text")
     settings = {**run.params.settings.get(method, {}), **spec}
-    return Row(name, label, "variant", METHODS[method].family, method, settings, baseline)
+    family = METHODS[method].family
+    return Row(name, label, "variant", family, method, settings, baseline, weights, n_clips)
 
 
-def _spell(baseline: str, settings: Mapping[str, Any], run: Run) -> str:
-    words = [f"{name.replace('n_', '')} {value}" for name, value in settings.items()]
-    return ", ".join(words + ([f"{baseline} baseline"] if baseline != run.params.baseline else []))
+def _require(variant: str, name: str, value: object, holds: bool, expected: str) -> None:
+    if not holds:
+        raise InputError(f"variant '{variant}' has the {name} {value!r}; give {expected}")
+
+
+def _spell(changed: dict[str, Any], run: Run) -> str:
+    """Say in words what a variant changes."""
+    weights, baseline = changed.pop("weights"), changed.pop("baseline")
+    words = [f"{name.replace('n_', '')} {value}" for name, value in changed.items()]
+    words += [f"{baseline} baseline"] if baseline != run.params.baseline else []
+    return ", ".join(words + ([f"{weights} weights"] if weights != "trained" else []))
 
 
 def _reference_row(run: Run, key: str) -> Row:

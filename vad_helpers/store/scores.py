@@ -40,7 +40,7 @@ def human_centric(run: Run, *, progress: bool = False) -> pd.DataFrame:
         `COLUMNS`; metrics iou, f1, auc and motion_auc (all higher is better), and counts of
         tied frames, moving voxels and all-zero maps.
     """
-    return _score(run, "human_centric", _localise, progress=progress)
+    return _score(run, "human_centric", progress=progress)
 
 
 def model_centric(run: Run, *, progress: bool = False) -> pd.DataFrame:
@@ -51,7 +51,7 @@ def model_centric(run: Run, *, progress: bool = False) -> pd.DataFrame:
     DataFrame
         `COLUMNS`; see `vad_helpers.metrics.model_centric` for ranges and directions.
     """
-    return _score(run, "model_centric", _perturb, progress=progress)
+    return _score(run, "model_centric", progress=progress)
 
 
 def robustness(run: Run, *, progress: bool = False) -> pd.DataFrame:
@@ -62,17 +62,17 @@ def robustness(run: Run, *, progress: bool = False) -> pd.DataFrame:
     DataFrame
         `COLUMNS`; metrics mauc, worst (higher is better), stdauc, cv (lower), n_frames.
     """
-    return _score(run, "robustness", _steady, progress=progress, time_average=True)
+    return _score(run, "robustness", progress=progress)
 
 
 def curves(run: Run, row: str) -> dict[str, np.ndarray]:
     """Deletion and insertion curves of one row, one line a clip, by name of the curve."""
-    return _stacked(run, "model_centric", _perturb, row)
+    return _stacked(run, "model_centric", row)
 
 
 def frame_aucs(run: Run, row: str) -> dict[str, np.ndarray]:
     """AUC of every frame, `frame_auc` (n_clips, T), NaN where a frame has none."""
-    return _stacked(run, "robustness", _steady, row)
+    return _stacked(run, "robustness", row)
 
 
 def runtime(run: Run, *, progress: bool = False) -> pd.DataFrame:
@@ -166,22 +166,75 @@ def _steady(run: Run, clip_id: str, attribution: np.ndarray):
     return {("clip", name): float(v) for name, v in values.items()}, frames
 
 
-def _score(
-    run: Run, table: str, measure: Measure, *, progress: bool, time_average: bool = False
-) -> pd.DataFrame:
+MEASURES: dict[str, Measure] = {
+    "human_centric": _localise,
+    "model_centric": _perturb,
+    "robustness": _steady,
+}
+
+
+def _score(run: Run, table: str, *, progress: bool) -> pd.DataFrame:
     def build() -> pd.DataFrame:
-        units = _units(run, time_average=time_average)
-        maps.explain_all(run, progress=progress)
         lines = []
-        for row, clip_id in tqdm(units, desc=table, unit="map", disable=not progress):
-            unit = _unit(run, table, measure, clip_id, row)
-            lines += [(clip_id, row, *score) for score in unit["values"]]
-        scores = pd.DataFrame(lines, columns=["clip_id", "method", "level", "metric", "value"])
-        sequence_of = experiment.evaluation(run).set_index("clip_id")["sequence"]
-        scores["sequence"] = scores["clip_id"].map(sequence_of)
-        return scores[COLUMNS]
+        for clip_id, row in tqdm(units(run, table), desc=table, unit="map", disable=not progress):
+            lines += _lines_of(score(run, table, clip_id, row), clip_id, row)
+        return _tidy(run, lines)
 
     return _table(run, table, build)
+
+
+def score(run: Run, table: str, clip_id: str, row: str) -> dict[str, Any]:
+    """Scores of one map, from their file or measured now; the map is made if need be.
+
+    Parameters
+    ----------
+    run : Run
+    table : {"human_centric", "model_centric", "robustness"}
+    clip_id, row : str
+        One of `units`.
+
+    Returns
+    -------
+    dict
+        values (list of (level, metric, value)) and curves (name -> one-dimensional array).
+    """
+    return _unit(run, table, MEASURES[table], clip_id, row)
+
+
+def finished(run: Run, table: str) -> pd.DataFrame:
+    """The scores that are there already, while a long computation goes on: nothing is made.
+
+    Parameters
+    ----------
+    run : Run
+    table : {"human_centric", "model_centric", "robustness"}
+
+    Returns
+    -------
+    DataFrame
+        `COLUMNS`, as the table will have.
+    """
+    lines = []
+    for clip_id, row in units(run, table):
+        if is_scored(run, table, clip_id, row):
+            lines += _lines_of(score(run, table, clip_id, row), clip_id, row)
+    return _tidy(run, lines)
+
+
+def is_scored(run: Run, table: str, clip_id: str, row: str) -> bool:
+    """Tell whether the scores of a map are there."""
+    return _unit_path(run, table, clip_id, row).is_file()
+
+
+def _lines_of(unit: dict[str, Any], clip_id: str, row: str) -> list[tuple]:
+    return [(clip_id, row, *values) for values in unit["values"]]
+
+
+def _tidy(run: Run, lines: list[tuple]) -> pd.DataFrame:
+    scores = pd.DataFrame(lines, columns=["clip_id", "method", "level", "metric", "value"])
+    sequence_of = experiment.evaluation(run).set_index("clip_id")["sequence"]
+    scores["sequence"] = scores["clip_id"].map(sequence_of)
+    return scores[COLUMNS]
 
 
 def _table(run: Run, name: str, build: Callable[[], pd.DataFrame]) -> pd.DataFrame:
@@ -195,18 +248,21 @@ def _table(run: Run, name: str, build: Callable[[], pd.DataFrame]) -> pd.DataFra
     )
 
 
-def _units(run: Run, *, time_average: bool) -> list[tuple[str, str]]:
-    """All (row, clip) pairs to score; clip by clip, so that the rows fill evenly."""
-    table = rows(run)
-    pairs = [
-        (row.key, clip_id)
+def units(run: Run, table: str) -> list[tuple[str, str]]:
+    """All (clip, row) pairs of a table; clip by clip, so that its rows fill evenly.
+
+    Only the robustness table has the time-averaged maps of IG.
+    """
+    listed = rows(run)
+    clips_of = {row.key: set(maps.clips_of(run, row)) for row in listed.values()}
+    if table == "robustness" and "ig" in listed:
+        clips_of[TIME_AVERAGE] = clips_of["ig"]
+    return [
+        (clip_id, row)
         for clip_id in experiment.evaluation(run)["clip_id"]
-        for row in table.values()
-        if clip_id in maps.clips_of(run, row)
+        for row in clips_of
+        if clip_id in clips_of[row]
     ]
-    if time_average and "ig" in table:
-        pairs += [(TIME_AVERAGE, clip_id) for clip_id in experiment.evaluation(run)["clip_id"]]
-    return pairs
 
 
 def _unit(run: Run, table: str, measure: Measure, clip_id: str, row: str) -> dict[str, Any]:
@@ -263,12 +319,12 @@ def _table_key(run: Run, table: str) -> str:
     return key_of(table, VERSIONS[table], clips=clip_ids, units=keys, **conditions)
 
 
-def _stacked(run: Run, table: str, measure: Measure, row: str) -> dict[str, np.ndarray]:
+def _stacked(run: Run, table: str, row: str) -> dict[str, np.ndarray]:
     clip_ids = experiment.evaluation(run)["clip_id"]
     if row != TIME_AVERAGE:
         clip_ids = maps.clips_of(run, rows(run)[row])
-    units = [_unit(run, table, measure, clip_id, row)["curves"] for clip_id in clip_ids]
-    return {name: np.stack([unit[name] for unit in units]) for name in units[0]}
+    lines = [score(run, table, clip_id, row)["curves"] for clip_id in clip_ids]
+    return {name: np.stack([line[name] for line in lines]) for name in lines[0]}
 
 
 def _recorded_seconds(run: Run, recorded: pd.DataFrame) -> pd.Series:

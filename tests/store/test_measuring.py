@@ -1,0 +1,127 @@
+"""The long computation: clip by clip, resumable, and no finished pair twice."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from vad_helpers import store
+from vad_helpers.errors import InputError
+from vad_helpers.store import experiment, maps, measuring, scores
+from vad_helpers.store.row import TIME_AVERAGE
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*all zero.*")
+
+VARIANTS = {
+    "ig_black": {"method": "ig", "baseline": "black", "n_clips": 1},
+    "ig_random": {"method": "ig", "weights": "random", "n_clips": 2},
+}
+FEW = {"methods": ["ig", "lime"], "variants": VARIANTS}
+
+
+@pytest.fixture
+def run(in_project, tmp_path):
+    return store.open_run("tiny", **FEW, run_dir=str(tmp_path / "run"))
+
+
+def test_every_row_is_scored_and_the_tables_then_only_collect(run, monkeypatch):
+    done = []
+    measuring.measure(run, after_clip=done.append)
+    assert sorted(done) == sorted(store.evaluation(run)["clip_id"])
+    monkeypatch.setattr(maps, "_explain", lambda *_, **__: pytest.fail("explained again"))
+    for table in scores.MEASURES:
+        monkeypatch.setitem(scores.MEASURES, table, lambda *_: pytest.fail("scored again"))
+        found = getattr(store, table)(run)
+        assert scores.finished(run, table).equals(found)
+        n_clips = found.groupby("method")["clip_id"].nunique()
+        assert n_clips["lime"] == n_clips["random"] == 3
+        assert n_clips["ig_black"] == 1 and n_clips["ig_random"] == 2
+    assert n_clips[TIME_AVERAGE] == 3
+
+
+def test_clips_with_the_most_rows_come_first(run):
+    counts = [len(measuring.pending_of(run, c)) for c in measuring.clip_ids(run)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] == counts[-1] + 2  # both variants
+
+
+def test_nothing_is_finished_before_it_is_measured(run):
+    assert scores.finished(run, "human_centric").empty
+    clip_id = measuring.clip_ids(run)[0]
+    scores.score(run, "human_centric", clip_id, "ig")
+    found = scores.finished(run, "human_centric")
+    assert set(found["method"]) == {"ig"} and set(found["clip_id"]) == {clip_id}
+    assert "ig" in measuring.pending_of(run, clip_id)  # the other tables are missing
+
+
+def files(folder):
+    names = ("attributions", "scores")
+    found = [p for name in names for p in (folder / name).rglob("*") if p.is_file()]
+    return {p: p.stat().st_mtime_ns for p in found if p.suffix in (".json", ".safetensors")}
+
+
+@pytest.mark.slow
+def test_a_killed_computation_goes_on_without_repeating_a_finished_pair(run, in_project):
+    store.model(run)
+    given = [f"methods={FEW['methods']}", f"variants={VARIANTS}", f"run_dir={run.dir}"]
+    options = [word for text in given for word in ("-p", text)]
+    start = "from vad_helpers.cli import main; main()"
+    command = [sys.executable, "-c", start, "measure", "--profile", "tiny", *options]
+    kept, kills = {}, 0
+    for wanted in (2, 9, 20):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        with subprocess.Popen(command, cwd=in_project, env=environment) as process:
+            deadline = time.monotonic() + 300
+            while len(files(run.dir)) < wanted and process.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.002)
+            process.kill()
+        kills += process.returncode == -signal.SIGKILL
+        found = files(run.dir)
+        assert kept.items() <= found.items()  # nothing that was there is written again
+        kept = found
+    assert kills == 3
+    measuring.measure(run)
+    found = files(run.dir)
+    assert kept.items() <= found.items()
+    assert not any(measuring.pending_of(run, clip_id) for clip_id in measuring.clip_ids(run))
+
+
+def test_a_study_of_all_folds_gives_each_run_its_own_clips(in_project, tmp_path):
+    found = {}
+    for fold in range(5):
+        options = {"fold": fold, "study_clips": 6, "run_dir": str(tmp_path / str(fold))}
+        one = store.open_run("tiny", n_clips=40, **options)
+        try:
+            chosen = store.evaluation(one)
+        except InputError:  # none of the six clips is in this fold
+            continue
+        assert set(chosen["fold"]) == {fold} and set(chosen["split"]) == {"test"}
+        assert experiment.evaluation(one, n_clips=1)["clip_id"].isin(chosen["clip_id"]).all()
+        found[fold] = chosen["clip_id"].tolist()
+    everything = [clip_id for ids in found.values() for clip_id in ids]
+    assert len(set(everything)) == len(everything) == 6
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"n_clips": 0}, "n_clips 0"),
+        ({"n_clips": True}, "n_clips True"),
+        ({"weights": "best"}, "weights 'best'"),
+        ({"label": 3}, "label 3"),
+    ],
+)
+def test_variants_that_make_no_sense_are_refused(in_project, spec, words):
+    run = store.open_run("tiny", variants={"x": {"method": "ig", **spec}})
+    with pytest.raises(InputError, match=f"variant 'x' has the {words}; give"):
+        store.rows(run)
+
+
+def test_labels_of_variants_say_what_differs(run):
+    listed = store.rows(run)
+    assert listed["ig_black"].label.endswith("(black baseline)")
+    assert listed["ig_random"].label.endswith("(random weights)")
