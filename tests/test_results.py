@@ -1,0 +1,180 @@
+"""The results page: fragments from a published study, prose without results."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests import synthetic_study as synthetic
+from vad_helpers import results
+from vad_helpers.errors import InputError
+from vad_helpers.store import published, study
+from vad_helpers.viz import charts
+
+PAGES = Path(__file__).parents[1] / "book"
+WITH_FRAGMENTS = ("results.md", "model_card.md")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    return synthetic.write(tmp_path_factory.mktemp("root") / "results" / "ucsd")
+
+
+@pytest.fixture(scope="module")
+def pages(found):
+    return results.fragments(found)
+
+
+def text(page, name):
+    return page[f"results_{name}.md"]
+
+
+def test_pages_include_fragments_that_are_made_and_all_are_included(pages):
+    included = set()
+    for name in WITH_FRAGMENTS:
+        included |= set(re.findall(r"\{include\} _run/(\S+)", (PAGES / name).read_text()))
+    assert included == {name for name in pages if name.endswith(".md")}
+
+
+@pytest.mark.parametrize("name", [*WITH_FRAGMENTS, "data_card.md"])
+def test_no_result_is_typed_by_hand(name):
+    prose = re.sub(r"```.*?```", "", (PAGES / name).read_text(), flags=re.S)
+    assert not re.findall(r"\d*\.\d+|\d+ ?%", prose)
+
+
+def test_a_claims_verdict_is_not_typed_by_hand():
+    prose = (PAGES / "results.md").read_text()
+    for method in ("IG", "SmoothGrad", "Guided", "Occlusion", "GradientSHAP"):
+        assert method not in prose
+
+
+def test_a_project_without_results_says_so_on_every_fragment(tmp_path, pages):
+    absent = results.pages(tmp_path)
+    assert set(absent) == {name for name in pages if name.endswith(".md")}
+    assert set(absent.values()) == {results.ABSENT}
+
+
+def test_a_project_with_results_shows_them(found):
+    shown = results.pages(found.folder.parents[1])
+    assert "20 of 40 clips measured" in text(shown, "banner")
+
+
+def test_damaged_results_are_refused(tmp_path):
+    folder = tmp_path / "results" / "ucsd"
+    synthetic.write(folder)
+    (folder / "curves.csv").write_text("fold\n")
+    with pytest.raises(InputError, match="curves.csv"):
+        results.pages(tmp_path)
+
+
+def test_every_picture_that_is_shown_is_there_and_has_words(pages):
+    for name in (n for n in pages if n.endswith(".md")):
+        for block in re.findall(r"```\{figure\} (.*?)```", pages[name], flags=re.S):
+            path, alt = block.splitlines()[:2]
+            assert path.removeprefix("_run/") in pages, path
+            assert len(alt.removeprefix(":alt: ").split()) >= 6
+    assert {f"results_{name}.png" for name in charts.CHARTS} <= set(pages)
+
+
+def test_both_tables_have_the_paper_and_ours_side_by_side(pages):
+    one, two = text(pages, "table1"), text(pages, "table2")
+    for printed in ("0.1515", "0.7432", "0.3186"):
+        assert printed in one
+    for printed in ("0.282", "0.575", "623.2", "0.241"):
+        assert printed in two
+    assert "LIME_CONVERGED" in one and "MOTION" in one and "20 clips of 10 sequences" in one
+    assert "LIME_BLACK" not in one and ">ours<" in one
+
+
+def test_all_claims_have_a_section_with_their_verdict_and_numbers(pages):
+    claims = text(pages, "claims")
+    assert re.findall(r"### Claim (\d+): holds", claims) == [str(n) for n in range(1, 15)]
+    assert "The paper's own table agrees in 3 of 4 comparisons" in claims
+    assert claims.count("What could make a difference") == 14
+
+
+def test_performance_has_folds_scenes_and_the_paper(pages):
+    shown = text(pages, "performance")
+    for word in ("fold 0", "fold 1", "all folds but 1", "mean over folds", "0.9331", "ped2"):
+        assert word in shown, word
+
+
+def test_sensitivity_lists_measured_and_unmeasured_choices(pages):
+    shown = text(pages, "sensitivity")
+    assert "5 of 11 choices are measured" in shown and "not measured yet" in shown
+    assert "alpha 1e-2" in shown and "the verdicts on the claims" in shown
+
+
+def test_every_clip_has_its_two_probabilities(pages, found):
+    shown = text(pages, "probabilities")
+    assert all(clip_id in shown for clip_id in found.clips["clip_id"])
+    assert "all 20 clips" in shown and "0.550" in shown
+
+
+def test_scores_by_gap_count_their_clips(pages):
+    shown = text(pages, "by_gap")
+    assert "gap &gt; 0.2 (20 clips)" in shown and "Insertion / gap" in shown
+
+
+def test_the_gallery_shows_what_is_published(tmp_path):
+    folder = tmp_path / "results" / "ucsd"
+    before = synthetic.write(folder)
+    (folder / "figures").mkdir()
+    (folder / "figures" / "one.png").write_bytes(b"png")
+    figure = {"file": "figures/one.png", "alt": "a frame and its eight maps", "caption": "Clip."}
+    found = published.Published(
+        **{name: getattr(before, name) for name in published.TABLES},
+        folder=folder,
+        manifest={**before.manifest, "figures": [figure]},
+        extras={"ablation": pd.DataFrame({"setting": ["no flips"], "val_auc": [0.91234]})},
+    )
+    pages = results.fragments(found)
+    assert pages["results_one.png"] == b"png"
+    assert "_run/results_one.png" in text(pages, "gallery")
+    assert "mahadevan2010anomaly" in text(pages, "gallery")
+    assert "0.9123" in text(pages, "extras")
+
+
+def test_published_weights_are_named_with_their_size(tmp_path):
+    folder = tmp_path / "results" / "ucsd"
+    found = synthetic.write(folder)
+    assert "No network is published" in results.network(found)
+    (folder / "model-fold0.safetensors").write_bytes(b"0" * 2_500_000)
+    found.manifest["files"]["model-fold0.safetensors"] = ""
+    assert "`results/ucsd/model-fold0.safetensors` (2.5 MB)" in results.network(found)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n_sequences": 1, "per_sequence": 1, "n_folds": 1},
+        {"n_sequences": 4, "n_folds": 1, "drop": ("occlusion_sp", "lime_converged")},
+        {"n_sequences": 3, "n_folds": 1, "drop": ("motion", "constant")},
+    ],
+)
+def test_a_part_of_a_study_makes_a_page(tmp_path, options):
+    found = synthetic.write(tmp_path / "ucsd", **options)
+    pages = results.fragments(found)
+    assert "not complete" in text(pages, "banner")
+    assert "14 claims" in text(pages, "lessons")
+
+
+def test_a_study_without_any_score_makes_a_page(tmp_path):
+    found = synthetic.write(tmp_path / "ucsd", n_sequences=2, n_folds=1)
+    empty = {name: getattr(found, name).iloc[:0] for name in published.TABLES}
+    keep = {name: getattr(found, name) for name in ("rows", "clips")}
+    bare = published.Published(folder=found.folder, manifest=found.manifest, **(empty | keep))
+    pages = results.fragments(bare)
+    for name in ("performance", "table1", "table2", "motion", "flatness", "converged", "by_gap",
+                 "probabilities", "scenes", "ranks", "sampled"):  # fmt: skip
+        assert text(pages, name) == results.NOTHING, name
+    assert "0 hold, 0 do not hold, 14 are undecided" in text(pages, "lessons")
+    assert not [name for name in pages if name.endswith(".png")]
+
+
+def test_a_complete_study_does_not_call_itself_a_part(tmp_path):
+    found = synthetic.write(tmp_path / "ucsd", n_sequences=20, n_folds=5)
+    assert "not complete" not in results.banner(found)
+    assert "5 of 5 folds, 40 of 40 clips" in results.banner(found)
+    assert study.performance(found)["part"].tolist()[-1] == "all folds but 1"
