@@ -64,18 +64,35 @@ class AnomalyProbability(nn.Module):
         return self.network(clips).softmax(dim=1)[:, 1]
 
 
-def ig(model: nn.Module, clip: Tensor, baseline: Tensor, *, n_steps: int) -> Tensor:
+def ig(
+    model: nn.Module, clip: Tensor, baseline: Tensor, *, n_steps: int, channels: str = "sum"
+) -> Tensor:
     """Integrated Gradients; one point at a time, for all at once do not fit into memory."""
     found = IntegratedGradients(model).attribute(
         clip[None], baselines=baseline[None], n_steps=n_steps, internal_batch_size=1
     )
-    return found[0].sum(dim=0)
+    return _one_channel(found[0], channels)
+
+
+def _one_channel(attribution: Tensor, channels: str) -> Tensor:
+    return (attribution.abs() if channels == "abs" else attribution).sum(dim=0)
 
 
 def ig_smoothgrad(
-    model: nn.Module, clip: Tensor, baseline: Tensor, *, n_steps: int, n_samples: int, sigma: float
+    model: nn.Module,
+    clip: Tensor,
+    baseline: Tensor,
+    *,
+    n_steps: int,
+    n_samples: int,
+    sigma: float,
+    channels: str = "sum",
+    noise: str = "channels",
+    noisy_baseline: bool = False,
 ) -> Tensor:
     """SmoothGrad over Integrated Gradients; one noisy copy at a time, for the same reason."""
+    if noise != "channels" or noisy_baseline:
+        raise NotImplementedError("Captum's NoiseTunnel draws every channel, and the clip alone")
     found = NoiseTunnel(IntegratedGradients(model)).attribute(
         clip[None],
         nt_type="smoothgrad",
@@ -86,22 +103,31 @@ def ig_smoothgrad(
         n_steps=n_steps,
         internal_batch_size=1,
     )
-    return found[0].sum(dim=0)
+    return _one_channel(found[0], channels)
 
 
-def guided_backprop(model: nn.Module, clip: Tensor, baseline: Tensor) -> Tensor:
+def guided_backprop(
+    model: nn.Module, clip: Tensor, baseline: Tensor, *, channels: str = "sum"
+) -> Tensor:
     """Guided Backpropagation."""
-    return GuidedBackprop(model).attribute(clip[None].clone().requires_grad_())[0].sum(dim=0)
+    found = GuidedBackprop(model).attribute(clip[None].clone().requires_grad_())
+    return _one_channel(found[0], channels)
 
 
 def gradient_shap(
-    model: nn.Module, clip: Tensor, baseline: Tensor, *, n_samples: int, sigma: float
+    model: nn.Module,
+    clip: Tensor,
+    baseline: Tensor,
+    *,
+    n_samples: int,
+    sigma: float,
+    channels: str = "sum",
 ) -> Tensor:
     """GradientSHAP."""
     found = GradientShap(model).attribute(
         clip[None], baselines=baseline[None], n_samples=n_samples, stdevs=sigma
     )
-    return found[0].sum(dim=0)
+    return _one_channel(found[0], channels)
 
 
 def lime(

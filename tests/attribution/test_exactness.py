@@ -37,6 +37,16 @@ CASES = {
         {"n_samples": 30, "alpha": 1e-5, "kernel_width": 40.0, **SUPERPIXELS},
     ),
     "guided_backprop": ("guided_backprop", {}),
+    "ig, absolute channels": ("ig", {"n_steps": 3, "channels": "abs"}),
+    "smoothgrad, absolute channels": (
+        "ig_smoothgrad",
+        {"n_steps": 3, "n_samples": 2, "sigma": 0.4, "channels": "abs"},
+    ),
+    "gradient_shap, absolute channels": (
+        "gradient_shap",
+        {"n_samples": 4, "sigma": 0.0, "channels": "abs"},
+    ),
+    "guided_backprop, absolute channels": ("guided_backprop", {"channels": "abs"}),
 }
 LINES = ["ig", "smoothgrad", "gradient_shap", "gradient_shap with noise"]
 

@@ -3,7 +3,11 @@ import pytest
 import torch
 
 from vad_helpers.attribution import explain
-from vad_helpers.attribution.gradient import guided_backprop, integrated_gradients
+from vad_helpers.attribution.gradient import (
+    guided_backprop,
+    integrated_gradients,
+    smooth_integrated_gradients,
+)
 from vad_helpers.attribution.probability import Probability
 from vad_helpers.chain import sequential
 from vad_helpers.errors import InputError
@@ -200,16 +204,57 @@ def test_a_model_that_cuts_the_gradient_is_refused(key, tiny_net, make_clip):
         explain(lambda clips: tiny_net(clips).detach(), make_clip(), key)
 
 
-def test_channels_are_summed(make_clip, as_logits):
-    weights = torch.tensor([0.1, -0.3, 0.4]).view(3, 1, 1, 1)
+GRADIENT = ("ig", "ig_smoothgrad", "guided_backprop", "gradient_shap")
+WEIGHTS = torch.tensor([0.1, -0.3, 0.4]).view(3, 1, 1, 1)
+N_VOXELS = 4 * 10 * 12
 
-    def linear(clips):
-        return as_logits(0.5 + (weights * clips).mean(dim=(2, 3, 4)).sum(dim=1))
 
+@pytest.fixture
+def linear(as_logits):
+    """A probability that is linear in the clip: its true attributions are known."""
+    return Probability(
+        lambda clips: as_logits(0.5 + (WEIGHTS * clips).mean(dim=(2, 3, 4)).sum(dim=1))
+    )
+
+
+def test_channels_are_summed_or_their_absolute_values(make_clip, linear):
     x, x0 = make_clip(grey=False), torch.zeros(3, 4, 10, 12)
-    found = integrated_gradients(Probability(linear), x, x0, n_steps=2)
-    expected = (weights * x).sum(dim=0) / x0[0].numel()
+    for channels, parts in (("sum", WEIGHTS * x), ("abs", (WEIGHTS * x).abs())):
+        found = integrated_gradients(linear, x, x0, n_steps=2, channels=channels)
+        torch.testing.assert_close(found, parts.sum(dim=0) / N_VOXELS, rtol=1e-4, atol=1e-7)
+
+
+def smooth(probability, x, x0, **options):
+    torch.manual_seed(3)
+    options = {"n_steps": 2, "n_samples": 2, "sigma": 0.5, **options}
+    return smooth_integrated_gradients(probability, x, x0, **options)
+
+
+@pytest.mark.parametrize(("noise", "channels"), [("channels", 3), ("grey", 1)])
+def test_noise_is_drawn_for_every_channel_or_for_all_together(make_clip, linear, noise, channels):
+    x, x0 = make_clip(grey=False), torch.zeros(3, 4, 10, 12)
+    torch.manual_seed(3)
+    drawn = sum(torch.normal(0.0, torch.full((channels, 4, 10, 12), 0.5)) for _ in range(2)) / 2
+    expected = (WEIGHTS * (x + drawn)).sum(dim=0) / N_VOXELS
+    found = smooth(linear, x, x0, noise=noise)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_noise_on_the_baseline_too_cancels_where_the_model_is_linear(make_clip, linear):
+    x, x0 = make_clip(grey=False), make_clip(grey=False, seed=4)
+    expected = integrated_gradients(linear, x, x0, n_steps=2)
+    found = smooth(linear, x, x0, noisy_baseline=True)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
+    assert not torch.allclose(smooth(linear, x, x0), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("key", "setting", "value"),
+    [(key, "channels", "mean") for key in GRADIENT] + [("ig_smoothgrad", "noise", "pink")],
+)
+def test_unknown_words_are_refused(key, setting, value, tiny_net, make_clip):
+    with pytest.raises(InputError, match=f"{key}: {setting}"):
+        explain(tiny_net, make_clip(), key, **{setting: value})
 
 
 @pytest.mark.parametrize("key", ["ig", "ig_smoothgrad", "gradient_shap"])

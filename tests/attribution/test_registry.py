@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vad_helpers.attribution import METHODS, attribute, explain
+from vad_helpers.attribution import METHODS, attribute, checks, explain
 from vad_helpers.attribution import baselines as baselines_module
 from vad_helpers.errors import InputError
 
@@ -14,10 +14,17 @@ KEYS = (
 STOCHASTIC = ("ig_smoothgrad", "gradient_shap", "kernel_shap", "lime")
 # What the paper states, and what the protocol decides where it does not.
 DEFAULTS = {
-    "ig": {"n_steps": 30},
-    "ig_smoothgrad": {"n_steps": 30, "n_samples": 5, "sigma": 1.0},
-    "guided_backprop": {},
-    "gradient_shap": {"n_samples": 5, "sigma": 0.0},
+    "ig": {"n_steps": 30, "channels": "sum"},
+    "ig_smoothgrad": {
+        "n_steps": 30,
+        "n_samples": 5,
+        "sigma": 1.0,
+        "channels": "sum",
+        "noise": "channels",
+        "noisy_baseline": False,
+    },
+    "guided_backprop": {"channels": "sum"},
+    "gradient_shap": {"n_samples": 5, "sigma": 0.0, "channels": "sum"},
     "kernel_shap": {"n_samples": 25, "n_segments": 80, "compactness": 60.0},
     "lime": {
         "n_samples": 25,
@@ -413,6 +420,6 @@ def test_bad_arguments_are_named_in_one_line(case, tiny_net, make_clip):
     assert "\n" not in str(caught.value)
 
 
-def test_a_method_without_settings_says_so(tiny_net, make_clip):
-    with pytest.raises(InputError, match="'guided_backprop' has no setting 'n_steps'.*none"):
-        explain(tiny_net, make_clip(), "guided_backprop", n_steps=3)
+def test_a_method_without_settings_says_so():
+    with pytest.raises(InputError, match="'own' has no setting 'n_steps'.*none"):
+        checks.settings("own", {"n_steps": 3}, {})

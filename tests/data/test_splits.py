@@ -14,7 +14,9 @@ from vad_helpers.errors import InputError
 def make_sequences(counts):
     """Make stand-ins for sequences: `counts` of (scene, kind)."""
     return [
-        SimpleNamespace(id=f"{scene}/{kind.capitalize()}{i:03d}", scene=scene, kind=kind)
+        SimpleNamespace(
+            id=f"{scene}/{kind.capitalize()}{i:03d}", scene=scene, kind=kind, number=i, n_frames=90
+        )
         for (scene, kind), count in counts.items()
         for i in range(1, count + 1)
     ]
@@ -63,6 +65,30 @@ def test_folds_are_even_in_each_stratum_and_overall(counts, n_folds, seed):
     for group in [*groups, sequences]:
         found = sizes(folds, group, n_folds)
         assert max(found) - min(found) <= 1
+
+
+def official(**lengths):
+    """The real archive's sequences, by their lengths."""
+    ped2 = {"train": 2550 // 16, "test": 2010 // 12}
+    found = [SimpleNamespace(**vars(s)) for s in OFFICIAL]
+    for s in found:
+        s.n_frames = 200 if s.scene == "ped1" else ped2[s.kind]
+    for kind, total in (("train", 2550), ("test", 2010)):
+        side = [s for s in found if (s.scene, s.kind) == ("ped2", kind)]
+        side[0].n_frames += total - sum(s.n_frames for s in side)
+    return found
+
+
+def test_a_part_of_the_official_archive_has_the_folds_of_the_whole():
+    whole = official()
+    folds = splits.assign_folds(whole)
+    part = [s for s in whole if not s.id.startswith("ped1/Train") and s.number not in (6, 16)]
+    part = [s for s in part if s.scene == "ped1"] + [s for s in whole if s.scene == "ped2"]
+    assert 30 < len(part) < len(whole)
+    assert splits.assign_folds(part) == {s.id: folds[s.id] for s in part}
+    # while other videos of the same names are dealt as they are
+    other = [SimpleNamespace(**{**vars(s), "n_frames": 90}) for s in part]
+    assert splits.assign_folds(other) != splits.assign_folds(part)
 
 
 def test_the_order_of_the_input_does_not_matter():

@@ -270,6 +270,32 @@ def test_tied_frames_are_averaged():
     assert found["auc"] == pytest.approx((1 + one) / 2)
 
 
+def test_the_first_of_tied_frames_may_be_scored_alone():
+    mask = blob()
+    values = np.zeros(mask.shape)
+    values[1] = mask[1]
+    values[3, 2, 3] = 1
+    found = hc.frame_localization(values, mask, ties="first")
+    assert found == {"iou": 1.0, "f1": 1.0, "auc": 1.0, "frame": 1, "n_tied": 1}
+
+
+def test_frames_with_a_cut_anomaly_may_be_considered_too():
+    mask = blob()
+    mask[0] = False
+    mask[1, 7, 3] = True  # touches the lower border
+    values = np.zeros(mask.shape)
+    values[0], values[1, 7, 3], values[3, 3, 4] = 9, 8, 1
+    found = hc.frame_localization(values, mask, frames="masked")
+    assert (found["frame"], found["n_tied"]) == (1, 1)
+    assert found["iou"] == pytest.approx(1 / 10)
+
+
+@pytest.mark.parametrize(("option", "value"), [("frames", "all"), ("ties", "last")])
+def test_unknown_rules_for_the_frame_are_refused(option, value):
+    with pytest.raises(ValueError, match=f"{option} is '{value}'"):
+        hc.frame_localization(blob() * 1.0, blob(), **{option: value})
+
+
 @pytest.mark.parametrize("fill", [0.0, -2.0])
 def test_an_all_zero_map_ties_over_all_frames(fill):
     found = hc.frame_localization(np.full((4, 8, 9), fill), blob())

@@ -1,7 +1,9 @@
 """Gradient methods: what a small change of each voxel does to the probability.
 
-Gradients are summed over the channels. The functions follow the signature in
-`vad_helpers.attribution.spec`; users call them through `vad_helpers.attribution.explain`.
+Channels become one map by the setting `channels`: "sum" adds them up with their signs, "abs" adds
+up their absolute values, so that nothing cancels and no map has a sign. The functions follow the
+signature in `vad_helpers.attribution.spec`; users call them through
+`vad_helpers.attribution.explain`.
 
 The path methods (Integrated Gradients and its relatives) average gradients along straight lines
 from baseline to clip. A model whose first stage is affine (`vad_helpers.chain`) maps such a line
@@ -24,9 +26,17 @@ from vad_helpers.attribution.probability import Probability
 from vad_helpers.attribution.spec import MethodSpec
 from vad_helpers.errors import InputError
 
+CHANNELS = ("sum", "abs")
+NOISE = ("channels", "grey")
+
 
 def integrated_gradients(
-    probability: Probability, clip: torch.Tensor, baseline: torch.Tensor, *, n_steps: int
+    probability: Probability,
+    clip: torch.Tensor,
+    baseline: torch.Tensor,
+    *,
+    n_steps: int,
+    channels: str = "sum",
 ) -> torch.Tensor:
     """Integrate the gradient from baseline to clip (Gauss-Legendre), times their difference.
 
@@ -36,21 +46,34 @@ def integrated_gradients(
         As in `vad_helpers.attribution.spec`.
     n_steps : int
         Points on the straight line, at least 1.
+    channels : {"sum", "abs"}
+        How channels become one.
 
     Returns
     -------
     torch.Tensor
-        (T, H, W). For enough steps it sums to p(clip) - p(baseline).
+        (T, H, W). With "sum" and enough steps it sums to p(clip) - p(baseline).
 
     References
     ----------
     Sundararajan, Taly & Yan, Axiomatic attribution for deep networks, ICML 2017.
     """
+    return _one_channel(_integrated(probability, clip, baseline, n_steps), channels)
+
+
+def _one_channel(attribution: torch.Tensor, channels: str) -> torch.Tensor:
+    """(3, T, H, W) to (T, H, W)."""
+    return (attribution.abs() if channels == "abs" else attribution).sum(dim=0)
+
+
+def _integrated(
+    probability: Probability, clip: torch.Tensor, baseline: torch.Tensor, n_steps: int
+) -> torch.Tensor:
+    """Integrated Gradients of every channel, (3, T, H, W)."""
     nodes, weights = np.polynomial.legendre.leggauss(n_steps)
     # Captum, the reference, rounds the weights to float32.
     weights = (weights / 2).astype(np.float32).astype(np.float64)
-    gradient = path_gradient(probability, clip, baseline, (1 + nodes) / 2, weights)
-    return ((clip - baseline) * gradient).sum(dim=0)
+    return (clip - baseline) * path_gradient(probability, clip, baseline, (1 + nodes) / 2, weights)
 
 
 def path_gradient(
@@ -141,20 +164,28 @@ def smooth_integrated_gradients(
     n_steps: int,
     n_samples: int,
     sigma: float,
+    channels: str = "sum",
+    noise: str = "channels",
+    noisy_baseline: bool = False,
 ) -> torch.Tensor:
     """Average Integrated Gradients over noisy copies of the clip (SmoothGrad).
 
     Parameters
     ----------
     probability, clip, baseline
-        As in `vad_helpers.attribution.spec`. The baseline gets no noise.
+        As in `vad_helpers.attribution.spec`.
     n_steps : int
         Points on each straight line, at least 1.
     n_samples : int
         Noisy copies, at least 1.
     sigma : float
-        Standard deviation of the noise in normalised units, drawn for every value of every
-        channel on its own.
+        Standard deviation of the noise in normalised units.
+    channels : {"sum", "abs"}
+        How channels become one.
+    noise : {"channels", "grey"}
+        Drawn for every value of every channel on its own, or the same for all channels.
+    noisy_baseline : bool
+        Whether the baseline gets the same noise as the clip.
 
     Returns
     -------
@@ -165,20 +196,25 @@ def smooth_integrated_gradients(
     ----------
     Smilkov et al., SmoothGrad: removing noise by adding noise, arXiv:1706.03825, 2017.
     """
-    maps = (
-        integrated_gradients(probability, _noisy(clip, sigma), baseline, n_steps=n_steps)
-        for _ in range(n_samples)
-    )
-    return sum(maps) / n_samples
+    total = torch.zeros_like(clip)
+    for _ in range(n_samples):
+        drawn = _noise(clip[:1] if noise == "grey" else clip, sigma)
+        start = baseline + drawn if noisy_baseline else baseline
+        total += _integrated(probability, clip + drawn, start, n_steps)
+    return _one_channel(total / n_samples, channels)
 
 
-def _noisy(clip: torch.Tensor, sigma: float) -> torch.Tensor:
+def _noise(like: torch.Tensor, sigma: float) -> torch.Tensor:
     # Drawn as Captum's NoiseTunnel draws, in float32: one seed, the same copies.
-    return clip + torch.normal(0.0, torch.full_like(clip, sigma, dtype=torch.float32))
+    return torch.normal(0.0, torch.full_like(like, sigma, dtype=torch.float32))
 
 
 def guided_backprop(
-    probability: Probability, clip: torch.Tensor, baseline: None = None
+    probability: Probability,
+    clip: torch.Tensor,
+    baseline: None = None,
+    *,
+    channels: str = "sum",
 ) -> torch.Tensor:
     """Back-propagate the probability, passing only positive gradients through every ReLU.
 
@@ -189,6 +225,8 @@ def guided_backprop(
         ones cannot be hooked and pass plain gradients.
     baseline : None
         Not used.
+    channels : {"sum", "abs"}
+        How channels become one.
 
     Returns
     -------
@@ -225,7 +263,7 @@ def guided_backprop(
             "guided_backprop found no torch.nn.ReLU in use: functional ReLUs cannot be hooked and "
             "would pass plain gradients; make them torch.nn.ReLU modules"
         )
-    return gradients.sum(dim=0)
+    return _one_channel(gradients, channels)
 
 
 def _guided_gradients(probability: Probability, clip: torch.Tensor) -> torch.Tensor:
@@ -243,6 +281,7 @@ def gradient_shap(
     *,
     n_samples: int,
     sigma: float,
+    channels: str = "sum",
 ) -> torch.Tensor:
     """Average the gradient at random points between baseline and clip, times their difference.
 
@@ -254,6 +293,8 @@ def gradient_shap(
         Random points, at least 1.
     sigma : float
         Standard deviation of noise added to the clip, in normalised units.
+    channels : {"sum", "abs"}
+        How channels become one.
 
     Returns
     -------
@@ -268,25 +309,37 @@ def gradient_shap(
     points, weights = np.random.uniform(size=n_samples), np.full(n_samples, 1 / n_samples)
     if sigma == 0:  # all points lie on one line
         gradient = path_gradient(probability, clip, baseline, points, weights)
-        return ((clip - baseline) * gradient).sum(dim=0)
+        return _one_channel((clip - baseline) * gradient, channels)
     total = torch.zeros_like(clip)
     for k in range(n_samples):
-        noisy, one = _noisy(clip, sigma), slice(k, k + 1)
+        noisy, one = clip + _noise(clip, sigma), slice(k, k + 1)
         gradient = path_gradient(probability, noisy, baseline, points[one], weights[one])
         total += (noisy - baseline) * gradient
-    return total.sum(dim=0)
+    return _one_channel(total, channels)
 
 
 def _check_ig(settings: Mapping[str, Any], shape: tuple[int, ...]) -> None:
     checks.at_least("ig", settings, n_steps=1)
+    _check_channels("ig", settings)
 
 
 def _check_smooth(settings: Mapping[str, Any], shape: tuple[int, ...]) -> None:
     checks.at_least("ig_smoothgrad", settings, n_steps=1, n_samples=1, sigma=0)
+    _check_channels("ig_smoothgrad", settings)
+    checks.one_of("ig_smoothgrad: noise", settings["noise"], NOISE)
+
+
+def _check_guided(settings: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+    _check_channels("guided_backprop", settings)
 
 
 def _check_shap(settings: Mapping[str, Any], shape: tuple[int, ...]) -> None:
     checks.at_least("gradient_shap", settings, n_samples=1, sigma=0)
+    _check_channels("gradient_shap", settings)
+
+
+def _check_channels(key: str, settings: Mapping[str, Any]) -> None:
+    checks.one_of(f"{key}: channels", settings["channels"], CHANNELS)
 
 
 SPECS = (
@@ -296,7 +349,7 @@ SPECS = (
         family="gradient",
         attribute=integrated_gradients,
         model_calls=lambda settings, shape, n_segments: settings["n_steps"],
-        settings={"n_steps": 30},
+        settings={"n_steps": 30, "channels": "sum"},
         check=_check_ig,
         citation="sundararajan2017axiomatic",
         reference="M. Sundararajan, A. Taly, Q. Yan: Axiomatic attribution for deep networks. "
@@ -308,7 +361,14 @@ SPECS = (
         family="gradient",
         attribute=smooth_integrated_gradients,
         model_calls=lambda settings, shape, n_segments: settings["n_steps"] * settings["n_samples"],
-        settings={"n_steps": 30, "n_samples": 5, "sigma": 1.0},
+        settings={
+            "n_steps": 30,
+            "n_samples": 5,
+            "sigma": 1.0,
+            "channels": "sum",
+            "noise": "channels",
+            "noisy_baseline": False,
+        },
         check=_check_smooth,
         citation="smilkov2017smoothgrad",
         reference="D. Smilkov, N. Thorat, B. Kim, F. Viégas, M. Wattenberg: SmoothGrad: removing "
@@ -320,6 +380,8 @@ SPECS = (
         family="gradient",
         attribute=guided_backprop,
         model_calls=lambda settings, shape, n_segments: 1,
+        settings={"channels": "sum"},
+        check=_check_guided,
         uses_baseline=False,
         citation="springenberg2015striving",
         reference="J. T. Springenberg, A. Dosovitskiy, T. Brox, M. Riedmiller: Striving for "
@@ -331,7 +393,7 @@ SPECS = (
         family="gradient",
         attribute=gradient_shap,
         model_calls=lambda settings, shape, n_segments: settings["n_samples"],
-        settings={"n_samples": 5, "sigma": 0.0},
+        settings={"n_samples": 5, "sigma": 0.0, "channels": "sum"},
         check=_check_shap,
         citation="lundberg2017unified",
         reference="S. M. Lundberg, S.-I. Lee: A unified approach to interpreting model "

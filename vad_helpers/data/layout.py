@@ -13,9 +13,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vad_helpers.errors import InputError
+
+if TYPE_CHECKING:
+    from vad_helpers.data.tree import Sequence
 
 ROOT_NAME = "UCSD_Anomaly_Dataset.v1p2"
 ORIGIN_NAME = ".archive-sha256"
@@ -28,6 +33,8 @@ N_OFFICIAL = {
     ("ped2", "train"): 16,
     ("ped2", "test"): 12,
 }
+PED1_FRAMES = 200
+PED2_FRAMES = {"train": 2550, "test": 2010}
 # The test sequences of Ped1 whose masks came with the dataset; all of Ped2's did.
 MASKED_PED1 = frozenset({3, 4, 14, 18, 19, 21, 22, 23, 24, 32})
 
@@ -56,6 +63,30 @@ def truth_path(root: Path, scene: str) -> Path:
 def official_masks(scene: str, number: int) -> bool:
     """Say whether the masks of a test sequence came with the dataset (others are additions)."""
     return scene == "ped2" or number in MASKED_PED1
+
+
+def is_official(sequences: Iterable[Sequence]) -> bool:
+    """Tell whether sequences have the numbers and lengths of the official ones.
+
+    Parameters
+    ----------
+    sequences : iterable of Sequence
+        Those present; some of Ped1's may be missing, and either scene as a whole.
+
+    Returns
+    -------
+    bool
+        All of Ped1's have 200 frames; Ped2's are complete, with 2550 frames for training and
+        2010 for testing. False without any.
+    """
+    sequences = list(sequences)
+    numbered = all(s.number <= N_OFFICIAL[s.scene, s.kind] for s in sequences)
+    ped1 = [s.n_frames for s in sequences if s.scene == "ped1"]
+    ped2 = {kind: [s.n_frames for s in sequences if (s.scene, s.kind) == ("ped2", kind)]
+            for kind in PED2_FRAMES}  # fmt: skip
+    complete = {kind: sum(lengths) for kind, lengths in ped2.items()} == PED2_FRAMES
+    absent = not any(ped2.values())
+    return bool(sequences) and numbered and set(ped1) <= {PED1_FRAMES} and (complete or absent)
 
 
 def sequence_folders(root: Path, scene: str, kind: str) -> dict[int, Path]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from vad_helpers.data.layout import KINDS, N_OFFICIAL, is_official
 from vad_helpers.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ def assign_folds(
 ) -> dict[str, int]:
     """Deal sequences to folds, at random within each scene and official side.
 
+    Of the official UCSD videos all are dealt, whether they are there or not: a part of the archive
+    has the folds of the whole, and a network trained on it is a fair one for who has the rest.
+
     Parameters
     ----------
     sequences : iterable of Sequence
@@ -40,7 +44,7 @@ def assign_folds(
     -------
     dict of str to int
         Sequence id to fold, 0 to n_folds - 1. Within a scene and side, and overall, the folds'
-        sizes differ by 1 at most.
+        sizes differ by 1 at most (those of an incomplete UCSD archive by what it lacks).
 
     Raises
     ------
@@ -49,18 +53,34 @@ def assign_folds(
     """
     sequences = list(sequences)
     _check_folds(sequences, n_folds)
-    strata: dict[tuple[str, str], list[str]] = {}
-    for sequence in sequences:
-        # Test sides first: dealt on end, they leave no fold without a test sequence.
-        stratum = (sequence.kind, sequence.scene)
-        strata.setdefault(stratum, []).append(sequence.id)
+    strata = _official_strata() if is_official(sequences) else _strata(sequences)
     folds: dict[str, int] = {}
     rng = np.random.default_rng(seed)
     for stratum in sorted(strata):
         for i in rng.permutation(len(strata[stratum])):
             # Each stratum goes on where the last one stopped, so that the folds' totals are even.
             folds[sorted(strata[stratum])[i]] = len(folds) % n_folds
-    return dict(sorted(folds.items()))
+    present = {sequence.id for sequence in sequences}
+    return {name: folds[name] for name in sorted(present)}
+
+
+Strata = dict[tuple[str, str], list[str]]
+
+
+def _strata(sequences: Iterable[Sequence]) -> Strata:
+    """Ids by (side, scene). Test sides sort first: dealt on end, they leave no fold without a test
+    sequence."""
+    strata: Strata = {}
+    for sequence in sequences:
+        strata.setdefault((sequence.kind, sequence.scene), []).append(sequence.id)
+    return strata
+
+
+def _official_strata() -> Strata:
+    return {
+        (kind, scene): [f"{scene}/{KINDS[kind]}{number:03d}" for number in range(1, n + 1)]
+        for (scene, kind), n in N_OFFICIAL.items()
+    }
 
 
 def _check_folds(sequences: list[Sequence], n_folds: int) -> None:

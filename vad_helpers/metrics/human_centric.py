@@ -160,7 +160,14 @@ def _set_sizes(
     return at_least(levels.ravel()), at_least(levels[mask])
 
 
-def frame_localization(attribution: Any, mask: Any, *, n_thresholds: int = 50) -> dict[str, float]:
+def frame_localization(
+    attribution: Any,
+    mask: Any,
+    *,
+    n_thresholds: int = 50,
+    frames: str = "visible",
+    ties: str = "mean",
+) -> dict[str, float]:
     """IoU, F1 and AUC on the frame where the map peaks (frame level).
 
     Considered are the frames that show the anomaly entirely: a mask that is not empty and does
@@ -176,28 +183,49 @@ def frame_localization(attribution: Any, mask: Any, *, n_thresholds: int = 50) -
         True on the anomaly.
     n_thresholds : int
         n of tau_i = i/n max(E+), i = 0..n.
+    frames : {"visible", "masked"}
+        Which frames are considered: those that show the anomaly entirely, or all whose mask is not
+        empty.
+    ties : {"mean", "first"}
+        What is scored where frames share the maximum: all of them, or the first.
 
     Returns
     -------
     dict
         ``iou``, ``f1``, ``auc``: floats in [0, 1], higher is better. ``frame``: index of the
-        first frame scored. ``n_tied``: how many frames were scored. Where no frame shows the
-        anomaly entirely: ``n_tied`` is 0 and the rest NaN.
+        first frame scored. ``n_tied``: how many frames were scored. Where no frame is considered:
+        ``n_tied`` is 0 and the rest NaN.
 
     Raises
     ------
     ValueError
-        As `localization`; also if the map does not have three axes.
+        As `localization`; also if the map does not have three axes, or `frames` or `ties` is
+        unknown.
     """
     positive, mask = validate(attribution, mask, ndim=3)
-    frames = np.flatnonzero(entirely_visible(mask))
-    if frames.size == 0:
+    tied = _peak_frames(positive, _considered(mask, frames))
+    if ties not in ("mean", "first"):
+        raise ValueError(f"ties is {ties!r}; give 'mean' or 'first'")
+    tied = tied[:1] if ties == "first" else tied
+    if tied.size == 0:
         return {**dict.fromkeys(KEYS, NAN), "frame": NAN, "n_tied": 0}
-    peaks = positive[frames].max(axis=(1, 2))
-    tied = frames[peaks == peaks.max()]
     scores = [_localize(positive[t], mask[t], n_thresholds) for t in tied]
     means = {key: float(np.mean([score[key] for score in scores])) for key in KEYS}
     return {**means, "frame": int(tied[0]), "n_tied": len(tied)}
+
+
+def _considered(mask: np.ndarray, frames: str) -> np.ndarray:
+    """Indices of the frames among which the peak is looked for."""
+    if frames not in ("visible", "masked"):
+        raise ValueError(f"frames is {frames!r}; give 'visible' or 'masked'")
+    shown = entirely_visible(mask) if frames == "visible" else mask.any(axis=(1, 2))
+    return np.flatnonzero(shown)
+
+
+def _peak_frames(positive: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Those of the frames that hold the largest value in any of them."""
+    peaks = positive[frames].max(axis=(1, 2))
+    return frames[peaks == peaks.max()] if frames.size else frames
 
 
 def entirely_visible(mask: np.ndarray) -> np.ndarray:

@@ -65,19 +65,23 @@ def _weights_metadata(run: Run) -> dict[str, Any]:
 
 
 def _split_of_weights(run: Run) -> dict[str, Any]:
-    """What decides which sequences a network was trained on."""
+    """Which sequences a network was trained and validated on, and what decided it."""
     p = run.params
-    return {"data": experiment.data_key(run), "fold": p.fold, "n_folds": p.n_folds, "seed": p.seed}
+    table = experiment.clips(run)
+    seen = sorted(table.loc[table["split"] != "test", "sequence"].unique())
+    origin = {"data": experiment.data_key(run), "fold": p.fold, "n_folds": p.n_folds}
+    return {**origin, "seed": p.seed, "sequences_seen": seen}
 
 
 def _load_trained(run: Run) -> torch.nn.Module:
     from vad_helpers.store.trained import load_matching
 
     p = run.params
+    table = experiment.clips(run)
     return load_matching(
         _weights_file(run, "trained_weights"),
         network={"mean": p.mean, "std": p.std, "width": p.model_width},
-        split=_split_of_weights(run),
+        tested=set(table.loc[table["split"] == "test", "sequence"]),
     )
 
 

@@ -24,7 +24,7 @@ from vad_helpers.store.cache import (
 if TYPE_CHECKING:
     import torch
 
-CLIPS_VERSION = 1
+CLIPS_VERSION = 2
 
 
 def data_root(run: Run) -> Path:

@@ -158,7 +158,7 @@ def _spell(changed: dict[str, Any], run: Run) -> str:
     """Say in words what a variant changes."""
     weights, baseline = changed.pop("weights"), changed.pop("baseline")
     words = [f"{name.replace('n_', '')} {value}" for name, value in changed.items()]
-    words += [f"{baseline} baseline"] if baseline != run.params.baseline else []
+    words += [f"{baseline.replace('_', ' ')} baseline"] if baseline != run.params.baseline else []
     return ", ".join(words + ([f"{weights} weights"] if weights != "trained" else []))
 
 

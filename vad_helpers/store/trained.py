@@ -1,8 +1,13 @@
-"""Weights that were given instead of training: taken only where a run's results would be right."""
+"""Weights that were given instead of training: taken only where a run's results would be right.
+
+A network may come from a part of the archive that the run reads, or from more than it: what counts
+is that it has never seen what is tested.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +17,7 @@ from vad_helpers.model.i3d import InceptionI3d
 
 
 def load_matching(
-    path: Path, *, network: Mapping[str, Any], split: Mapping[str, Any]
+    path: Path, *, network: Mapping[str, Any], tested: Collection[str]
 ) -> InceptionI3d:
     """Load a trained network, if it fits a run.
 
@@ -22,9 +27,9 @@ def load_matching(
         What `weights.save` wrote.
     network : mapping
         `mean`, `std` and `width` that the run works with. The file always names its own.
-    split : mapping
-        What decides which sequences are trained on, such as `data` and `fold`. What the file does
-        not say is not checked.
+    tested : collection of str
+        Sequences that the run tests. A file that says which sequences its network has seen
+        (``sequences_seen``) must not name any of them; for one that does not, the reader vouches.
 
     Returns
     -------
@@ -33,8 +38,8 @@ def load_matching(
     Raises
     ------
     InputError
-        If the file cannot be used, its network is made for other clips or classes, or it was
-        trained on another split, so that it may know the test clips.
+        If the file cannot be used, its network is made for other clips or classes, or it has seen
+        sequences that the run tests.
     """
     model, found = weights.load(path)
     for name, expected in {**network, "classes": list(weights.CLASSES)}.items():
@@ -43,10 +48,18 @@ def load_matching(
                 f"{path} holds a network with {name} {found[name]}, but this run has {expected}; "
                 "give the parameters that it was trained with, or other weights"
             )
-    for name, expected in split.items():
-        if found.get(name, str(expected)) != str(expected):
-            raise InputError(
-                f"{path} was trained with {name} {found[name]}, but this run has {expected}: it "
-                "may have seen the test clips; give weights of this run's split, or change the run"
-            )
+    known = sorted(_seen(path, found).intersection(tested))
+    if known:
+        raise InputError(
+            f"{path} (fold {found.get('fold', 'unknown')}) has seen "
+            f"{len(known)} of the sequences that this run tests ({known[0]}, ...); give weights of "
+            "this run's fold, or change the run"
+        )
     return model
+
+
+def _seen(path: Path, found: Mapping[str, Any]) -> set[str]:
+    try:
+        return set(json.loads(found.get("sequences_seen", "[]")))
+    except (TypeError, ValueError):
+        raise InputError(f"{path} has damaged metadata, sequences_seen: save it again") from None
