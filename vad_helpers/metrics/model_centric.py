@@ -18,7 +18,7 @@ alone. Ties (also all voxels with E+ = 0, which come last) are in random order, 
 fixed order would favour some frames. An all-zero map is therefore a random one to them.
 
 Every score is bounded by the gap p(x) - p(x_b): where the baseline keeps the probability, there is
-nothing to measure. `by_gap` reports the scores with this in mind.
+nothing to measure. `vad_helpers.metrics.gaps.by_gap` reports the scores with this in mind.
 
 References
 ----------
@@ -33,7 +33,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
@@ -46,7 +45,6 @@ from vad_helpers.metrics.arrays import (
 )
 
 MATCHED_AREAS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
-GAPS = (0.0, 0.05, 0.1, 0.2)
 
 Predict = Callable[[Any], Any]
 
@@ -370,58 +368,6 @@ def importance_rank(positive: np.ndarray, *, seed: int) -> np.ndarray:
     ranks = np.empty(positive.size, dtype=np.int64)
     ranks[order] = np.arange(positive.size)
     return ranks.reshape(positive.shape)
-
-
-def by_gap(scores: pd.DataFrame, *, gaps: Sequence[float] = GAPS) -> pd.DataFrame:
-    """Average deletion and insertion over the clips whose baseline moves the model enough.
-
-    Parameters
-    ----------
-    scores : DataFrame
-        One row a clip and method: ``clip_id``, ``sequence``, ``method``, ``deletion``,
-        ``insertion``, ``p_clip``, ``p_baseline``.
-    gaps : sequence of float
-        Lower bounds of the gap p(x) - p(x_b), exclusive.
-
-    Returns
-    -------
-    DataFrame
-        One row a method and bound, that of all clips (``min_gap`` of -inf) first: ``method``,
-        ``min_gap``, ``n_clips``, ``n_sequences``, ``deletion`` (higher is better), ``insertion``
-        (lower is better), ``deletion_by_gap`` and ``insertion_by_gap``: means of the scores
-        divided by each clip's gap, 1 for what the whole baseline does. These two are NaN for all
-        clips, where gaps may be 0 or negative, and unsteady for a bound near 0.
-
-    Raises
-    ------
-    ValueError
-        If a column is missing or a bound is negative.
-    """
-    needed = {"clip_id", "sequence", "method", "deletion", "insertion", "p_clip", "p_baseline"}
-    missing = sorted(needed - set(scores.columns))
-    if missing:
-        raise ValueError(f"scores lacks the columns {missing}; expected one row a clip and method")
-    if any(not gap >= 0 for gap in gaps):
-        raise ValueError(f"gaps are {tuple(gaps)}; expected numbers of at least 0")
-    scores = scores.assign(gap=scores["p_clip"] - scores["p_baseline"])
-    rows = [
-        {"method": method, "min_gap": bound, **_gap_means(part[part["gap"] > bound], bound)}
-        for method, part in scores.groupby("method", sort=False)
-        for bound in (-np.inf, *gaps)
-    ]
-    return pd.DataFrame(rows)
-
-
-def _gap_means(scores: pd.DataFrame, bound: float) -> dict[str, float]:
-    gap = scores["gap"] if np.isfinite(bound) else np.nan
-    return {
-        "n_clips": scores["clip_id"].nunique(),
-        "n_sequences": scores["sequence"].nunique(),
-        "deletion": scores["deletion"].mean(),
-        "insertion": scores["insertion"].mean(),
-        "deletion_by_gap": (scores["deletion"] / gap).mean(),
-        "insertion_by_gap": (scores["insertion"] / gap).mean(),
-    }
 
 
 def _prepare(

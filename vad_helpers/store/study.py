@@ -11,7 +11,7 @@ import pandas as pd
 
 from vad_helpers.metrics import statistics
 from vad_helpers.metrics.catalog import direction
-from vad_helpers.metrics.model_centric import by_gap
+from vad_helpers.metrics.gaps import by_gap
 from vad_helpers.store import contrasts, sensitivity, tables, verdicts
 from vad_helpers.store.published import Published
 
