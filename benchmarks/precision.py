@@ -1,8 +1,9 @@
 """Does bf16 change a conclusion? Maps and scores in both precisions, on clips of a run.
 
 `python -m benchmarks.precision --profile ucsd -p n_clips=6` explains through the run's folder, so
-that maps which are there are used, and a killed study goes on where it stopped. Scores are made by
-one and the same predictor: what moves is the maps' doing.
+that maps which are there are used, and a killed study goes on where it stopped. Two questions are
+kept apart: maps of both precisions are scored by one and the same predictor (bf16), and one and the
+same map (fp32) by predictors of both precisions.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ LIMIT = 0.01
 def main(
     profile: Annotated[str, typer.Option(help="Of the run.")] = "ucsd",
     param: Annotated[list[str], typer.Option("-p", "--param", help="Of that run.")] = [],  # noqa: B006
+    scoring_clips: Annotated[int, typer.Option(help="Clips also scored by fp32.")] = 3,
     minutes: Annotated[float, typer.Option(help="Start no other map after so many.")] = 1e9,
     out: Annotated[Path, typer.Option()] = Path("benchmarks/results/precision.json"),
 ) -> None:
@@ -42,11 +44,12 @@ def main(
     pairs = [(clip_id, method) for method in runs["fp32"].params.methods for clip_id in clip_ids]
     for clip_id, method in tqdm(sorted(pairs, key=lambda p: p[1] in bench.SLOW)):
         if time.monotonic() < deadline:
-            found += _compare(runs, clip_id, method)
+            found += _compare(runs, clip_id, method, clip_id in clip_ids[:scoring_clips])
     table = pd.DataFrame(found)
     with atomic_write(out) as temporary:
         temporary.write_text(json.dumps(_summary(table), indent=1) + "\n", encoding="utf-8")
     print(pd.DataFrame(_summary(table)["methods"]).to_string(index=False))
+    print("scoring:", _summary(table)["scoring"])
 
 
 def both_runs(profile: str, changes: dict[str, Any]) -> dict[str, Run]:
@@ -64,9 +67,13 @@ def both_runs(profile: str, changes: dict[str, Any]) -> dict[str, Run]:
     return {p: store.open_run(profile, **{**shared, "precision": p}) for p in ("fp32", "bf16")}
 
 
-def _compare(runs: dict[str, Run], clip_id: str, method: str) -> list[dict[str, Any]]:
+def _compare(
+    runs: dict[str, Run], clip_id: str, method: str, by_fp32: bool
+) -> list[dict[str, Any]]:
+    """A row for every score; of the fp32 map by the fp32 predictor too, if asked."""
     pair = {p: store.attribution(run, clip_id, method) for p, run in runs.items()}
     scored = {p: _scores(runs["bf16"], clip_id, found, p, method) for p, found in pair.items()}
+    again = _scores(runs["fp32"], clip_id, pair["fp32"], "fp32", method) if by_fp32 else {}
     agreed = bench.agreement(pair["fp32"], pair["bf16"])
     return [
         {
@@ -75,6 +82,7 @@ def _compare(runs: dict[str, Run], clip_id: str, method: str) -> list[dict[str, 
             "score": name,
             "fp32": scored["fp32"][name],
             "bf16": scored["bf16"][name],
+            "scored_in_fp32": again.get(name, np.nan),
             "agreement": agreed,
         }
         for name in scored["fp32"]
@@ -116,8 +124,11 @@ def _scores(
 
 def _summary(table: pd.DataFrame) -> dict[str, Any]:
     """Mean of every score by method in both precisions, and the largest move."""
-    means = table.groupby(["method", "score"], sort=False)[["fp32", "bf16"]].mean()
+    table = table.assign(by_scoring=table["fp32"] - table["scored_in_fp32"])
+    columns = ["fp32", "bf16", "by_scoring"]
+    means = table.groupby(["method", "score"], sort=False)[columns].mean()
     means["moved"] = (means["bf16"] - means["fp32"]).abs()
+    scoring = means["by_scoring"] = means["by_scoring"].abs()
     largest = means["moved"].groupby(level="method", sort=False)
     methods = [
         {
@@ -131,7 +142,18 @@ def _summary(table: pd.DataFrame) -> dict[str, Any]:
         }
         for method, part in table.groupby("method", sort=False)
     ]
-    return {"limit": LIMIT, "methods": methods, "scores": means.reset_index().to_dict("records")}
+    decided = {
+        "clips": int(table.loc[table["by_scoring"].notna(), "clip_id"].nunique()),
+        "largest_move": scoring.max(),
+        "of": " ".join(scoring.idxmax()),
+        "default": "bf16" if scoring.max() <= LIMIT else "fp32",
+    }
+    return {
+        "limit": LIMIT,
+        "methods": methods,
+        "scoring": decided,
+        "scores": means.reset_index().to_dict("records"),
+    }
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from benchmarks import precision
 from vad_helpers.store import detector
 
 
-def scores(moves):
+def scores(moves, *, by_scoring=0.0):
     """Two clips a method; the mean of its AUC moves by what `moves` says, its IoU not at all."""
     return pd.DataFrame(
         [
@@ -17,6 +17,7 @@ def scores(moves):
                 "score": score,
                 "fp32": 0.5,
                 "bf16": 0.5 + (move if score == "clip_auc" else 0.0),
+                "scored_in_fp32": 0.5 - (by_scoring if score == "clip_auc" else 0.0),
                 "agreement": agreement,
             }
             for method, move in moves.items()
@@ -40,6 +41,22 @@ def test_moves_that_cancel_over_clips_do_not_count():
     table = scores({"ig": 0.02})
     table.loc[(table["clip_id"] == "b") & (table["score"] == "clip_auc"), "bf16"] = 0.48
     assert precision._summary(table)["methods"][0]["largest_move"] == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize(("move", "default"), [(0.004, "bf16"), (0.02, "fp32")])
+def test_scoring_stays_in_fp32_if_it_alone_moves_a_score(move, default):
+    found = precision._summary(scores({"ig": 0.0}, by_scoring=move))
+    assert found["scoring"]["default"] == default
+    assert found["scoring"]["largest_move"] == pytest.approx(move)
+    assert found["scoring"]["of"] == "ig clip_auc" and found["scoring"]["clips"] == 2
+    assert found["methods"][0]["default"] == "bf16"  # the maps are not to blame
+
+
+def test_clips_that_were_scored_in_one_precision_alone_say_nothing_of_scoring():
+    table = scores({"ig": 0.0}, by_scoring=0.02)
+    table.loc[table["clip_id"] == "b", "scored_in_fp32"] = float("nan")
+    found = precision._summary(table)["scoring"]
+    assert found["clips"] == 1 and found["largest_move"] == pytest.approx(0.02)
 
 
 def test_both_precisions_explain_one_network(in_project, tmp_path):
