@@ -21,6 +21,7 @@ from typing import Any
 import nbformat
 import yaml
 
+from vad_helpers.chapters import Chapter, with_head
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
 from vad_helpers.store import detector, experiment, params
@@ -282,17 +283,23 @@ def stage(run: Run) -> Path:
     InputError
         If a chapter has not been executed, or with other parameters than the run's.
     """
-    pages = {chapter.name: _executed_page(run, chapter) for chapter in notebooks(run.root)}
+    from vad_helpers import bookfiles  # draws: who only runs chapters need not load that
+
+    executed = [Chapter(path.stem, _executed_page(run, path)) for path in notebooks(run.root)]
     staged = run.root / "_build" / "stage"
     shutil.rmtree(staged, ignore_errors=True)
     ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
-    shutil.copytree(run.root / "book", staged / "book", ignore=ignore)
+    for name in ("book", "examples"):
+        shutil.copytree(run.root / name, staged / name, ignore=ignore)
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(run.root / name, staged / name)
-    (staged / "notebooks").mkdir()
-    for name, page in pages.items():
-        nbformat.write(merge_parameters(page), staged / "notebooks" / name)
+    shutil.copytree(run.root / "notebooks", staged / "book" / "_run" / "notebooks", ignore=ignore)
     write_run_pages(run, staged / "book" / "_run")
+    _write_all(bookfiles.files(run, executed), staged)
+    (staged / "notebooks").mkdir()
+    for chapter in executed:
+        page = merge_parameters(with_head(chapter, bookfiles.head(run, chapter)))
+        nbformat.write(page, staged / "notebooks" / f"{chapter.name}.ipynb")
     return staged
 
 
@@ -373,7 +380,11 @@ def write_run_pages(run: Run, folder: Path) -> None:
     """Write what the prose pages include: this run's banner, tables and figure."""
     from vad_helpers import report
 
-    for name, content in report.pages(run).items():
+    _write_all(report.pages(run), folder)
+
+
+def _write_all(contents: Mapping[str, str | bytes], folder: Path) -> None:
+    for name, content in contents.items():
         with atomic_write(folder / name) as temporary:
             if isinstance(content, bytes):
                 temporary.write_bytes(content)

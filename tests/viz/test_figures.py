@@ -194,3 +194,34 @@ def test_time_dots_without_published_values():
     _, ax = style.subplots()
     figures.time_dots(ax, pd.DataFrame(1.0, index=["ig"], columns=columns))
     assert "the paper" not in legend(ax)
+
+
+@pytest.fixture
+def firm():
+    lines = [("ig", "IG", 1, 1.0, 1.0, 2.0), ("random", "Random", 2, 2.0, 1.0, 3.0)]
+    columns = ["method", "label", "rank", "rank_median", "rank_low", "rank_high"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def test_a_rank_has_its_dot_inside_the_ranks_it_takes(firm):
+    _, ax = style.subplots()
+    assert figures.rank_spans(ax, firm, families=FAMILIES, title="AUC") is ax
+    assert ticks(ax) == ["IG", "Random"] and ax.get_title() == "AUC"
+    spans, dots = ax.lines[0::3], ax.lines[2::3]
+    assert [line.get_xdata().tolist() for line in spans] == [[1, 2], [1, 3]]
+    assert [line.get_xdata()[0] for line in dots] == [1, 2]
+    colours = [to_hex(line.get_color()).upper() for line in dots]
+    assert colours == [style.FAMILY_COLOURS["gradient"], style.FAMILY_COLOURS["reference"]]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1], "the best rank is on top"
+
+
+def test_ranks_without_families_have_the_colours_of_their_rows(firm):
+    _, ax = style.subplots()
+    figures.rank_spans(ax, firm)
+    assert to_hex(ax.lines[2].get_color()).upper() == style.look("ig").colour
+
+
+def test_a_rank_that_was_not_resampled_is_drawn_alone(firm):
+    _, ax = style.subplots()
+    figures.rank_spans(ax, firm.assign(rank_median=np.nan, rank_low=np.nan, rank_high=np.nan))
+    assert np.isfinite(ax.lines[2].get_xdata()).all()

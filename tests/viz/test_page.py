@@ -14,7 +14,7 @@ from vad_helpers.viz import page
 @pytest.fixture
 def shown(monkeypatch):
     found = []
-    monkeypatch.setattr(page, "display", found.append)
+    monkeypatch.setattr(page, "display", lambda value, **_: found.append(value))
     return found
 
 
@@ -173,6 +173,14 @@ def test_provenance_names_given_weights_without_their_folder(params, monkeypatch
     assert lines["data"].startswith("UCSD")
     started = run_of(params, init_weights="some/folder/i3d.pt")
     assert "from i3d.pt" in page.provenance_table(started, since=0)["provenance"]["weights"]
+
+
+def test_provenance_tells_programs_too(params, monkeypatch):
+    told = {}
+    monkeypatch.setattr(page, "display", lambda value, metadata: told.update(metadata["vad"]))
+    page.provenance(run_of(params), since=time.time() - 5)
+    assert 5 <= told["wall_seconds"] < 7 and told["peak_bytes"] > 2**20
+    assert told["device"] and any(text.startswith("torch ") for text in told["versions"])
 
 
 def test_provenance_is_shown_wrapped(shown, params):

@@ -114,8 +114,8 @@ def rank_stability(
     Returns
     -------
     DataFrame
-        label, rank, rank_median, rank_low, rank_high (95 %), p_best (share of draws in which it
-        is first), best rank first. Rows that have fewer clips than others are left out.
+        method, label, rank, rank_median, rank_low, rank_high (95 %), p_best (share of draws in
+        which it is first), best rank first. Rows that have fewer clips than others are left out.
     """
     options = {"n_resamples": run.params.n_resamples, "seed": run.params.seed}
     scored, summary = getattr(scores, table)(run), tables.summary(run, table)
@@ -140,7 +140,7 @@ def firm_ranks(
         scored[scored["method"].isin(summary["method"])], n_resamples=n_resamples, seed=seed
     )
     found = summary[["method", "label", "rank"]].merge(found, on="method").sort_values("rank")
-    columns = ["label", "rank", "rank_median", "rank_low", "rank_high", "p_best"]
+    columns = ["method", "label", "rank", "rank_median", "rank_low", "rank_high", "p_best"]
     return found[columns].reset_index(drop=True)
 
 

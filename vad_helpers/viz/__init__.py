@@ -14,6 +14,7 @@ from vad_helpers.viz.figures import (
     gap_dumbbells,
     interval_dots,
     quality_against,
+    rank_spans,
     time_dots,
 )
 from vad_helpers.viz.heatmaps import (
@@ -77,6 +78,7 @@ __all__ = [
     "provenance",
     "quality_against",
     "quality_and_cost",
+    "rank_spans",
     "roc_curves",
     "say",
     "show",

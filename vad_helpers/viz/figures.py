@@ -77,6 +77,46 @@ def interval_dots(
     return ax
 
 
+def rank_spans(
+    ax: Axes,
+    firm: pd.DataFrame,
+    *,
+    families: Mapping[str, str] | None = None,
+    title: str = "",
+) -> Axes:
+    """Draw the ranks that rows hold when sequences are drawn anew: which orders are firm.
+
+    Parameters
+    ----------
+    ax : Axes
+    firm : DataFrame
+        From `store.rank_stability`: ``method``, ``label``, ``rank``, ``rank_median``,
+        ``rank_low``, ``rank_high``, best rank first. NaN (one sequence) draws the rank alone.
+    families : mapping of str to str, optional
+        Family of a row by its key: colours by family; else each row has its own.
+    title : str
+
+    Returns
+    -------
+    Axes
+        Rank 1 at the left and on top.
+    """
+    with styled():
+        for y, row in enumerate(firm.itertuples()):
+            family = (families or {}).get(row.method)
+            colour = FAMILY_COLOURS[family] if family else look(row.method).colour
+            ax.plot([row.rank_low, row.rank_high], [y, y], "-", color=colour, linewidth=2)
+            ax.plot(row.rank_median, y, "|", color=colour, markersize=8, markeredgewidth=2)
+            ax.plot(row.rank, y, "o", color=colour, markeredgecolor="white", markersize=6)
+        ax.set_yticks(range(len(firm)), firm["label"])
+        ax.set_ylim(len(firm) - 0.5, -0.5)
+        ax.set_xlim(0.5, len(firm) + 0.5)
+        ax.set_xlabel("rank (1 is best)")
+        ax.set_title(title)
+        ax.grid(axis="x")
+    return ax
+
+
 def fidelity_curves(
     ax: Axes,
     curves: Mapping[str, np.ndarray],

@@ -208,13 +208,24 @@ def _spell_best(kind: str, part: pd.DataFrame) -> str:
 def provenance(run: Run, *, since: float) -> None:
     """Show how a page came about, for its foot.
 
+    The output's metadata hold the same for programs, under "vad": wall_seconds, peak_bytes (None
+    where the system does not say), device, versions. The head of a page and the status page of the
+    book are written from it.
+
     Parameters
     ----------
     run : Run
     since : float
         `time.time()` at the start of the notebook, in seconds.
     """
-    table(provenance_table(run, since=since), wrap=True)
+    told = {
+        "wall_seconds": round(time.time() - since, 1),
+        "peak_bytes": _peak_resident(),
+        "device": _device(run),
+        "versions": _versions(),
+    }
+    html = table_html(provenance_table(run, since=since), wrap=True)
+    display(HTML(html), metadata={"vad": told})
 
 
 def provenance_table(run: Run, *, since: float) -> pd.DataFrame:
@@ -263,7 +274,8 @@ def _device(run: Run) -> str:
 
     if torch.cuda.is_available() and not run.params.device.startswith("cpu"):
         return torch.cuda.get_device_name()
-    return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+    n = torch.get_num_threads()
+    return f"CPU ({platform.machine()}, {n} thread{'s' if n > 1 else ''})"
 
 
 def _versions() -> list[str]:

@@ -1,0 +1,183 @@
+"""The front page's answer: one table that fits a screen, and what it comes to in three sentences.
+
+Every sentence is written from the run's numbers, and so is its tone: what a run does not show, it
+does not say.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pandas as pd
+
+from vad_helpers import store
+from vad_helpers.metrics import statistics
+from vad_helpers.metrics.catalog import METRICS, direction
+from vad_helpers.store import tables
+from vad_helpers.store.cache import Run
+
+SHOWN_REFERENCES = ("motion", "constant", "random")
+# Table of scores, level, metric, heading.
+COLUMNS = (
+    ("human_centric", "clip", "auc", "AUC"),
+    ("human_centric", "clip", "motion_auc", "AUC, moving"),
+    ("model_centric", "clip", "deletion", "deletion"),
+    ("model_centric", "clip", "area_matched_deletion", "deletion, equal area"),
+    ("robustness", "clip", "cv", "C_v"),
+    ("runtime", "clip", "seconds", "seconds"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing that a run shows.
+
+    Attributes
+    ----------
+    title : str
+        A sentence.
+    evidence : str
+        The numbers behind it.
+    """
+
+    title: str
+    evidence: str
+
+
+def headline(run: Run) -> pd.DataFrame:
+    """Means of one metric a question, methods first and then what they have to beat.
+
+    Returns
+    -------
+    DataFrame of str
+        Index the rows' labels; a column a metric, its better direction as an arrow. The best
+        method of a column is marked with a star; "–" where a row has no such score.
+    """
+    found = {heading: _means(run, table, level, metric)
+             for table, level, metric, heading in COLUMNS}  # fmt: skip
+    table = store.rows(run)
+    keys = [key for key, row in table.items() if row.kind == "method"]
+    references = [key for key in SHOWN_REFERENCES if key in table]
+    cells = {
+        f"{heading} {tables.ARROWS[direction(metric)]}": _column(found[heading], keys, references)
+        for _, _, metric, heading in COLUMNS
+    }
+    names = tables.labels(run)
+    return pd.DataFrame(cells, index=[names[key] for key in [*keys, *references]])
+
+
+def _means(run: Run, table: str, level: str, metric: str) -> pd.DataFrame:
+    """Means by method, best first; "complete" tells whether a row has all clips."""
+    found = store.summary(run, table)
+    found = found[(found["level"] == level) & (found["metric"] == metric)]
+    found = found.assign(complete=tables.complete(found)).set_index("method")
+    return found.sort_values("mean", ascending=direction(metric) == "lower", kind="stable")
+
+
+def _column(found: pd.DataFrame, keys: list[str], references: list[str]) -> list[str]:
+    rivals = found[found.index.isin(keys) & found["complete"]].dropna(subset="mean")
+    best = rivals.index[0] if len(rivals) else None
+    return [_cell(found, key, best) for key in [*keys, *references]]
+
+
+def _cell(found: pd.DataFrame, key: str, best: str | None) -> str:
+    if key not in found.index or pd.isna(found.loc[key, "mean"]):
+        return "–"
+    star = " ★" if key == best else ""
+    apart = "" if found.loc[key, "complete"] else " (fewer clips)"
+    return f"{found.loc[key, 'mean']:.3f}{star}{apart}"
+
+
+def findings(run: Run) -> list[Finding]:
+    """Say what this run shows of the three questions.
+
+    Returns
+    -------
+    list of Finding
+        Up to three: of localisation against frame difference, of deletion against a map that
+        says nothing, of what a dearer method gains. One that cannot be said is left out.
+    """
+    written = (against_motion(run), against_flatness(run), for_the_price(run))
+    return [finding for finding in written if finding is not None]
+
+
+def against_motion(run: Run) -> Finding:
+    """Say whether any method localises better than the plain difference of two frames."""
+    found = store.against_references(run)
+    planned = found["method"].map({k: row.kind for k, row in store.rows(run).items()}) == "method"
+    found = found[(found["reference"] == "motion") & planned]
+    counts = found["verdict"].value_counts().reindex(["higher", "lower", "undecided"], fill_value=0)
+    means = _means(run, "human_centric", "clip", "auc")
+    best = means[means.index.isin(found["method"])].iloc[0]
+    n_higher, n = counts["higher"], len(found)
+    title = (
+        f"{n_higher} of {n} methods find the anomaly better than motion alone does."
+        if n_higher
+        else "No method is shown to find the anomaly better than motion alone does."
+    )
+    return Finding(
+        title,
+        f"The difference of two frames, which asks no network, has a clip AUC of "
+        f"{means.loc['motion', 'mean']:.3f}; the best method, {best['label']}, "
+        f"{best['mean']:.3f}. The interval of the difference lies below zero for "
+        f"{counts['lower']} methods, above it for {n_higher}, and includes it for "
+        f"{counts['undecided']}.",
+    )
+
+
+def against_flatness(run: Run) -> Finding:
+    """Say how a map that is the same everywhere scores on deletion, and at equal area."""
+    kinds = {key: row.kind for key, row in store.rows(run).items()}
+    methods = [key for key, kind in kinds.items() if kind == "method"]
+    found = _means(run, "model_centric", "clip", "deletion")
+    equal = _means(run, "model_centric", "clip", "area_matched_deletion")
+    rivals = found[found.index.isin(methods)]
+    flat, flat_equal = found.loc["constant", "mean"], equal.loc["constant", "mean"]
+    n_beaten = int((rivals["mean"] < flat).sum())
+    n_beaten_equal = int((equal[equal.index.isin(methods)]["mean"] < flat_equal).sum())
+    title = (
+        "A map that says nothing wins at deletion."
+        if n_beaten == len(rivals)
+        else f"A map that says nothing beats {n_beaten} of {len(rivals)} methods at deletion."
+    )
+    best, best_equal = rivals.iloc[0], equal[equal.index.isin(methods)].iloc[0]
+    return Finding(
+        title,
+        f"Every voxel equally important: {flat:.3f}; the best method, "
+        f"{best['label']}: {best['mean']:.3f}. Where every map removes the same area, the flat "
+        f"one has {flat_equal:.3f}, beats {n_beaten_equal}, and the best method, "
+        f"{best_equal['label']}, has {best_equal['mean']:.3f}.",
+    )
+
+
+def for_the_price(run: Run) -> Finding | None:
+    """Say whether the method of most model calls localises better than that of fewest."""
+    times = store.summary(run, "runtime").pivot(index="method", columns="metric", values="mean")
+    kinds = {key: row.kind for key, row in store.rows(run).items()}
+    times = times[[kinds.get(key) == "method" for key in times.index]]
+    if len(times) < 2:
+        return None
+    dear, cheap = times["model_calls"].idxmax(), times["model_calls"].idxmin()
+    scores = store.human_centric(run)
+    scores = scores[(scores["level"] == "clip") & (scores["metric"] == "auc")]
+    options = {"n_resamples": run.params.n_resamples, "seed": run.params.seed}
+    line = statistics.compare(scores, [(dear, cheap)], **options).iloc[0]
+    names = tables.labels(run)
+    title = {
+        "higher": "The dearest method finds the anomaly better than the cheapest.",
+        "lower": "The dearest method finds the anomaly worse than the cheapest.",
+        statistics.UNDECIDED: "The dearest method is not shown to find the anomaly better than the "
+        "cheapest.",
+    }[line["verdict"]]
+    ratio = times.loc[dear, "seconds"] / times.loc[cheap, "seconds"]
+    return Finding(
+        title,
+        f"{names[dear]} asks the network {times.loc[dear, 'model_calls']:.0f} times a "
+        f"clip, {names[cheap]} {times.loc[cheap, 'model_calls']:.0f}, and takes {ratio:.0f} times "
+        f"as long. In {METRICS['auc'].name} over the clip that makes {_spelled(line)}.",
+    )
+
+
+def _spelled(line: pd.Series) -> str:
+    interval = "" if pd.isna(line["low"]) else f" [{line['low']:+.3f}, {line['high']:+.3f}]"
+    return f"{line['difference']:+.3f}{interval}, {line['verdict']}"

@@ -1,0 +1,79 @@
+"""A clip that moves with its heatmaps: one small animated picture, and a still of it."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image
+
+from vad_helpers import store
+from vad_helpers.store import Run, rows
+from vad_helpers.viz.heatmaps import best_frame, heatmap_grid
+from vad_helpers.viz.style import subplots
+
+COLUMNS = 3
+MILLISECONDS = 160
+MAX_BYTES = 1_000_000
+
+
+def moving_clip(run: Run, clip_id: str) -> tuple[bytes, bytes]:
+    """Draw every frame of a clip beside its heatmaps, one scale a map for the whole clip.
+
+    Parameters
+    ----------
+    run : Run
+        Maps that are missing are explained now.
+    clip_id : str
+
+    Returns
+    -------
+    animated : bytes
+        An animated WebP that repeats for ever; lossless if that fits `MAX_BYTES`.
+    still : bytes
+        The frame where the anomaly is largest, a PNG of the same size, for readers who want
+        nothing to move, and for print.
+    """
+    frames = [_picture(run, clip_id, t) for t in range(run.params.n_frames)]
+    return animated(frames), _png(frames[best_frame(store.mask(run, clip_id))])
+
+
+def animated(frames: list[Image.Image], *, max_bytes: int = MAX_BYTES) -> bytes:
+    """Encode pictures as one animated WebP: lossless, or as good as `max_bytes` allows.
+
+    Parameters
+    ----------
+    frames : list of PIL.Image.Image
+        All of one size.
+    max_bytes : int
+        Where even the coarsest of the qualities tried is larger, it is taken nevertheless.
+
+    Returns
+    -------
+    bytes
+    """
+    options = {"save_all": True, "append_images": frames[1:], "duration": MILLISECONDS, "loop": 0}
+    for how in ({"lossless": True}, {"quality": 90}, {"quality": 75}, {"quality": 50}):
+        stream = io.BytesIO()
+        frames[0].save(stream, format="WEBP", **options, **how)
+        if stream.tell() <= max_bytes:
+            break
+    return stream.getvalue()
+
+
+def _picture(run: Run, clip_id: str, t: int) -> Image.Image:
+    methods = [row for row in rows(run).values() if row.kind == "method"]
+    maps = {row.label: store.attribution(run, clip_id, row.key) for row in methods}
+    n_rows = -(-(len(maps) + 1) // COLUMNS)
+    height, width = run.params.frame_size
+    tile = 1.95 * height / width + 0.2
+    figure, axes = subplots(n_rows, COLUMNS, width=7.0, height=n_rows * tile)
+    heatmap_grid(axes, store.frames(run, clip_id), store.mask(run, clip_id), maps, t=t)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=100)
+    return Image.open(stream).convert("RGB")
+
+
+def _png(picture: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, format="PNG", optimize=True)
+    return stream.getvalue()
