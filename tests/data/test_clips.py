@@ -298,3 +298,10 @@ def test_a_loader_with_lasting_workers_sees_the_epoch(textured, n_workers):
         assert [len(labels) for _, labels in batches] == [2, 2, 1]
         found = torch.cat([batch for batch, _ in batches])
         torch.testing.assert_close(found, torch.stack([expected[i][0] for i in range(5)]))
+
+
+def test_groups_are_scene_and_label(sequences, table):
+    dataset = clips.ClipDataset(sequences, table, size=SIZE)
+    expected = [f"{row.scene} {row.label}" for row in table.itertuples()]
+    assert dataset.groups.tolist() == expected
+    assert len(set(expected)) > 2

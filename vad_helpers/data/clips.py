@@ -303,8 +303,11 @@ class ClipDataset(torch.utils.data.Dataset):
 
     @property
     def groups(self) -> np.ndarray:
-        """Scene of every clip, (N,): a training may draw evenly from the scenes."""
-        return self.table["scene"].to_numpy()
+        """Scene and label of every clip as one name, (N,), for a training that draws evenly.
+
+        Otherwise a network learns first how often a scene is anomalous.
+        """
+        return (self.table["scene"] + " " + self.table["label"].astype(str)).to_numpy()
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch begins: each has augmentations of its own."""
