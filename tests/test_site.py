@@ -1,0 +1,342 @@
+"""The built site in a real browser without network: every page, light, dark and on a phone.
+
+Each page is opened once, and what is found on it is kept (`Visit`); the tests read the findings.
+"""
+
+import dataclasses
+import io
+import math
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vad_helpers import pipeline
+
+pytestmark = pytest.mark.slow
+
+MAX_PAGE_BYTES = 5_000_000
+MAX_EXPLORER_BYTES = 3_000_000
+PHONE = {"width": 390, "height": 844}
+DESKTOP = {"width": 1280, "height": 900}
+THEMES = ("light", "dark")
+LOCAL = ("file:", "data:", "blob:", "about:")
+# What the theme and an extension tell the console of every page; no faults.
+CHATTER = ("[PST]: ", "[togglebutton]: ")
+# The bar that sticks to the top lies over pictures; colours fade in.
+STILL = "* { transition: none !important }"
+NO_BAR = ".bd-header-article { visibility: hidden }"
+# WCAG 2.1, levels A and AA. Contrast is the slow part, and the one that a theme changes.
+RULES = {
+    "structure": {
+        "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"],
+        "rules": {"color-contrast": {"enabled": False}},
+    },
+    "contrast": {"runOnly": {"type": "rule", "values": ["color-contrast"]}},
+}
+# Cells of a table and words of code look alike: three of a kind are enough to judge contrast.
+MARK_REPEATED = """() => {
+  const seen = {};
+  const kind = e => e ? e.tagName + "." + e.className : "";
+  for (const e of document.querySelectorAll("article *")) {
+    if (e.childElementCount) continue;
+    const key = [e, e.parentElement, e.parentElement.parentElement].map(kind).join(" < ");
+    seen[key] = (seen[key] ?? 0) + 1;
+    if (seen[key] > 3) e.dataset.repeated = "";
+  }
+}"""
+
+
+@dataclasses.dataclass
+class Visit:
+    """What was found on one page."""
+
+    name: str
+    noise: list = dataclasses.field(default_factory=list)
+    requests: list = dataclasses.field(default_factory=list)
+    failed: list = dataclasses.field(default_factory=list)
+    overflow: dict = dataclasses.field(default_factory=dict)
+    violations: dict = dataclasses.field(default_factory=dict)
+    images: list = dataclasses.field(default_factory=list)
+    links: list = dataclasses.field(default_factory=list)
+    anchors: set = dataclasses.field(default_factory=set)
+    size: int = 0
+
+
+@pytest.fixture(scope="module")
+def html(built_book):
+    return built_book[0] / "_build" / "html"
+
+
+@pytest.fixture(scope="module")
+def names(built_book):
+    return [*pipeline.pages_of_toc(built_book[0] / "_toc.yml"), "genindex", "search"]
+
+
+@pytest.fixture(scope="module")
+def context(html, chromium):  # the site first: it is built by notebooks, without a browser around
+    context = chromium.new_context(viewport=DESKTOP)
+    context.set_offline(True)
+    yield context
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def axe():
+    module = pytest.importorskip("axe_playwright_python.sync_playwright")
+    return module.Axe()
+
+
+@pytest.fixture(scope="module")
+def visits(html, names, context, axe):
+    return {name: visit(context, axe, html / f"{name}.html", name) for name in names}
+
+
+def visit(context, axe, file, name):
+    found = Visit(name, size=file.stat().st_size)
+    page = context.new_page()
+    page.on("console", lambda message: found.noise.append(message.text))
+    page.on("pageerror", lambda error: found.noise.append(str(error)))
+    page.on("request", lambda request: found.requests.append(request.url))
+    page.on("requestfailed", lambda request: found.failed.append(request.url))
+    open_page(page, file)
+    page.add_style_tag(content=STILL)
+    found.violations["structure"] = serious(axe, page, "structure")
+    page.evaluate(MARK_REPEATED)
+    for theme in THEMES:
+        set_theme(page, theme)
+        found.violations[theme] = serious(axe, page, "contrast", exclude="[data-repeated]")
+    found.images = page.eval_on_selector_all(
+        "img", "all => all.map(i => ({alt: i.getAttribute('alt'), src: i.src.slice(0, 200)}))"
+    )
+    found.links = page.eval_on_selector_all("a[href]", "all => all.map(a => a.href)")
+    found.anchors = set(page.eval_on_selector_all("[id]", "all => all.map(e => e.id)"))
+    page.set_viewport_size(PHONE)
+    found.overflow = page.evaluate(OVERFLOW)
+    page.close()
+    return found
+
+
+# How far the page scrolls sideways, and which of its parts stick out.
+OVERFLOW = """() => {
+  const wide = document.scrollingElement.scrollWidth - innerWidth;
+  const article = document.querySelector("article");
+  const out = wide > 0 ? [...document.querySelectorAll("article *")]
+    .filter(e => e.getBoundingClientRect().right > innerWidth + 1)
+    .map(e => e.tagName + "." + e.className) : [];
+  return {pixels: wide, parts: out.slice(0, 5)};
+}"""
+
+
+def open_page(page, file):
+    page.goto(file.as_uri())
+    page.wait_for_load_state("load")
+    if page.locator(".vad-explorer").count():
+        page.wait_for_selector(".vad-explorer[data-state=ready]")
+
+
+def set_theme(page, theme):
+    page.evaluate(
+        "theme => Object.assign(document.documentElement.dataset, {theme, mode: theme})", theme
+    )
+
+
+def serious(axe, page, rules, exclude="[data-none]"):
+    """Rules that are broken seriously, and where."""
+    options = {**RULES[rules], "resultTypes": ["violations"], "preload": False}
+    found = axe.run(page, context={"exclude": [[exclude]]}, options=options)
+    return [
+        (one["id"], node["html"][:160])
+        for one in found.response["violations"]
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"]
+    ]
+
+
+def test_pages_open_without_a_word_in_the_console(visits):
+    noise = {
+        name: [text for text in found.noise if not text.startswith(CHATTER)]
+        for name, found in visits.items()
+    }
+    assert {name: texts for name, texts in noise.items() if texts} == {}
+
+
+def test_pages_ask_for_nothing_outside_and_find_all_they_ask_for(visits):
+    outside = {url for v in visits.values() for url in v.requests if not url.startswith(LOCAL)}
+    assert outside == set()
+    assert {v.name: v.failed for v in visits.values() if v.failed} == {}
+    assert all(v.requests for v in visits.values())
+
+
+def test_no_page_scrolls_sideways_on_a_phone(visits):
+    assert {v.name: v.overflow for v in visits.values() if v.overflow["pixels"] > 0} == {}
+
+
+@pytest.mark.parametrize("part", ["structure", *THEMES])
+def test_no_page_has_a_serious_fault_of_accessibility(visits, part):
+    faults = {v.name: v.violations[part] for v in visits.values() if v.violations[part]}
+    assert faults == {}
+
+
+def test_every_image_has_a_meaningful_text_or_an_empty_one(visits):
+    images = [(v.name, image) for v in visits.values() for image in v.images]
+    assert len(images) > 20
+    for name, image in images:
+        assert image["alt"] is not None, (name, image)
+        assert image["alt"] == "" or len(image["alt"].split()) >= 3, (name, image)
+
+
+def test_no_page_weighs_more_than_its_budget(visits):
+    assert {v.name: v.size for v in visits.values() if v.size > MAX_PAGE_BYTES} == {}
+    explorer = next(v for v in visits.values() if v.name.endswith("explorer"))
+    assert explorer.size < MAX_EXPLORER_BYTES + 100_000  # the page around it
+
+
+def test_pages_with_their_images_stay_in_the_budget(visits, html):
+    for found in visits.values():
+        files = {unquote(urlsplit(image["src"]).path) for image in found.images
+                 if image["src"].startswith("file:")}  # fmt: skip
+        total = found.size + sum(Path(file).stat().st_size for file in files)
+        assert total < MAX_PAGE_BYTES, (found.name, total)
+
+
+def test_internal_links_and_their_anchors_lead_somewhere(visits, html):
+    broken = []
+    for found in visits.values():
+        for link in found.links:
+            parts = urlsplit(link)
+            if parts.scheme != "file":
+                continue
+            target = Path(unquote(parts.path))
+            name = str(target.relative_to(html.resolve()).with_suffix(""))
+            known = visits[name].anchors if name in visits else None
+            missing = parts.fragment and known is not None and unquote(parts.fragment) not in known
+            if not target.is_file() or missing:
+                broken.append((found.name, link))
+    assert broken == []
+
+
+def test_external_links_are_only_links(visits):
+    schemes = {urlsplit(link).scheme for v in visits.values() for link in v.links}
+    assert schemes <= {"file", "https", "http", "mailto", "javascript"}
+
+
+# --- the themes leave measurements alone --------------------------------------------------------
+
+
+def shots(page, selector):
+    """Pixels of every visible element that matches, without the edges it shares with the page."""
+    whole = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
+    boxes = page.locator(selector).evaluate_all(
+        "all => all.map(e => e.getBoundingClientRect())"
+        ".map(b => [b.left, b.top + scrollY, b.right, b.bottom + scrollY])"
+    )
+    inner = [
+        (math.ceil(left) + 1, math.ceil(top) + 1, math.floor(right) - 1, math.floor(bottom) - 1)
+        for left, top, right, bottom in boxes
+        if right > left
+    ]
+    return [np.asarray(whole.crop(box)) for box in inner]
+
+
+@pytest.mark.parametrize(
+    ("name", "selector"),
+    [
+        ("notebooks/03_qualitative_heatmaps", ".cell_output img"),
+        ("book/explorer", ".vad-explorer canvas"),
+        ("book/intro", "article img"),
+    ],
+)
+def test_heatmaps_have_the_same_pixels_in_light_and_dark(html, context, name, selector):
+    page = context.new_page()
+    open_page(page, html / f"{name}.html")
+    page.add_style_tag(content=STILL + NO_BAR)
+    both, grounds = [], []
+    for theme in THEMES:
+        set_theme(page, theme)
+        both.append(shots(page, selector))
+        grounds.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    page.close()
+    assert grounds[0] != grounds[1]  # it is dark indeed
+    light, dark = both
+    assert len(light) == len(dark) > 0
+    for a, b in zip(light, dark, strict=True):
+        assert np.ptp(a) > 50
+        np.testing.assert_array_equal(a, b)
+
+
+# --- the explorer in its page ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def explorer(html, context):
+    page = context.new_page()
+    open_page(page, html / "book" / "explorer.html")
+    yield page
+    page.close()
+
+
+def frame_of(page):
+    return int(page.get_attribute(".vad-explorer", "data-frame"))
+
+
+def test_the_explorer_plays(explorer):
+    before = frame_of(explorer)
+    explorer.click("[name=play]")
+    explorer.wait_for_function(
+        "before => document.querySelector('.vad-explorer').dataset.frame != before", arg=str(before)
+    )
+    explorer.click("[name=play]")
+    assert explorer.inner_text("[name=play]") == "Play"
+
+
+def test_the_explorer_scrubs_by_keyboard_and_the_page_stays(explorer):
+    url = explorer.url
+    explorer.focus(".vad-stage")
+    explorer.keyboard.press("Home")
+    for expected in (1, 2):
+        explorer.keyboard.press("ArrowRight")
+        assert frame_of(explorer) == expected
+    assert explorer.url == url
+
+
+def test_another_map_and_another_threshold_change_the_iou(explorer):
+    output = explorer.locator("output").first
+    first = output.inner_text()
+    menu = explorer.locator("[name=map]").first
+    assert len(menu.locator("option").all()) >= 8
+    menu.select_option("motion")
+    explorer.locator("output", has_text="Frame difference: IoU").first.wait_for()
+    second, value = output.inner_text(), output.get_attribute("data-iou")
+    explorer.locator("[name=threshold]").fill("8")
+    assert output.inner_text() not in (first, second)
+    assert output.get_attribute("data-iou") != value
+
+
+def test_the_best_iou_shown_is_the_one_of_the_tables(explorer, built_book):
+    import pandas as pd
+
+    scores = pd.read_csv(built_book[1].dir / "human_centric.csv")
+    scores = scores[(scores["level"] == "clip") & (scores["metric"] == "iou")]
+    clips = explorer.evaluate(
+        "JSON.parse(document.querySelector('.vad-data').textContent).clips.map(c => c.key)"
+    )
+    expected = scores[scores["clip_id"] == clips[0]].set_index("method")["value"]
+    output = explorer.locator("output").first
+    for key in ("ig", "lime", "occlusion_lp", "motion", "random"):
+        explorer.locator("[name=map]").first.select_option(key)
+        explorer.wait_for_function(
+            "best => Math.abs(document.querySelector('output').dataset.best - best) < 1e-9",
+            arg=expected[key],
+            timeout=5000,
+        )
+    assert output.inner_text().startswith("Random map")
+
+
+def test_the_explorer_stays_in_a_phones_width(explorer):
+    explorer.set_viewport_size(PHONE)
+    for panel in explorer.locator(".vad-panel").all():
+        box = panel.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= PHONE["width"]
