@@ -194,6 +194,30 @@ CLIP_CHANGES = [
     {"stride": 4},
     {"walkway": {"n_train": 6, "n_test": 10, "n_frames": 32}},
 ]
+
+
+@pytest.mark.parametrize(
+    ("precision", "train_precision", "expected"),
+    [
+        ("fp32", "auto", "fp32"),
+        ("bf16", "auto", "bf16"),
+        ("auto", "auto", "fp32"),
+        ("auto", "bf16", "bf16"),
+        ("bf16", "fp32", "fp32"),
+    ],
+)
+def test_training_has_a_precision_of_its_own(in_project, precision, train_precision, expected):
+    run = store.open_run("tiny", precision=precision, train_precision=train_precision)
+    assert detector.training_settings(run)["precision"] == expected
+
+
+def test_the_precision_of_scoring_is_in_the_key_of_its_scores(run, monkeypatch):
+    before = {table: scores._unit_key(run, table, "random") for table in scores.MEASURES}
+    monkeypatch.setattr(detector, "scoring_precision", lambda run: "bf16")
+    after = {table: scores._unit_key(run, table, "random") for table in scores.MEASURES}
+    assert [t for t in before if before[t] != after[t]] == ["model_centric"]
+
+
 EXPLANATION_CHANGES = [{"baseline": "black"}, {"precision": "bf16"}, {"model_width": 0.2}]
 TRAINING_CHANGES = [{"epochs": 2}, {"fold": 1}, {"lr": 0.5}]
 NETWORK_ROWS = [*METHODS, "lime_converged", "random_weights"]

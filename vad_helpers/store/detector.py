@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 MODEL_VERSION = 1
-PREDICTIONS_VERSION = 1
+PREDICTIONS_VERSION = 2
 
 
 def model(run: Run, *, progress: bool = False) -> torch.nn.Module:
@@ -176,7 +176,9 @@ def scoring_precision(run: Run) -> str:
 
 
 def _training_precision(run: Run) -> str:
-    return "fp32" if run.params.precision == "auto" else run.params.precision
+    p = run.params
+    wanted = p.precision if p.train_precision == "auto" else p.train_precision
+    return "fp32" if wanted == "auto" else wanted
 
 
 def dataset(run: Run, split: str, *, training: bool = False) -> clip_data.ClipDataset:
@@ -317,7 +319,7 @@ def predictions(run: Run, *, progress: bool = False) -> pd.DataFrame:
                 dataset(run, split),
                 batch_size=p.eval_batch_size,
                 device=p.device,
-                precision=_training_precision(run),
+                precision=scoring_precision(run),
                 progress=progress,
             )
             parts.append(part)
@@ -330,7 +332,7 @@ def predictions(run: Run, *, progress: bool = False) -> pd.DataFrame:
         # Trained weights that were given say nothing of the frames that this run shows them.
         size=p.frame_size,
         normalisation=[p.mean, p.std],
-        p=p.precision,
+        precision=scoring_precision(run),
     )
     return load_or_build(
         run, "predictions.csv", key, build=build, save=experiment.save_csv, load=pd.read_csv

@@ -42,7 +42,9 @@ class Params:
     device : str
         "auto" (CUDA where there is a GPU), "cpu" or "cuda".
     precision : str
-        "fp32", "bf16", or "auto" (each method's default; training then runs in fp32).
+        Of explanations and scores: "fp32", "bf16", or "auto" (each method's default).
+    train_precision : str
+        Of training: "fp32", "bf16", or "auto" (as `precision`, and fp32 where that is "auto").
     fold : int
         Fold that is tested; the next one validates, the rest trains.
     n_clips : int
@@ -129,6 +131,7 @@ class Params:
     std: float
     model_width: float
     batch_size: int
+    train_precision: str
     lr: float
     weight_decay: float
     lr_schedule: str
@@ -377,6 +380,7 @@ CHOICES = {
     "masks": ("official", "all"),
     "device": ("auto", "cpu", "cuda"),
     "precision": ("fp32", "bf16", "auto"),
+    "train_precision": ("fp32", "bf16", "auto"),
     "lr_schedule": ("step", "onecycle"),
     "baseline": ("blur", "strong_blur", "black"),
 }

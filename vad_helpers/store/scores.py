@@ -28,7 +28,7 @@ from vad_helpers.store.cache import Run, key_of, load_or_build
 from vad_helpers.store.row import TIME_AVERAGE, Row, rows
 
 COLUMNS = ["clip_id", "sequence", "method", "level", "metric", "value"]
-VERSIONS = {"human_centric": 2, "model_centric": 2, "robustness": 2, "runtime": 2}
+VERSIONS = {"human_centric": 2, "model_centric": 3, "robustness": 2, "runtime": 2}
 
 
 def human_centric(run: Run, *, progress: bool = False) -> pd.DataFrame:
@@ -315,6 +315,7 @@ def _unit_key(run: Run, table: str, row: str) -> str:
     if table == "model_centric":
         settings |= {"model": detector.model_key(run), "baseline": p.baseline}
         settings |= {"steps": p.area_steps, "seed": p.seed}
+        settings |= {"precision": detector.scoring_precision(run)}
     explained = maps.row_key(run, rows(run)[source])
     return key_of(table, VERSIONS[table], map=explained, **settings)
 
