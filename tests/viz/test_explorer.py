@@ -194,6 +194,21 @@ def test_deletion_and_insertion_of_the_map_shown(shown):
     assert shown.curves.value == ""
 
 
+def test_curves_of_a_map_are_not_shown_under_another(shown, monkeypatch):
+    go_on = threading.Event()
+
+    def slow(clips):
+        assert go_on.wait(10)
+        return clips.mean((1, 2, 3, 4))
+
+    monkeypatch.setattr(live, "predictor", lambda run: slow)
+    shown.measure_button.click()
+    shown.method.value = "motion"
+    go_on.set()
+    assert shown.wait(10)
+    assert shown.curves.value == ""
+
+
 def test_measuring_can_be_cancelled_between_batches(shown, monkeypatch):
     at_work, go_on = threading.Event(), threading.Event()
 
