@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vad_helpers import pipeline
+from vad_helpers import pipeline, results
+from vad_helpers.store import publish
+from vad_helpers.viz import gallery
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,9 +63,13 @@ def tiny_root(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def built_book(tiny_root):
-    """Root of the tiny project, whose book was built from chapters executed here, and its run."""
+    """Root of the tiny project, whose book was built from chapters executed here, and its run.
+
+    The run is published too, so that the page of published results has something to show.
+    """
     with contextlib.chdir(tiny_root):
         run = pipeline.execute_all("tiny", {})
+        publish.publish([run], tiny_root / results.FOLDER, pictures=gallery.pictures([run]))
         pipeline.build_book("tiny", {})
         pipeline.verify_site()
     return tiny_root, run

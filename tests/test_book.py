@@ -53,6 +53,14 @@ def test_the_site_has_intro_seven_chapters_and_this_runs_tables(book):
         assert word in tables, word
 
 
+def test_the_page_of_published_results_is_made_of_what_was_published(book):
+    page = (book[0] / "_build" / "html" / "book" / "results.html").read_text()
+    for word in ("1 of 5 folds", "3 of 3 clips measured", "Claim 14: ", "Kendall", "0.9331"):
+        assert word in page, word
+    assert "results_localisation.png" in page and "results_scene-" in page
+    assert "not in this copy" not in page and "No results are published" not in page
+
+
 def test_the_build_log_has_no_warning(book):
     log = (book[0] / "_build" / "build.log").read_text()
     assert "build succeeded" in log and not pipeline.warnings_in(log)

@@ -1,10 +1,12 @@
 """The results page: fragments from a published study, prose without results."""
 
+import io
 import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from tests import synthetic_study as synthetic
 from vad_helpers import results
@@ -21,8 +23,17 @@ def found(tmp_path_factory):
     return synthetic.write(tmp_path_factory.mktemp("root") / "results" / "ucsd")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def unrendered():
+    """Charts are drawn but not turned into PNGs, which takes most of the time; one test does."""
+    with pytest.MonkeyPatch.context() as patch:
+        rendered = charts._png
+        patch.setattr(charts, "_png", lambda drawn: b"png")
+        yield rendered
+
+
 @pytest.fixture(scope="module")
-def pages(found):
+def pages(found, unrendered):
     return results.fragments(found)
 
 
@@ -55,9 +66,10 @@ def test_a_project_without_results_says_so_on_every_fragment(tmp_path, pages):
     assert set(absent.values()) == {results.ABSENT}
 
 
-def test_a_project_with_results_shows_them(found):
-    shown = results.pages(found.folder.parents[1])
-    assert "20 of 40 clips measured" in text(shown, "banner")
+def test_a_project_with_results_shows_them(found, pages, monkeypatch):
+    assert "20 of 40 clips measured" in text(pages, "banner")
+    monkeypatch.setattr(results, "fragments", lambda found: {"of": found.clips})
+    pd.testing.assert_frame_equal(results.pages(found.folder.parents[1])["of"], found.clips)
 
 
 def test_damaged_results_are_refused(tmp_path):
@@ -75,6 +87,20 @@ def test_every_picture_that_is_shown_is_there_and_has_words(pages):
             assert path.removeprefix("_run/") in pages, path
             assert len(alt.removeprefix(":alt: ").split()) >= 6
     assert {f"results_{name}.png" for name in charts.CHARTS} <= set(pages)
+
+
+def test_a_chart_is_a_picture_as_wide_as_the_text(found, unrendered):
+    png = unrendered(charts.cost(found))
+    assert 700 < Image.open(io.BytesIO(png)).size[0] < 900
+
+
+def test_a_point_of_the_cost_chart_is_the_mean_of_its_scores(found):
+    points = charts.cost_points(found)
+    assert points.index.tolist() == list(synthetic.FAMILIES)
+    spent = found.explanations.groupby("method")["seconds"].mean()
+    assert points.loc["lime", "seconds"] == pytest.approx(spent["lime"])
+    assert points.loc["lime", "paper_seconds"] == 3.2
+    assert points.loc["lime", "paper_quality"] == 0.7259
 
 
 def test_both_tables_have_the_paper_and_ours_side_by_side(pages):
@@ -129,11 +155,10 @@ def test_the_gallery_shows_what_is_published(tmp_path):
         manifest={**before.manifest, "figures": [figure]},
         extras={"ablation": pd.DataFrame({"setting": ["no flips"], "val_auc": [0.91234]})},
     )
-    pages = results.fragments(found)
-    assert pages["results_one.png"] == b"png"
-    assert "_run/results_one.png" in text(pages, "gallery")
-    assert "mahadevan2010anomaly" in text(pages, "gallery")
-    assert "0.9123" in text(pages, "extras")
+    assert results.gallery_pictures(found) == {"results_one.png": b"png"}
+    assert "_run/results_one.png" in results.gallery(found)
+    assert "mahadevan2010anomaly" in results.gallery(found)
+    assert "0.9123" in results.extras(found)
 
 
 def test_published_weights_are_named_with_their_size(tmp_path):

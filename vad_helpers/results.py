@@ -7,6 +7,7 @@ builds.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +35,21 @@ RANKED = (
     ("robustness", "clip", "cv"),
 )
 
-Fragment = Callable[[Published], str]
+
+@dataclasses.dataclass(frozen=True)
+class Conclusions:
+    """What takes long to compute and several fragments need.
+
+    Attributes
+    ----------
+    judged : list of Judged
+        The claims' verdicts.
+    varied : DataFrame
+        As `study.sensitivities`.
+    """
+
+    judged: list[Judged]
+    varied: pd.DataFrame
 
 
 def pages(root: Path) -> dict[str, str | bytes]:
@@ -57,23 +72,24 @@ def pages(root: Path) -> dict[str, str | bytes]:
     """
     folder = root / FOLDER
     if not published.exists(folder):
-        return {f"results_{name}.md": ABSENT for name in [*FRAGMENTS, *CLAIM_FRAGMENTS]}
+        return {f"results_{name}.md": ABSENT for name in [*FRAGMENTS, *CONCLUDING]}
     return fragments(published.read(folder))
 
 
 def fragments(found: Published) -> dict[str, str | bytes]:
     """Make the files from a study; see `pages`."""
-    judged = study.judged(found)
+    concluded = Conclusions(study.judged(found), study.sensitivities(found))
     contents: dict[str, str | bytes] = {
         f"results_{name}.md": make(found) for name, make in FRAGMENTS.items()
     }
-    contents |= {
-        f"results_{name}.md": make(found, judged) for name, make in CLAIM_FRAGMENTS.items()
-    }
+    contents |= {f"results_{name}.md": make(found, concluded) for name, make in CONCLUDING.items()}
     contents |= {f"results_{name}.png": png for name, png in charts.pictures(found).items()}
-    for figure in found.figures:
-        contents[_figure_name(figure)] = (found.folder / figure["file"]).read_bytes()
-    return contents
+    return contents | gallery_pictures(found)
+
+
+def gallery_pictures(found: Published) -> dict[str, bytes]:
+    """Read the pictures that are published, by the names under which the page shows them."""
+    return {_figure_name(f): (found.folder / f["file"]).read_bytes() for f in found.figures}
 
 
 def _figure_name(figure: dict[str, str]) -> str:
@@ -292,9 +308,9 @@ def _spell_rank(line: pd.Series) -> str:
     )
 
 
-def sensitivity(found: Published) -> str:
+def sensitivity(found: Published, concluded: Conclusions) -> str:
     """Every open choice, its alternatives, and what they do to the rankings."""
-    table = study.sensitivities(found)
+    table = concluded.varied
     shown = pd.DataFrame({
         "open choice": table["choice"],
         "here": table["default"],
@@ -393,8 +409,9 @@ def settings(found: Published) -> str:
     return _folded("All parameters", viz.table_html(lines, wrap=True))
 
 
-def claims(found: Published, judged: list[Judged]) -> str:
+def claims(found: Published, concluded: Conclusions) -> str:
     """The verdicts at a glance, then claim by claim."""
+    judged = concluded.judged
     glance = pd.DataFrame({
         "claim": [j.claim.number for j in judged],
         "the paper says": [j.claim.statement for j in judged],
@@ -426,12 +443,13 @@ def _claim(judged: Judged) -> str:
     )
 
 
-def lessons(found: Published, judged: list[Judged]) -> str:
+def lessons(found: Published, concluded: Conclusions) -> str:
     """What a user should take from it, in sentences that the data choose."""
-    return "\n".join(f"- {sentence}" for sentence in takeaways.sentences(found, judged)) + "\n"
+    sentences = takeaways.sentences(found, concluded.judged, concluded.varied)
+    return "\n".join(f"- {sentence}" for sentence in sentences) + "\n"
 
 
-FRAGMENTS: dict[str, Fragment] = {
+FRAGMENTS: dict[str, Callable[[Published], str]] = {
     "banner": banner,
     "performance": performance,
     "table1": table_one,
@@ -444,15 +462,15 @@ FRAGMENTS: dict[str, Fragment] = {
     "probabilities": probabilities,
     "scenes": scenes,
     "ranks": ranks,
-    "sensitivity": sensitivity,
     "extras": extras,
     "gallery": gallery,
     "provenance": provenance,
     "network": network,
     "settings": settings,
 }
-CLAIM_FRAGMENTS: dict[str, Callable[[Published, list[Judged]], str]] = {
+CONCLUDING: dict[str, Callable[[Published, Conclusions], str]] = {
     "claims": claims,
+    "sensitivity": sensitivity,
     "lessons": lessons,
 }
 

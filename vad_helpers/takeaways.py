@@ -20,7 +20,7 @@ FIRM = 0.95
 """Share of resamples in which a method must come first to be called firmly the best."""
 
 
-def sentences(found: Published, judged: Sequence[Judged]) -> list[str]:
+def sentences(found: Published, judged: Sequence[Judged], varied: pd.DataFrame) -> list[str]:
     """Say in Markdown sentences what follows from the study.
 
     Parameters
@@ -28,6 +28,8 @@ def sentences(found: Published, judged: Sequence[Judged]) -> list[str]:
     found : Published
     judged : sequence of Judged
         The claims' verdicts.
+    varied : DataFrame
+        As `study.sensitivities`.
     """
     listed = [
         claims(judged),
@@ -40,7 +42,7 @@ def sentences(found: Published, judged: Sequence[Judged]) -> list[str]:
         firmest(found, "robustness", "cv", "stability over frames (C_v)"),
         converged(found),
         cheapest(found),
-        sensitive(found),
+        sensitive(varied),
     ]
     return [sentence for sentence in listed if sentence]
 
@@ -212,10 +214,9 @@ def _worse(wide: pd.DataFrame, method: str, best: str, found: Published) -> bool
     return bool(paired["low"] > 0)
 
 
-def sensitive(found: Published) -> str:
+def sensitive(varied: pd.DataFrame) -> str:
     """Which open choices change the best method of a ranking?"""
-    table = study.sensitivities(found)
-    measured = table[table["tau"].notna()]
+    measured = varied[varied["tau"].notna()]
     if measured.empty:
         return ""
     changed = measured[measured["best"] != measured["best_after"]]

@@ -18,6 +18,7 @@ from vad_helpers.store.published import Published
 PAPER_PERFORMANCE = {"accuracy": 0.8886, "auc": 0.9331}
 """The paper's detector, on a split that it does not state."""
 CONVERGED = "_converged"
+LEVELS = ("clip", "frame")
 FLATNESS = ("deletion", "insertion", "mean_area", "area_matched_deletion",
             "area_matched_insertion", "area_deletion", "area_insertion")  # fmt: skip
 CONVERGENCE = (
@@ -60,7 +61,9 @@ def labels(found: Published) -> dict[str, str]:
 def summary(found: Published, table: str, *, rows: list[str] | None = None) -> pd.DataFrame:
     """Summarise one table of scores, of `main_rows` or others; see `tables.summary`."""
     scored = getattr(found, table)
-    scored = scored[scored["method"].isin(main_rows(found) if rows is None else rows)]
+    # Other levels are alternatives, for `sensitivities`.
+    kept = scored["method"].isin(main_rows(found) if rows is None else rows)
+    scored = scored[kept & scored["level"].isin(LEVELS)]
     if scored.empty:
         columns = ("method", "label", "family", "kind", "level", "metric", "mean", "low", "high",
                    "n", "n_groups", "n_undefined", "n_all_zero")  # fmt: skip

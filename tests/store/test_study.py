@@ -1,0 +1,138 @@
+"""What a published study says, against values worked by hand or by another way."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from tests import synthetic_study as synthetic
+from vad_helpers.store import published, study
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    return synthetic.write(tmp_path_factory.mktemp("study"))
+
+
+def changed(found, **tables):
+    kept = {name: getattr(found, name) for name in published.TABLES}
+    return published.Published(folder=found.folder, manifest=found.manifest, **(kept | tables))
+
+
+def test_performance_is_that_of_the_test_parts_alone(found):
+    table = study.performance(found).set_index(["part", "scene"])
+    test = found.predictions[found.predictions["split"] == "test"]
+    for fold, part in test.groupby("fold"):
+        line = table.loc[f"fold {fold}", "both"]
+        assert line["auc"] == pytest.approx(roc_auc_score(part["label"], part["p"]))
+        assert line["accuracy"] == pytest.approx(((part["p"] >= 0.5) == part["label"]).mean())
+        assert line["n_clips"] == len(part) and line["n_anomalous"] == part["label"].sum()
+    pooled = table.loc["all folds", "both"]
+    assert pooled["n_clips"] == len(test)
+    assert pooled["auc_low"] <= pooled["auc"] <= pooled["auc_high"]
+    mean = table.loc["mean over folds", "both"]
+    assert mean["auc"] == pytest.approx(table.loc[["fold 0", "fold 1"]].loc[
+        (slice(None), "both"), "auc"].mean())  # fmt: skip
+    assert np.isnan(mean["auc_low"])
+
+
+def test_the_fold_that_the_recipe_was_tuned_on_is_left_out_apart(found):
+    table = study.performance(found).set_index("part")
+    rest = table.loc["all folds but 1"]
+    assert rest["auc"] == pytest.approx(table[table["scene"] == "both"].loc["fold 0", "auc"])
+    alone = found.predictions[found.predictions["fold"] == 0]
+    parts = study.performance(changed(found, predictions=alone))["part"]
+    assert not parts.str.contains("but").any()
+
+
+def test_frame_difference_is_compared_clip_by_clip(found):
+    table = study.against_row(found, "motion", "human_centric", ("auc",)).set_index("method")
+    scored = found.human_centric
+    part = scored[(scored["level"] == "clip") & (scored["metric"] == "auc")]
+    wide = part.pivot(index="clip_id", columns="method", values="value")
+    for method in synthetic.FAMILIES:
+        expected = (wide["motion"] - wide[method]).mean()
+        assert table.loc[method, "difference"] == pytest.approx(expected)
+    assert set(table["better"]) == {"a"}
+    assert study.against_row(found, "nobody", "human_centric", ("auc",)).empty
+
+
+def test_flatness_shows_means_in_the_order_of_the_rows(found):
+    table = study.flatness(found)
+    assert table.index[0] == "IG" and "LIME_BLACK" not in table.index
+    scored = found.model_centric
+    part = scored[(scored["method"] == "constant") & (scored["metric"] == "deletion")]
+    assert table.loc["CONSTANT", "deletion"] == pytest.approx(part["value"].mean())
+
+
+def test_converged_rows_take_their_methods_place_among_the_others(found):
+    scored = found.human_centric
+    moved = scored["method"].eq("lime_converged") & scored["metric"].eq("auc")
+    better = scored.assign(value=scored["value"].mask(moved, 0.1))
+    table = study.convergence(changed(found, human_centric=better))
+    line = table[(table["method"] == "lime") & (table["metric"] == "auc")].iloc[0]
+    assert (line["rank"], line["rank_after"]) == (1, 8)
+    assert line["mean_after"] == pytest.approx(0.1)
+    assert line["difference"] == pytest.approx(0.1 - line["mean"])
+    without = scored[~scored["method"].str.endswith("_converged")]
+    table = study.convergence(changed(found, human_centric=without))
+    assert set(table["metric"]) == {"deletion", "cv"}
+
+
+def test_a_lower_metric_ranks_the_lowest_first(found):
+    table = study.convergence(found).set_index(["method", "metric"])
+    assert table.loc[("kernel_shap", "cv"), "rank"] == 8
+
+
+def test_all_zero_maps_are_counted_of_every_method(found):
+    explained = found.explanations
+    first = explained["method"].eq("ig") & explained["clip_id"].eq(found.clips["clip_id"][0])
+    table = study.sampled_maps(changed(found, explanations=explained.assign(all_zero=first)))
+    assert table.index.tolist() == ["ig", "kernel_shap", "lime"]
+    assert table.loc["ig", "n_all_zero"] == 1 and table.loc["lime", "n_all_zero"] == 0
+    assert table.loc["lime", "n_nonzero"] == 15
+
+
+def test_every_clip_has_its_gap(found):
+    table = study.gaps(found)
+    assert len(table) == len(found.clips)
+    np.testing.assert_allclose(table["gap"], 0.4)
+    part = study.faithfulness_by_gap(found)
+    assert part.loc[part["min_gap"] == 0.2, "n_clips"].eq(20).all()
+
+
+def test_parts_are_averaged_apart(found):
+    scenes = study.breakdown(found, "scene")
+    assert scenes["clips"].tolist() == [10, 10]
+    part = found.human_centric.merge(found.clips[["clip_id", "scene"]], on="clip_id")
+    part = part[(part["level"] == "clip") & (part["metric"] == "auc")]
+    mine = part[(part["method"] == "lime") & (part["scene"] == "ped1")]
+    assert scenes.loc["ped1", "LIME"] == pytest.approx(mine["value"].mean())
+    assert len(study.breakdown(found, "sequence")) == 10
+
+
+def test_curves_of_folds_are_averaged_by_their_clips(found):
+    lines = [(0, "ig", "c", 0, 1.0, 3), (1, "ig", "c", 0, 0.0, 1), (0, "ig", "c", 1, 2.0, 3),
+             (1, "ig", "c", 1, 2.0, 1)]  # fmt: skip
+    curves = pd.DataFrame(lines, columns=list(published.TABLES["curves"]))
+    found = changed(found, curves=curves)
+    np.testing.assert_allclose(study.mean_curves(found, "c")["ig"], [0.75, 2.0])
+
+
+def test_frames_without_an_auc_leave_a_gap(found):
+    means = study.frame_means(found)["lime"]
+    assert len(means) == 20 and means[0] == 0.6 and np.isnan(means[4:]).all()
+
+
+def test_other_levels_stay_out_of_the_tables(found):
+    scored = found.human_centric
+    more = pd.concat([scored, scored[scored["level"] == "clip"].assign(level="clip_abs")])
+    assert set(study.summary(changed(found, human_centric=more), "human_centric")["level"]) == {
+        "clip", "frame"}  # fmt: skip
+
+
+def test_seconds_of_another_machine_do_not_enter(found):
+    other = found.explanations.iloc[:3].assign(machine="other", seconds=1e6)
+    more = changed(found, explanations=pd.concat([found.explanations, other]))
+    cost = study.scores(more)["cost"]
+    assert cost.loc[cost["metric"] == "seconds", "value"].max() < 1e5

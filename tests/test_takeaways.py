@@ -1,0 +1,95 @@
+"""Sentences are chosen by the data: each can come out in its other way."""
+
+import pandas as pd
+import pytest
+
+from tests import synthetic_study as synthetic
+from vad_helpers import takeaways
+from vad_helpers.store import published, study
+
+
+@pytest.fixture
+def write(tmp_path):
+    return lambda means=None, **options: synthetic.write(tmp_path / "ucsd", means, **options)
+
+
+def moved(found, table, method, metric, value):
+    scored = getattr(found, table)
+    part = scored["method"].eq(method) & scored["metric"].eq(metric)
+    tables = {name: getattr(found, name) for name in published.TABLES}
+    tables[table] = scored.assign(value=scored["value"].mask(part, value))
+    return published.Published(folder=found.folder, manifest=found.manifest, **tables)
+
+
+def test_the_motion_baseline_warns_where_it_wins_and_not_where_it_loses(write):
+    found = write()
+    assert "better than 8 of 8 methods" in takeaways.motion(found)
+    assert "does not show that an explanation explains" in takeaways.motion(found)
+    weak = moved(found, "human_centric", "motion", "auc", 0.6)
+    text = takeaways.motion(weak)
+    assert "better than 3 of 8 methods" in text and "worse than IG" in text
+    assert "does not show" not in text
+    assert takeaways.motion(moved(found, "human_centric", "motion", "auc", float("nan"))) != ""
+
+
+def test_flat_maps_are_warned_of_where_equal_area_takes_their_lead_away(write):
+    found = write()
+    wins = {"deletion": 1.0, "insertion": 0.0}
+    loses = {"area_matched_deletion": 0.0, "area_matched_insertion": 1.0}
+    for metric, value in (wins | loses).items():
+        found = moved(found, "model_centric", "constant", metric, value)
+    text = takeaways.flatness(found)
+    assert text.startswith("**Do not rank") and "beats 8 of 8 methods on deletion and 8" in text
+    assert "at equal area 0 and 0" in text
+    fair = moved(found, "model_centric", "constant", "deletion", 0.0)
+    assert not takeaways.flatness(fair).startswith("**Do not rank")
+
+
+def test_the_best_is_called_firm_only_where_it_is(write):
+    found = write()
+    firm = takeaways.firmest(found, "human_centric", "auc", "localisation")
+    assert firm == "**Best in localisation:** LIME, first in 100% of resamples."
+    close = synthetic.CLIP | dict.fromkeys(("ig", "lime"), 0.8)
+    means = synthetic.HOLD | {("human_centric", "clip", "auc"): close}
+    open_one = takeaways.firmest(write(means), "human_centric", "auc", "localisation")
+    assert open_one.startswith("**No method is firmly the best in localisation:**")
+    assert open_one.endswith(("IG could as well.", "LIME could as well."))
+    alone = write(n_sequences=1, n_folds=1)
+    assert "one sequence tells no more" in takeaways.firmest(alone, "human_centric", "auc", "it")
+
+
+def test_more_samples_are_advised_only_where_they_change_something(write):
+    found = moved(write(), "human_centric", "lime_converged", "auc", 0.99)
+    text = takeaways.converged(found)
+    assert "Sample until two seeds agree" in text and "LIME 0.799 → 0.990, rank 1 → 1" in text
+    same = found.human_centric
+    lime = same[same["method"] == "lime"].assign(method="lime_converged")
+    ks = same[same["method"] == "kernel_shap"].assign(method="kernel_shap_converged")
+    rest = same[~same["method"].str.endswith("_converged")]
+    tables = {name: getattr(found, name) for name in published.TABLES}
+    tables["human_centric"] = pd.concat([rest, lime, ks])
+    found = published.Published(folder=found.folder, manifest=found.manifest, **tables)
+    assert "the intervals show no change" in takeaways.converged(found)
+
+
+def test_the_cheapest_of_the_equally_good_is_named(write):
+    assert "nothing cheaper" in takeaways.cheapest(write())
+    equal = write(synthetic.level_out(synthetic.HOLD))
+    text = takeaways.cheapest(moved(equal, "human_centric", "occlusion_sp", "auc", 0.51))
+    assert text.startswith("**Cost.** GUIDED_BACKPROP (0.") and "is not told apart" in text
+
+
+def test_the_networks_are_placed_beside_the_papers(write):
+    found = write()
+    assert "above the paper's 0.9331" in takeaways.detector(found)
+    coin = found.predictions.assign(p=0.4)
+    tables = {name: getattr(found, name) for name in published.TABLES} | {"predictions": coin}
+    weak = published.Published(folder=found.folder, manifest=found.manifest, **tables)
+    assert "below the paper's 0.9331" in takeaways.detector(weak)
+    assert "(below the paper's 0.8886)" in takeaways.detector(weak)
+
+
+def test_open_choices_name_what_turns_most(write):
+    text = takeaways.sensitive(study.sensitivities(write()))
+    assert "choices were varied" in text and "Kendall's tau" in text
+    assert takeaways.sensitive(pd.DataFrame({"tau": [float("nan")]})) == ""
