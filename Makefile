@@ -9,11 +9,12 @@ BENCH ?=
 BIN := .venv/bin
 OVERRIDES := $(foreach param,$(PARAMS),-p '$(param)')
 
-.PHONY: help book run test lint format bench lab clean venv
+.PHONY: help book zip run test lint format bench lab clean venv
 
 help:
 	@echo "make book   train, explain, measure, build _build/html/index.html"
 	@echo "            PROFILE=ucsd ARCHIVE=path PARAMS=\"epochs=1 n_clips=2\""
+	@echo "make zip    the book in one file, to hand on: _build/book.zip"
 	@echo "make test   every test, every notebook, the book, with coverage"
 	@echo "make lint   ruff, codespell, notebooks without outputs"
 	@echo "make bench  every method beside plain Captum: benchmarks/results/"
@@ -32,6 +33,9 @@ venv: .venv/.installed
 
 book: run
 	$(BIN)/vad book --profile $(PROFILE) $(OVERRIDES)
+
+zip: book
+	$(BIN)/vad book --verify --zip
 
 run: venv
 ifneq ($(ARCHIVE),)

@@ -1,10 +1,11 @@
 """Sweep one parameter over runs with papermill, then compare the runs in one table.
 
-Every setting gets a run folder of its own; chapter 4 brings what it needs. Data, and whatever else
-does not depend on the setting, is shared or made again only where it must be.
+Every value gets a run folder of its own, and the chapter brings what it needs: all runs share the
+data; `--weights` shares a network too, where the parameter does not change its training.
 
-    python examples/sweep.py baseline blur black
-    python examples/sweep.py n_clips 4 8 --chapter 05_model_centric --profile quick
+    python examples/sweep.py epochs 4 12
+    python examples/sweep.py baseline blur black --chapter 05_model_centric \
+        --weights runs/quick/fold-0/model.safetensors
 
 Afterwards the executed notebooks lie in the run folders, and `vad compare` prints the same table.
 """
@@ -21,12 +22,22 @@ from vad_helpers import pipeline
 from vad_helpers.store import comparison
 
 
-def sweep(name: str, values: list, *, chapter: str, profile: str, folder: Path) -> list[Path]:
+def sweep(
+    name: str,
+    values: list,
+    *,
+    chapter: str,
+    profile: str,
+    folder: Path,
+    weights: str | None = None,
+) -> list[Path]:
     """Execute one chapter for every value of one parameter; give the run folders."""
     runs = []
     for value in values:
         run_dir = folder / f"{name}-{value}"
         overrides = {"run_dir": str(run_dir), name: value}
+        if weights is not None:
+            overrides["trained_weights"] = weights
         pipeline.open_checked(profile, overrides)  # ends here on a bad value, before anything runs
         run_dir.mkdir(parents=True, exist_ok=True)
         with pipeline.batch_mode():
@@ -49,9 +60,9 @@ def main() -> None:
     parser.add_argument("--chapter", default="04_human_centric")
     parser.add_argument("--profile", default="quick")
     parser.add_argument("--folder", type=Path, default=Path("runs/sweep"))
-    given = parser.parse_args()
-    options = {"chapter": given.chapter, "profile": given.profile, "folder": given.folder}
-    runs = sweep(given.parameter, given.values, **options)
+    parser.add_argument("--weights", help="evaluate this model.safetensors instead of training")
+    given = vars(parser.parse_args())
+    runs = sweep(given.pop("parameter"), given.pop("values"), **given)
     print(comparison.spelled(comparison.compare_runs(runs)).to_string())
 
 

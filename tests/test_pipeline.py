@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import zipfile
 
 import nbformat
 import pytest
@@ -289,3 +290,27 @@ def test_reference_ranks_have_a_column_for_every_reference(in_project):
     found = report.reference_ranks(store.open_run("tiny"))
     assert found.columns[0] == "rank" and len(found.columns) == 6
     assert found.iloc[0, 1].split()[-1] in {"higher", "lower", "undecided"}
+
+
+def test_the_zip_holds_the_whole_site_under_one_folder(tmp_path):
+    with pytest.raises(RuntimeError, match="make book"):
+        pipeline.zip_site(tmp_path)
+    root = site(tmp_path, "x" * 3000)
+    asset = root / "_build" / "html" / "_static" / "deep" / "a.css"
+    asset.parent.mkdir(parents=True)
+    asset.write_text("p {}")
+    packed = pipeline.zip_site(root)
+    with zipfile.ZipFile(packed) as archive:
+        names = archive.namelist()
+        assert archive.read("book/_static/deep/a.css") == b"p {}"
+    assert packed.name == "book.zip" and "book/index.html" in names
+    assert all(name.startswith("book/") for name in names)
+
+
+def test_launch_buttons_need_a_public_repository():
+    config = {"repository": {"url": ""}, "launch_buttons": {"thebe": False}, "html": {"a": 1}}
+    assert pipeline.with_buttons(config) == config
+    public = pipeline.with_buttons(config | {"repository": {"url": "https://example.org/a/b"}})
+    assert public["launch_buttons"] == {"thebe": False, "binderhub_url": pipeline.BINDER}
+    assert public["html"] == {"a": 1, "use_repository_button": True}
+    assert config["html"] == {"a": 1}

@@ -108,13 +108,14 @@ def book(
     profile: Profile = "quick",
     param: Overrides = [],  # noqa: B006 (typer copies it)
     verify: Annotated[bool, typer.Option(help="Only check the site that is there.")] = False,
+    zip_it: Annotated[bool, typer.Option("--zip", help="Pack the site into one file too.")] = False,
 ) -> None:
     """Build the book from the executed chapters, warnings as errors, and check the site."""
     from vad_helpers import pipeline
 
     if not verify:
         pipeline.build_book(profile, _overrides(param))
-    print(pipeline.verify_site())
+    print(pipeline.zip_site() if zip_it else pipeline.verify_site())
 
 
 @app.command()

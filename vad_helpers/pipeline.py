@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ INJECTABLE = (
     "trained_weights",
 )
 """Parameters with a line of their own in every notebook; others travel in `overrides`."""
+
+BINDER = "https://mybinder.org"
 
 
 def notebooks(root: Path) -> list[Path]:
@@ -253,6 +256,28 @@ def verify_site(root: Path | None = None) -> Path:
     return html / "index.html"
 
 
+def zip_site(root: Path | None = None) -> Path:
+    """Pack the built site into one file that can be handed on and read without a network.
+
+    Returns
+    -------
+    Path
+        `_build/book.zip`; unpacked, `book/index.html` opens it.
+
+    Raises
+    ------
+    RuntimeError
+        If the site is not whole.
+    """
+    html = verify_site(root).parent
+    target = html.parent / "book.zip"
+    with atomic_write(target) as temporary:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(path for path in html.rglob("*") if path.is_file()):
+                archive.write(path, Path("book") / path.relative_to(html))
+    return target
+
+
 def pages_of_toc(path: Path) -> list[str]:
     """Names of all pages in a table of contents, in reading order."""
 
@@ -291,8 +316,9 @@ def stage(run: Run) -> Path:
     ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
     for name in ("book", "examples"):
         shutil.copytree(run.root / name, staged / name, ignore=ignore)
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copy(run.root / name, staged / name)
+    shutil.copy(run.root / "_toc.yml", staged / "_toc.yml")
+    config = yaml.safe_load((run.root / "_config.yml").read_text(encoding="utf-8"))
+    _write_all({"_config.yml": yaml.safe_dump(with_buttons(config), sort_keys=False)}, staged)
     shutil.copytree(run.root / "notebooks", staged / "book" / "_run" / "notebooks", ignore=ignore)
     write_run_pages(run, staged / "book" / "_run")
     _write_all(bookfiles.files(run, executed), staged)
@@ -301,6 +327,27 @@ def stage(run: Run) -> Path:
         page = merge_parameters(with_head(chapter, bookfiles.head(run, chapter)))
         nbformat.write(page, staged / "notebooks" / f"{chapter.name}.ipynb")
     return staged
+
+
+def with_buttons(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the book's configuration with launch buttons, if it names a public repository.
+
+    Parameters
+    ----------
+    config : mapping
+        Of `_config.yml`. Where `repository.url` is empty, buttons would lead nowhere, and the
+        theme refuses them: nothing changes then.
+
+    Returns
+    -------
+    dict
+        With a button that opens a chapter on Binder, and one that leads to the source.
+    """
+    if not config.get("repository", {}).get("url"):
+        return dict(config)
+    launch = {**config.get("launch_buttons", {}), "binderhub_url": BINDER}
+    html = {**config.get("html", {}), "use_repository_button": True}
+    return {**config, "launch_buttons": launch, "html": html}
 
 
 def _executed_page(run: Run, chapter: Path) -> nbformat.NotebookNode:
