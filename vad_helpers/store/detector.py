@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +107,8 @@ def check_weights(run: Run) -> None:
     _augmentation(run)
     _training_spec(run)
     if run.params.init_weights:
-        weights.initialise(fresh_network(run), _weights_file(run, "init_weights"))
+        report = weights.initialise(fresh_network(run), _weights_file(run, "init_weights"))
+        _check_early_stages(run, report.convolutions_missing)
     if run.params.trained_weights:
         _load_trained(run)
 
@@ -152,7 +154,8 @@ def _training_spec(run: Run):
         lr_step=p.lr_step,
         lr_gamma=p.lr_gamma,
         early_end=p.early_end,
-        early_lr=p.early_lr,
+        # What starts at random has nothing worth keeping.
+        early_lr=p.early_lr if p.init_weights else 1.0,
         average=p.average,
         label_smoothing=p.label_smoothing,
         epoch_clips=p.epoch_clips,
@@ -247,7 +250,9 @@ def _train(run: Run, *, progress: bool) -> torch.nn.Module:
     p = run.params
     network = fresh_network(run)
     if p.init_weights:
-        print(weights.initialise(network, run.root / p.init_weights))
+        report = weights.initialise(network, run.root / p.init_weights)
+        _check_early_stages(run, report.convolutions_missing)
+        print(report)
     history = training.train(
         network,
         dataset(run, "train", training=True),
@@ -270,6 +275,20 @@ def _train(run: Run, *, progress: bool) -> torch.nn.Module:
         load=pd.read_csv,
     )
     return network.cpu().eval()
+
+
+def _check_early_stages(run: Run, missing: Iterable[str]) -> None:
+    """Refuse to slow down or freeze stages that start at random."""
+    from vad_helpers.model.i3d import STAGES
+
+    p = run.params
+    early = STAGES[: STAGES.index(p.early_end)]
+    fresh = [name for name in missing if name.split(".")[0] in early]
+    if fresh and p.early_lr < 1:
+        raise InputError(
+            f"early_lr is {p.early_lr}, but {p.init_weights} lacks {', '.join(fresh)}, which would "
+            f"stay near random: give other weights, early_lr=1, or an earlier early_end"
+        )
 
 
 def history(run: Run) -> pd.DataFrame:

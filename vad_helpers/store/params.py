@@ -82,7 +82,8 @@ class Params:
         Step between the clips that are trained on, in frames; None means `stride`. A smaller one
         gives overlapping clips.
     epoch_clips, early_lr, early_end, average, label_smoothing, patience
-        Training, too.
+        Training, too. `early_lr` counts with `init_weights` alone: without them every stage starts
+        at random, and learns at the full rate.
     augmentation : dict
         How training clips are varied, see `vad_helpers.data.augmentation.Augmentation`.
     baseline : str
