@@ -76,7 +76,7 @@ def test_all_results_hold_conclusions_and_figures_with_their_texts(executed):
 def test_the_status_names_chapters_artifacts_maps_and_versions(run, executed):
     text = bookfiles.status(run, executed)
     for words in ("Is it so?", "1.7 min", "1.0 GiB", "clips.csv", "2026-01-02 03:04:05", "abc",
-                  "torch 2, numpy 2", "papermill"):  # fmt: skip
+                  "torch 2, numpy 2, on CPU.", "papermill"):  # fmt: skip
         assert words in text, words
     maps = bookfiles.map_table(run)
     assert maps.loc["IG", ["maps", "seconds in all"]].tolist() == [2, 4.0]

@@ -137,7 +137,7 @@ def status(run: Run, executed: Sequence[Chapter]) -> str:
     return "\n".join(
         [
             "## Chapters\n",
-            viz.table_html(chapter_table(run, executed).set_index("chapter"), wrap=True),
+            viz.table_html(chapter_table(run, executed).set_index("chapter")),
             "\n## Artifacts\n",
             "Seconds are those of the making, wherever in this run's history that was.\n",
             viz.table_html(artifact_table(run).set_index("artifact")),
@@ -146,13 +146,14 @@ def status(run: Run, executed: Sequence[Chapter]) -> str:
             "\n## Software\n",
             f"Book staged {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC with "
             f"{', '.join(f'{name} {metadata.version(name)}' for name in BUILDERS)}. The chapters "
-            f"ran with {', '.join(versions(executed)) or 'versions that they do not tell'}.\n",
+            f"ran with {', '.join(told(executed, 'versions')) or 'versions that they do not tell'}"
+            f", on {', '.join(told(executed, 'device')) or 'a device that they do not tell'}.\n",
         ]
     )
 
 
 def chapter_table(run: Run, executed: Sequence[Chapter]) -> pd.DataFrame:
-    """When each chapter was executed, how long it and its own step took, memory, device."""
+    """When each chapter was executed, how long it and the making of its artifacts took, memory."""
     lines = []
     for chapter in executed:
         made = chapters.seconds_of_step(run, chapter.name)
@@ -162,9 +163,8 @@ def chapter_table(run: Run, executed: Sequence[Chapter]) -> pd.DataFrame:
                 "chapter": chapter.title,
                 "executed (UTC)": chapter.started or "–",
                 "took": _time(chapter.seconds),
-                "making its artifacts": _time(made),
+                "its artifacts": _time(made),
                 "peak memory": f"{peak / 2**30:.1f} GiB" if peak else "–",
-                "device": chapter.told.get("device", "–"),
             }
         )
     return pd.DataFrame(lines)
@@ -199,10 +199,13 @@ def map_table(run: Run) -> pd.DataFrame:
     return found.rename(columns=names)
 
 
-def versions(executed: Sequence[Chapter]) -> list[str]:
-    """Software that the chapters ran with, each named once."""
-    told = [version for chapter in executed for version in chapter.told.get("versions", [])]
-    return list(dict.fromkeys(told))
+def told(executed: Sequence[Chapter], name: str) -> list[str]:
+    """What the chapters' provenance says under one name ("versions", "device"), each once."""
+    found: list[str] = []
+    for chapter in executed:
+        value = chapter.told.get(name, [])
+        found += [value] if isinstance(value, str) else value
+    return list(dict.fromkeys(found))
 
 
 def _time(seconds: float | None) -> str:
