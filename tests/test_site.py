@@ -251,6 +251,7 @@ def shots(page, selector):
 )
 def test_heatmaps_have_the_same_pixels_in_light_and_dark(html, context, name, selector):
     page = context.new_page()
+    page.emulate_media(reduced_motion="reduce")  # the front page's clip stands still
     open_page(page, html / f"{name}.html")
     page.add_style_tag(content=STILL + NO_BAR)
     both, grounds = [], []
