@@ -91,7 +91,7 @@ def test_a_flat_map_that_wins_is_said_to_win(run_with):
 @pytest.mark.parametrize(
     ("value", "title"),
     [
-        (0.6, "A map that says nothing beats 1 of 2 methods."),
+        (0.6, "A map that says nothing beats 1 of 2 methods at deletion."),
         (0.1, "No method loses to a map that says nothing at deletion."),
     ],
 )

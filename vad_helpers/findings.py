@@ -135,12 +135,11 @@ def against_flatness(run: Run) -> Finding:
     flat, flat_equal = found.loc["constant", "mean"], equal.loc["constant", "mean"]
     n_beaten = int((rivals["mean"] < flat).sum())
     n_beaten_equal = int((equal[equal.index.isin(methods)]["mean"] < flat_equal).sum())
+    counted = f"A map that says nothing beats {n_beaten} of {len(rivals)} methods at deletion."
     title = {
         0: "No method loses to a map that says nothing at deletion.",
         len(rivals): "A map that says nothing wins at deletion.",
-    }.get(
-        n_beaten, f"A map that says nothing beats {n_beaten} of {len(rivals)} methods at deletion."
-    )
+    }.get(n_beaten, counted)
     best, best_equal = rivals.iloc[0], equal[equal.index.isin(methods)].iloc[0]
     return Finding(
         title,
