@@ -132,6 +132,12 @@ def test_sensitivity_lists_measured_and_unmeasured_choices(pages):
     assert "alpha 1e-2" in shown and "the verdicts on the claims" in shown
 
 
+def test_methods_stand_beside_their_variants(pages):
+    shown = text(pages, "varied")
+    assert "minus black baseline" in shown and "minus random weights" in shown
+    assert "OCCLUSION_SP" not in shown, "it has no variant here"
+
+
 def test_every_clip_has_its_two_probabilities(pages, found):
     shown = text(pages, "probabilities")
     assert all(clip_id in shown for clip_id in found.clips["clip_id"])
@@ -191,8 +197,8 @@ def test_a_study_without_any_score_makes_a_page(tmp_path):
     keep = {name: getattr(found, name) for name in ("rows", "clips")}
     bare = published.Published(folder=found.folder, manifest=found.manifest, **(empty | keep))
     pages = results.fragments(bare)
-    for name in ("performance", "table1", "table2", "motion", "flatness", "converged", "by_gap",
-                 "probabilities", "scenes", "ranks", "sampled"):  # fmt: skip
+    for name in ("performance", "table1", "table2", "motion", "flatness", "converged", "varied",
+                 "by_gap", "probabilities", "scenes", "ranks", "sampled"):  # fmt: skip
         assert text(pages, name) == results.NOTHING, name
     assert "0 hold, 0 do not hold, 14 are undecided" in text(pages, "lessons")
     assert not [name for name in pages if name.endswith(".png")]

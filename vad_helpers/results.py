@@ -7,24 +7,28 @@ builds.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
 from vad_helpers import takeaways, viz
+from vad_helpers.conclusions import CONCLUDING, Conclusions
 from vad_helpers.metrics.catalog import METRICS
-from vad_helpers.store import contrasts, published, study, tables, verdicts
+from vad_helpers.spelling import count, folded, percent, with_interval
+from vad_helpers.store import contrasts, published, study, tables
 from vad_helpers.store.published import Published
-from vad_helpers.store.sensitivity import NOT_MEASURED
-from vad_helpers.store.verdicts import Judged
 from vad_helpers.viz import charts
 
 FOLDER = "results/ucsd"
 ABSENT = "*No results are published in this copy of the project.*\n"
 NOTHING = "*Not measured yet.*\n"
-ICONS = {verdicts.HOLDS: "✓", verdicts.DOES_NOT: "✗", verdicts.UNDECIDED: "?"}
+VARIED = {
+    "random": "minus random weights",
+    "black": "minus black baseline",
+    "strong_blur": "minus stronger blur",
+}
+"""Suffix of rows of variants -> heading of the differences from them."""
 RANKED = (
     ("human_centric", "clip", "iou"),
     ("human_centric", "clip", "auc"),
@@ -34,22 +38,6 @@ RANKED = (
     ("model_centric", "clip", "area_matched_deletion"),
     ("robustness", "clip", "cv"),
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Conclusions:
-    """What takes long to compute and several fragments need.
-
-    Attributes
-    ----------
-    judged : list of Judged
-        The claims' verdicts.
-    varied : DataFrame
-        As `study.sensitivities`.
-    """
-
-    judged: list[Judged]
-    varied: pd.DataFrame
 
 
 def pages(root: Path) -> dict[str, str | bytes]:
@@ -124,12 +112,12 @@ def performance(found: Published) -> str:
     shown = pd.DataFrame({
         "test clips of": table["part"],
         "scene": table["scene"],
-        "clips": table["n_clips"].map(_count),
-        "sequences": table["n_sequences"].map(_count),
-        "anomalous": (table["n_anomalous"] / table["n_clips"]).map(_percent),
-        "accuracy": [_with_interval(*v) for v in
+        "clips": table["n_clips"].map(count),
+        "sequences": table["n_sequences"].map(count),
+        "anomalous": (table["n_anomalous"] / table["n_clips"]).map(percent),
+        "accuracy": [with_interval(*v) for v in
                      table[["accuracy", "accuracy_low", "accuracy_high"]].to_numpy()],
-        "ROC AUC": [_with_interval(*v) for v in
+        "ROC AUC": [with_interval(*v) for v in
                     table[["auc", "auc_low", "auc_high"]].to_numpy()],
     })  # fmt: skip
     paper = {"test clips of": "the paper", "scene": "both", "clips": "–", "sequences": "–",
@@ -170,9 +158,9 @@ def sampled(found: Published) -> str:
     if table.empty:
         return NOTHING
     shown = pd.DataFrame({
-        "row": table["label"], "maps": table["n"], "model calls": table["model_calls"].map(_count),
-        "superpixels": table["n_segments"].map(_count),
-        "of them not zero": table["n_nonzero"].map(_count), "maps all zero": table["n_all_zero"],
+        "row": table["label"], "maps": table["n"], "model calls": table["model_calls"].map(count),
+        "superpixels": table["n_segments"].map(count),
+        "of them not zero": table["n_nonzero"].map(count), "maps all zero": table["n_all_zero"],
     })  # fmt: skip
     return viz.table_html(shown, index=False)
 
@@ -241,6 +229,22 @@ def converged(found: Published) -> str:
     return viz.table_html(shown, index=False)
 
 
+def varied(found: Published) -> str:
+    """Every method against itself: on a network that knows nothing, and with other baselines."""
+    columns = {}
+    for suffix, words in VARIED.items():
+        table = study.against_variants(found, suffix)
+        for metric, part in table.groupby("metric", sort=False):
+            cells = [f"{viz.spell_difference(line)} {line['verdict']}, {line['n']:.0f} clips"
+                     for _, line in part.iterrows()]  # fmt: skip
+            columns[words, METRICS[metric].name] = pd.Series(cells, index=part["label"])
+    if not columns:
+        return NOTHING
+    order = [study.labels(found)[m] for m in study.methods(found)]
+    wide = pd.DataFrame(columns)
+    return viz.table_html(wide.reindex([k for k in order if k in wide.index]).fillna("–"))
+
+
 def by_gap(found: Published) -> str:
     """Deletion and insertion on the clips whose baseline moves the network enough."""
     table = study.faithfulness_by_gap(found)
@@ -269,7 +273,7 @@ def probabilities(found: Published) -> str:
     if table.empty:
         return NOTHING
     names = {"p_clip": "p(x)", "p_baseline": "p(x_b)", "clip_id": "clip"}
-    return _folded(
+    return folded(
         f"p(x) and p(x_b) of all {len(table)} clips",
         viz.table_html(table.rename(columns=names), index=False),
     )
@@ -282,7 +286,7 @@ def scenes(found: Published) -> str:
     parts = [viz.table_html(study.breakdown(found, "scene").T)]
     sequences = study.breakdown(found, "sequence")
     title = f"Each of the {len(sequences)} sequences"
-    return parts[0] + _folded(title, viz.table_html(sequences))
+    return parts[0] + folded(title, viz.table_html(sequences))
 
 
 def ranks(found: Published) -> str:
@@ -304,53 +308,8 @@ def _spell_rank(line: pd.Series) -> str:
     if pd.isna(line["rank_low"]):
         return f"{line['rank']:.0f}"
     return f"{line['rank']:.0f} [{line['rank_low']:.0f}–{line['rank_high']:.0f}], first in " + (
-        _percent(line["p_best"])
+        percent(line["p_best"])
     )
-
-
-def sensitivity(found: Published, concluded: Conclusions) -> str:
-    """Every open choice, its alternatives, and what they do to the rankings."""
-    table = concluded.varied
-    shown = pd.DataFrame({
-        "open choice": table["choice"],
-        "here": table["default"],
-        "alternative": table["alternative"],
-        "ranking by": [_ranking_name(line) for _, line in table.iterrows()],
-        "clips": table["n"].map(_count),
-        "Kendall's tau (by chance)": [_pair(a, b) for a, b in
-                                      table[["tau", "tau_by_chance"]].to_numpy(float)],
-        "best method": [_best(line) for _, line in table.iterrows()],
-        "pairs that turn": [_turned(line) for _, line in table.iterrows()],
-    })  # fmt: skip
-    unmeasured = table["note"] == NOT_MEASURED
-    measured = table.loc[~unmeasured, "choice"].nunique()
-    words = f"{measured} of {table['choice'].nunique()} choices are measured.\n\n"
-    return words + viz.table_html(shown, index=False, wrap=True)
-
-
-def _ranking_name(line: pd.Series) -> str:
-    if pd.isna(line["metric"]):
-        return "–"
-    several = len(METRICS[line["metric"]].levels) > 1
-    return METRICS[line["metric"]].name + (f", {line['level']}" if several else "")
-
-
-def _pair(tau: float, chance: float) -> str:
-    return "–" if pd.isna(tau) else f"{tau:.2f}" + ("" if pd.isna(chance) else f" ({chance:.2f})")
-
-
-def _best(line: pd.Series) -> str:
-    if pd.isna(line["best"]):
-        return "–"
-    same = line["best"] == line["best_after"]
-    return f"stays {line['best']}" if same else f"{line['best']} → {line['best_after']}"
-
-
-def _turned(line: pd.Series) -> str:
-    if pd.isna(line["n_flips"]):
-        return line["note"]
-    share = f"{line['n_flips']:.0f} of {line['n_pairs']:.0f}"
-    return share + (f": {line['flips']}" if line["flips"] else "")
 
 
 def extras(found: Published) -> str:
@@ -406,47 +365,7 @@ def network(found: Published) -> str:
 def settings(found: Published) -> str:
     """All parameters that the folds share."""
     lines = pd.DataFrame({"value": {k: str(v) for k, v in found.settings.items()}})
-    return _folded("All parameters", viz.table_html(lines, wrap=True))
-
-
-def claims(found: Published, concluded: Conclusions) -> str:
-    """The verdicts at a glance, then claim by claim."""
-    judged = concluded.judged
-    glance = pd.DataFrame({
-        "claim": [j.claim.number for j in judged],
-        "the paper says": [j.claim.statement for j in judged],
-        "verdict here": [f"{ICONS[j.verdict]} {j.verdict}" for j in judged],
-    })  # fmt: skip
-    parts = [viz.table_html(glance, index=False, wrap=True)]
-    return "\n".join([*parts, *(_claim(j) for j in judged)])
-
-
-def _claim(judged: Judged) -> str:
-    claim, lines = judged.claim, judged.contrasts
-    shown = pd.DataFrame({
-        "comparison": lines["name"].str.replace(" - ", " − "),
-        "metric": [verdicts.metric_name(line) for _, line in lines.iterrows()],
-        "claimed": lines["claimed"].map({1: "higher", -1: "lower"}),
-        "difference": [viz.spell_difference(line) for _, line in lines.iterrows()],
-        "result": lines["side"],
-        "p (Holm)": lines["p_holm"].map(lambda p: "–" if pd.isna(p) else f"{p:.2g}"),
-        "clips": lines["n"],
-        "paper's difference": lines["paper_difference"].map(
-            lambda v: "–" if pd.isna(v) else f"{v:+.3g}"),
-    })  # fmt: skip
-    paper = f"\n\n{judged.paper}" if judged.paper else ""
-    return (
-        f"### Claim {claim.number}: {judged.verdict}\n\n{claim.statement}\n\n"
-        f"**{judged.verdict.capitalize()}.** {judged.reason}{paper}\n\n"
-        f"*What could make a difference.* {claim.explanation}\n\n"
-        + _folded(f"{len(lines)} comparisons", viz.table_html(shown, index=False))
-    )
-
-
-def lessons(found: Published, concluded: Conclusions) -> str:
-    """What a user should take from it, in sentences that the data choose."""
-    sentences = takeaways.sentences(found, concluded.judged, concluded.varied)
-    return "\n".join(f"- {sentence}" for sentence in sentences) + "\n"
+    return folded("All parameters", viz.table_html(lines, wrap=True))
 
 
 FRAGMENTS: dict[str, Callable[[Published], str]] = {
@@ -458,6 +377,7 @@ FRAGMENTS: dict[str, Callable[[Published], str]] = {
     "motion": motion,
     "flatness": flatness,
     "converged": converged,
+    "varied": varied,
     "by_gap": by_gap,
     "probabilities": probabilities,
     "scenes": scenes,
@@ -468,26 +388,3 @@ FRAGMENTS: dict[str, Callable[[Published], str]] = {
     "network": network,
     "settings": settings,
 }
-CONCLUDING: dict[str, Callable[[Published, Conclusions], str]] = {
-    "claims": claims,
-    "sensitivity": sensitivity,
-    "lessons": lessons,
-}
-
-
-def _folded(title: str, content: str) -> str:
-    return f"\n````{{dropdown}} {title}\n{content}\n````\n"
-
-
-def _count(value: float) -> str:
-    return "–" if pd.isna(value) else f"{value:.0f}"
-
-
-def _percent(value: float) -> str:
-    return "–" if pd.isna(value) else f"{value:.0%}"
-
-
-def _with_interval(value: float, low: float, high: float) -> str:
-    if pd.isna(value):
-        return "–"
-    return f"{value:.4f}" + ("" if pd.isna(low) else f" [{low:.3f}, {high:.3f}]")

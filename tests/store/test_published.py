@@ -23,7 +23,12 @@ def folder(tmp_path):
 
 def write_manifest(folder, **changes):
     files = {path.name: file_digest(path) for path in folder.glob("*.csv")}
-    manifest = {"schema": 1, "profile": "x", "settings": {}, "folds": {"1": {}, "0": {}}}
+    manifest = {
+        "schema": published.SCHEMA,
+        "profile": "x",
+        "settings": {},
+        "folds": {"1": {}, "0": {}},
+    }
     (folder / "manifest.json").write_text(json.dumps({**manifest, "files": files, **changes}))
 
 
@@ -58,7 +63,9 @@ def test_a_missing_file_is_named(folder):
         published.read(folder)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"profile": "x"}', '{"schema": 1}', "3"])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"profile": "x"}', f'{{"schema": {published.SCHEMA}}}', "3"]
+)
 def test_a_damaged_manifest_is_one_line(folder, text):
     (folder / "manifest.json").write_text(text)
     with pytest.raises(InputError, match=r"manifest.json is damaged"):
@@ -66,8 +73,8 @@ def test_a_damaged_manifest_is_one_line(folder, text):
 
 
 def test_another_format_is_refused(folder):
-    write_manifest(folder, schema=2)
-    with pytest.raises(InputError, match="is of format 2, this version reads 1"):
+    write_manifest(folder, schema=0)
+    with pytest.raises(InputError, match=f"is of format 0, this version reads {published.SCHEMA}"):
         published.read(folder)
 
 

@@ -136,3 +136,14 @@ def test_seconds_of_another_machine_do_not_enter(found):
     more = changed(found, explanations=pd.concat([found.explanations, other]))
     cost = study.scores(more)["cost"]
     assert cost.loc[cost["metric"] == "seconds", "value"].max() < 1e5
+
+
+def test_a_method_is_compared_with_its_variants_and_ig_with_random_weights(found):
+    black = study.against_variants(found, "black").set_index(["method", "metric"])
+    assert set(black.index.get_level_values("method")) == {"ig", "lime"}
+    assert black.loc[("ig", "auc"), "difference"] == pytest.approx(0.1, abs=0.02)
+    assert black.loc[("ig", "auc"), "verdict"] == "higher"
+    random = study.against_variants(found, "random")
+    assert random["method"].tolist() == ["ig"] * 3
+    assert random["difference"].iloc[0] == pytest.approx(0.2, abs=0.02)
+    assert study.against_variants(found, "nothing").empty

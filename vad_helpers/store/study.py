@@ -21,6 +21,11 @@ CONVERGED = "_converged"
 LEVELS = ("clip", "frame")
 FLATNESS = ("deletion", "insertion", "mean_area", "area_matched_deletion",
             "area_matched_insertion", "area_deletion", "area_insertion")  # fmt: skip
+VARIANT_METRICS = (
+    ("human_centric", "auc"),
+    ("model_centric", "deletion"),
+    ("model_centric", "area_matched_deletion"),
+)
 CONVERGENCE = (
     ("human_centric", "clip", "auc"),
     ("human_centric", "clip", "iou"),
@@ -158,6 +163,38 @@ def against_row(
     compared = compared.rename(columns={"contrast": "method"})
     compared.insert(1, "label", compared["method"].map(labels(found)))
     return compared
+
+
+def against_variants(found: Published, suffix: str) -> pd.DataFrame:
+    """Compare every method with its variant `<method>_<suffix>`, on the clips that both have.
+
+    For "random", IG is compared with the reference row of a network with random weights.
+
+    Returns
+    -------
+    DataFrame
+        method, label, metric (clip AUC, deletion, deletion at equal area), difference (method -
+        variant), low, high, n, n_groups, p, p_holm (over the lines of a metric), verdict, better.
+        Methods without the variant are left out.
+    """
+    parts = []
+    for table, metric in VARIANT_METRICS:
+        scored = getattr(found, table)
+        scored = scored[(scored["level"] == "clip") & (scored["metric"] == metric)]
+        there = set(scored["method"])
+        pairs = {m: (m, _variant(m, suffix)) for m in methods(found)
+                 if {m, _variant(m, suffix)} <= there}  # fmt: skip
+        if pairs:
+            parts.append(statistics.compare(scored, pairs, **options(found)))
+    if not parts:
+        return pd.DataFrame(columns=["method", "label", "metric", "difference", "verdict"])
+    joined = pd.concat(parts, ignore_index=True).rename(columns={"contrast": "method"})
+    joined.insert(1, "label", joined["method"].map(labels(found)))
+    return joined
+
+
+def _variant(method: str, suffix: str) -> str:
+    return "random_weights" if (method, suffix) == ("ig", "random") else f"{method}_{suffix}"
 
 
 def flatness(found: Published) -> pd.DataFrame:

@@ -1,0 +1,126 @@
+"""What is concluded from a published study, for its page: verdicts, sensitivity, lessons."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pandas as pd
+
+from vad_helpers import takeaways, viz
+from vad_helpers.metrics.catalog import METRICS
+from vad_helpers.spelling import count, folded
+from vad_helpers.store import verdicts
+from vad_helpers.store.published import Published
+from vad_helpers.store.sensitivity import NOT_MEASURED
+from vad_helpers.store.verdicts import Judged
+
+ICONS = {verdicts.HOLDS: "✓", verdicts.DOES_NOT: "✗", verdicts.UNDECIDED: "?"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Conclusions:
+    """What takes long to compute and several fragments need.
+
+    Attributes
+    ----------
+    judged : list of Judged
+        The claims' verdicts.
+    varied : DataFrame
+        As `study.sensitivities`.
+    """
+
+    judged: list[Judged]
+    varied: pd.DataFrame
+
+
+def claims(found: Published, concluded: Conclusions) -> str:
+    """The verdicts at a glance, then claim by claim."""
+    judged = concluded.judged
+    glance = pd.DataFrame({
+        "claim": [j.claim.number for j in judged],
+        "the paper says": [j.claim.statement for j in judged],
+        "verdict here": [f"{ICONS[j.verdict]} {j.verdict}" for j in judged],
+    })  # fmt: skip
+    parts = [viz.table_html(glance, index=False, wrap=True)]
+    return "\n".join([*parts, *(_claim(j) for j in judged)])
+
+
+def _claim(judged: Judged) -> str:
+    claim, lines = judged.claim, judged.contrasts
+    shown = pd.DataFrame({
+        "comparison": lines["name"].str.replace(" - ", " − "),
+        "metric": [verdicts.metric_name(line) for _, line in lines.iterrows()],
+        "claimed": lines["claimed"].map({1: "higher", -1: "lower"}),
+        "difference": [viz.spell_difference(line) for _, line in lines.iterrows()],
+        "result": lines["side"],
+        "p (Holm)": lines["p_holm"].map(lambda p: "–" if pd.isna(p) else f"{p:.2g}"),
+        "clips": lines["n"],
+        "paper's difference": lines["paper_difference"].map(
+            lambda v: "–" if pd.isna(v) else f"{v:+.3g}"),
+    })  # fmt: skip
+    paper = f"\n\n{judged.paper}" if judged.paper else ""
+    return (
+        f"### Claim {claim.number}: {judged.verdict}\n\n{claim.statement}\n\n"
+        f"**{judged.verdict.capitalize()}.** {judged.reason}{paper}\n\n"
+        f"*What could make a difference.* {claim.explanation}\n\n"
+        + folded(f"{len(lines)} comparisons", viz.table_html(shown, index=False))
+    )
+
+
+def lessons(found: Published, concluded: Conclusions) -> str:
+    """What a user should take from it, in sentences that the data choose."""
+    sentences = takeaways.sentences(found, concluded.judged, concluded.varied)
+    return "\n".join(f"- {sentence}" for sentence in sentences) + "\n"
+
+
+def sensitivity(found: Published, concluded: Conclusions) -> str:
+    """Every open choice, its alternatives, and what they do to the rankings."""
+    table = concluded.varied
+    shown = pd.DataFrame({
+        "open choice": table["choice"],
+        "here": table["default"],
+        "alternative": table["alternative"],
+        "ranking by": [_ranking_name(line) for _, line in table.iterrows()],
+        "clips": table["n"].map(count),
+        "Kendall's tau (by chance)": [_pair(a, b) for a, b in
+                                      table[["tau", "tau_by_chance"]].to_numpy(float)],
+        "best method": [_best(line) for _, line in table.iterrows()],
+        "pairs that turn": [_turned(line) for _, line in table.iterrows()],
+    })  # fmt: skip
+    unmeasured = table["note"] == NOT_MEASURED
+    measured = table.loc[~unmeasured, "choice"].nunique()
+    words = f"{measured} of {table['choice'].nunique()} choices are measured.\n\n"
+    return words + viz.table_html(shown, index=False, wrap=True)
+
+
+def _ranking_name(line: pd.Series) -> str:
+    if pd.isna(line["metric"]):
+        return "–"
+    several = len(METRICS[line["metric"]].levels) > 1
+    return METRICS[line["metric"]].name + (f", {line['level']}" if several else "")
+
+
+def _pair(tau: float, chance: float) -> str:
+    return "–" if pd.isna(tau) else f"{tau:.2f}" + ("" if pd.isna(chance) else f" ({chance:.2f})")
+
+
+def _best(line: pd.Series) -> str:
+    if pd.isna(line["best"]):
+        return "–"
+    same = line["best"] == line["best_after"]
+    return f"stays {line['best']}" if same else f"{line['best']} → {line['best_after']}"
+
+
+def _turned(line: pd.Series) -> str:
+    if pd.isna(line["n_flips"]):
+        return line["note"]
+    share = f"{line['n_flips']:.0f} of {line['n_pairs']:.0f}"
+    return share + (f": {line['flips']}" if line["flips"] else "")
+
+
+CONCLUDING: dict[str, Callable[[Published, Conclusions], str]] = {
+    "claims": claims,
+    "sensitivity": sensitivity,
+    "lessons": lessons,
+}

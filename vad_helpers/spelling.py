@@ -1,0 +1,27 @@
+"""Words for the cells of tables: counts, shares, intervals, and what folds away."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+
+def folded(title: str, content: str) -> str:
+    """Put content behind a title that opens it (MyST)."""
+    return f"\n````{{dropdown}} {title}\n{content}\n````\n"
+
+
+def count(value: float) -> str:
+    """Write a number of things; a dash for NaN."""
+    return "–" if pd.isna(value) else f"{value:.0f}"
+
+
+def percent(value: float) -> str:
+    """Write a share; a dash for NaN."""
+    return "–" if pd.isna(value) else f"{value:.0%}"
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """Write a value and its interval, where there is one; a dash for NaN."""
+    if pd.isna(value):
+        return "–"
+    return f"{value:.4f}" + ("" if pd.isna(low) else f" [{low:.3f}, {high:.3f}]")
