@@ -173,13 +173,11 @@ def predictions(n_sequences=10, n_folds=2, *, separation=2.0, seed=0):
 
 
 def curves(scored):
-    lines = []
-    for (fold, method), part in scored["model_centric"].groupby(["fold", "method"]):
-        n = part["clip_id"].nunique()
-        for name in ("threshold_deletion_curve", "threshold_insertion_curve",
-                     "threshold_areas", "area_deletion_curve", "area_insertion_curve",
-                     "area_area_axis"):  # fmt: skip
-            lines += [(fold, method, name, step, step / 5, n) for step in range(6)]
+    text = published.spell_curve(np.arange(6) / 5)
+    names = ("threshold_deletion_curve", "threshold_insertion_curve", "threshold_areas",
+             "area_deletion_curve", "area_insertion_curve", "area_area_axis")  # fmt: skip
+    pairs = scored["model_centric"][["fold", "clip_id", "method"]].drop_duplicates()
+    lines = [(*pair, name, text) for pair in pairs.itertuples(index=False) for name in names]
     return pd.DataFrame(lines, columns=list(published.TABLES["curves"]))
 
 
@@ -238,7 +236,7 @@ def write(folder, means=None, *, n_sequences=10, per_sequence=2, n_folds=2, drop
              "device": "CPU", "seconds": {"training": 60.0}, "n_clips": 4,
              "date": "2026-01-01"}  # fmt: skip
     manifest = {
-        "schema": 1,
+        "schema": published.SCHEMA,
         "profile": "ucsd",
         "settings": SETTINGS,
         "folds": {str(fold): entry for fold in range(n_folds)},

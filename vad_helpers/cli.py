@@ -84,12 +84,13 @@ def measure(
     profile: Profile = "quick",
     param: Overrides = [],  # noqa: B006 (typer copies it)
     publish_to: Annotated[
-        Path | None, typer.Option(help="Publish what there is after every clip, in this folder.")
+        Path | None,
+        typer.Option(help="Publish what there is after every clip, and go on from what is there."),
     ] = None,
 ) -> None:
     """Train, explain and score clip by clip, without notebooks; an interrupted one goes on."""
     from vad_helpers import pipeline
-    from vad_helpers.store import measuring
+    from vad_helpers.store import measuring, restore
     from vad_helpers.store import publish as publishing
 
     opened = pipeline.open_checked(profile, _overrides(param))
@@ -99,6 +100,8 @@ def measure(
         if publish_to is not None:
             publishing.publish([opened], publish_to)
 
+    if publish_to is not None:
+        print(f"{restore.restore(opened, publish_to)} scores restored from {publish_to}")
     measuring.measure(opened, progress=_watched(), after_clip=after_clip)
     print(opened.dir)
 

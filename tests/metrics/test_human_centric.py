@@ -395,6 +395,20 @@ def test_a_negative_number_of_deviations_is_refused():
         hc.moving_voxels(np.zeros((2, 2, 2)), n_mads=-1)
 
 
+def test_leak_is_the_share_on_other_moving_voxels():
+    mask, motion = np.zeros((2, 1, 4, 4), dtype=bool)
+    mask[0, 0, :2] = True
+    motion[0, 0] = motion[0, 1] = True
+    values = np.zeros((1, 4, 4))
+    values[0, 0] = [3, -9, 2, 1]  # two in the mask, two moving elsewhere
+    values[0, 3, 3] = 4  # nothing moves here
+    assert hc.leakage(values, mask, motion) == pytest.approx(3 / 10)
+    assert hc.leakage(values, mask, np.zeros_like(mask)) == 0
+    assert np.isnan(hc.leakage(-np.abs(values), mask, motion))
+    with pytest.raises(ValueError, match="motion"):
+        hc.leakage(values, mask, motion[:, :2])
+
+
 def test_concentration_by_hand():
     values = np.array([[[3.0, 1.0, -2.0, -2.0]]])
     mask = np.array([[[1, 0, 1, 0]]])

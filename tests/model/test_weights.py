@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from vad_helpers.errors import InputError
+from vad_helpers.model import weights
 from vad_helpers.model.i3d import InceptionI3d
 from vad_helpers.model.weights import (
     describe,
@@ -423,3 +424,15 @@ def test_load_refuses_missing_and_damaged_files(tmp_path, content):
     with pytest.raises(InputError) as error:
         load(path)
     assert_one_line(error, path)
+
+
+def test_the_fingerprint_is_that_of_the_weights_and_not_of_the_file(make_model, tmp_path):
+    model = make_model()
+    found = weights.fingerprint(model)
+    for name in ("one", "two"):
+        weights.save(model, tmp_path / f"{name}.safetensors", note=name)
+        loaded, _ = weights.load(tmp_path / f"{name}.safetensors")
+        assert weights.fingerprint(loaded) == found
+    with torch.no_grad():
+        model.logits.conv3d.bias[0] += 1e-6
+    assert weights.fingerprint(model) != found

@@ -111,9 +111,8 @@ def test_parts_are_averaged_apart(found):
     assert len(study.breakdown(found, "sequence")) == 10
 
 
-def test_curves_of_folds_are_averaged_by_their_clips(found):
-    lines = [(0, "ig", "c", 0, 1.0, 3), (1, "ig", "c", 0, 0.0, 1), (0, "ig", "c", 1, 2.0, 3),
-             (1, "ig", "c", 1, 2.0, 1)]  # fmt: skip
+def test_curves_are_averaged_over_the_clips_of_all_folds(found):
+    lines = [(0, clip, "ig", "c", "1 2") for clip in "abc"] + [(1, "d", "ig", "c", "0 2")]
     curves = pd.DataFrame(lines, columns=list(published.TABLES["curves"]))
     found = changed(found, curves=curves)
     np.testing.assert_allclose(study.mean_curves(found, "c")["ig"], [0.75, 2.0])

@@ -58,6 +58,8 @@ _ALL = (
     Metric("iou", "IoU", _HUMAN, HIGHER, _SHARE, _SETS, _BOTH),
     Metric("f1", "F1", _HUMAN, HIGHER, _SHARE, _SETS, _BOTH),
     Metric("auc", "AUC", _HUMAN, HIGHER, _SHARE, ("ties (they count half)",), _BOTH),
+    Metric("share_in_mask", "Share in the mask", _HUMAN, HIGHER, _SHARE, _SETS[1:]),
+    Metric("leak", "Leak onto other movers", _HUMAN, LOWER, _SHARE, ("what counts as moving",)),
     Metric("motion_auc", "AUC among moving voxels", _HUMAN, HIGHER, _SHARE, ("n_mads",)),
     Metric("deletion", "Deletion", _MODEL, HIGHER, _SIGNED, _THRESHOLD_AXIS),
     Metric("insertion", "Insertion", _MODEL, LOWER, _SIGNED, _THRESHOLD_AXIS),

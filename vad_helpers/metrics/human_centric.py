@@ -315,6 +315,35 @@ def concentration(attribution: Any, mask: Any) -> dict[str, float]:
     }
 
 
+def leakage(attribution: Any, mask: Any, motion: Any) -> float:
+    """Say how much of a map's positive part lies on what moves and is no anomaly.
+
+    Parameters
+    ----------
+    attribution : array or tensor, (T, H, W)
+        Signed map; negative values count as zero.
+    mask : array or tensor of bool, (T, H, W)
+        True on the anomaly.
+    motion : array or tensor of bool, (T, H, W)
+        True where something moves; see `moving_voxels`.
+
+    Returns
+    -------
+    float
+        Sum of E+ on moving voxels outside the mask over all of E+, in [0, 1], lower is better; NaN
+        without a positive voxel. Sensor noise of the background counts as moving too.
+
+    Raises
+    ------
+    ValueError
+        As `motion_localization`.
+    """
+    positive, mask = validate(attribution, mask)
+    elsewhere = as_mask(motion, shape=mask.shape, name="motion") & ~mask
+    total = positive.sum(dtype=np.float64)
+    return float(positive[elsewhere].sum(dtype=np.float64) / total) if total else NAN
+
+
 def moving_voxels(clip: Any, *, n_mads: float = 3.0) -> np.ndarray:
     """Find the voxels whose grey value changes: |dI/dt| above `n_mads` deviations of the clip.
 

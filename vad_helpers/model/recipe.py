@@ -63,8 +63,8 @@ class TrainingSpec:
     label_smoothing : float
         Probability mass taken from the true class in the training loss, in [0, 1).
     epoch_clips : int or None
-        Clips drawn for an epoch, evenly from the data set's `groups` if it has any (scene and label)
-        and without repetition while a group lasts; None takes every clip once.
+        Clips drawn for an epoch, evenly from the data set's `groups` if it has any (scene and
+        label) and without repetition while a group lasts; None takes every clip once.
     patience : int or None
         Epochs without a better one after which training stops; None never stops early.
 

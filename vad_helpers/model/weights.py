@@ -12,6 +12,7 @@ Conventions
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import warnings
@@ -366,6 +367,15 @@ def save(
         raise ValueError(f"width is {width} but the model's is {model.width}: leave it out")
     metadata = describe(model, mean=mean, std=std, classes=classes, **extra)
     save_state(model.state_dict(), path, metadata, half=half)
+
+
+def fingerprint(model: InceptionI3d) -> str:
+    """SHA-256 of a model's weights in hexadecimal: the same for the same bits, however stored."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def describe(

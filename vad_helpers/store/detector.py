@@ -61,11 +61,11 @@ def _weights_metadata(run: Run) -> dict[str, Any]:
         "mean": p.mean,
         "std": p.std,
         "initial_weights": Path(p.init_weights).name if p.init_weights else "none",
-        **_split_of_weights(run),
+        **split_of_weights(run),
     }
 
 
-def _split_of_weights(run: Run) -> dict[str, Any]:
+def split_of_weights(run: Run) -> dict[str, Any]:
     """Which sequences a network was trained and validated on, and what decided it."""
     p = run.params
     table = experiment.clips(run)

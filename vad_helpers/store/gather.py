@@ -14,7 +14,7 @@ import pandas as pd
 from vad_helpers.errors import InputError
 from vad_helpers.store import detector, experiment, maps, scores
 from vad_helpers.store.cache import Run, cached, read_manifest
-from vad_helpers.store.published import TABLES
+from vad_helpers.store.published import TABLES, spell_curve
 from vad_helpers.store.row import Row, rows
 from vad_helpers.store.tables import describe
 
@@ -111,17 +111,13 @@ def _values(units: list[Unit]) -> pd.DataFrame:
 
 
 def _curves(units: list[Unit]) -> pd.DataFrame:
-    """Mean over clips of every row's curves: method, curve, step, mean, n."""
-    by_curve: dict[tuple[str, str], list[np.ndarray]] = {}
-    for _, _, row, unit in units:
-        for name, line in unit["curves"].items():
-            by_curve.setdefault((row, name), []).append(line)
+    """Every map's curves, a line each: clip_id, method, curve, values."""
     lines = [
-        (row, name, step, value, len(stack))
-        for (row, name), stack in by_curve.items()
-        for step, value in enumerate(np.mean(stack, axis=0))
+        (clip_id, row, name, spell_curve(line))
+        for clip_id, _, row, unit in units
+        for name, line in unit["curves"].items()
     ]
-    return pd.DataFrame(lines, columns=["method", "curve", "step", "mean", "n"])
+    return pd.DataFrame(lines, columns=["clip_id", "method", "curve", "values"])
 
 
 def _frame_aucs(units: list[Unit]) -> pd.DataFrame:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_folder
+from vad_helpers.model import weights as model_weights
 from vad_helpers.store import detector, experiment, gather
 from vad_helpers.store.cache import Run, file_digest, open_run
 from vad_helpers.store.published import (
@@ -38,6 +39,8 @@ ORIGINS = {
     "Apache License 2.0",
 }
 """Start of a file's name -> origin and licence of these initial weights."""
+RECORDS = ("explanations", "runtime")
+"""Tables of what the maps cost. The maps of scores that were restored are not there to tell."""
 MAX_WEIGHTS = 25_000_000
 DIGITS, DIGITS_OF_P = "%.6g", "%.9g"
 
@@ -122,8 +125,11 @@ def publish(
         manifest = _merged_manifest(folder, runs, entries)
         for name in TABLES:
             parts = {fold: tables[name] for fold, tables in new.items()}
+            path = folder / f"{name}.csv"
+            if name in RECORDS:
+                parts = _with_earlier(path, parts, folder, entries)
             merge = _merged_rows if name == "rows" else _merged
-            _write_csv(merge(folder / f"{name}.csv", parts), folder / f"{name}.csv", name)
+            _write_csv(merge(path, parts), path, name)
         if weights:
             _write_weights(runs[0], folder)
         if pictures is not None:
@@ -152,9 +158,9 @@ def _check_folds(runs: Sequence[Run]) -> None:
     folds = [run.params.fold for run in runs]
     if not runs or len(set(folds)) < len(folds):
         raise InputError(f"runs are of the folds {folds}; give one run a fold")
-    first = _settings(runs[0])
+    first = shared_settings(runs[0])
     for run in runs[1:]:
-        _check_same(first, _settings(run), runs[0].dir, run.dir)
+        _check_same(first, shared_settings(run), runs[0].dir, run.dir)
 
 
 def _check_same(a: Mapping[str, Any], b: Mapping[str, Any], where: object, other: object) -> None:
@@ -168,7 +174,7 @@ def _check_same(a: Mapping[str, Any], b: Mapping[str, Any], where: object, other
         )
 
 
-def _settings(run: Run) -> dict[str, Any]:
+def shared_settings(run: Run) -> dict[str, Any]:
     """Parameters that the folds of a study share, without paths of a machine."""
     values = dataclasses.asdict(run.params)
     kept = {name: value for name, value in values.items() if name not in PER_FOLD}
@@ -197,10 +203,8 @@ def fold_entry(run: Run, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
         device, seconds by step, n_clips, date (UTC).
     """
     p = run.params
-    given = run.root / p.trained_weights if p.trained_weights else run.path("model.safetensors")
     return {
-        "data": experiment.data_key(run),
-        "weights_sha256": file_digest(given) if given.is_file() else "",
+        **identity(run),
         "initial_weights": _name(p.init_weights),
         "trained_weights": _name(p.trained_weights),
         "versions": {"python": platform.python_version()}
@@ -212,10 +216,18 @@ def fold_entry(run: Run, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     }
 
 
+def identity(run: Run) -> dict[str, str]:
+    """What the scores of a fold stand and fall with: checksums of its data and its network."""
+    return {
+        "data": experiment.data_key(run),
+        "weights_sha256": model_weights.fingerprint(detector.model(run)),
+    }
+
+
 def _merged_manifest(
     folder: Path, runs: Sequence[Run], entries: Mapping[int, dict[str, Any]]
 ) -> dict[str, Any]:
-    settings = _settings(runs[0])
+    settings = shared_settings(runs[0])
     before = read_manifest(folder) if exists(folder) else {"folds": {}}
     staying = {k: e for k, e in before["folds"].items() if int(k) not in entries}
     if staying:
@@ -237,6 +249,27 @@ def _merged(path: Path, new: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
         parts |= {k: part for k, part in pd.read_csv(path).groupby("fold") if k not in new}
     filled = [parts[k] for k in sorted(parts) if len(parts[k])]
     return pd.concat(filled, ignore_index=True) if filled else next(iter(new.values()))
+
+
+def _with_earlier(
+    path: Path,
+    new: Mapping[int, pd.DataFrame],
+    folder: Path,
+    entries: Mapping[int, dict[str, Any]],
+) -> dict[int, pd.DataFrame]:
+    """Lines of the new folds, and earlier ones of maps of the same network that they lack."""
+    if not path.is_file():
+        return dict(new)
+    before = read_manifest(folder)["folds"]
+    earlier = pd.read_csv(path)
+    found = {}
+    for fold, part in new.items():
+        known = before.get(str(fold), {}).get("weights_sha256") == entries[fold]["weights_sha256"]
+        old = earlier[(earlier["fold"] == fold) & known]
+        pairs = pd.MultiIndex.from_frame(part[["clip_id", "method"]])
+        old = old[~pd.MultiIndex.from_frame(old[["clip_id", "method"]]).isin(pairs)]
+        found[fold] = pd.concat([p for p in (old, part) if len(p)] or [part], ignore_index=True)
+    return found
 
 
 def _merged_rows(path: Path, new: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
@@ -265,8 +298,6 @@ def _write_pictures(pictures: Mapping[str, Picture], folder: Path) -> list[dict[
 
 def _write_weights(run: Run, folder: Path) -> None:
     """Write the network of a run in float16, with what a user of it must know."""
-    from vad_helpers.model import weights
-
     p = run.params
     initial = _name(p.init_weights) or "none"
     origin = next(
@@ -274,13 +305,12 @@ def _write_weights(run: Run, folder: Path) -> None:
         "random weights" if initial == "none" else f"{initial}; origin and licence not recorded",
     )
     about = {
-        "data": experiment.data_key(run),
-        **{name: getattr(p, name) for name in ("fold", "n_folds", "seed")},
+        **detector.split_of_weights(run),
         "initial_weights": initial,
         "initial_weights_origin": origin,
     }
     path = folder / f"model-fold{p.fold}.safetensors"
-    weights.save(detector.model(run), path, mean=p.mean, std=p.std, half=True, **about)
+    model_weights.save(detector.model(run), path, mean=p.mean, std=p.std, half=True, **about)
     if path.stat().st_size > MAX_WEIGHTS:
         raise InputError(
             f"the network takes {path.stat().st_size} bytes, at most {MAX_WEIGHTS} are published; "

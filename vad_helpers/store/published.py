@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from vad_helpers.errors import InputError
@@ -45,7 +46,7 @@ TABLES: dict[str, tuple[str, ...]] = {
         *("superpixel_seconds", "model_calls", "n_segments", "n_nonzero", "all_zero"),
         *("machine", "batch_size"),
     ),
-    "curves": ("fold", "method", "curve", "step", "mean", "n"),
+    "curves": ("fold", "clip_id", "method", "curve", "values"),
     "frame_auc": ("fold", "clip_id", "method", "frame", "auc"),
 }
 """Tables of every published folder: name -> columns."""
@@ -77,7 +78,7 @@ class Published:
     explanations : DataFrame
         What every map cost and found.
     curves : DataFrame
-        Deletion and insertion curves, averaged over the clips of a fold.
+        Deletion and insertion curves of every map, as texts (`read_curve`).
     frame_auc : DataFrame
         AUC of every frame that has one.
     extras : dict of str to DataFrame
@@ -113,6 +114,16 @@ class Published:
     def figures(self) -> list[dict[str, str]]:
         """Pictures: file (relative to the folder), alt, caption."""
         return self.manifest.get("figures", [])
+
+
+def spell_curve(values: np.ndarray) -> str:
+    """Write a curve as one text: numbers of four digits, apart by spaces."""
+    return " ".join(f"{value:.4g}" for value in values)
+
+
+def read_curve(text: str) -> np.ndarray:
+    """Read what `spell_curve` wrote."""
+    return np.array(text.split(), dtype=float)
 
 
 def exists(folder: Path) -> bool:
@@ -197,7 +208,7 @@ def _read_table(folder: Path, name: str, columns: tuple[str, ...]) -> pd.DataFra
     if lacking:
         raise InputError(f"{path} lacks the columns {', '.join(lacking)}; publish again")
     table = table[list(columns)].copy()
-    text = [name for name in ("attribution", "settings", "source") if name in table]
+    text = [name for name in ("attribution", "settings", "source", "values") if name in table]
     return table.assign(
         **{name: table[name].astype(object).fillna("").astype(str) for name in text}
     )

@@ -28,7 +28,7 @@ from vad_helpers.store.cache import Run, key_of, load_or_build
 from vad_helpers.store.row import TIME_AVERAGE, Row, rows
 
 COLUMNS = ["clip_id", "sequence", "method", "level", "metric", "value"]
-VERSIONS = {"human_centric": 2, "model_centric": 3, "robustness": 2, "runtime": 2}
+VERSIONS = {"human_centric": 3, "model_centric": 3, "robustness": 2, "runtime": 2}
 
 
 def human_centric(run: Run, *, progress: bool = False) -> pd.DataFrame:
@@ -124,6 +124,8 @@ def _localise(run: Run, clip_id: str, attribution: np.ndarray):
     parts = {
         "clip": human.localization(attribution, mask, n_thresholds=n)
         | {"motion_auc": motion.pop("auc"), **motion}
+        | {"share_in_mask": human.concentration(attribution, mask)["share_in_mask"]}
+        | {"leak": human.leakage(attribution, mask, moving)}
         | {"all_zero": float(human.is_all_zero(attribution))},
         "frame": human.frame_localization(attribution, mask, n_thresholds=n),
         # What the paper leaves open, settled differently: for the sensitivity of the rankings.
@@ -289,9 +291,14 @@ def _unit(run: Run, table: str, measure: Measure, clip_id: str, row: str) -> dic
         "values": [(level, name, float(value)) for (level, name), value in values.items()],
         "curves": {name: np.asarray(line, dtype=float).tolist() for name, line in lines.items()},
     }
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(unit), encoding="utf-8")
+    write_unit(run, table, clip_id, row, unit)
     return _decode(unit)
+
+
+def write_unit(run: Run, table: str, clip_id: str, row: str, unit: dict[str, Any]) -> None:
+    """Write the scores of one map, whole or not at all: values and curves, as JSON takes them."""
+    with atomic_write(_unit_path(run, table, clip_id, row)) as temporary:
+        temporary.write_text(json.dumps(unit), encoding="utf-8")
 
 
 def _decode(unit: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from vad_helpers.metrics import statistics
 from vad_helpers.metrics.catalog import direction
 from vad_helpers.metrics.gaps import by_gap
 from vad_helpers.store import contrasts, sensitivity, tables, verdicts
-from vad_helpers.store.published import Published
+from vad_helpers.store.published import Published, read_curve
 
 PAPER_PERFORMANCE = {"accuracy": 0.8886, "auc": 0.9331}
 """The paper's detector, on a split that it does not state."""
@@ -348,10 +348,10 @@ def mean_curves(found: Published, curve: str) -> dict[str, np.ndarray]:
     """Give one curve of the main rows, averaged over all clips: key -> (n_steps,)."""
     part = found.curves[found.curves["curve"] == curve]
     part = part[part["method"].isin(main_rows(found))]
-    weighted = part.assign(total=part["mean"] * part["n"])
-    sums = weighted.groupby(["method", "step"])[["total", "n"]].sum()
-    means = (sums["total"] / sums["n"]).unstack("step")
-    return {key: line.to_numpy() for key, line in means.iterrows()}
+    return {
+        key: np.mean([read_curve(text) for text in lines], axis=0)
+        for key, lines in part.groupby("method")["values"]
+    }
 
 
 def frame_means(found: Published) -> dict[str, np.ndarray]:

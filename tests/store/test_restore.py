@@ -1,0 +1,100 @@
+"""Going on with a study on another machine, from what was published."""
+
+import shutil
+
+import pytest
+
+from vad_helpers import store
+from vad_helpers.errors import InputError
+from vad_helpers.store import maps, measuring, publish, published, restore, scores
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*all zero.*")
+
+FEW = {"methods": ["ig", "lime"], "variants": {}, "n_clips": 2}
+
+
+@pytest.fixture
+def run(in_project, tmp_path):
+    return store.open_run("tiny", **FEW, run_dir=str(tmp_path / "run"))
+
+
+@pytest.fixture
+def elsewhere(run, tmp_path):
+    """The same run on another machine: its network was trained again, to the same bits."""
+    store.model(run)
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    for name in ("clips.csv", "model.safetensors", "history.csv", "manifest.json"):
+        if run.path(name).is_file():
+            shutil.copy(run.path(name), folder / name)
+    return store.open_run("tiny", **FEW, run_dir=str(folder))
+
+
+def stop_after(n):
+    """Interrupt a computation when it has finished `n` clips."""
+    done = []
+
+    def after_clip(clip_id):
+        done.append(clip_id)
+        if len(done) == n:
+            raise KeyboardInterrupt
+
+    return after_clip
+
+
+def test_a_study_goes_on_elsewhere_and_repeats_nothing(run, elsewhere, tmp_path, monkeypatch):
+    dest = tmp_path / "results"
+    with pytest.raises(KeyboardInterrupt):
+        measuring.measure(run, after_clip=stop_after(1))
+    publish.publish([run], dest)
+    first = measuring.clip_ids(run)[0]
+    assert restore.restore(elsewhere, dest) == len(measuring._rows_of(run, first)) * 3 - 2
+    assert restore.restore(elsewhere, dest) == 0  # once is enough
+    assert measuring.pending_of(elsewhere, first) == []
+    explained, plain = [], maps._explain
+    monkeypatch.setattr(
+        maps, "_explain", lambda r, c, *a, **k: explained.append(c) or plain(r, c, *a, **k)
+    )
+    measuring.measure(elsewhere)
+    assert explained and first not in explained
+    found = publish.publish([elsewhere], dest)
+    # Also what the restored maps cost, though they are not there.
+    assert set(found.explanations["clip_id"]) == set(measuring.clip_ids(run))
+    assert not found.explanations.duplicated(["clip_id", "method"]).any()
+    measuring.measure(run)
+    for table in scores.MEASURES:
+        keys = ["clip_id", "method", "level", "metric"]
+        whole = scores.finished(run, table).set_index(keys)["value"]
+        again = scores.finished(elsewhere, table).set_index(keys)["value"]
+        assert again.index.equals(whole.index)
+        assert again.to_numpy() == pytest.approx(whole.to_numpy(), rel=1e-4, abs=1e-9, nan_ok=True)
+    curves = [scores.curves(r, "ig")["threshold_deletion_curve"] for r in (run, elsewhere)]
+    assert curves[1] == pytest.approx(curves[0], rel=1e-2, abs=1e-9)
+    aucs = [scores.frame_aucs(r, "ig")["frame_auc"] for r in (run, elsewhere)]
+    assert aucs[1] == pytest.approx(aucs[0], rel=1e-4, nan_ok=True)
+
+
+def test_nothing_published_restores_nothing(run, tmp_path):
+    assert restore.restore(run, tmp_path / "nowhere") == 0
+    store.model(run)
+    publish.publish([run], tmp_path / "results")
+    other = store.open_run("tiny", **FEW, fold=1, run_dir=str(tmp_path / "other"))
+    assert restore.restore(other, tmp_path / "results") == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"epochs": 2}, "weights_sha256, epochs"), ({"n_thresholds": 5}, "other n_thresholds")],
+)
+def test_scores_of_another_study_are_not_restored(run, tmp_path, change, words):
+    measuring.measure(run)
+    publish.publish([run], tmp_path / "results")
+    other = store.open_run("tiny", **{**FEW, **change}, run_dir=str(tmp_path / "other"))
+    with pytest.raises(InputError, match=words):
+        restore.restore(other, tmp_path / "results")
+    assert not other.path("scores").exists()
+
+
+def test_curves_are_spelled_and_read_alike():
+    assert published.spell_curve([0.12344, 1, float("nan")]) == "0.1234 1 nan"
+    assert published.read_curve("0.5 -1e-05").tolist() == [0.5, -1e-05]

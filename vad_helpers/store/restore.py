@@ -1,0 +1,103 @@
+"""Take published scores back into a run's folder, so that an interrupted study goes on anywhere.
+
+A study takes longer than a machine may be there. Its scores are published as they grow; on another
+machine, the network of a fold is trained again, and if it is the same to the last bit, what it was
+asked before need not be asked again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vad_helpers.errors import InputError
+from vad_helpers.store import detector, publish, published, scores
+from vad_helpers.store.cache import Run
+from vad_helpers.store.published import Published
+
+
+def restore(run: Run, folder: str | Path) -> int:
+    """Write the published scores of a run's fold where the run looks for its own.
+
+    The network is trained first if it is not there. Scores that the run has are kept. Published
+    values have six digits, curves four.
+
+    Parameters
+    ----------
+    run : Run
+    folder : str or Path
+        Such as `results/ucsd`.
+
+    Returns
+    -------
+    int
+        How many (clip, row) scores were restored; 0 if nothing of this fold is published.
+
+    Raises
+    ------
+    InputError
+        If this fold was published from other data, other settings or another network.
+    """
+    if not published.exists(Path(folder)):
+        return 0
+    found = published.read(folder)
+    detector.model(run)
+    if run.params.fold not in found.folds:
+        return 0
+    _check_same_study(run, found)
+    return sum(_restore_table(run, found, table) for table in scores.MEASURES)
+
+
+def _check_same_study(run: Run, found: Published) -> None:
+    entry = found.manifest["folds"][str(run.params.fold)]
+    own = publish.identity(run)
+    differing = [name for name, value in own.items() if entry.get(name) != value]
+    settings = publish.shared_settings(run)
+    differing += [name for name, value in settings.items() if found.settings.get(name) != value]
+    if differing:
+        raise InputError(
+            f"fold {run.params.fold} in {found.folder} was published with other "
+            f"{', '.join(differing)}: publish into another folder, or remove this one"
+        )
+
+
+def _restore_table(run: Run, found: Published, table: str) -> int:
+    fold = run.params.fold
+    lines = getattr(found, table)
+    values = dict(tuple(lines[lines["fold"] == fold].groupby(["clip_id", "method"])))
+    curves = _curves_of(found, table, run)
+    wanted = [pair for pair in scores.units(run, table) if pair in values]
+    missing = [pair for pair in wanted if not scores.is_scored(run, table, *pair)]
+    for clip_id, row in missing:
+        part = values[clip_id, row]
+        unit = {
+            "values": part[["level", "metric", "value"]].values.tolist(),
+            "curves": curves.get((clip_id, row), {}),
+        }
+        scores.write_unit(run, table, clip_id, row, unit)
+    return len(missing)
+
+
+def _curves_of(found: Published, table: str, run: Run) -> dict[tuple[str, str], dict[str, Any]]:
+    if table == "model_centric":
+        part = found.curves[found.curves["fold"] == run.params.fold]
+        by_pair: dict[tuple[str, str], dict[str, Any]] = {}
+        for clip_id, row, name, text in part[["clip_id", "method", "curve", "values"]].to_numpy():
+            by_pair.setdefault((clip_id, row), {})[name] = published.read_curve(text).tolist()
+        return by_pair
+    if table == "robustness":
+        part = found.frame_auc[found.frame_auc["fold"] == run.params.fold]
+        return {
+            pair: {"frame_auc": _by_frame(lines, run.params.n_frames)}
+            for pair, lines in part.groupby(["clip_id", "method"])
+        }
+    return {}
+
+
+def _by_frame(lines: pd.DataFrame, n_frames: int) -> list[float]:
+    values = np.full(n_frames, np.nan)
+    values[lines["frame"]] = lines["auc"]
+    return values.tolist()
