@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vad_helpers import pipeline, results
+from vad_helpers import pipeline
+from vad_helpers.pages import results
 from vad_helpers.store import publish
 from vad_helpers.viz import gallery
 

@@ -7,9 +7,10 @@ import zipfile
 import nbformat
 import pytest
 
-from vad_helpers import pipeline, report, store
+from vad_helpers import pipeline, store
 from vad_helpers.data import walkway
 from vad_helpers.errors import InputError
+from vad_helpers.pages import report
 
 
 def notebook(*cells):

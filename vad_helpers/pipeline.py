@@ -22,9 +22,9 @@ from typing import Any
 import nbformat
 import yaml
 
-from vad_helpers.chapters import Chapter, with_head
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
+from vad_helpers.pages.chapters import Chapter, with_head
 from vad_helpers.store import detector, experiment, params
 from vad_helpers.store.cache import Run, open_run
 from vad_helpers.store.params import project_root
@@ -308,7 +308,7 @@ def stage(run: Run) -> Path:
     InputError
         If a chapter has not been executed, or with other parameters than the run's.
     """
-    from vad_helpers import bookfiles  # draws: who only runs chapters need not load that
+    from vad_helpers.pages import bookfiles  # draws: who only runs chapters need not load that
 
     executed = [Chapter(path.stem, _executed_page(run, path)) for path in notebooks(run.root)]
     staged = run.root / "_build" / "stage"
@@ -425,7 +425,7 @@ def _with_values(source: str, values: Mapping[str, str]) -> str:
 
 def write_run_pages(run: Run, folder: Path) -> None:
     """Write what the prose pages include: this run's banner, tables and figure."""
-    from vad_helpers import report
+    from vad_helpers.pages import report
 
     _write_all(report.pages(run), folder)
 

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from tests import synthetic_study as synthetic
-from vad_helpers import results
 from vad_helpers.errors import InputError
+from vad_helpers.pages import results
 from vad_helpers.store import published, study
 from vad_helpers.viz import charts
 
-PAGES = Path(__file__).parents[1] / "book"
+PAGES = Path(__file__).parents[2] / "book"
 WITH_FRAGMENTS = ("results.md", "model_card.md")
 
 

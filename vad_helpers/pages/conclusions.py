@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from vad_helpers import takeaways, viz
+from vad_helpers import viz
 from vad_helpers.metrics.catalog import METRICS
-from vad_helpers.spelling import count, folded
+from vad_helpers.pages import takeaways
+from vad_helpers.pages.spelling import count, folded
 from vad_helpers.store import verdicts
 from vad_helpers.store.published import Published
 from vad_helpers.store.sensitivity import NOT_MEASURED

@@ -5,9 +5,9 @@ import types
 import pandas as pd
 import pytest
 
-from vad_helpers import cards
 from vad_helpers.attribution import METHODS
 from vad_helpers.metrics.catalog import METRICS
+from vad_helpers.pages import cards
 from vad_helpers.store.row import Row
 
 PAPER = {"ig": 30, "ig_smoothgrad": 150, "guided_backprop": 1, "gradient_shap": 5,

@@ -1,6 +1,6 @@
 """What the book's prose pages include from a run: banner, tables, checks, and one figure.
 
-The fragments of the published results (`vad_helpers.results`) are written beside.
+The fragments of the published results (`vad_helpers.pages.results`) are written beside.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from vad_helpers import results, store, viz
+from vad_helpers import store, viz
+from vad_helpers.pages import results
 from vad_helpers.store import tables
 from vad_helpers.store.cache import Run
 from vad_helpers.store.contrasts import PLANNED

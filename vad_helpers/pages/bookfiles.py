@@ -12,9 +12,10 @@ from importlib import metadata
 
 import pandas as pd
 
-from vad_helpers import cards, chapters, findings, store, viz
+from vad_helpers import store, viz
 from vad_helpers.attribution import METHODS
-from vad_helpers.chapters import Chapter
+from vad_helpers.pages import cards, chapters, findings
+from vad_helpers.pages.chapters import Chapter
 from vad_helpers.store.cache import Run, read_manifest
 from vad_helpers.viz.moving import moving_clip
 

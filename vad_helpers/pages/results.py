@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from vad_helpers import takeaways, viz
-from vad_helpers.conclusions import CONCLUDING, Conclusions
+from vad_helpers import viz
 from vad_helpers.metrics.catalog import METRICS
-from vad_helpers.spelling import count, folded, percent, with_interval
+from vad_helpers.pages import takeaways
+from vad_helpers.pages.conclusions import CONCLUDING, Conclusions
+from vad_helpers.pages.spelling import count, folded, percent, with_interval
 from vad_helpers.store import contrasts, published, study, tables
 from vad_helpers.store.published import Published
 from vad_helpers.viz import charts

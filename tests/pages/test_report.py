@@ -5,7 +5,7 @@ import types
 import pandas as pd
 import pytest
 
-from vad_helpers import report
+from vad_helpers.pages import report
 
 
 def accuracy_of(value):

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from vad_helpers import bookfiles, chapters
-from vad_helpers.chapters import Chapter
+from vad_helpers.pages import bookfiles, chapters
+from vad_helpers.pages.chapters import Chapter
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from tests import synthetic_study as synthetic
-from vad_helpers import takeaways
+from vad_helpers.pages import takeaways
 from vad_helpers.store import published, study
 
 
