@@ -15,16 +15,18 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+import torch
 import typer
 from tqdm.auto import tqdm
 
-from benchmarks import bench
+from benchmarks import bench, machine
 from vad_helpers import store
 from vad_helpers.files import atomic_write
 from vad_helpers.metrics import human_centric, model_centric, robustness
-from vad_helpers.store import maps, params, scores
+from vad_helpers.store import detector, maps, params, scores
 from vad_helpers.store.cache import Run
 
+RESULTS = Path("benchmarks/results/precision")
 LIMIT = 0.01
 """A mean score may move by this much; else the method's default stays fp32."""
 
@@ -34,7 +36,7 @@ def main(
     param: Annotated[list[str], typer.Option("-p", "--param", help="Of that run.")] = [],  # noqa: B006
     scoring_clips: Annotated[int, typer.Option(help="Clips also scored by fp32.")] = 3,
     minutes: Annotated[float, typer.Option(help="Start no other map after so many.")] = 1e9,
-    out: Annotated[Path, typer.Option()] = Path("benchmarks/results/precision.json"),
+    out: Annotated[Path | None, typer.Option(help="Default: in benchmarks/results.")] = None,
 ) -> None:
     """Compare every method's maps and scores in bf16 with those in fp32."""
     runs = both_runs(profile, dict(params.parse_override(text) for text in param))
@@ -45,11 +47,13 @@ def main(
     for clip_id, method in tqdm(sorted(pairs, key=lambda p: p[1] in bench.SLOW)):
         if time.monotonic() < deadline:
             found += _compare(runs, clip_id, method, clip_id in clip_ids[:scoring_clips])
-    table = pd.DataFrame(found)
-    with atomic_write(out) as temporary:
-        temporary.write_text(json.dumps(_summary(table), indent=1) + "\n", encoding="utf-8")
-    print(pd.DataFrame(_summary(table)["methods"]).to_string(index=False))
-    print("scoring:", _summary(table)["scoring"])
+    device = machine.name(torch.device(detector.torch_device(runs["fp32"])))
+    result = {"device": device, "clips": clip_ids, **_summary(pd.DataFrame(found))}
+    path = out or RESULTS / f"{device}.json"
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(pd.DataFrame(result["methods"]).to_string(index=False))
+    print("scoring:", result["scoring"])
 
 
 def both_runs(profile: str, changes: dict[str, Any]) -> dict[str, Run]:

@@ -1,4 +1,6 @@
+import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from vad_helpers.attribution import METHODS, attribute, checks, explain
 from vad_helpers.attribution import baselines as baselines_module
 from vad_helpers.errors import InputError
 
+ROOT = Path(__file__).parents[2]
 KEYS = (
     "ig ig_smoothgrad guided_backprop gradient_shap kernel_shap lime occlusion_lp occlusion_sp"
 ).split()
@@ -63,10 +66,15 @@ def test_predicted_calls_at_full_size_are_the_protocols():
     assert predicted == DEFAULT_CALLS
 
 
+def test_default_precisions_are_those_that_the_study_on_real_clips_allows():
+    (path,) = (ROOT / "benchmarks" / "results" / "precision").glob("*.json")
+    allowed = {row["method"]: row["default"] for row in json.loads(path.read_text())["methods"]}
+    assert {key: METHODS[key].precision for key in KEYS} == allowed
+
+
 def test_methods_know_family_precision_and_source():
     gradient = [key for key in KEYS if METHODS[key].family == "gradient"]
     assert gradient == ["ig", "ig_smoothgrad", "guided_backprop", "gradient_shap"]
-    assert {METHODS[key].precision for key in KEYS} == {"fp32"}
     assert all(METHODS[key].citation and METHODS[key].reference for key in KEYS)
 
 

@@ -54,3 +54,17 @@ def test_a_damaged_result_is_refused_by_name(run):
     (run.root / "benchmarks" / "results" / "broken.json").write_text("{")
     with pytest.raises(InputError, match="broken.json is no benchmark result"):
         benchmarks(run)
+
+
+def test_precisions_have_a_row_a_method(run):
+    assert store.precision_table(run).empty
+    folder = run.root / "benchmarks" / "results" / "precision"
+    folder.mkdir()
+    row = {"method": "ig", "clips": 6, "largest_move": 0.002, "of": "frame_auc", "default": "bf16"}
+    (folder / "cpu.json").write_text(json.dumps({"device": "cpu", "methods": [row]}))
+    table = store.precision_table(run)
+    assert table.loc["ig", ["device", "clips", "default"]].tolist() == ["cpu", 6, "bf16"]
+    assert benchmarks(run) == {}  # no result of the benchmark
+    (folder / "cpu.json").write_text("[]")
+    with pytest.raises(InputError, match="cpu.json is no study of precisions"):
+        store.precision_table(run)

@@ -27,9 +27,8 @@ def test_the_committed_profiles_give_every_parameter_and_no_other(profile):
 def test_the_ucsd_profile_holds_the_papers_settings():
     p = params.load("ucsd", root=ROOT)
     assert (p.frame_size, p.n_frames, p.model_width) == ([158, 237], 20, 1.0)
-    assert (p.epochs, p.batch_size, p.lr, p.weight_decay) == (100, 5, 1e-3, 1e-4)
-    assert (p.lr_schedule, p.lr_step, p.lr_gamma) == ("step", 30, 0.1)
-    assert (p.n_clips, p.baseline, p.settings, p.n_thresholds) == (40, "blur", {}, 50)
+    assert (p.n_clips, p.study_clips, p.baseline, p.settings) == (40, 40, "blur", {})
+    assert p.n_thresholds == 50
 
 
 def test_overrides_replace_and_none_keeps_the_profiles_value(root):

@@ -345,6 +345,7 @@ def _check_channels(key: str, settings: Mapping[str, Any]) -> None:
 SPECS = (
     MethodSpec(
         key="ig",
+        precision="bf16",
         name="Integrated Gradients",
         family="gradient",
         attribute=integrated_gradients,
@@ -357,6 +358,7 @@ SPECS = (
     ),
     MethodSpec(
         key="ig_smoothgrad",
+        precision="bf16",
         name="IG + SmoothGrad",
         family="gradient",
         attribute=smooth_integrated_gradients,
@@ -376,6 +378,7 @@ SPECS = (
     ),
     MethodSpec(
         key="guided_backprop",
+        precision="bf16",
         name="Guided Backpropagation",
         family="gradient",
         attribute=guided_backprop,
@@ -389,6 +392,7 @@ SPECS = (
     ),
     MethodSpec(
         key="gradient_shap",
+        precision="bf16",
         name="GradientSHAP",
         family="gradient",
         attribute=gradient_shap,

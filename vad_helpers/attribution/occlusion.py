@@ -404,10 +404,13 @@ def _model_calls(
     return count_windows(shape, settings["window"], settings["stride"]) + 1
 
 
-def _spec(key: str, name: str, window: tuple[int, ...], stride: tuple[int, ...]) -> MethodSpec:
+def _spec(
+    key: str, name: str, window: tuple[int, ...], stride: tuple[int, ...], precision: str
+) -> MethodSpec:
     return MethodSpec(
         key=key,
         name=name,
+        precision=precision,
         family="perturbation",
         attribute=occlusion,
         model_calls=_model_calls,
@@ -420,6 +423,6 @@ def _spec(key: str, name: str, window: tuple[int, ...], stride: tuple[int, ...])
 
 
 SPECS = (
-    _spec("occlusion_lp", "Occlusion (large)", (10, 52, 78), (10, 32, 32)),
-    _spec("occlusion_sp", "Occlusion (small)", (4, 16, 24), (2, 8, 8)),
+    _spec("occlusion_lp", "Occlusion (large)", (10, 52, 78), (10, 32, 32), "fp32"),
+    _spec("occlusion_sp", "Occlusion (small)", (4, 16, 24), (2, 8, 8), "bf16"),
 )

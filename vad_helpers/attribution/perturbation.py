@@ -157,6 +157,7 @@ def _check_kernel_shap(settings: Mapping[str, Any], shape: tuple[int, ...]) -> N
 SPECS = (
     MethodSpec(
         key="kernel_shap",
+        precision="bf16",
         name="KernelSHAP",
         family="perturbation",
         attribute=kernel_shap,

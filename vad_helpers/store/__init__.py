@@ -12,7 +12,7 @@ paper's values), `contrasts` (planned comparisons, firm ranks), `benchmarks` (of
 A finished study leaves the folder by `gather` and `publish`, and is read back by `published`.
 """
 
-from vad_helpers.store.benchmarks import benchmark_growth, benchmark_table
+from vad_helpers.store.benchmarks import benchmark_growth, benchmark_table, precision_table
 from vad_helpers.store.cache import Run, open_run
 from vad_helpers.store.contrasts import (
     against_references,
@@ -58,6 +58,7 @@ __all__ = [
     "baseline",
     "benchmark_growth",
     "benchmark_table",
+    "precision_table",
     "clip",
     "clips",
     "convergence_table",

@@ -26,6 +26,17 @@ COLUMNS = {
 """Columns to show, of those in a result."""
 
 
+PRECISION_COLUMNS = {
+    "device": "device",
+    "clips": "clips",
+    "agreement_mean": "rank agreement",
+    "agreement_min": "worst clip",
+    "largest_move": "largest move of a score",
+    "of": "which",
+    "default": "default",
+}
+
+
 def benchmarks(run: Run) -> dict[str, dict[str, Any]]:
     """Read every result in `benchmarks/results`, by device; empty if there is none.
 
@@ -53,6 +64,31 @@ def benchmark_table(run: Run) -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows, columns=["device", "method", *COLUMNS])
     return table.rename(columns=COLUMNS).set_index("method")
+
+
+def precision_table(run: Run) -> pd.DataFrame:
+    """What bf16 changes on real clips: one row a device and method; empty if it was not studied.
+
+    Returns
+    -------
+    DataFrame
+        By method: device, clips, rank agreement of the maps (mean and worst clip), the largest
+        move of a mean score of Tables I and II, of which score, and the default that follows.
+
+    Raises
+    ------
+    InputError
+        If a file is damaged.
+    """
+    rows = []
+    for path in sorted((run.root / "benchmarks" / "results" / "precision").glob("*.json")):
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            rows += [{"device": result["device"], **row} for row in result["methods"]]
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{path} is no study of precisions; make it again") from None
+    table = pd.DataFrame(rows, columns=["method", *PRECISION_COLUMNS])
+    return table.rename(columns=PRECISION_COLUMNS).set_index("method")
 
 
 def benchmark_growth(run: Run) -> pd.DataFrame:

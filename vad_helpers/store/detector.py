@@ -68,22 +68,22 @@ def _weights_metadata(run: Run) -> dict[str, Any]:
 def split_of_weights(run: Run) -> dict[str, Any]:
     """Which sequences a network was trained and validated on, and what decided it."""
     p = run.params
-    table = experiment.clips(run)
-    seen = sorted(table.loc[table["split"] != "test", "sequence"].unique())
+    splits = experiment.sequences_by_split(run)
+    seen = sorted(splits["train"] + splits["val"])
     origin = {"data": experiment.data_key(run), "fold": p.fold, "n_folds": p.n_folds}
     return {**origin, "seed": p.seed, "sequences_seen": seen}
 
 
 def _load_trained(run: Run) -> torch.nn.Module:
-    from vad_helpers.store.trained import load_matching
+    from vad_helpers.store import trained
 
     p = run.params
-    table = experiment.clips(run)
-    return load_matching(
-        _weights_file(run, "trained_weights"),
-        network={"mean": p.mean, "std": p.std, "width": p.model_width},
-        tested=set(table.loc[table["split"] == "test", "sequence"]),
-    )
+    path = _weights_file(run, "trained_weights")
+    of_run = {"mean": p.mean, "std": p.std, "width": p.model_width}
+    # The file first: one that cannot be used must not leave drawn videos behind.
+    network, found = trained.load_matching(path, network=of_run)
+    trained.check_unseen(path, found, experiment.sequences_by_split(run)["test"])
+    return network
 
 
 def _weights_file(run: Run, name: str) -> Path:

@@ -127,6 +127,16 @@ def clips(run: Run) -> pd.DataFrame:
     return remember(run, "clips", look_up).copy()
 
 
+def sequences_by_split(run: Run) -> dict[str, list[str]]:
+    """Ids of the sequences that this run trains on ("train"), validates on and tests."""
+    p = run.params
+    folds = splits.assign_folds(sequences(run).values(), n_folds=p.n_folds, seed=p.seed)
+    found: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    for name, fold in folds.items():
+        found[splits.split_of(fold, fold=p.fold, n_folds=p.n_folds)].append(name)
+    return found
+
+
 def training_clips(run: Run) -> pd.DataFrame:
     """Table of the clips that are trained on: as `clips`, but overlapping by `train_stride`."""
     p = run.params

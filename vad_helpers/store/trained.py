@@ -16,10 +16,8 @@ from vad_helpers.model import weights
 from vad_helpers.model.i3d import InceptionI3d
 
 
-def load_matching(
-    path: Path, *, network: Mapping[str, Any], tested: Collection[str]
-) -> InceptionI3d:
-    """Load a trained network, if it fits a run.
+def load_matching(path: Path, *, network: Mapping[str, Any]) -> tuple[InceptionI3d, dict[str, Any]]:
+    """Load a trained network, if it is made for a run's clips.
 
     Parameters
     ----------
@@ -27,19 +25,17 @@ def load_matching(
         What `weights.save` wrote.
     network : mapping
         `mean`, `std` and `width` that the run works with. The file always names its own.
-    tested : collection of str
-        Sequences that the run tests. A file that says which sequences its network has seen
-        (``sequences_seen``) must not name any of them; for one that does not, the reader vouches.
 
     Returns
     -------
     InceptionI3d
+    dict
+        What the file says of it.
 
     Raises
     ------
     InputError
-        If the file cannot be used, its network is made for other clips or classes, or it has seen
-        sequences that the run tests.
+        If the file cannot be used, or its network is made for other clips or classes.
     """
     model, found = weights.load(path)
     for name, expected in {**network, "classes": list(weights.CLASSES)}.items():
@@ -48,6 +44,28 @@ def load_matching(
                 f"{path} holds a network with {name} {found[name]}, but this run has {expected}; "
                 "give the parameters that it was trained with, or other weights"
             )
+    return model, found
+
+
+def check_unseen(path: Path, found: Mapping[str, Any], tested: Collection[str]) -> None:
+    """Refuse a network that has seen what a run tests.
+
+    Parameters
+    ----------
+    path : Path
+        Of its file.
+    found : mapping
+        From `load_matching`. A file that says which sequences its network has seen
+        (``sequences_seen``) must not name any of `tested`; for one that does not, the reader
+        vouches.
+    tested : collection of str
+        Sequences that the run tests.
+
+    Raises
+    ------
+    InputError
+        If it has.
+    """
     known = sorted(_seen(path, found).intersection(tested))
     if known:
         raise InputError(
@@ -55,7 +73,6 @@ def load_matching(
             f"{len(known)} of the sequences that this run tests ({known[0]}, ...); give weights of "
             "this run's fold, or change the run"
         )
-    return model
 
 
 def _seen(path: Path, found: Mapping[str, Any]) -> set[str]:
