@@ -47,7 +47,8 @@ def main(
     for clip_id, method in tqdm(sorted(pairs, key=lambda p: p[1] in bench.SLOW)):
         if time.monotonic() < deadline:
             found += _compare(runs, clip_id, method, clip_id in clip_ids[:scoring_clips])
-    device = machine.name(torch.device(detector.torch_device(runs["fp32"])))
+    place = torch.device(detector.torch_device(runs["fp32"]))
+    device = machine.name(place) if place.type == "cuda" else "cpu"  # the cores do not matter here
     result = {"device": device, "clips": clip_ids, **_summary(pd.DataFrame(found))}
     path = out or RESULTS / f"{device}.json"
     with atomic_write(path) as temporary:

@@ -1,9 +1,13 @@
 """What the study of precisions concludes from scores."""
 
+import json
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from benchmarks import precision
+from vad_helpers import store
 from vad_helpers.store import detector
 
 
@@ -57,6 +61,15 @@ def test_clips_that_were_scored_in_one_precision_alone_say_nothing_of_scoring():
     table.loc[table["clip_id"] == "b", "scored_in_fp32"] = float("nan")
     found = precision._summary(table)["scoring"]
     assert found["clips"] == 1 and found["largest_move"] == pytest.approx(0.02)
+
+
+def test_the_published_study_allows_what_auto_does(in_project):
+    path = Path(__file__).parents[1] / precision.RESULTS / "cpu.json"
+    found = json.loads(path.read_text())
+    assert found["scoring"]["default"] == "bf16" and found["scoring"]["clips"] >= 3
+    run = store.open_run("tiny", precision="auto")
+    assert detector.scoring_precision(run) == found["scoring"]["default"]
+    assert {row["clips"] for row in found["methods"]} == {6}
 
 
 def test_both_precisions_explain_one_network(in_project, tmp_path):

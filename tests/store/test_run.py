@@ -225,6 +225,8 @@ def test_training_has_a_precision_of_its_own(in_project, precision, train_precis
 
 def test_the_precision_of_scoring_is_in_the_key_of_its_scores(run, monkeypatch):
     before = {table: scores._unit_key(run, table, "random") for table in scores.MEASURES}
+    assert detector.scoring_precision(run) == "fp32"
+    assert detector.scoring_precision(store.open_run("tiny", precision="auto")) == "bf16"
     monkeypatch.setattr(detector, "scoring_precision", lambda run: "bf16")
     after = {table: scores._unit_key(run, table, "random") for table in scores.MEASURES}
     assert [t for t in before if before[t] != after[t]] == ["model_centric"]

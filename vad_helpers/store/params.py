@@ -42,7 +42,7 @@ class Params:
     device : str
         "auto" (CUDA where there is a GPU), "cpu" or "cuda".
     precision : str
-        Of explanations and scores: "fp32", "bf16", or "auto" (each method's default).
+        Of explanations and scores: "fp32", "bf16", or "auto" (each method's default, bf16 scores).
     train_precision : str
         Of training: "fp32", "bf16", or "auto" (as `precision`, and fp32 where that is "auto").
     fold : int
