@@ -58,9 +58,10 @@ def test_nothing_is_finished_before_it_is_measured(run):
 
 
 def files(folder):
-    names = ("attributions", "scores")
-    found = [p for name in names for p in (folder / name).rglob("*") if p.is_file()]
-    return {p: p.stat().st_mtime_ns for p in found if p.suffix in (".json", ".safetensors")}
+    """Finished files and when they were written; those still being written have other names."""
+    patterns = ("attributions/*/[!.]*.safetensors", "scores/*/*/[!.]*.json")
+    found = [path for pattern in patterns for path in folder.glob(pattern)]
+    return {path: path.stat().st_mtime_ns for path in found}
 
 
 @pytest.mark.slow
