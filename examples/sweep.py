@@ -7,7 +7,8 @@ data; `--weights` shares a network too, where the parameter does not change its 
     python examples/sweep.py baseline blur black --chapter 05_model_centric \
         --weights runs/quick/fold-0/model.safetensors
 
-Afterwards the executed notebooks lie in the run folders, and `vad compare` prints the same table.
+Afterwards the executed notebooks lie in `notebooks/` of the run folders, and `vad compare` prints
+the same table.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import papermill
 import yaml
 
 from vad_helpers import pipeline
@@ -34,21 +34,13 @@ def sweep(
     """Execute one chapter for every value of one parameter; give the run folders."""
     runs = []
     for value in values:
-        run_dir = folder / f"{name}-{value}"
-        overrides = {"run_dir": str(run_dir), name: value}
+        overrides = {"run_dir": str(folder / f"{name}-{value}"), name: value}
         if weights is not None:
             overrides["trained_weights"] = weights
-        pipeline.open_checked(profile, overrides)  # ends here on a bad value, before anything runs
-        run_dir.mkdir(parents=True, exist_ok=True)
-        with pipeline.batch_mode():
-            papermill.execute_notebook(
-                f"notebooks/{chapter}.ipynb",
-                run_dir / f"{chapter}.ipynb",
-                parameters=pipeline.injected(profile, overrides),
-                kernel_name="python3",
-                progress_bar=False,
-            )
-        runs.append(run_dir)
+        run = pipeline.open_checked(profile, overrides)  # ends here on a bad value
+        notebook = run.root / "notebooks" / f"{chapter}.ipynb"
+        pipeline.execute(run, notebook, pipeline.injected(profile, overrides))
+        runs.append(run.dir)
     return runs
 
 

@@ -35,8 +35,9 @@ def test_a_sweep_runs_every_value_with_the_same_weights_and_compares(
     assert f"{tmp_path}/n_clips-1" in out and f"{tmp_path}/n_clips-2" in out
     assert "human_centric" in out and "ig" in out
     for value in (1, 2):
-        assert (tmp_path / f"n_clips-{value}" / "04_human_centric.ipynb").is_file()
-        assert not (tmp_path / f"n_clips-{value}" / "training").exists()
+        run_dir = tmp_path / f"n_clips-{value}"
+        assert (run_dir / "notebooks" / "04_human_centric.ipynb").is_file()
+        assert not (run_dir / "training").exists()
 
 
 def test_a_bad_value_ends_a_sweep_before_it_runs(example, in_project, tmp_path):
