@@ -64,3 +64,12 @@ def test_a_clip_moves_and_its_still_has_the_same_size(run):
     animated, still = moving.moving_clip(run, "clip")
     assert opened(animated).n_frames == 4
     assert opened(still).format == "PNG" and opened(still).size == opened(animated).size
+
+
+def test_a_map_is_loaded_once_for_all_frames(run, monkeypatch):
+    asked, load = [], moving.store.attribution
+    monkeypatch.setattr(
+        moving.store, "attribution", lambda run, c, key: asked.append(key) or load(run, c, key)
+    )
+    moving.moving_clip(run, "clip")
+    assert asked == ["ig", "lime"]

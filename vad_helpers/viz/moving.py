@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 
+import numpy as np
 from PIL import Image
 
 from vad_helpers import store
@@ -33,8 +35,11 @@ def moving_clip(run: Run, clip_id: str) -> tuple[bytes, bytes]:
         The frame where the anomaly is largest, a PNG of the same size, for readers who want
         nothing to move, and for print.
     """
-    frames = [_picture(run, clip_id, t) for t in range(run.params.n_frames)]
-    return animated(frames), _png(frames[best_frame(store.mask(run, clip_id))])
+    methods = [row for row in rows(run).values() if row.kind == "method"]
+    maps = {row.label: store.attribution(run, clip_id, row.key) for row in methods}
+    shown, mask = store.frames(run, clip_id), store.mask(run, clip_id)
+    pictures = [_picture(shown, mask, maps, t) for t in range(len(mask))]
+    return animated(pictures), _png(pictures[best_frame(mask)])
 
 
 def animated(frames: list[Image.Image], *, max_bytes: int = MAX_BYTES) -> bytes:
@@ -60,14 +65,14 @@ def animated(frames: list[Image.Image], *, max_bytes: int = MAX_BYTES) -> bytes:
     return stream.getvalue()
 
 
-def _picture(run: Run, clip_id: str, t: int) -> Image.Image:
-    methods = [row for row in rows(run).values() if row.kind == "method"]
-    maps = {row.label: store.attribution(run, clip_id, row.key) for row in methods}
+def _picture(
+    frames: np.ndarray, mask: np.ndarray, maps: Mapping[str, np.ndarray], t: int
+) -> Image.Image:
     n_rows = -(-(len(maps) + 1) // COLUMNS)
-    height, width = run.params.frame_size
+    height, width = mask.shape[1:]
     tile = 1.95 * height / width + 0.2
     figure, axes = subplots(n_rows, COLUMNS, width=7.0, height=n_rows * tile)
-    heatmap_grid(axes, store.frames(run, clip_id), store.mask(run, clip_id), maps, t=t)
+    heatmap_grid(axes, frames, mask, maps, t=t)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=100)
     return Image.open(stream).convert("RGB")
