@@ -85,6 +85,17 @@ def test_every_control_changes_the_picture(shown, control, value):
     assert shown.picture.value != before
 
 
+def test_the_curve_of_iou_is_computed_when_the_map_changes_and_not_the_frame(shown, monkeypatch):
+    asked, compute = [], human_centric.iou_curve
+    monkeypatch.setattr(
+        live.human_centric, "iou_curve", lambda *a, **k: asked.append(1) or compute(*a, **k)
+    )
+    shown.frame.value, shown.threshold.value = 0, 4
+    assert asked == []
+    shown.method.value = "motion"
+    assert asked == [1]
+
+
 def test_the_picture_says_what_it_shows(shown):
     shown.method.value = "motion"
     assert 'alt="Frame 3 of the clip, and over it the map of MOTION"' in shown.picture.value

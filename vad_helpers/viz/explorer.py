@@ -163,19 +163,21 @@ class Explorer(widgets.VBox):
         self.curves.value = ""
         key = self._key()
         found = self._find(key)
-        self._shown = (key, found)
         if found is None:
             self.status.value = "Not explained yet under this baseline: press “Explain”."
         else:
             self.status.value = ""
-            self._levels = overlay.to_levels(found, steps=self._steps[1])
+            n = self._run.params.n_thresholds
+            self._levels = overlay.to_levels(found, steps=self._steps)
+            self._ious = human_centric.iou_curve(found, self._mask, n_thresholds=n)
+        self._shown = (key, found)  # last: never drawn before its levels are there
 
     def _key(self) -> tuple[str, str, str]:
         return self.clip.value, self.method.value, self.baseline.value
 
     @property
-    def _steps(self) -> tuple[int, int]:
-        return overlay.fit_thresholds(self._run.params.n_thresholds)
+    def _steps(self) -> int:
+        return overlay.fit_thresholds(self._run.params.n_thresholds)[1]
 
     def _find(self, key: tuple[str, str, str]) -> np.ndarray | None:
         """A map made here or kept by the run; None if it has to be explained first."""
@@ -193,10 +195,9 @@ class Explorer(widgets.VBox):
         t, (key, attribution) = self.frame.value, self._shown
         grey, mask = self._frames[t], self._mask[t]
         levels = np.zeros(mask.shape, np.uint8) if attribution is None else self._levels[t]
-        _, steps = self._steps
-        above = self.threshold.value / self._run.params.n_thresholds * steps
+        above = self.threshold.value / self._run.params.n_thresholds * self._steps
         pixels = overlay.blend(
-            grey, levels, steps=steps, above=above, opacity=self.opacity.value / 100
+            grey, levels, steps=self._steps, above=above, opacity=self.opacity.value / 100
         )
         if not self.outline.value:
             mask = np.zeros_like(mask)
@@ -204,11 +205,10 @@ class Explorer(widgets.VBox):
         name = rows(self._run)[key[1]].label
         alt = f"Frame {t + 1} of the clip, and over it the map of {name}"
         self.picture.value = _image(_png(Image.fromarray(pixels)), alt)
-        self.readout.value = "" if attribution is None else self._describe(attribution)
+        self.readout.value = "" if attribution is None else self._describe()
 
-    def _describe(self, attribution: np.ndarray) -> str:
-        n, i = self._run.params.n_thresholds, self.threshold.value
-        curve = human_centric.iou_curve(attribution, self._mask, n_thresholds=n)
+    def _describe(self) -> str:
+        n, i, curve = self._run.params.n_thresholds, self.threshold.value, self._ious
         if np.isnan(curve).any():
             return "IoU undefined: nothing is marked in this clip."
         best = int(curve.argmax())
