@@ -1,3 +1,5 @@
+import types
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -225,3 +227,22 @@ def test_a_rank_that_was_not_resampled_is_drawn_alone(firm):
     _, ax = style.subplots()
     figures.rank_spans(ax, firm.assign(rank_median=np.nan, rank_low=np.nan, rank_high=np.nan))
     assert np.isfinite(ax.lines[2].get_xdata()).all()
+
+
+def test_ranks_by_two_metrics_stand_beside_each_other_in_the_colours_of_families(firm, monkeypatch):
+    rows = {key: types.SimpleNamespace(family=family) for key, family in FAMILIES.items()}
+    monkeypatch.setattr(figures.store, "rows", lambda run: rows)
+    _, axes = style.subplots(1, 2)
+    shown = {"AUC": firm, "C_v": firm.iloc[:1]}
+    assert figures.rank_charts(axes, object(), shown) is axes
+    assert [ax.get_title() for ax in axes] == ["AUC", "C_v"]
+    assert ticks(axes[0]) == ["IG", "Random"] and ticks(axes[1]) == ["IG"]
+    dots = [to_hex(ax.lines[2].get_color()).upper() for ax in axes]
+    assert dots == [style.FAMILY_COLOURS["gradient"]] * 2
+
+
+def test_ranks_need_an_axes_each(firm, monkeypatch):
+    monkeypatch.setattr(figures.store, "rows", lambda run: {})
+    _, axes = style.subplots(1, 2)
+    with pytest.raises(ValueError, match="shorter"):
+        figures.rank_charts(axes, object(), {})

@@ -14,6 +14,7 @@ from vad_helpers.viz.figures import (
     gap_dumbbells,
     interval_dots,
     quality_against,
+    rank_charts,
     rank_spans,
     time_dots,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "provenance",
     "quality_against",
     "quality_and_cost",
+    "rank_charts",
     "rank_spans",
     "roc_curves",
     "say",

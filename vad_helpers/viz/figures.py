@@ -7,13 +7,15 @@ is made of.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from vad_helpers import store
 from vad_helpers.metrics.catalog import METRICS
+from vad_helpers.store import Run
 from vad_helpers.viz.style import FAMILY_COLOURS, look, ordered, styled
 
 ARROWS = {"higher": "higher is better", "lower": "lower is better"}
@@ -115,6 +117,28 @@ def rank_spans(
         ax.set_title(title)
         ax.grid(axis="x")
     return ax
+
+
+def rank_charts(axes: Sequence[Axes], run: Run, firm: Mapping[str, pd.DataFrame]) -> Sequence[Axes]:
+    """Draw the ranks by several metrics beside each other, coloured by family; see `rank_spans`.
+
+    Parameters
+    ----------
+    axes : sequence of Axes
+        One a metric.
+    run : Run
+        Whose rows are ranked.
+    firm : mapping of str to DataFrame
+        Title of a chart -> from `store.rank_stability`.
+
+    Returns
+    -------
+    sequence of Axes
+    """
+    families = {key: row.family for key, row in store.rows(run).items()}
+    for ax, (title, ranks) in zip(axes, firm.items(), strict=True):
+        rank_spans(ax, ranks, families=families, title=title)
+    return axes
 
 
 def fidelity_curves(
