@@ -27,8 +27,8 @@ def found(tmp_path_factory):
 def unrendered():
     """Charts are drawn but not turned into PNGs, which takes most of the time; one test does."""
     with pytest.MonkeyPatch.context() as patch:
-        rendered = charts._png
-        patch.setattr(charts, "_png", lambda drawn: b"png")
+        rendered = charts.png_bytes
+        patch.setattr(charts, "png_bytes", lambda drawn: b"png")
         yield rendered
 
 

@@ -4,6 +4,7 @@ import io
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from vad_helpers.attribution import METHODS
@@ -107,6 +108,14 @@ def test_show_gives_a_white_png_with_its_text(shown):
     picture = Image.open(io.BytesIO(raw)).convert("RGB")
     assert picture.size == (2 * style.DPI, style.DPI)
     assert picture.getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_a_png_has_the_pixels_an_inch_and_the_margins_asked_for():
+    figure, _ = style.subplots(width=2, height=1)
+    assert Image.open(io.BytesIO(style.png_bytes(figure, dpi=50))).size == (100, 50)
+    empty = Figure((2, 1))
+    empty.text(0.5, 0.5, "x")
+    assert Image.open(io.BytesIO(style.png_bytes(empty, bbox_inches="tight"))).size[0] < style.DPI
 
 
 def test_show_refuses_a_text_that_describes_nothing(shown):

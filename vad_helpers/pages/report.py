@@ -5,7 +5,6 @@ The fragments of the published results (`vad_helpers.pages.results`) are written
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 
 import pandas as pd
@@ -16,6 +15,7 @@ from vad_helpers.store import tables
 from vad_helpers.store.cache import Run
 from vad_helpers.store.contrasts import PLANNED
 from vad_helpers.store.row import REFERENCES
+from vad_helpers.viz.style import png_bytes
 
 DATA_WORDS = {
     "walkway": "**Synthetic data** (walkway): made by this project, not the videos of the paper. "
@@ -178,7 +178,4 @@ def judged(accuracy: pd.DataFrame, against: pd.DataFrame, names: Mapping[str, st
 
 def figure_one(run: Run) -> bytes:
     """Draw the counterpart of the paper's Figure 1 as PNG."""
-    figure = viz.figure_one(run)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, facecolor="white", bbox_inches="tight")
-    return buffer.getvalue()
+    return png_bytes(viz.figure_one(run), dpi=130, bbox_inches="tight")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -12,7 +10,7 @@ from vad_helpers.store import study, tables
 from vad_helpers.store.published import Published
 from vad_helpers.viz.cost import quality_and_cost
 from vad_helpers.viz.figures import fidelity_curves, frame_auc_lines, interval_dots
-from vad_helpers.viz.style import DPI, FAMILY_COLOURS, WIDTH, styled, subplots
+from vad_helpers.viz.style import FAMILY_COLOURS, WIDTH, png_bytes, styled, subplots
 
 ROW_HEIGHT = 0.26
 ALT = {
@@ -42,7 +40,7 @@ CAPTIONS = {
 
 def pictures(found: Published) -> dict[str, bytes]:
     """Draw every chart that the study has the numbers for: name -> PNG."""
-    return {name: _png(draw(found)) for name, draw in CHARTS.items() if has(found, name)}
+    return {name: png_bytes(draw(found)) for name, draw in CHARTS.items() if has(found, name)}
 
 
 def has(found: Published, name: str) -> bool:
@@ -180,9 +178,3 @@ CHARTS = {
     "cost": cost,
     "history": history,
 }
-
-
-def _png(drawn: Figure) -> bytes:
-    stream = io.BytesIO()
-    drawn.savefig(stream, format="png", dpi=DPI, facecolor="white", edgecolor="none")
-    return stream.getvalue()

@@ -30,7 +30,7 @@ from vad_helpers.viz import overlay
 from vad_helpers.viz.figures import fidelity_curves
 from vad_helpers.viz.heatmaps import best_frame
 from vad_helpers.viz.static_explorer import clip_label
-from vad_helpers.viz.style import subplots
+from vad_helpers.viz.style import png_bytes, subplots
 
 PICTURE_WIDTH = 480
 Tell = Callable[[int, int], None]
@@ -291,7 +291,7 @@ class Explorer(widgets.VBox):
             batch_size=p.eval_batch_size,
         )
         if key == self._key():
-            self.curves.value = _image(_png_of(_curves(found, name)), _spell(found))
+            self.curves.value = _image(png_bytes(_curves(found, name)), _spell(found))
         return _spell(found)
 
 
@@ -337,12 +337,6 @@ def _curves(found: dict[str, Any], name: str) -> Figure:
 def _png(picture: Image.Image) -> bytes:
     stream = io.BytesIO()
     picture.save(stream, format="PNG")
-    return stream.getvalue()
-
-
-def _png_of(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", facecolor="white")
     return stream.getvalue()
 
 

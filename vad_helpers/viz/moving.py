@@ -11,9 +11,10 @@ from PIL import Image
 from vad_helpers import store
 from vad_helpers.store import Run, rows
 from vad_helpers.viz.heatmaps import best_frame, heatmap_grid
-from vad_helpers.viz.style import subplots
+from vad_helpers.viz.style import png_bytes, subplots
 
 COLUMNS = 3
+DPI = 100
 MILLISECONDS = 160
 MAX_BYTES = 1_000_000
 
@@ -73,9 +74,7 @@ def _picture(
     tile = 1.95 * height / width + 0.2
     figure, axes = subplots(n_rows, COLUMNS, width=7.0, height=n_rows * tile)
     heatmap_grid(axes, frames, mask, maps, t=t)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=100)
-    return Image.open(stream).convert("RGB")
+    return Image.open(io.BytesIO(png_bytes(figure, dpi=DPI))).convert("RGB")
 
 
 def _png(picture: Image.Image) -> bytes:

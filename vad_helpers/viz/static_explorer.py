@@ -29,7 +29,7 @@ from vad_helpers.viz import overlay
 from vad_helpers.viz.examples import probabilities, shown_clips
 from vad_helpers.viz.heatmaps import best_frame
 from vad_helpers.viz.overlay import ShownClip
-from vad_helpers.viz.style import CONTOUR
+from vad_helpers.viz.style import CONTOUR, png_bytes
 
 MAX_BYTES = 3_000_000
 REFERENCES = ("motion", "random")
@@ -140,10 +140,8 @@ def deflated(values: np.ndarray) -> str:
 
 def contact_image(clip: ShownClip, labels: Mapping[str, str], *, steps: int) -> str:
     """The contact sheet of a clip as an element of HTML that holds its pixels."""
-    stream = io.BytesIO()
     figure = overlay.contact_sheet(clip, labels, steps=steps)
-    figure.savefig(stream, format="png", dpi=SHEET_DPI, facecolor="white")
-    text = base64.b64encode(stream.getvalue()).decode()
+    text = base64.b64encode(png_bytes(figure, dpi=SHEET_DPI)).decode()
     alt = html.escape(SHEET_ALT.format(maps=", ".join(labels[key] for key in clip.maps)))
     return f'<img alt="{alt}" src="data:image/png;base64,{text}">'
 

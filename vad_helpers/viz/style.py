@@ -135,9 +135,28 @@ def show(figure: Figure, *, alt: str) -> None:
         raise ValueError(
             f"alt is {alt!r}; describe what is drawn in at least {MIN_ALT_WORDS} words"
         )
+    display(Image(data=png_bytes(figure), format="png", alt=alt))
+
+
+def png_bytes(figure: Figure, *, dpi: int = DPI, bbox_inches: str | None = None) -> bytes:
+    """Render a figure as a PNG on white, whatever the backend.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    dpi : int
+        Pixels an inch.
+    bbox_inches : str, optional
+        "tight" cuts the margins off.
+
+    Returns
+    -------
+    bytes
+    """
+    options = {"facecolor": "white", "edgecolor": "none", "bbox_inches": bbox_inches}
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=DPI, facecolor="white", edgecolor="none")
-    display(Image(data=stream.getvalue(), format="png", alt=alt))
+    figure.savefig(stream, format="png", dpi=dpi, **options)
+    return stream.getvalue()
 
 
 def look(key: str, family: str | None = None) -> Look:
