@@ -52,14 +52,6 @@ def test_a_method_that_is_absent_is_said_to_be():
     assert found["found"][1] == "+0.200 [+0.100, +0.300]"
 
 
-def test_a_difference_shows_its_corrected_p_where_it_has_one():
-    line = {"difference": 0.1, "low": 0.05, "high": 0.2, "verdict": "higher"}
-    assert report._spell_difference(pd.Series(line | {"p_holm": 0.3125})) == (
-        "+0.100 [+0.050, +0.200] (p 0.31) higher"
-    )
-    assert "p" not in report._spell_difference(pd.Series(line | {"p_holm": None}))
-
-
 def test_a_row_without_a_rank_is_marked():
     assert report._spell_rank(float("nan")) == "–" and report._spell_rank(3.0) == "3"
 

@@ -10,7 +10,7 @@ import dataclasses
 
 import pandas as pd
 
-from vad_helpers import store
+from vad_helpers import store, viz
 from vad_helpers.metrics import statistics
 from vad_helpers.metrics.catalog import METRICS, direction
 from vad_helpers.store import tables
@@ -174,10 +174,6 @@ def for_the_price(run: Run) -> Finding | None:
         title,
         f"{names[dear]} asks the network {times.loc[dear, 'model_calls']:.0f} times a "
         f"clip, {names[cheap]} {times.loc[cheap, 'model_calls']:.0f}, and takes {ratio:.0f} times "
-        f"as long. In {METRICS['auc'].name} over the clip that makes {_spelled(line)}.",
+        f"as long. In {METRICS['auc'].name} over the clip that makes "
+        f"{viz.spell_difference(line)}, {line['verdict']}.",
     )
-
-
-def _spelled(line: pd.Series) -> str:
-    interval = "" if pd.isna(line["low"]) else f" [{line['low']:+.3f}, {line['high']:+.3f}]"
-    return f"{line['difference']:+.3f}{interval}, {line['verdict']}"

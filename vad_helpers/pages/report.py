@@ -11,6 +11,7 @@ import pandas as pd
 
 from vad_helpers import store, viz
 from vad_helpers.pages import results
+from vad_helpers.pages.spelling import judged_difference
 from vad_helpers.store import tables
 from vad_helpers.store.cache import Run
 from vad_helpers.store.contrasts import PLANNED
@@ -99,7 +100,7 @@ def reference_ranks(run: Run) -> pd.DataFrame:
     """
     found = store.against_references(run)
     names = tables.labels(run)
-    found["cell"] = found.apply(_spell_difference, axis=1)
+    found["cell"] = found.apply(judged_difference, axis=1)
     order = found["label"].drop_duplicates()
     cells = found.pivot(index="label", columns="reference", values="cell").loc[order]
     ranks = found.drop_duplicates("reference").set_index("reference")["reference_rank"]
@@ -110,11 +111,6 @@ def reference_ranks(run: Run) -> pd.DataFrame:
     cells.insert(0, "rank", [_spell_rank(rank[label]) for label in order])
     cells.index.name = cells.columns.name = None
     return cells
-
-
-def _spell_difference(line: pd.Series) -> str:
-    p = "" if pd.isna(line["p_holm"]) else f" (p {line['p_holm']:.2g})"
-    return f"{viz.spell_difference(line)}{p} {line['verdict']}"
 
 
 def _spell_rank(rank: float) -> str:

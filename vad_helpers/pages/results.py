@@ -16,7 +16,7 @@ from vad_helpers import viz
 from vad_helpers.metrics.catalog import METRICS
 from vad_helpers.pages import takeaways
 from vad_helpers.pages.conclusions import CONCLUDING, Conclusions
-from vad_helpers.pages.spelling import count, folded, percent, with_interval
+from vad_helpers.pages.spelling import count, folded, judged_difference, percent, with_interval
 from vad_helpers.store import contrasts, published, study, tables
 from vad_helpers.store.published import Published
 from vad_helpers.viz import charts
@@ -186,15 +186,11 @@ def motion(found: Published) -> str:
 
 def _against(table: pd.DataFrame) -> str:
     """Differences of one row from every method, a column a metric."""
-    cells = table.assign(cell=[_spell_difference(line) for _, line in table.iterrows()])
+    cells = table.assign(cell=[judged_difference(line) for _, line in table.iterrows()])
     order = cells["label"].drop_duplicates()
     wide = cells.pivot(index="label", columns="metric", values="cell").loc[order]
     wide = wide[list(table["metric"].unique())].rename(columns=lambda m: METRICS[m].name)
     return viz.table_html(wide) + f"\n{contrasts.floor_note(table)}\n"
-
-
-def _spell_difference(line: pd.Series) -> str:
-    return f"{viz.spell_difference(line)} {line['verdict']} (p {line['p_holm']:.2g})"
 
 
 def flatness(found: Published) -> str:

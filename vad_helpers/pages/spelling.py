@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from vad_helpers import viz
+
 
 def folded(title: str, content: str) -> str:
     """Put content behind a title that opens it (MyST)."""
@@ -25,3 +27,20 @@ def with_interval(value: float, low: float, high: float) -> str:
     if pd.isna(value):
         return "–"
     return f"{value:.4f}" + ("" if pd.isna(low) else f" [{low:.3f}, {high:.3f}]")
+
+
+def judged_difference(line: pd.Series) -> str:
+    """Write a paired difference, its corrected p where there is one, and the verdict.
+
+    Parameters
+    ----------
+    line : Series
+        ``difference``, ``low``, ``high``, ``p_holm``, ``verdict``.
+
+    Returns
+    -------
+    str
+        "+0.120 [+0.080, +0.170] (p 0.31) higher".
+    """
+    p = "" if pd.isna(line["p_holm"]) else f" (p {line['p_holm']:.2g})"
+    return f"{viz.spell_difference(line)}{p} {line['verdict']}"
