@@ -95,7 +95,6 @@ def test_the_summary_is_the_output_under_its_heading(chapter):
 def test_figures_come_with_their_text_and_section(chapter):
     (figure,) = chapters.figures(chapter)
     assert figure == chapters.Figure(b"picture", "What is drawn.", "First part")
-    assert len(chapters.figures(chapter, tag=None)) == 2
 
 
 def test_the_head_stands_after_the_opening_and_changes_nothing_else(chapter):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import nbformat
 from nbformat import NotebookNode
@@ -66,9 +66,10 @@ class Chapter:
     @property
     def told(self) -> Mapping[str, object]:
         """What `viz.provenance` knew; empty if the chapter does not show it."""
-        for _, output in _outputs(self.page):
-            if "vad" in output.get("metadata", {}):
-                return output.metadata["vad"]
+        for cell in self.page.cells:
+            for output in cell.get("outputs", []):
+                if "vad" in output.get("metadata", {}):
+                    return output.metadata["vad"]
         return {}
 
 
@@ -151,20 +152,13 @@ def summary(chapter: Chapter) -> str:
     return ""
 
 
-def figures(chapter: Chapter, *, tag: str | None = KEY_FIGURE) -> list[Figure]:
-    """Take the figures out of a chapter, in order.
-
-    Parameters
-    ----------
-    chapter : Chapter
-    tag : str or None
-        Of the cells to look at; None: all.
-    """
+def figures(chapter: Chapter) -> list[Figure]:
+    """Take the figures of the cells tagged `KEY_FIGURE` out of a chapter, in order."""
     heading, found = "", []
     for cell in chapter.page.cells:
         if cell.cell_type == "markdown":
             heading = _last_heading(cell.source) or heading
-        elif tag is None or tag in cell.metadata.get("tags", []):
+        elif KEY_FIGURE in cell.metadata.get("tags", []):
             alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
             pictures = [output.get("data", {}).get("image/png") for output in cell.outputs]
             found += [
@@ -178,12 +172,6 @@ def with_head(chapter: Chapter, text: str) -> NotebookNode:
     cells = [*chapter.page.cells]
     head = nbformat.v4.new_markdown_cell(text, id="cost")
     return NotebookNode({**chapter.page, "cells": [cells[0], head, *cells[1:]]})
-
-
-def _outputs(page: NotebookNode) -> Iterator[tuple[NotebookNode, NotebookNode]]:
-    for cell in page.cells:
-        for output in cell.get("outputs", []):
-            yield cell, output
 
 
 def _last_heading(source: str) -> str:

@@ -14,7 +14,6 @@ import pandas as pd
 
 from vad_helpers import viz
 from vad_helpers.metrics.catalog import METRICS
-from vad_helpers.pages import takeaways
 from vad_helpers.pages.conclusions import CONCLUDING, Conclusions
 from vad_helpers.pages.spelling import count, folded, judged_difference, percent, with_interval
 from vad_helpers.store import contrasts, published, study, tables
@@ -87,8 +86,8 @@ def _figure_name(figure: dict[str, str]) -> str:
 
 def banner(found: Published) -> str:
     """Say what the numbers come from, and how much of the study is in."""
-    s, done = found.settings, takeaways.n_clips_scored(found)
-    scored = found.human_centric
+    s, scored = found.settings, found.human_centric
+    done = int(scored["clip_id"].nunique())
     wanted = s.get("study_clips") or len(found.clips)
     n_folds = int(s["n_folds"])
     part = "" if done >= wanted and len(found.folds) == n_folds else (
@@ -335,11 +334,11 @@ def provenance(found: Published) -> str:
     """Say on what, with what and how long each fold was computed."""
     lines = []
     for fold, entry in found.manifest["folds"].items():
-        hours = {k: v for k, v in entry["seconds"].items() if k in ("training", "explanations")}
+        spent = {k: v for k, v in entry["seconds"].items() if k in ("training", "explanations")}
         versions = ", ".join(f"{name} {v}" for name, v in entry["versions"].items())
         lines.append({
             "fold": fold, "device": entry["device"],
-            **{name: f"{value / 60:.0f} min" for name, value in hours.items()},
+            **{name: f"{value / 60:.0f} min" for name, value in spent.items()},
             "clips": entry["n_clips"], "network": entry["weights_sha256"][:12],
             "data": entry["data"][:18], "date": entry["date"], "versions": versions,
         })  # fmt: skip

@@ -47,11 +47,6 @@ def sentences(found: Published, judged: Sequence[Judged], varied: pd.DataFrame) 
     return [sentence for sentence in listed if sentence]
 
 
-def n_clips_scored(found: Published) -> int:
-    """Clips with localisation scores, of any row."""
-    return int(found.human_centric["clip_id"].nunique())
-
-
 def claims(judged: Sequence[Judged]) -> str:
     """Count the verdicts."""
     counts = pd.Series([j.verdict for j in judged]).value_counts()

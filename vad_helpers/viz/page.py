@@ -208,9 +208,8 @@ def _spell_best(kind: str, part: pd.DataFrame) -> str:
 def provenance(run: Run, *, since: float) -> None:
     """Show how a page came about, for its foot.
 
-    The output's metadata hold the same for programs, under "vad": wall_seconds, peak_bytes (None
-    where the system does not say), device, versions. The head of a page and the status page of the
-    book are written from it.
+    The output's metadata hold part of it for programs, under "vad": the `attrs` of
+    `provenance_table`. The head of a page and the status page of the book are written from it.
 
     Parameters
     ----------
@@ -218,14 +217,8 @@ def provenance(run: Run, *, since: float) -> None:
     since : float
         `time.time()` at the start of the notebook, in seconds.
     """
-    told = {
-        "wall_seconds": round(time.time() - since, 1),
-        "peak_bytes": _peak_resident(),
-        "device": _device(run),
-        "versions": _versions(),
-    }
-    html = table_html(provenance_table(run, since=since), wrap=True)
-    display(HTML(html), metadata={"vad": told})
+    made = provenance_table(run, since=since)
+    display(HTML(table_html(made, wrap=True)), metadata={"vad": made.attrs})
 
 
 def provenance_table(run: Run, *, since: float) -> pd.DataFrame:
@@ -240,9 +233,11 @@ def provenance_table(run: Run, *, since: float) -> pd.DataFrame:
     Returns
     -------
     DataFrame of str
-        One column, "provenance"; the index says of what.
+        One column, "provenance"; the index says of what. Its `attrs` hold peak_bytes (None where
+        the system does not say), device and versions.
     """
     p = run.params
+    told = {"peak_bytes": _peak_resident(), "device": _device(run), "versions": _versions()}
     size = "x".join(map(str, p.frame_size))
     kind = ORIGINS[store.data_origin(run)]
     lines = {
@@ -251,14 +246,16 @@ def provenance_table(run: Run, *, since: float) -> pd.DataFrame:
         "fold": f"{p.fold} of 0 to {p.n_folds - 1} is tested",
         "weights": _weights(run),
         "seed": str(p.seed),
-        "device": _device(run),
+        "device": told["device"],
         "precision": p.precision,
-        "versions": ", ".join([f"Python {platform.python_version()}", *_versions()]),
+        "versions": ", ".join([f"Python {platform.python_version()}", *told["versions"]]),
         "wall time": f"{time.time() - since:.0f} s in this notebook; what the run's folder held "
         "already was read, not computed again",
-        "peak memory": _peak_memory(),
+        "peak memory": _peak_memory(told["peak_bytes"]),
     }
-    return pd.DataFrame({"provenance": lines})
+    found = pd.DataFrame({"provenance": lines})
+    found.attrs = told
+    return found
 
 
 def _weights(run: Run) -> str:
@@ -282,12 +279,10 @@ def _versions() -> list[str]:
     return [f"{name} {metadata.version(name)}" for name in PACKAGES]
 
 
-def _peak_memory() -> str:
+def _peak_memory(resident: int | None) -> str:
     import torch
 
-    words = []
-    if (peak := _peak_resident()) is not None:
-        words.append(f"{peak / 2**30:.1f} GiB")
+    words = [] if resident is None else [f"{resident / 2**30:.1f} GiB"]
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         words.append(f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB on the GPU")
     return ", ".join(words) or "unknown on this system"
