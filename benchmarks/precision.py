@@ -58,17 +58,9 @@ def main(
 
 
 def both_runs(profile: str, changes: dict[str, Any]) -> dict[str, Run]:
-    """The run in both precisions, explaining one and the same network.
-
-    A run's precision is that of its training too, so the network of the run as it is (trained now
-    if need be) is handed to both as given weights, in a folder of their own.
-    """
-    run = store.open_run(profile, **changes)
-    weights = run.params.trained_weights
-    if not weights:
-        store.model(run)
-        weights = str(run.path("model.safetensors"))
-    shared = {**changes, "trained_weights": weights, "run_dir": str(run.path("precision"))}
+    """The run in both precisions, with one and the same network."""
+    trained = detector.training_settings(store.open_run(profile, **changes))["precision"]
+    shared = {**changes, "train_precision": trained}
     return {p: store.open_run(profile, **{**shared, "precision": p}) for p in ("fp32", "bf16")}
 
 

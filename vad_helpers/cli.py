@@ -103,6 +103,8 @@ def measure(
     if publish_to is not None:
         print(f"{restore.restore(opened, publish_to)} scores restored from {publish_to}")
     measuring.measure(opened, progress=_watched(), after_clip=after_clip)
+    if publish_to is not None:
+        publishing.publish([opened], publish_to)
     print(opened.dir)
 
 

@@ -31,11 +31,13 @@ def test_every_row_is_scored_and_the_tables_then_only_collect(run, monkeypatch):
     done = []
     measuring.measure(run, after_clip=done.append)
     assert sorted(done) == sorted(store.evaluation(run)["clip_id"])
+    assert measuring.pending(run) == {}
+    measuring.measure(run, after_clip=lambda _: pytest.fail("nothing was left"))
     monkeypatch.setattr(maps, "_explain", lambda *_, **__: pytest.fail("explained again"))
     for table in scores.MEASURES:
         monkeypatch.setitem(scores.MEASURES, table, lambda *_: pytest.fail("scored again"))
         found = getattr(store, table)(run)
-        assert scores.finished(run, table).equals(found)
+        assert scores.tidy(run, scores.finished(run, table)).equals(found)
         n_clips = found.groupby("method")["clip_id"].nunique()
         assert n_clips["lime"] == n_clips["random"] == 3
         assert n_clips["ig_black"] == 1 and n_clips["ig_random"] == 2
@@ -43,18 +45,21 @@ def test_every_row_is_scored_and_the_tables_then_only_collect(run, monkeypatch):
 
 
 def test_clips_with_the_most_rows_come_first(run):
-    counts = [len(measuring.pending_of(run, c)) for c in measuring.clip_ids(run)]
+    counts = [len(rows) for rows in measuring.pending(run).values()]
     assert counts == sorted(counts, reverse=True)
     assert counts[0] == counts[-1] + 2  # both variants
 
 
 def test_nothing_is_finished_before_it_is_measured(run):
-    assert scores.finished(run, "human_centric").empty
-    clip_id = measuring.clip_ids(run)[0]
-    scores.score(run, "human_centric", clip_id, "ig")
-    found = scores.finished(run, "human_centric")
-    assert set(found["method"]) == {"ig"} and set(found["clip_id"]) == {clip_id}
-    assert "ig" in measuring.pending_of(run, clip_id)  # the other tables are missing
+    assert scores.finished(run, "human_centric") == []
+    clip_id = next(iter(measuring.pending(run)))
+    expected = scores.score(run, "human_centric", clip_id, "ig")
+    ((found_id, row, unit),) = scores.finished(run, "human_centric")
+    assert (found_id, row) == (clip_id, "ig") and str(unit) == str(expected)
+    assert measuring.pending(run)[clip_id]["ig"] == ["model_centric", "robustness"]
+    scores._unit_path(run, "human_centric", clip_id, "ig").write_text("{")
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert scores.finished(run, "human_centric") == []
 
 
 def files(folder):
@@ -88,7 +93,7 @@ def test_a_killed_computation_goes_on_without_repeating_a_finished_pair(run, in_
     measuring.measure(run)
     found = files(run.dir)
     assert kept.items() <= found.items()
-    assert not any(measuring.pending_of(run, clip_id) for clip_id in measuring.clip_ids(run))
+    assert measuring.pending(run) == {}
 
 
 def test_a_study_of_all_folds_gives_each_run_its_own_clips(in_project, tmp_path):

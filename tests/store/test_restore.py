@@ -2,6 +2,7 @@
 
 import shutil
 
+import pandas as pd
 import pytest
 
 from vad_helpers import store
@@ -47,10 +48,11 @@ def test_a_study_goes_on_elsewhere_and_repeats_nothing(run, elsewhere, tmp_path,
     with pytest.raises(KeyboardInterrupt):
         measuring.measure(run, after_clip=stop_after(1))
     publish.publish([run], dest)
-    first = measuring.clip_ids(run)[0]
-    assert restore.restore(elsewhere, dest) == len(measuring._rows_of(run, first)) * 3 - 2
+    (first,) = set(measuring.pending(elsewhere)) - set(measuring.pending(run))
+    n_scores = sum(len(tables) for tables in measuring.pending(elsewhere)[first].values())
+    assert restore.restore(elsewhere, dest) == n_scores > 20
     assert restore.restore(elsewhere, dest) == 0  # once is enough
-    assert measuring.pending_of(elsewhere, first) == []
+    assert first not in measuring.pending(elsewhere)
     explained, plain = [], maps._explain
     monkeypatch.setattr(
         maps, "_explain", lambda r, c, *a, **k: explained.append(c) or plain(r, c, *a, **k)
@@ -59,19 +61,34 @@ def test_a_study_goes_on_elsewhere_and_repeats_nothing(run, elsewhere, tmp_path,
     assert explained and first not in explained
     found = publish.publish([elsewhere], dest)
     # Also what the restored maps cost, though they are not there.
-    assert set(found.explanations["clip_id"]) == set(measuring.clip_ids(run))
+    assert set(found.explanations["clip_id"]) == set(store.evaluation(run)["clip_id"])
     assert not found.explanations.duplicated(["clip_id", "method"]).any()
     measuring.measure(run)
     for table in scores.MEASURES:
         keys = ["clip_id", "method", "level", "metric"]
-        whole = scores.finished(run, table).set_index(keys)["value"]
-        again = scores.finished(elsewhere, table).set_index(keys)["value"]
+        whole = scores.tidy(run, scores.finished(run, table)).set_index(keys)["value"]
+        again = scores.tidy(elsewhere, scores.finished(elsewhere, table)).set_index(keys)["value"]
         assert again.index.equals(whole.index)
         assert again.to_numpy() == pytest.approx(whole.to_numpy(), rel=1e-4, abs=1e-9, nan_ok=True)
     curves = [scores.curves(r, "ig")["threshold_deletion_curve"] for r in (run, elsewhere)]
     assert curves[1] == pytest.approx(curves[0], rel=1e-2, abs=1e-9)
     aucs = [scores.frame_aucs(r, "ig")["frame_auc"] for r in (run, elsewhere)]
     assert aucs[1] == pytest.approx(aucs[0], rel=1e-4, nan_ok=True)
+
+
+def test_timings_that_were_taken_replace_the_recorded_seconds(run, elsewhere, tmp_path):
+    dest = tmp_path / "results"
+    measuring.measure(run)
+    recorded = publish.publish([run], dest).runtime
+    assert set(recorded["source"]) == {"recorded"} and recorded["clip_id"].nunique() == 2
+    seconds = published.read(dest).manifest["folds"]["0"]["seconds"]["explanations"]
+    restore.restore(elsewhere, dest)
+    store.predictions(elsewhere)
+    again = publish.publish([elsewhere], dest)  # no map is there, and their seconds still are
+    pd.testing.assert_frame_equal(again.runtime, recorded)
+    assert again.manifest["folds"]["0"]["seconds"]["explanations"] == pytest.approx(seconds, 0.01)
+    timed = store.runtime(run)
+    assert len(publish.publish([run], dest).runtime) == len(timed)
 
 
 def test_nothing_published_restores_nothing(run, tmp_path):

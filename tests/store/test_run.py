@@ -306,12 +306,12 @@ def test_times_recorded_under_other_conditions_are_not_taken(run, monkeypatch):
 
 @pytest.mark.parametrize("change", ["batch", "machine"])
 def test_run_times_are_taken_anew_under_other_conditions(run, monkeypatch, change):
-    mine = scores._table_key(run, "runtime")
+    mine = scores.table_key(run, "runtime")
     if change == "machine":
         monkeypatch.setattr(detector, "machine", lambda run: "another")
     other = store.open_run("tiny", eval_batch_size=1 if change == "batch" else None)
-    assert scores._table_key(other, "runtime") != mine
-    assert scores._table_key(other, "robustness") == scores._table_key(run, "robustness")
+    assert scores.table_key(other, "runtime") != mine
+    assert scores.table_key(other, "robustness") == scores.table_key(run, "robustness")
 
 
 def test_ties_are_broken_by_a_draw_of_each_clips_own(run):

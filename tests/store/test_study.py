@@ -146,3 +146,14 @@ def test_a_method_is_compared_with_its_variants_and_ig_with_random_weights(found
     assert random["method"].tolist() == ["ig"] * 3
     assert random["difference"].iloc[0] == pytest.approx(0.2, abs=0.02)
     assert study.against_variants(found, "nothing").empty
+
+
+def test_a_study_is_summarised_once_and_a_changed_one_anew(found, monkeypatch):
+    first = study.summary(found, "human_centric")
+    with monkeypatch.context() as patched:
+        patched.setattr(study.tables, "summarise", lambda *_, **__: pytest.fail("again"))
+        again = study.summary(found, "human_centric")
+        again["mean"] = 0.0  # a copy: nobody's edit reaches the next
+        pd.testing.assert_frame_equal(study.summary(found, "human_centric"), first)
+    fewer = changed(found, human_centric=found.human_centric.iloc[::2])
+    assert not study.summary(fewer, "human_centric").equals(first)

@@ -288,7 +288,7 @@ class _Trainer:
         return self.raw if self.average is None else self.average.module
 
     def epoch(self, epoch: int, bar: tqdm) -> dict[str, float]:
-        """Train on every clip once, then validate; a row of the history."""
+        """Train on the clips of one epoch, then validate; a row of the history."""
         start = time.perf_counter()
         row = {"epoch": epoch, "lr": self.scheduler.get_last_lr()[0]}
         row |= self._train(epoch, bar)

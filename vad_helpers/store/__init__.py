@@ -9,7 +9,11 @@ Inside, one module a concern: `params` (profiles), `cache` (load or build, keys,
 `origin` (what videos they are), `row` (the rows of the tables), `maps` (explanations), `scores`
 (measurements of maps), `convergence` (are sampled maps settled), `tables` (summaries beside the
 paper's values), `contrasts` (planned comparisons, firm ranks), `benchmarks` (of `make bench`).
-A finished study leaves the folder by `gather` and `publish`, and is read back by `published`.
+`measuring` does the long computation clip by clip, `comparison` puts runs side by side.
+
+A study of several folds leaves the folder by `gather` and `publish`, and is read by `published` or
+taken back by `restore`. `study` makes its tables, `claims` has the paper's claims and `verdicts`
+judges them, `sensitivity` asks what the paper's open choices change.
 """
 
 from vad_helpers.store.benchmarks import benchmark_growth, benchmark_table, precision_table

@@ -109,14 +109,18 @@ def file_digest(path: Path) -> str:
 
 def read_manifest(run: Run) -> dict[str, Any]:
     """Read the run's manifest; an absent or damaged one counts as empty."""
+    return manifest_in(run.dir)
+
+
+def manifest_in(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a run's folder; see `read_manifest`."""
+    path = folder / "manifest.json"
     try:
-        manifest = json.loads(run.path("manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (ValueError, OSError) as error:
-        warnings.warn(
-            f"{run.path('manifest.json')} is unreadable ({error}); rebuilding", stacklevel=2
-        )
+        warnings.warn(f"{path} is unreadable ({error}): taken for empty", stacklevel=3)
         return {}
     return manifest if isinstance(manifest, dict) else {}
 

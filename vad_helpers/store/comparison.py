@@ -7,7 +7,6 @@ difference is then taken clip by clip, so that easy and hard clips cancel. Runs 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from vad_helpers.metrics.resampling import (
     paired_difference,
     verdict,
 )
+from vad_helpers.store.cache import manifest_in
 
 TABLES = ("human_centric", "model_centric", "robustness", "runtime")
 KEYS = ["table", "level", "metric", "method"]
@@ -162,11 +162,10 @@ def _same_clips(folders: Sequence[Path]) -> list[bool]:
 
 def _clips_entry(folder: Path) -> tuple[Any, Any] | None:
     """Data and length of a run's clips as its manifest has them; None if it does not say."""
+    entry = manifest_in(folder).get("clips.csv")
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        entry = manifest["clips.csv"]
         return entry["data"], entry["n_frames"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return None
 
 

@@ -19,6 +19,8 @@ BUT_LIME, REST = "perturbation methods but LIME", "the other methods"
 
 Side = tuple[str, ...]
 
+# For the chapters: one line a claim and metric, several methods as their mean. The results page
+# judges the claims more strictly (`claims.CLAIMS`): there the best must beat every other method.
 # Table -> (level, metric, what, against what). A side is a method, several, or a family; "REST"
 # is every method that is not on the first side. Each comes from a claim of the paper.
 PLANNED: dict[str, list[tuple[str, str, Side, Side]]] = {

@@ -17,6 +17,7 @@ from vad_helpers.metrics import runtime
 from vad_helpers.store import experiment
 from vad_helpers.store.cache import (
     Run,
+    cached,
     file_digest,
     key_of,
     load_or_build,
@@ -115,6 +116,10 @@ def check_weights(run: Run) -> None:
 
 def model_key(run: Run) -> str:
     """Key of the trained network."""
+    return remember(run, "model_key", lambda: _model_key(run))  # hashes files of weights
+
+
+def _model_key(run: Run) -> str:
     p = run.params
     if p.trained_weights:
         digest = file_digest(_weights_file(run, "trained_weights"))
@@ -306,7 +311,8 @@ def history(run: Run) -> pd.DataFrame:
             f"{run.path('model.safetensors')} to train again"
         )
 
-    model(run)
+    if not cached(run, "history.csv", model_key(run)):
+        model(run)
     return load_or_build(
         run,
         "history.csv",

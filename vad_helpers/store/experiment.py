@@ -172,12 +172,16 @@ def evaluation(run: Run, *, n_clips: int | None = None) -> pd.DataFrame:
     they are a part of the run's choice.
     `attrs["shortfall"]` says how many clips are missing from the number asked for.
     """
+    wanted = run.params.n_clips if n_clips is None else n_clips
+    return remember(run, f"evaluation {wanted}", lambda: _evaluation(run, wanted)).copy()
+
+
+def _evaluation(run: Run, wanted: int) -> pd.DataFrame:
     p = run.params
     table, options = clips(run), {"seed": p.seed, "max_per_sequence": p.max_per_sequence}
     if p.study_clips is not None:
         study = splits.study_clips(table, n_clips=p.study_clips, **options)
         table = table[table["clip_id"].isin(study["clip_id"])]
-    wanted = p.n_clips if n_clips is None else n_clips
     chosen = splits.evaluation_clips(table, n_clips=wanted, **options)
     if chosen.empty:
         raise InputError(

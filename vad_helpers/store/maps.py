@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     import torch
 
 EXPLANATION_VERSION = 1
+EXPLAINED = (
+    *("clip_id", "sequence", "method", "seconds", "baseline_seconds", "superpixel_seconds"),
+    *("model_calls", "n_segments", "n_nonzero", "all_zero", "machine", "batch_size"),
+)
+"""Columns of `explanations`."""
 
 
 def baseline(run: Run, clip_id: str, name: str | None = None) -> torch.Tensor:
@@ -77,8 +82,14 @@ def explain_all(run: Run, *, progress: bool = False) -> pd.DataFrame:
     return explanations(run)
 
 
-def explanations(run: Run) -> pd.DataFrame:
+def explanations(run: Run, *, finished: bool = False) -> pd.DataFrame:
     """What the network-based maps cost and found, one line a clip and row.
+
+    Parameters
+    ----------
+    run : Run
+    finished : bool
+        List the maps that are there; by default those that are not are made.
 
     Returns
     -------
@@ -93,7 +104,13 @@ def explanations(run: Run) -> pd.DataFrame:
         if row.method is None:
             continue
         for clip_id in clips_of(run, row):
-            values, record = _load_or_explain(run, clip_id, row, progress=False)
+            path = map_path(run, clip_id, row)
+            found = (
+                read_map(path) if finished else _load_or_explain(run, clip_id, row, progress=False)
+            )
+            if found is None:
+                continue
+            values, record = found
             info = record["info"]
             lines.append(
                 {
@@ -111,7 +128,7 @@ def explanations(run: Run) -> pd.DataFrame:
                     "batch_size": record["batch_size"],
                 }
             )
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=list(EXPLAINED))
 
 
 def clips_of(run: Run, row: Row) -> list[str]:

@@ -55,7 +55,7 @@ class Params:
     methods : list of str
         Attribution methods, in the order of the tables.
     epochs : int
-        Passes over the training clips.
+        Passes over the training clips, or draws of `epoch_clips` from them.
     init_weights : str or None
         2-D Inception-v1 or I3D checkpoint to start from; None trains from scratch.
     trained_weights : str or None
@@ -77,7 +77,7 @@ class Params:
     model_width : float
         Multiplier of the network's channels; 1 is the Inception-I3D.
     batch_size, lr, weight_decay, lr_schedule, lr_step, lr_gamma
-        Training, see `vad_helpers.model.training.TrainingSpec`.
+        Training, see `vad_helpers.model.recipe.TrainingSpec`.
     train_stride : int or None
         Step between the clips that are trained on, in frames; None means `stride`. A smaller one
         gives overlapping clips.

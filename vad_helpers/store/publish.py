@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,14 @@ from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_folder
 from vad_helpers.model import weights as model_weights
 from vad_helpers.store import detector, experiment, gather
-from vad_helpers.store.cache import Run, file_digest, open_run
+from vad_helpers.store.cache import (
+    Run,
+    artifact_lock,
+    file_digest,
+    manifest_in,
+    open_run,
+    remember,
+)
 from vad_helpers.store.published import (
     MANIFEST,
     OPTIONAL,
@@ -31,7 +39,7 @@ from vad_helpers.store.published import (
 
 PER_FOLD = ("fold", "run_dir", "device", "trained_weights")
 """Parameters in which folds of one study may differ."""
-PATHS = ("data_dir", "init_weights", "trained_weights")
+PATHS = ("data_dir", "init_weights")
 """Parameters of which only the file's name is published."""
 PACKAGES = ("vad-helpers", "torch", "captum", "numpy", "scikit-image", "scikit-learn")
 ORIGINS = {
@@ -39,8 +47,6 @@ ORIGINS = {
     "Apache License 2.0",
 }
 """Start of a file's name -> origin and licence of these initial weights."""
-RECORDS = ("explanations", "runtime")
-"""Tables of what the maps cost. The maps of scores that were restored are not there to tell."""
 MAX_WEIGHTS = 25_000_000
 DIGITS, DIGITS_OF_P = "%.6g", "%.9g"
 
@@ -71,20 +77,19 @@ def run_of(folder: Path, *, profile: str | None = None, overrides: Mapping[str, 
     InputError
         If the folder holds no run, or the profile is not known.
     """
-    entry = _manifest_of(folder).get("clips.csv", {})
+    entry = manifest_in(folder).get("clips.csv", {})
     if "fold" not in entry:
         raise InputError(f"{folder} holds no run with a table of clips; give a run's folder")
-    values = {"fold": entry["fold"], **(overrides or {}), "run_dir": str(folder.resolve())}
+    values = {"fold": entry["fold"], **overrides, "run_dir": str(folder.resolve())}
     return open_run(profile or folder.resolve().parent.name, **values)
 
 
-def _manifest_of(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+@contextlib.contextmanager
+def _changing(dest: str | Path) -> Iterator[Path]:
+    """A copy of a published folder to change, while no other process changes it."""
+    dest = Path(dest).resolve()
+    with artifact_lock(dest.parent, dest.name), atomic_folder(dest) as folder:
+        yield folder
 
 
 def publish(
@@ -120,14 +125,14 @@ def publish(
     """
     _check_folds(runs)
     new = {run.params.fold: gather.tables(run) for run in runs}
-    entries = {run.params.fold: fold_entry(run, new[run.params.fold]) for run in runs}
-    with atomic_folder(dest) as folder:
+    with _changing(dest) as folder:
+        for run in runs:
+            _complete_costs(folder, run, new[run.params.fold])
+        entries = {run.params.fold: fold_entry(run, new[run.params.fold]) for run in runs}
         manifest = _merged_manifest(folder, runs, entries)
         for name in TABLES:
             parts = {fold: tables[name] for fold, tables in new.items()}
             path = folder / f"{name}.csv"
-            if name in RECORDS:
-                parts = _with_earlier(path, parts, folder, entries)
             merge = _merged_rows if name == "rows" else _merged
             _write_csv(merge(path, parts), path, name)
         if weights:
@@ -148,8 +153,8 @@ def add_table(dest: str | Path, name: str, table: pd.DataFrame) -> None:
     """
     if name not in OPTIONAL:
         raise InputError(f"no table '{name}' to publish; there are {', '.join(OPTIONAL)}")
-    manifest = read_manifest(Path(dest))
-    with atomic_folder(dest) as folder:
+    with _changing(dest) as folder:
+        manifest = read_manifest(folder)
         _write_csv(table, folder / f"{name}.csv", name)
         _write_manifest(folder, manifest)
 
@@ -220,7 +225,9 @@ def identity(run: Run) -> dict[str, str]:
     """What the scores of a fold stand and fall with: checksums of its data and its network."""
     return {
         "data": experiment.data_key(run),
-        "weights_sha256": model_weights.fingerprint(detector.model(run)),
+        "weights_sha256": remember(
+            run, "fingerprint", lambda: model_weights.fingerprint(detector.model(run))
+        ),
     }
 
 
@@ -251,25 +258,29 @@ def _merged(path: Path, new: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(filled, ignore_index=True) if filled else next(iter(new.values()))
 
 
-def _with_earlier(
-    path: Path,
-    new: Mapping[int, pd.DataFrame],
-    folder: Path,
-    entries: Mapping[int, dict[str, Any]],
-) -> dict[int, pd.DataFrame]:
-    """Lines of the new folds, and earlier ones of maps of the same network that they lack."""
+def _complete_costs(folder: Path, run: Run, new: dict[str, pd.DataFrame]) -> None:
+    """Add what is published of the cost of maps that are not here, their scores being restored.
+
+    Without timings, the seconds recorded with all of these maps stand for them.
+    """
+    explained = _with_earlier(folder, run, new["explanations"])
+    new["explanations"] = explained
+    if new["runtime"].empty:
+        found = gather.recorded_runtime(explained, new["rows"]).assign(fold=run.params.fold)
+        new["runtime"] = found.reindex(columns=list(TABLES["runtime"]))
+
+
+def _with_earlier(folder: Path, run: Run, explained: pd.DataFrame) -> pd.DataFrame:
+    """Lines of a fold's maps, and the published ones of other maps of the same network."""
+    path, fold = folder / "explanations.csv", run.params.fold
     if not path.is_file():
-        return dict(new)
-    before = read_manifest(folder)["folds"]
+        return explained
+    before = read_manifest(folder)["folds"].get(str(fold), {})
+    if before.get("weights_sha256") != identity(run)["weights_sha256"]:
+        return explained
     earlier = pd.read_csv(path)
-    found = {}
-    for fold, part in new.items():
-        known = before.get(str(fold), {}).get("weights_sha256") == entries[fold]["weights_sha256"]
-        old = earlier[(earlier["fold"] == fold) & known]
-        pairs = pd.MultiIndex.from_frame(part[["clip_id", "method"]])
-        old = old[~pd.MultiIndex.from_frame(old[["clip_id", "method"]]).isin(pairs)]
-        found[fold] = pd.concat([p for p in (old, part) if len(p)] or [part], ignore_index=True)
-    return found
+    both = pd.concat([explained, earlier[earlier["fold"] == fold]], ignore_index=True)
+    return both.drop_duplicates(["clip_id", "method"])
 
 
 def _merged_rows(path: Path, new: Mapping[int, pd.DataFrame]) -> pd.DataFrame:

@@ -83,6 +83,8 @@ class Published:
         AUC of every frame that has one.
     extras : dict of str to DataFrame
         Tables of `OPTIONAL` that are there.
+    memo : dict
+        What `vad_helpers.store.study` has computed of it.
     """
 
     folder: Path
@@ -99,6 +101,9 @@ class Published:
     curves: pd.DataFrame
     frame_auc: pd.DataFrame
     extras: dict[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
+    memo: dict[Any, Any] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def folds(self) -> list[int]:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from vad_helpers.errors import InputError
-from vad_helpers.store import detector, publish, published, scores
+from vad_helpers.store import publish, published, scores
 from vad_helpers.store.cache import Run
 from vad_helpers.store.published import Published
 
@@ -22,8 +22,8 @@ from vad_helpers.store.published import Published
 def restore(run: Run, folder: str | Path) -> int:
     """Write the published scores of a run's fold where the run looks for its own.
 
-    The network is trained first if it is not there. Scores that the run has are kept. Published
-    values have six digits, curves four.
+    The network of a published fold is trained first if it is not there. Scores that the run has
+    are kept. Published values have six digits, curves four.
 
     Parameters
     ----------
@@ -44,7 +44,6 @@ def restore(run: Run, folder: str | Path) -> int:
     if not published.exists(Path(folder)):
         return 0
     found = published.read(folder)
-    detector.model(run)
     if run.params.fold not in found.folds:
         return 0
     _check_same_study(run, found)

@@ -82,6 +82,11 @@ def rows(run: Run) -> dict[str, Row]:
     return {row.key: row for row in listed}
 
 
+def methods(run: Run) -> dict[str, Row]:
+    """Rows of the methods alone, without variants and references."""
+    return {key: row for key, row in rows(run).items() if row.kind == "method"}
+
+
 def check_rows(run: Run) -> None:
     """Check methods, settings and baselines of all rows, so that nothing starts that would fail.
 

@@ -188,10 +188,8 @@ MEASURES: dict[str, Measure] = {
 
 def _score(run: Run, table: str, *, progress: bool) -> pd.DataFrame:
     def build() -> pd.DataFrame:
-        lines = []
-        for clip_id, row in tqdm(units(run, table), desc=table, unit="map", disable=not progress):
-            lines += _lines_of(score(run, table, clip_id, row), clip_id, row)
-        return _tidy(run, lines)
+        pairs = tqdm(units(run, table), desc=table, unit="map", disable=not progress)
+        return tidy(run, [(*pair, score(run, table, *pair)) for pair in pairs])
 
     return _table(run, table, build)
 
@@ -214,8 +212,12 @@ def score(run: Run, table: str, clip_id: str, row: str) -> dict[str, Any]:
     return _unit(run, table, MEASURES[table], clip_id, row)
 
 
-def finished(run: Run, table: str) -> pd.DataFrame:
-    """The scores that are there already, while a long computation goes on: nothing is made.
+Scored = tuple[str, str, dict[str, Any]]
+"""A clip, a row, and what `score` gives for them."""
+
+
+def finished(run: Run, table: str) -> list[Scored]:
+    """What is scored already, while a long computation goes on: nothing is measured.
 
     Parameters
     ----------
@@ -224,14 +226,19 @@ def finished(run: Run, table: str) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame
-        `COLUMNS`, as the table will have.
+    list of (clip_id, row, scores)
+        In the order of the table; scores as `score` gives them.
     """
-    lines = []
-    for clip_id, row in units(run, table):
-        if is_scored(run, table, clip_id, row):
-            lines += _lines_of(score(run, table, clip_id, row), clip_id, row)
-    return _tidy(run, lines)
+    read = ((*pair, _read_unit(_unit_path(run, table, *pair))) for pair in units(run, table))
+    return [(clip_id, row, unit) for clip_id, row, unit in read if unit is not None]
+
+
+def tidy(run: Run, scored: list[Scored]) -> pd.DataFrame:
+    """Lay out scores as a table of `COLUMNS`."""
+    lines = [(clip_id, row, *line) for clip_id, row, unit in scored for line in unit["values"]]
+    found = pd.DataFrame(lines, columns=["clip_id", "method", "level", "metric", "value"])
+    sequence_of = experiment.evaluation(run).set_index("clip_id")["sequence"]
+    return found.assign(sequence=found["clip_id"].map(sequence_of))[COLUMNS]
 
 
 def is_scored(run: Run, table: str, clip_id: str, row: str) -> bool:
@@ -239,22 +246,11 @@ def is_scored(run: Run, table: str, clip_id: str, row: str) -> bool:
     return _unit_path(run, table, clip_id, row).is_file()
 
 
-def _lines_of(unit: dict[str, Any], clip_id: str, row: str) -> list[tuple]:
-    return [(clip_id, row, *values) for values in unit["values"]]
-
-
-def _tidy(run: Run, lines: list[tuple]) -> pd.DataFrame:
-    scores = pd.DataFrame(lines, columns=["clip_id", "method", "level", "metric", "value"])
-    sequence_of = experiment.evaluation(run).set_index("clip_id")["sequence"]
-    scores["sequence"] = scores["clip_id"].map(sequence_of)
-    return scores[COLUMNS]
-
-
 def _table(run: Run, name: str, build: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     return load_or_build(
         run,
         f"{name}.csv",
-        _table_key(run, name),
+        table_key(run, name),
         build=build,
         save=lambda table, path: table.to_csv(path, index=False),
         load=pd.read_csv,
@@ -280,12 +276,9 @@ def units(run: Run, table: str) -> list[tuple[str, str]]:
 
 def _unit(run: Run, table: str, measure: Measure, clip_id: str, row: str) -> dict[str, Any]:
     """Score of one (clip, row), from its file or measured now."""
-    path = _unit_path(run, table, clip_id, row)
-    if path.is_file():
-        try:
-            return _decode(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, KeyError, TypeError) as error:
-            warnings.warn(f"{path} is damaged ({error}); scoring again", stacklevel=2)
+    found = _read_unit(_unit_path(run, table, clip_id, row))
+    if found is not None:
+        return found
     values, lines = measure(run, clip_id, maps.attribution(run, clip_id, row))
     unit = {
         "values": [(level, name, float(value)) for (level, name), value in values.items()],
@@ -293,6 +286,17 @@ def _unit(run: Run, table: str, measure: Measure, clip_id: str, row: str) -> dic
     }
     write_unit(run, table, clip_id, row, unit)
     return _decode(unit)
+
+
+def _read_unit(path: Path) -> dict[str, Any] | None:
+    """Scores of one file; None if it is absent or damaged (with a warning)."""
+    if not path.is_file():
+        return None
+    try:
+        return _decode(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError) as error:
+        warnings.warn(f"{path} is damaged ({error}); scoring again", stacklevel=2)
+        return None
 
 
 def write_unit(run: Run, table: str, clip_id: str, row: str, unit: dict[str, Any]) -> None:
@@ -327,7 +331,7 @@ def _unit_key(run: Run, table: str, row: str) -> str:
     return key_of(table, VERSIONS[table], map=explained, **settings)
 
 
-def _table_key(run: Run, table: str) -> str:
+def table_key(run: Run, table: str) -> str:
     clip_ids = {row.key: maps.clips_of(run, row) for row in rows(run).values()}
     keys = {row.key: _unit_key(run, table, row.key) for row in rows(run).values()}
     conditions: dict[str, Any] = {}

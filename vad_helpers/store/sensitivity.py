@@ -87,7 +87,7 @@ CHOICES: tuple[Choice, ...] = (
     Choice(
         "Which clips are explained",
         "anomalous clips of the officially masked sequences, balanced by scene",
-        (Alternative("also the sequences whose masks were added later", suffix="all_masks"),),
+        (Alternative("also the sequences whose masks were added later"),),
     ),
     Choice(
         "SmoothGrad's noise",

@@ -6,6 +6,9 @@ sequences over all folds together, given the trained networks, one a fold.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
@@ -42,7 +45,7 @@ def options(found: Published) -> dict[str, int]:
 def scores(found: Published) -> dict[str, pd.DataFrame]:
     """Tidy scores by table, with that of the costs."""
     scored = {name: getattr(found, name) for name in ("human_centric", "model_centric",
-                                                      "robustness", "runtime")}  # fmt: skip
+                                                      "robustness")}  # fmt: skip
     return scored | {"cost": verdicts.cost_scores(found.explanations, found.human_centric)}
 
 
@@ -63,11 +66,28 @@ def labels(found: Published) -> dict[str, str]:
     return tables.labels_of(found.rows)
 
 
-def summary(found: Published, table: str, *, rows: list[str] | None = None) -> pd.DataFrame:
-    """Summarise one table of scores, of `main_rows` or others; see `tables.summary`."""
+Make = Callable[..., pd.DataFrame]
+
+
+def _once(make: Make) -> Make:
+    """Evaluate a function of a study once for it: page, charts and lessons ask for the same."""
+
+    @functools.wraps(make)
+    def look_up(found: Published, *given: str) -> pd.DataFrame:
+        key = (make.__name__, *given)
+        if key not in found.memo:
+            found.memo[key] = make(found, *given)
+        return found.memo[key].copy()
+
+    return look_up
+
+
+@_once
+def summary(found: Published, table: str) -> pd.DataFrame:
+    """Summarise one table of scores, of `main_rows`; see `tables.summary`."""
     scored = getattr(found, table)
     # Other levels are alternatives, for `sensitivities`.
-    kept = scored["method"].isin(main_rows(found) if rows is None else rows)
+    kept = scored["method"].isin(main_rows(found))
     scored = scored[kept & scored["level"].isin(LEVELS)]
     if scored.empty:
         columns = ("method", "label", "family", "kind", "level", "metric", "mean", "low", "high",
@@ -86,6 +106,7 @@ def sensitivities(found: Published) -> pd.DataFrame:
     return sensitivity.sensitivity(scores(found), found.rows, **options(found))
 
 
+@_once
 def performance(found: Published) -> pd.DataFrame:
     """How well the networks tell clips apart, on sequences that they never saw.
 
@@ -211,6 +232,7 @@ def flatness(found: Published) -> pd.DataFrame:
     return wide.reindex(columns=list(FLATNESS)).rename(index=labels(found))
 
 
+@_once
 def convergence(found: Published) -> pd.DataFrame:
     """Does the place of LIME and KernelSHAP change when their samples are enough?
 
@@ -340,8 +362,8 @@ def firm_ranks(found: Published, table: str, level: str, metric: str) -> pd.Data
     if part["value"].notna().sum() == 0:
         return pd.DataFrame(columns=["label", "rank", "rank_median", "rank_low", "rank_high",
                                      "p_best"])  # fmt: skip
-    about = summary(found, table, rows=methods(found))
-    return contrasts.firm_ranks(scored, about, level=level, metric=metric, **options(found))
+    about = tables.summarise(part, found.rows, **options(found))
+    return contrasts.firm_ranks(part, about, level=level, metric=metric, **options(found))
 
 
 def mean_curves(found: Published, curve: str) -> dict[str, np.ndarray]:

@@ -24,8 +24,6 @@ AS_CLAIMED, AGAINST, OPEN, MISSING = "as claimed", "against", "undecided", "not 
 CHANCE = 0.5
 NAMES = {
     "auc_per_second": "AUC above chance a second",
-    "leak": "share on other moving voxels",
-    "share_in_mask": "share in the mask",
 }
 
 COLUMNS = (

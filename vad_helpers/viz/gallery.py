@@ -6,7 +6,6 @@ Clips are taken from those that every method has explained and localised; nothin
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import pandas as pd
@@ -17,7 +16,7 @@ from vad_helpers.errors import InputError
 from vad_helpers.store import Run, maps, rows, scores
 from vad_helpers.store.publish import Picture
 from vad_helpers.viz.heatmaps import best_frame, heatmap_grid
-from vad_helpers.viz.style import WIDTH, styled
+from vad_helpers.viz.style import WIDTH, png_bytes, styled
 
 COLUMNS = 3
 DPI = 100
@@ -62,7 +61,7 @@ def localised(run: Run) -> pd.DataFrame:
     DataFrame
         clip_id, scene, auc: the mean clip AUC over the methods. In the order of the evaluation set.
     """
-    found = scores.finished(run, "human_centric")
+    found = scores.tidy(run, scores.finished(run, "human_centric"))
     keys = [row.key for row in rows(run).values() if row.kind == "method"]
     found = found[(found["level"] == "clip") & (found["metric"] == "auc")]
     wide = found.pivot(index="clip_id", columns="method", values="value").reindex(columns=keys)
@@ -100,10 +99,8 @@ def picture(run: Run, clip_id: str, scene: str, auc: float, why: str) -> Picture
     mask = store.mask(run, clip_id)
     t = best_frame(mask)
     drawn = _figure(run, clip_id, {row.label: row.key for row in listed}, t)
-    stream = io.BytesIO()
-    drawn.savefig(stream, format="png", dpi=DPI, facecolor="white", edgecolor="none")
     return Picture(
-        png=stream.getvalue(),
+        png=png_bytes(drawn, dpi=DPI),
         alt=f"One frame of a clip of {scene} with the outline of the annotated anomaly, and beside "
         f"it the heatmaps of {len(listed)} methods, red where they speak for “anomalous” and blue "
         "where they speak against",
