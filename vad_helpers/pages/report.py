@@ -1,6 +1,7 @@
-"""What the book's prose pages include from a run: banner, tables, checks, and one figure.
+"""What a page on a run includes: banner, tables, checks, one figure, the explorer.
 
-The fragments of the published results (`vad_helpers.pages.results`) are written beside.
+The fragments of the published results (`vad_helpers.pages.results`) are written beside; everything
+else that the book is staged with comes from `vad_helpers.pages.bookfiles`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ BEAT_RANDOM = ("ig", "lime", "occlusion_lp")
 
 
 def pages(run: Run) -> dict[str, str | bytes]:
-    """Make every file that the prose pages include.
+    """Make the tables, checks, figure and explorer of a run, and the fragments of `results`.
 
     Parameters
     ----------

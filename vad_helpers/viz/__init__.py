@@ -3,7 +3,8 @@
 `style` holds the one visual language, `heatmaps` pictures of clips and maps, `learning` charts
 of data and training, `figures` charts of scores, `cost` charts of run time, `examples` the clips
 that are shown, `page` the words and tables around, `overlay` maps over frames, `static_explorer` a
-viewer for pages. Not imported here: `explorer`, the viewer with widgets for live sessions.
+viewer for pages. Not imported here: `explorer`, the viewer with widgets for live sessions; `charts`
+and `gallery`, charts and pictures of a published study; `moving`, the clip of the front page.
 """
 
 from vad_helpers.viz.cost import growth_lines, quality_and_cost
