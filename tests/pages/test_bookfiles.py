@@ -46,7 +46,7 @@ def run(monkeypatch):
     monkeypatch.setattr(bookfiles.store, "explanations", lambda run: made)
     monkeypatch.setattr(bookfiles.store, "labels", lambda run: {"ig": "IG"})
     rows = {"ig": types.SimpleNamespace(kind="method"), "x": types.SimpleNamespace(kind="variant")}
-    monkeypatch.setattr(bookfiles.store, "rows", lambda run: rows)
+    monkeypatch.setattr("vad_helpers.store.row.rows", lambda run: rows)
     monkeypatch.setattr(bookfiles.viz, "probabilities", lambda run, clip_id: (0.9, 0.25))
     params = types.SimpleNamespace(profile="quick", n_frames=16, frame_size=(80, 120))
     return types.SimpleNamespace(params=params)

@@ -57,6 +57,7 @@ def run_with(monkeypatch):
                 monkeypatch.setattr(module, table, lambda run, frame=frame: frame)
         for module in (contrasts, tables, findings.store):
             monkeypatch.setattr(module, "rows", lambda run: rows)
+        monkeypatch.setattr("vad_helpers.store.row.rows", lambda run: rows)
         params = types.SimpleNamespace(n_resamples=200, seed=0)
         return types.SimpleNamespace(memo={}, params=params)
 

@@ -32,7 +32,7 @@ def run(monkeypatch):
     monkeypatch.setattr(
         examples, "predictor", lambda run: lambda batch: batch.mean((1, 2, 3, 4)) * 0.8 + 0.1
     )
-    monkeypatch.setattr(examples, "rows", lambda run: rows)
+    monkeypatch.setattr("vad_helpers.store.row.rows", lambda run: rows)
     return types.SimpleNamespace(params=types.SimpleNamespace(frame_size=[8, 12]))
 
 

@@ -51,7 +51,7 @@ def run(monkeypatch):
         key: types.SimpleNamespace(key=key, label=key.upper(), kind=kind)
         for key, kind in (("ig", "method"), ("lime", "method"), ("random", "reference"))
     }
-    monkeypatch.setattr(moving, "rows", lambda run: rows)
+    monkeypatch.setattr("vad_helpers.store.row.rows", lambda run: rows)
     monkeypatch.setattr(moving.store, "mask", lambda run, clip_id: mask)
     monkeypatch.setattr(moving.store, "frames", lambda run, clip_id: rng.random(mask.shape))
     monkeypatch.setattr(

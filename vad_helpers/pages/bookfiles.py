@@ -17,6 +17,7 @@ from vad_helpers.attribution import METHODS
 from vad_helpers.pages import cards, chapters, findings
 from vad_helpers.pages.chapters import Chapter
 from vad_helpers.store.cache import Run, read_manifest
+from vad_helpers.store.row import methods
 from vad_helpers.viz.moving import moving_clip
 
 CLIP, STILL = "book/_static/run/clip.webp", "book/_static/run/clip.png"
@@ -81,7 +82,7 @@ def moving(run: Run, clip_id: str) -> str:
         A `figure` with a button that stops it, for a page in `book/`.
     """
     p_clip, p_baseline = viz.probabilities(run, clip_id)
-    n_methods = sum(row.kind == "method" for row in store.rows(run).values())
+    n_methods = len(methods(run))
     alt = (
         f"The {run.params.n_frames} frames of one anomalous clip, the anomaly outlined in yellow, "
         f"and beside them the same frames of {n_methods} heatmaps: red where a method says that "

@@ -15,6 +15,7 @@ from vad_helpers.metrics import statistics
 from vad_helpers.metrics.catalog import METRICS, direction
 from vad_helpers.store import tables
 from vad_helpers.store.cache import Run
+from vad_helpers.store.row import methods
 
 SHOWN_REFERENCES = ("motion", "constant", "random")
 # Table of scores, level, metric, heading.
@@ -56,7 +57,7 @@ def headline(run: Run) -> pd.DataFrame:
     found = {heading: _means(run, table, level, metric)
              for table, level, metric, heading in COLUMNS}  # fmt: skip
     table = store.rows(run)
-    keys = [key for key, row in table.items() if row.kind == "method"]
+    keys = list(methods(run))
     references = [key for key in SHOWN_REFERENCES if key in table]
     cells = {
         f"{heading} {tables.ARROWS[direction(metric)]}": _column(found[heading], keys, references)
@@ -104,8 +105,7 @@ def findings(run: Run) -> list[Finding]:
 def against_motion(run: Run) -> Finding:
     """Say whether any method localises better than the plain difference of two frames."""
     found = store.against_references(run)
-    planned = found["method"].map({k: row.kind for k, row in store.rows(run).items()}) == "method"
-    found = found[(found["reference"] == "motion") & planned]
+    found = found[(found["reference"] == "motion") & found["method"].isin(list(methods(run)))]
     counts = found["verdict"].value_counts().reindex(["higher", "lower", "undecided"], fill_value=0)
     means = _means(run, "human_centric", "clip", "auc")
     best = means[means.index.isin(found["method"])].iloc[0]
@@ -127,20 +127,19 @@ def against_motion(run: Run) -> Finding:
 
 def against_flatness(run: Run) -> Finding:
     """Say how a map that is the same everywhere scores on deletion, and at equal area."""
-    kinds = {key: row.kind for key, row in store.rows(run).items()}
-    methods = [key for key, kind in kinds.items() if kind == "method"]
+    keys = list(methods(run))
     found = _means(run, "model_centric", "clip", "deletion")
     equal = _means(run, "model_centric", "clip", "area_matched_deletion")
-    rivals = found[found.index.isin(methods)]
+    rivals = found[found.index.isin(keys)]
     flat, flat_equal = found.loc["constant", "mean"], equal.loc["constant", "mean"]
     n_beaten = int((rivals["mean"] < flat).sum())
-    n_beaten_equal = int((equal[equal.index.isin(methods)]["mean"] < flat_equal).sum())
+    n_beaten_equal = int((equal[equal.index.isin(keys)]["mean"] < flat_equal).sum())
     counted = f"A map that says nothing beats {n_beaten} of {len(rivals)} methods at deletion."
     title = {
         0: "No method loses to a map that says nothing at deletion.",
         len(rivals): "A map that says nothing wins at deletion.",
     }.get(n_beaten, counted)
-    best, best_equal = rivals.iloc[0], equal[equal.index.isin(methods)].iloc[0]
+    best, best_equal = rivals.iloc[0], equal[equal.index.isin(keys)].iloc[0]
     return Finding(
         title,
         f"Every voxel equally important: {flat:.3f}; the best method, "
@@ -153,8 +152,7 @@ def against_flatness(run: Run) -> Finding:
 def for_the_price(run: Run) -> Finding | None:
     """Say whether the method of most model calls localises better than that of fewest."""
     times = store.summary(run, "runtime").pivot(index="method", columns="metric", values="mean")
-    kinds = {key: row.kind for key, row in store.rows(run).items()}
-    times = times[[kinds.get(key) == "method" for key in times.index]]
+    times = times[times.index.isin(list(methods(run)))]
     if len(times) < 2:
         return None
     dear, cheap = times["model_calls"].idxmax(), times["model_calls"].idxmin()

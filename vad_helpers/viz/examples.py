@@ -6,7 +6,8 @@ import torch
 from matplotlib.figure import Figure
 
 from vad_helpers import store
-from vad_helpers.store import Run, rows
+from vad_helpers.store import Run
+from vad_helpers.store.row import methods
 from vad_helpers.store.scores import predictor
 from vad_helpers.viz.heatmaps import best_frame, heatmap_grid
 from vad_helpers.viz.style import DPI, WIDTH, styled
@@ -61,16 +62,16 @@ def figure_one(run: Run) -> Figure:
         A block a scene, headed by p(x) and p(x_b): the frame with its mask, then a heatmap a
         method, one colour bar.
     """
-    methods = [row for row in rows(run).values() if row.kind == "method"]
+    listed = methods(run).values()
     clips = shown_clips(run)
-    n_rows = -(-(len(methods) + 1) // COLUMNS)
+    n_rows = -(-(len(listed) + 1) // COLUMNS)
     height, width = run.params.frame_size
     tile = (WIDTH - 1) / COLUMNS * height / width + 0.25
     with styled():
         figure = Figure((WIDTH, n_rows * tile * len(clips) + 0.3), dpi=DPI, layout="constrained")
         blocks = figure.subfigures(len(clips), 1, squeeze=False)[:, 0]
         for block, (scene, clip_id) in zip(blocks, clips.items(), strict=True):
-            maps = {row.label: store.attribution(run, clip_id, row.key) for row in methods}
+            maps = {row.label: store.attribution(run, clip_id, row.key) for row in listed}
             mask = store.mask(run, clip_id)
             axes = block.subplots(n_rows, COLUMNS)
             heatmap_grid(axes, store.frames(run, clip_id), mask, maps, t=best_frame(mask))

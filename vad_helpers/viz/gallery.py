@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 
 from vad_helpers import store
 from vad_helpers.errors import InputError
-from vad_helpers.store import Run, maps, rows, scores
+from vad_helpers.store import Run, maps, scores
 from vad_helpers.store.publish import Picture
+from vad_helpers.store.row import methods
 from vad_helpers.viz.heatmaps import best_frame, heatmap_grid
 from vad_helpers.viz.style import WIDTH, png_bytes, styled
 
@@ -62,13 +63,12 @@ def localised(run: Run) -> pd.DataFrame:
         clip_id, scene, auc: the mean clip AUC over the methods. In the order of the evaluation set.
     """
     found = scores.tidy(run, scores.finished(run, "human_centric"))
-    keys = [row.key for row in rows(run).values() if row.kind == "method"]
+    listed = methods(run)
     found = found[(found["level"] == "clip") & (found["metric"] == "auc")]
-    wide = found.pivot(index="clip_id", columns="method", values="value").reindex(columns=keys)
+    wide = found.pivot(index="clip_id", columns="method", values="value").reindex(columns=[*listed])
     auc = wide.dropna().mean(axis=1).rename("auc").reset_index()
     table = store.evaluation(run)[["clip_id", "scene"]].merge(auc, on="clip_id")
-    listed = [row for row in rows(run).values() if row.kind == "method"]
-    there = [all(maps.explained(run, c, row) for row in listed) for c in table["clip_id"]]
+    there = [all(maps.explained(run, c, row) for row in listed.values()) for c in table["clip_id"]]
     return table[there]
 
 
@@ -95,10 +95,10 @@ def chosen(table: pd.DataFrame) -> list[tuple[str, pd.Series, str]]:
 
 def picture(run: Run, clip_id: str, scene: str, auc: float, why: str) -> Picture:
     """Draw one frame of a clip under every method."""
-    listed = [row for row in rows(run).values() if row.kind == "method"]
+    listed = methods(run)
     mask = store.mask(run, clip_id)
     t = best_frame(mask)
-    drawn = _figure(run, clip_id, {row.label: row.key for row in listed}, t)
+    drawn = _figure(run, clip_id, {row.label: key for key, row in listed.items()}, t)
     return Picture(
         png=png_bytes(drawn, dpi=DPI),
         alt=f"One frame of a clip of {scene} with the outline of the annotated anomaly, and beside "

@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from vad_helpers import store
-from vad_helpers.store import Run, rows
+from vad_helpers.store import Run
+from vad_helpers.store.row import methods
 from vad_helpers.viz.heatmaps import best_frame, heatmap_grid
 from vad_helpers.viz.style import png_bytes, subplots
 
@@ -36,8 +37,7 @@ def moving_clip(run: Run, clip_id: str) -> tuple[bytes, bytes]:
         The frame where the anomaly is largest, a PNG of the same size, for readers who want
         nothing to move, and for print.
     """
-    methods = [row for row in rows(run).values() if row.kind == "method"]
-    maps = {row.label: store.attribution(run, clip_id, row.key) for row in methods}
+    maps = {row.label: store.attribution(run, clip_id, key) for key, row in methods(run).items()}
     shown, mask = store.frames(run, clip_id), store.mask(run, clip_id)
     pictures = [_picture(shown, mask, maps, t) for t in range(len(mask))]
     return animated(pictures), _png(pictures[best_frame(mask)])
