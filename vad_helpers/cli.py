@@ -87,10 +87,17 @@ def measure(
         Path | None,
         typer.Option(help="Publish what there is after every clip, and go on from what is there."),
     ] = None,
+    convergence: Annotated[
+        bool, typer.Option(help="Then check whether LIME and KernelSHAP have enough samples.")
+    ] = False,
+    alternative: Annotated[
+        list[str],
+        typer.Option(help="Then measure the methods under it too: half_overlap, all_masks, ..."),
+    ] = [],  # noqa: B006
 ) -> None:
     """Train, explain and score clip by clip, without notebooks; an interrupted one goes on."""
-    from vad_helpers import pipeline
-    from vad_helpers.store import measuring, restore
+    from vad_helpers import pipeline, store
+    from vad_helpers.store import alternatives, measuring, restore
     from vad_helpers.store import publish as publishing
 
     opened = pipeline.open_checked(profile, _overrides(param))
@@ -105,6 +112,15 @@ def measure(
     measuring.measure(opened, progress=_watched(), after_clip=after_clip)
     if publish_to is not None:
         publishing.publish([opened], publish_to)
+    if convergence:
+        table = store.convergence_table(opened, progress=_watched()).assign(fold=opened.params.fold)
+        print(table.to_string(index=False))
+        if publish_to is not None:
+            publishing.add_table(publish_to, "convergence", table, by=["fold"])
+    for name in alternative:
+        other = alternatives.measure(opened, name, progress=_watched())
+        if publish_to is not None:
+            alternatives.add(other, name, publish_to)
     print(opened.dir)
 
 

@@ -77,6 +77,24 @@ def test_extra_masks_that_agree_are_not_eligible(tree):
     assert not of(table, "ped1/Test005")["eligible"].any()
 
 
+def test_split_by_clip_deals_slots_and_leaves_out_what_lies_across_splits(sequences):
+    options = {"n_frames": 3, "split_by": "clip", "seed": 1}
+    whole = clips.clip_table(sequences, stride=3, **options)
+    assert sorted(whole["clip_id"]) == sorted(
+        clips.clip_table(sequences, n_frames=3, stride=3)["clip_id"]
+    )
+    assert set(whole["split"]) == {"train", "val", "test"}
+    assert whole.groupby("sequence")["split"].nunique().max() > 1
+    within = clips.clip_table(sequences, stride=1, **options)
+    slot = whole.set_index(["sequence", "start"])["split"]
+    for row in within.itertuples():
+        last = slot[row.sequence].index.max()
+        starts = {min(frame // 3 * 3, last) for frame in (row.start, row.start + 2)}
+        assert {slot[row.sequence, start] for start in starts} == {row.split}
+    assert whole["clip_id"].isin(within["clip_id"]).all() and len(within) > len(whole)
+    assert len(within) < len(clips.clip_table(sequences, n_frames=3, stride=1))
+
+
 def test_a_sequence_has_one_fold_and_one_split(table, sequences):
     assert (table.groupby("sequence")[["fold", "split"]].nunique() == 1).all(axis=None)
     other = clips.clip_table(sequences, n_frames=3, stride=3, fold=1)

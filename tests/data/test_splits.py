@@ -249,3 +249,22 @@ def test_rows_come_by_sequence_and_start():
 def test_less_than_one_is_refused(option):
     with pytest.raises(InputError, match=f"{option} is 0"):
         splits.evaluation_clips(make_table({"ped1": 1}), **{option: 0})
+
+
+# Slots
+
+
+@given(counts=st.dictionaries(st.text(max_size=3), st.integers(1, 9), min_size=5, max_size=9))
+def test_slots_are_dealt_evenly_whatever_sequence_they_are_of(counts):
+    dealt = splits.deal_slots(counts, n_folds=5, seed=3)
+    assert {name: len(part) for name, part in dealt.items()} == counts
+    n_of_fold = Counter(fold for part in dealt.values() for fold in part)
+    assert max(n_of_fold.values()) - min(n_of_fold[fold] for fold in range(5)) <= 1
+    assert dealt == splits.deal_slots(dict(reversed(counts.items())), n_folds=5, seed=3)
+
+
+def test_too_few_slots_or_folds_are_refused():
+    with pytest.raises(InputError, match="4 clips cannot fill 5 folds"):
+        splits.deal_slots({"a": 3, "b": 1}, n_folds=5)
+    with pytest.raises(InputError, match="n_folds is 2"):
+        splits.deal_slots({"a": 30}, n_folds=2)

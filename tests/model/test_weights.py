@@ -15,10 +15,12 @@ from vad_helpers.model import weights
 from vad_helpers.model.i3d import InceptionI3d
 from vad_helpers.model.weights import (
     describe,
+    fingerprint,
     initialise,
     load,
     load_into,
     read_checkpoint,
+    round_to_half,
     save,
 )
 
@@ -331,6 +333,24 @@ def test_half_precision_halves_convolutions_and_loads_strictly(tmp_path, make_mo
     loaded, _ = load(tmp_path / "m.safetensors")
     assert {p.dtype for p in loaded.parameters()} == {torch.float32}
     assert states_equal(loaded.state_dict(), model.state_dict())
+
+
+def test_a_model_rounded_to_half_is_its_own_published_file(tmp_path, make_model):
+    model = make_model()
+    save(model, tmp_path / "before.safetensors", half=True)
+    assert fingerprint(load(tmp_path / "before.safetensors")[0]) != fingerprint(model)
+    round_to_half(model)
+    save(model, tmp_path / "m.safetensors", half=True)
+    assert fingerprint(load(tmp_path / "m.safetensors")[0]) == fingerprint(model)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_weights_that_half_cannot_hold_are_not_rounded_away(make_model):
+    model = make_model()
+    with torch.no_grad():
+        model.Conv3d_1a_7x7.conv3d.weight[0, 0, 0, 0, 0] = 1e6
+    with pytest.raises(ValueError, match="Conv3d_1a_7x7.conv3d.weight has weights beyond"):
+        round_to_half(model)
 
 
 def test_channels_last_models_are_saved(tmp_path, make_model):

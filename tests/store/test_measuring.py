@@ -119,12 +119,26 @@ def test_a_study_of_all_folds_gives_each_run_its_own_clips(in_project, tmp_path)
         ({"n_clips": True}, "n_clips True"),
         ({"weights": "best"}, "weights 'best'"),
         ({"label": 3}, "label 3"),
+        ({"seed": -1}, "seed -1"),
+        ({"seed": True}, "seed True"),
     ],
 )
 def test_variants_that_make_no_sense_are_refused(in_project, spec, words):
     run = store.open_run("tiny", variants={"x": {"method": "ig", **spec}})
     with pytest.raises(InputError, match=f"variant 'x' has the {words}; give"):
         store.rows(run)
+
+
+def test_a_variant_with_a_seed_draws_anew(in_project, tmp_path):
+    variants = {"lime_seed_1": {"method": "lime", "seed": 1}, "lime_again": {"method": "lime"}}
+    folder = str(tmp_path / "run")
+    run = store.open_run("tiny", methods=["lime"], variants=variants, run_dir=folder)
+    assert store.rows(run)["lime_seed_1"].label.endswith("(seed 1)")
+    clip_id = store.evaluation(run)["clip_id"][0]
+    own, other, again = (
+        store.attribution(run, clip_id, row) for row in ("lime", "lime_seed_1", "lime_again")
+    )
+    assert (own == again).all() and (own != other).any()
 
 
 def test_labels_of_variants_say_what_differs(run):

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from vad_helpers import store
 from vad_helpers.errors import InputError
 from vad_helpers.model.i3d import InceptionI3d
+from vad_helpers.model.weights import fingerprint
 from vad_helpers.store import gather, maps, publish, published, scores
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*all zero.*")
@@ -174,6 +175,7 @@ def test_published_weights_are_half_precision_and_load_strictly(run, tmp_path):
     assert state["logits.conv3d.weight"].dtype == torch.float16
     network = InceptionI3d(width=0.1)
     network.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=True)
+    assert fingerprint(network) == fingerprint(store.model(run)), "the network that was explained"
     assert {"mean", "std", "classes", "initial_weights_origin"} <= about.keys()
     assert "model-fold0.safetensors" in published.read(dest).manifest["files"]
 
@@ -208,3 +210,14 @@ def test_optional_tables_are_added_and_read(run, tmp_path):
     pd.testing.assert_frame_equal(published.read(dest).extras["ablation"], table)
     with pytest.raises(InputError, match="no table 'other'.*ablation"):
         publish.add_table(dest, "other", table)
+
+
+def test_lines_that_agree_in_the_given_columns_are_replaced_and_others_stay(run, tmp_path):
+    dest = tmp_path / "results"
+    publish.publish([run], dest)
+    table = pd.DataFrame({"recipe": ["a", "a", "b"], "fold": [0, 0, 0], "auc": [0.1, 0.2, 0.3]})
+    publish.add_table(dest, "ablation", table, by=["recipe", "fold"])
+    new = pd.DataFrame({"recipe": ["a", "b"], "fold": [0, 1], "auc": [0.5, 0.6]})
+    publish.add_table(dest, "ablation", new, by=["recipe", "fold"])
+    found = published.read(dest).extras["ablation"]
+    assert found.to_numpy().tolist() == [["b", 0, 0.3], ["a", 0, 0.5], ["b", 1, 0.6]]

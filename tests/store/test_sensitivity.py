@@ -6,6 +6,7 @@ import pytest
 
 from tests import synthetic_study as synthetic
 from vad_helpers.store import sensitivity
+from vad_helpers.store.alternatives import ALTERNATIVES
 from vad_helpers.store.sensitivity import CHOICES, NOT_MEASURED, ranking_change
 
 OPTIONS = {"n_resamples": 200}
@@ -55,11 +56,11 @@ def study():
 def test_every_open_choice_has_a_line_and_unmeasured_ones_say_so(study):
     found = sensitivity.sensitivity(*study, **OPTIONS)
     assert found["choice"].unique().tolist() == [choice.name for choice in CHOICES]
-    assert len(CHOICES) == 11
+    assert len(CHOICES) == 12
     unmeasured = found[found["note"] == NOT_MEASURED]
     assert set(unmeasured["choice"]) == {
         "Which clips", "How to split", "Which clips are explained", "SmoothGrad's noise",
-        "Negative attributions", "Which frame is scored",
+        "Negative attributions", "Which frame is scored", "What sampling methods draw",
     }  # fmt: skip
     assert unmeasured["tau"].isna().all()
 
@@ -96,6 +97,28 @@ def test_other_levels_are_alternatives(study):
         {**scored, "human_centric": pd.concat([located, other])}, about, **OPTIONS
     )
     assert found[found["alternative"].str.contains("all frames")]["note"].tolist() == [NOT_MEASURED]
+
+
+def test_runs_of_their_own_are_compared_with_the_study_s_clips_of_their_fold(study):
+    scored, about = study
+    scored = {name: table.assign(fold=0) for name, table in scored.items()}
+    located = scored["human_centric"]
+    strangers = located.assign(fold=1, clip_id="x" + located["clip_id"], value=0.5)
+    scored["human_centric"] = pd.concat([located, strangers])
+    few = located[located["clip_id"].isin(located["clip_id"].unique()[:4])]
+    turned = few.assign(alternative="split_by_clip", table="human_centric", value=1 - few["value"])
+    found = sensitivity.sensitivity(scored, about, elsewhere=turned, **OPTIONS)
+    lines = found[found["choice"] == "How to split"]
+    assert lines[["level", "metric"]].apply(tuple, axis=1).tolist() == [
+        ("clip", "iou"), ("clip", "auc"), ("frame", "auc")]  # fmt: skip
+    assert (lines["tau"] < -0.7).all() and set(lines["n"]) == {4}
+    (note,) = found.loc[found["choice"] == "Which clips", "note"]
+    assert note == NOT_MEASURED
+
+
+def test_every_run_of_its_own_is_an_alternative_of_a_choice():
+    named = {a.run for choice in CHOICES for a in choice.alternatives if a.run}
+    assert named == set(ALTERNATIVES)
 
 
 def test_filing_a_method_elsewhere_changes_what_is_said_of_families():

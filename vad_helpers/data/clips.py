@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from vad_helpers.data.augmentation import Augmentation, augment
-from vad_helpers.data.splits import assign_folds, split_of
+from vad_helpers.data.splits import assign_folds, deal_slots, split_of
 from vad_helpers.data.tree import Sequence, mask_presence, read_frames, read_masks
 from vad_helpers.errors import InputError
 
@@ -46,6 +46,7 @@ def clip_table(
     fold: int = 0,
     n_folds: int = 5,
     seed: int = 0,
+    split_by: str = "sequence",
 ) -> pd.DataFrame:
     """Cut sequences into clips and say what each is for.
 
@@ -61,6 +62,10 @@ def clip_table(
         The run: this fold is tested, the next one validates.
     n_folds, seed : int
         How sequences are dealt to folds, see `splits.assign_folds`.
+    split_by : {"sequence", "clip"}
+        With "clip", each sequence is cut into slots of `n_frames`, and these are dealt, see
+        `splits.deal_slots`: a network is then tested on sequences that it was trained on, though
+        not on the same frames. Clips that touch slots of different splits are left out.
 
     Returns
     -------
@@ -74,7 +79,7 @@ def clip_table(
         - ``eligible``: label 1, official masks, and on every frame of the clip the mask is
           non-empty exactly where the ``.m`` list says anomalous (localisation is measured on
           these);
-        - ``fold``: the fold of the sequence;
+        - ``fold``: the fold of the sequence, or of the clip's first slot;
         - ``split``: ``"train"``, ``"val"`` or ``"test"`` in this run.
 
     Raises
@@ -86,15 +91,27 @@ def clip_table(
     order = {"train": 0, "test": 1}
     sequences = sorted(sequences, key=lambda s: (s.scene, order[s.kind], s.number))
     _check_lengths(sequences, n_frames, stride)
-    folds = assign_folds(sequences, n_folds=n_folds, seed=seed)
+    if split_by == "sequence":
+        folds = assign_folds(sequences, n_folds=n_folds, seed=seed)
+        slots = {name: [dealt] for name, dealt in folds.items()}
+    else:
+        counts = {s.id: s.n_frames // n_frames for s in sequences}
+        slots = deal_slots(counts, n_folds=n_folds, seed=seed)
     rows = []
     for sequence in sequences:
-        where = {
-            "fold": folds[sequence.id],
-            "split": split_of(folds[sequence.id], fold=fold, n_folds=n_folds),
-        }
-        rows += [row | where for row in _clips(sequence, n_frames, stride)]
+        for row in _clips(sequence, n_frames, stride):
+            folds = _folds_of(row, slots[sequence.id])
+            found = {split_of(dealt, fold=fold, n_folds=n_folds) for dealt in folds}
+            if len(found) == 1:
+                rows.append(row | {"fold": folds[0], "split": found.pop()})
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _folds_of(row: Mapping[str, int], slots: list[int]) -> list[int]:
+    """Folds of the slots that a clip touches; frames after the last slot belong to that."""
+    ends = (row["start"], row["start"] + row["n_frames"] - 1)
+    first, last = (min(frame // row["n_frames"], len(slots) - 1) for frame in ends)
+    return slots[first : last + 1]
 
 
 def _check_lengths(sequences: list[Sequence], n_frames: int, stride: int) -> None:

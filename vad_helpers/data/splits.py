@@ -7,7 +7,7 @@ runs every sequence is tested once, by a model that never saw it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -84,15 +84,53 @@ def _official_strata() -> Strata:
 
 
 def _check_folds(sequences: list[Sequence], n_folds: int) -> None:
-    if n_folds < _FEWEST_FOLDS:
-        raise InputError(f"n_folds is {n_folds}: give at least {_FEWEST_FOLDS} (test, val, train)")
-    if len(sequences) < n_folds:
-        raise InputError(
-            f"{len(sequences)} sequences cannot fill {n_folds} folds: add sequences or lower "
-            f"n_folds"
-        )
+    _check_numbers(len(sequences), n_folds, "sequences")
     if len({sequence.id for sequence in sequences}) < len(sequences):
         raise InputError("a sequence id occurs twice: give each sequence once")
+
+
+def _check_numbers(n: int, n_folds: int, what: str) -> None:
+    if n_folds < _FEWEST_FOLDS:
+        raise InputError(f"n_folds is {n_folds}: give at least {_FEWEST_FOLDS} (test, val, train)")
+    if n < n_folds:
+        raise InputError(f"{n} {what} cannot fill {n_folds} folds: add {what} or lower n_folds")
+
+
+def deal_slots(
+    counts: Mapping[str, int], *, n_folds: int = 5, seed: int = 0
+) -> dict[str, list[int]]:
+    """Deal parts of sequences to folds, whatever sequence they are of.
+
+    The split that this project argues against, to measure what it is worth: parts of one sequence
+    show the same people before the same background.
+
+    Parameters
+    ----------
+    counts : mapping of str to int
+        Sequence id to its number of parts.
+    n_folds : int
+        Number of folds, at least 3.
+    seed : int
+        Seed, at least 0.
+
+    Returns
+    -------
+    dict of str to list of int
+        Sequence id to the fold of each of its parts; the folds' sizes differ by 1 at most.
+
+    Raises
+    ------
+    InputError
+        Fewer than 3 folds, or fewer parts than folds.
+    """
+    total = sum(counts.values())
+    _check_numbers(total, n_folds, "clips")
+    dealt = np.random.default_rng(seed).permutation(np.arange(total) % n_folds)
+    names = sorted(counts)
+    ends = np.cumsum([counts[name] for name in names])
+    return {
+        name: part.tolist() for name, part in zip(names, np.split(dealt, ends[:-1]), strict=True)
+    }
 
 
 def split_of(fold_of_sequence: int, *, fold: int, n_folds: int = 5) -> str:

@@ -369,6 +369,36 @@ def save(
     save_state(model.state_dict(), path, metadata, half=half)
 
 
+@torch.no_grad()
+def round_to_half(model: InceptionI3d) -> None:
+    """Round a model's convolutions to what float16 holds; they stay float32.
+
+    A file that `save` writes with `half` then holds this very model: what is said of it is true of
+    the file, to the last bit.
+
+    Parameters
+    ----------
+    model : InceptionI3d
+        Changed in place.
+
+    Raises
+    ------
+    ValueError
+        If a weight is larger than float16 holds.
+    """
+    for name, parameter in model.named_parameters():
+        if _is_halved(parameter):
+            rounded = parameter.half().float()
+            if not torch.isfinite(rounded).all():
+                raise ValueError(f"{name} has weights beyond float16's range of 65504")
+            parameter.copy_(rounded)
+
+
+def _is_halved(tensor: Tensor) -> bool:
+    """Convolutions alone: variances of batch norms can be too small for float16."""
+    return tensor.ndim == 5
+
+
 def fingerprint(model: InceptionI3d) -> str:
     """SHA-256 of a model's weights in hexadecimal: the same for the same bits, however stored."""
     digest = hashlib.sha256()
@@ -416,7 +446,7 @@ def save_state(
 ) -> None:
     """Write a state dict and its `describe`d metadata; see `save`."""
     tensors = {
-        name: (tensor.half() if half and tensor.ndim == 5 else tensor).cpu().contiguous()
+        name: (tensor.half() if half and _is_halved(tensor) else tensor).cpu().contiguous()
         for name, tensor in state.items()
     }
     content = to_bytes(tensors, metadata=dict(metadata))

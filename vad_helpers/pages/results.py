@@ -309,13 +309,13 @@ def _spell_rank(line: pd.Series) -> str:
 
 
 def extras(found: Published) -> str:
-    """Tables that were measured beside: ablation of the recipe, convergence, seeds, precision."""
+    """Tables that were measured beside: ablation of the recipe, convergence."""
     titles = {"ablation": "What the training recipe owes to its parts",
-              "convergence": "Doubling the samples until two seeds agree",
-              "seeds": "Other seeds", "precision": "Other precisions"}  # fmt: skip
+              "convergence": "Doubling the samples until two seeds agree"}  # fmt: skip
     parts = [
-        f"**{titles[name]}**\n\n{viz.table_html(table, index=False, digits=4)}"
-        for name, table in found.extras.items()
+        f"**{title}**\n\n{viz.table_html(found.extras[name], index=False, digits=4)}"
+        for name, title in titles.items()
+        if name in found.extras
     ]
     return "\n".join(parts) or NOTHING
 

@@ -27,7 +27,7 @@ from vad_helpers.store.cache import (
 if TYPE_CHECKING:
     import torch
 
-MODEL_VERSION = 1
+MODEL_VERSION = 2
 PREDICTIONS_VERSION = 2
 
 
@@ -283,6 +283,7 @@ def _train(run: Run, *, progress: bool) -> torch.nn.Module:
         save=experiment.save_csv,
         load=pd.read_csv,
     )
+    weights.round_to_half(network)  # so that a published file holds the network that was explained
     return network.cpu().eval()
 
 

@@ -108,6 +108,7 @@ def clips(run: Run) -> pd.DataFrame:
         "fold": p.fold,
         "n_folds": p.n_folds,
         "seed": p.seed,
+        "split_by": p.split_by,
     }
 
     def build() -> pd.DataFrame:
@@ -128,13 +129,13 @@ def clips(run: Run) -> pd.DataFrame:
 
 
 def sequences_by_split(run: Run) -> dict[str, list[str]]:
-    """Ids of the sequences that this run trains on ("train"), validates on and tests."""
-    p = run.params
-    folds = splits.assign_folds(sequences(run).values(), n_folds=p.n_folds, seed=p.seed)
-    found: dict[str, list[str]] = {"train": [], "val": [], "test": []}
-    for name, fold in folds.items():
-        found[splits.split_of(fold, fold=p.fold, n_folds=p.n_folds)].append(name)
-    return found
+    """Ids of the sequences that this run trains on ("train"), validates on and tests.
+
+    A sequence is in several of them if the run splits by clip.
+    """
+    by_split = clips(run).groupby("split")["sequence"]
+    found = {name: sorted(ids.unique()) for name, ids in by_split}
+    return {name: found.get(name, []) for name in ("train", "val", "test")}
 
 
 def training_clips(run: Run) -> pd.DataFrame:
@@ -149,6 +150,7 @@ def training_clips(run: Run) -> pd.DataFrame:
         fold=p.fold,
         n_folds=p.n_folds,
         seed=p.seed,
+        split_by=p.split_by,
     )
 
 
@@ -160,7 +162,7 @@ def clips_key(run: Run) -> str:
         CLIPS_VERSION,
         data=data_key(run),
         shape=[p.n_frames, p.stride],
-        split=[p.fold, p.n_folds, p.seed],
+        split=[p.fold, p.n_folds, p.seed, *(["clip"] if p.split_by == "clip" else [])],
         masks=p.masks,
     )
 

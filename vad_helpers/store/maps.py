@@ -191,9 +191,13 @@ def _row_key(run: Run, row: Row) -> str:
         settings={**METHODS[row.method].settings, **row.settings},
         baseline=row.baseline,
         precision=precision_of(run, row),
-        seed=p.seed,
+        seed=_seed(run, row),
         **clip,
     )
+
+
+def _seed(run: Run, row: Row) -> int:
+    return run.params.seed if row.seed is None else row.seed
 
 
 def precision_of(run: Run, row: Row) -> str:
@@ -295,7 +299,7 @@ def _explain(
         row.method,
         baseline=row.baseline,
         precision=precision,
-        seed=run.params.seed,
+        seed=_seed(run, row),
         black=run.params.black,
         progress=progress,
         batch_size=run.params.eval_batch_size,

@@ -7,7 +7,7 @@ a process that is killed at any point loses the one map it was working on.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from tqdm.auto import tqdm
 
@@ -16,7 +16,11 @@ from vad_helpers.store.cache import Run
 
 
 def measure(
-    run: Run, *, progress: bool = False, after_clip: Callable[[str], None] | None = None
+    run: Run,
+    *,
+    only: Collection[str] | None = None,
+    progress: bool = False,
+    after_clip: Callable[[str], None] | None = None,
 ) -> None:
     """Train, then explain and score every clip of the evaluation set by every row.
 
@@ -25,6 +29,8 @@ def measure(
     Parameters
     ----------
     run : Run
+    only : collection of str, optional
+        Keys of the rows to measure; all by default.
     progress : bool
         Show bars of the training and of the maps.
     after_clip : callable, optional
@@ -32,7 +38,7 @@ def measure(
         what there is, say.
     """
     detector.predictions(run, progress=progress)
-    todo = pending(run)
+    todo = pending(run, only=only)
     total = sum(map(len, todo.values()))
     with tqdm(total=total, desc="measure", unit="map", disable=not progress) as bar:
         for clip_id, row_keys in todo.items():
@@ -45,7 +51,7 @@ def measure(
                 after_clip(clip_id)
 
 
-def pending(run: Run) -> dict[str, dict[str, list[str]]]:
+def pending(run: Run, *, only: Collection[str] | None = None) -> dict[str, dict[str, list[str]]]:
     """What is not scored yet: clip -> row -> tables.
 
     Clips with the most rows come first, which are those that variants on few clips are measured
@@ -56,6 +62,7 @@ def pending(run: Run) -> dict[str, dict[str, list[str]]]:
     found: dict[str, dict[str, list[str]]] = {clip_id: {} for clip_id, _ in n_rows.most_common()}
     for table, listed in pairs.items():
         for clip_id, row in listed:
-            if not scores.is_scored(run, table, clip_id, row):
+            wanted = only is None or row in only
+            if wanted and not scores.is_scored(run, table, clip_id, row):
                 found[clip_id].setdefault(row, []).append(table)
     return {clip_id: rows for clip_id, rows in found.items() if rows}

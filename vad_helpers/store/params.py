@@ -72,6 +72,9 @@ class Params:
         Length of a clip and step between clips, in frames.
     n_folds, max_per_sequence : int
         Folds of the split; most clips of one sequence in the evaluation set.
+    split_by : str
+        What is dealt to the folds: "sequence", or "clip", with which a network is tested on
+        sequences that it has seen.
     mean, std : float
         Normalisation of grey values in [0, 1].
     model_width : float
@@ -92,8 +95,8 @@ class Params:
         Method -> its settings, where they differ from the paper's.
     variants : dict
         Extra rows of the tables: name -> {method: ..., baseline: ..., weights: ..., n_clips: ...,
-        label: ..., setting: ...}; `weights` is "trained" or "random", `n_clips` fewer clips than
-        the run's.
+        seed: ..., label: ..., setting: ...}; `weights` is "trained" or "random", `n_clips` fewer
+        clips than the run's, `seed` another one than the run's for what the method draws.
     n_thresholds : int
         Steps of the threshold axis (IoU, F1, deletion, insertion).
     area_steps : int
@@ -127,6 +130,7 @@ class Params:
     n_frames: int
     stride: int
     n_folds: int
+    split_by: str
     max_per_sequence: int
     mean: float
     std: float
@@ -379,6 +383,7 @@ def _check_names(values: Mapping[str, Any]) -> None:
 CHOICES = {
     "dataset": ("walkway", "ucsd"),
     "masks": ("official", "all"),
+    "split_by": ("sequence", "clip"),
     "device": ("auto", "cpu", "cuda"),
     "precision": ("fp32", "bf16", "auto"),
     "train_precision": ("fp32", "bf16", "auto"),

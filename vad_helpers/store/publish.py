@@ -143,8 +143,18 @@ def publish(
     return read(dest)
 
 
-def add_table(dest: str | Path, name: str, table: pd.DataFrame) -> None:
+def add_table(dest: str | Path, name: str, table: pd.DataFrame, *, by: Sequence[str] = ()) -> None:
     """Put one of the `OPTIONAL` tables into a published folder, in place of what is there.
+
+    Parameters
+    ----------
+    dest : str or Path
+        Such as `results/ucsd`.
+    name : str
+        One of `published.OPTIONAL`.
+    table : DataFrame
+    by : sequence of str
+        Columns: only lines with the same values in them are replaced, others stay.
 
     Raises
     ------
@@ -155,8 +165,17 @@ def add_table(dest: str | Path, name: str, table: pd.DataFrame) -> None:
         raise InputError(f"no table '{name}' to publish; there are {', '.join(OPTIONAL)}")
     with _changing(dest) as folder:
         manifest = read_manifest(folder)
-        _write_csv(table, folder / f"{name}.csv", name)
+        path = folder / f"{name}.csv"
+        if by and path.is_file():
+            table = _beside(pd.read_csv(path), table, list(by))
+        _write_csv(table, path, name)
         _write_manifest(folder, manifest)
+
+
+def _beside(before: pd.DataFrame, table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    replaced = before.set_index(by).index.isin(table.set_index(by).index)
+    kept = before[~replaced]
+    return pd.concat([kept, table], ignore_index=True) if len(kept) else table
 
 
 def _check_folds(runs: Sequence[Run]) -> None:
@@ -291,7 +310,7 @@ def _merged_rows(path: Path, new: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
 
 def _write_csv(table: pd.DataFrame, path: Path, name: str) -> None:
     # Probabilities of nearly 1 keep all digits of a float32: a tie would move an AUC.
-    digits = DIGITS_OF_P if name == "predictions" else DIGITS
+    digits = DIGITS_OF_P if name.endswith("predictions") else DIGITS
     table.to_csv(path, index=False, lineterminator="\n", float_format=digits)
 
 

@@ -51,7 +51,7 @@ TABLES: dict[str, tuple[str, ...]] = {
 }
 """Tables of every published folder: name -> columns."""
 
-OPTIONAL = ("ablation", "convergence", "seeds", "precision")
+OPTIONAL = ("ablation", "convergence", "alternatives", "alternative_predictions")
 """Tables that are read where they are there; their columns are their own."""
 
 

@@ -52,6 +52,8 @@ class Row:
         "trained" or "random".
     n_clips : int or None
         Fewer clips than the run explains; None means all.
+    seed : int or None
+        Of what the method draws; None means the run's.
     """
 
     key: str
@@ -63,6 +65,7 @@ class Row:
     baseline: str = "blur"
     weights: str = "trained"
     n_clips: int | None = None
+    seed: int | None = None
 
 
 def rows(run: Run) -> dict[str, Row]:
@@ -143,15 +146,19 @@ def _variant_row(run: Run, name: str, spec: dict[str, Any]) -> Row:
     _known(method, "variants")
     baseline = spec.pop("baseline", run.params.baseline)
     weights, n_clips = spec.pop("weights", "trained"), spec.pop("n_clips", None)
+    seed = spec.pop("seed", None)
     _require(name, "weights", weights, weights in ("trained", "random"), "trained or random")
     counts = n_clips is None or (type(n_clips) is int and n_clips >= 1)
     _require(name, "n_clips", n_clips, counts, "a whole number of at least 1")
+    draws = seed is None or (type(seed) is int and 0 <= seed <= checks.MAX_SEED)
+    _require(name, "seed", seed, draws, f"a whole number from 0 to {checks.MAX_SEED}")
     changed = {"weights": weights, "baseline": baseline, **spec}
+    changed |= {} if seed is None else {"seed": seed}
     label = spec.pop("label", f"{METHODS[method].name} ({_spell(changed, run)})")
     _require(name, "label", label, isinstance(label, str), "text")
     settings = {**run.params.settings.get(method, {}), **spec}
     family = METHODS[method].family
-    return Row(name, label, "variant", family, method, settings, baseline, weights, n_clips)
+    return Row(name, label, "variant", family, method, settings, baseline, weights, n_clips, seed)
 
 
 def _require(variant: str, name: str, value: object, holds: bool, expected: str) -> None:

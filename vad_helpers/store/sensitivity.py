@@ -56,12 +56,15 @@ class Alternative:
         Level of the tables -> level that the alternative's scores have.
     family : mapping of str to str
         Method -> family that it is filed under instead.
+    run : str
+        Name in `alternatives.ALTERNATIVES`, of runs of their own.
     """
 
     name: str
     suffix: str = ""
     levels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     family: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    run: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,17 +80,17 @@ CHOICES: tuple[Choice, ...] = (
     Choice(
         "Which clips",
         "clips follow one another, the tail of a sequence is dropped",
-        (Alternative("clips that overlap by half"),),
+        (Alternative("clips that overlap by half", run="half_overlap"),),
     ),
     Choice(
         "How to split",
         "by sequence, into folds stratified by scene",
-        (Alternative("by clip, so that training has seen the sequence"),),
+        (Alternative("by clip, so that training has seen the sequence", run="split_by_clip"),),
     ),
     Choice(
         "Which clips are explained",
         "anomalous clips of the officially masked sequences, balanced by scene",
-        (Alternative("also the sequences whose masks were added later"),),
+        (Alternative("also the sequences whose masks were added later", run="all_masks"),),
     ),
     Choice(
         "SmoothGrad's noise",
@@ -149,15 +152,21 @@ CHOICES: tuple[Choice, ...] = (
         "the paper's number",
         (Alternative("doubled until two seeds agree", suffix="converged"),),
     ),
+    Choice(
+        "What sampling methods draw",
+        "the run's seed",
+        (Alternative("seed {}", suffix="seed_*"),),
+    ),
 )
 """The choices marked open in the protocol, in its order, and at last the number of samples, which
-the paper does not print."""
+the paper does not print, and the seed."""
 
 
 def sensitivity(
     scored: Mapping[str, pd.DataFrame],
     about: pd.DataFrame,
     *,
+    elsewhere: pd.DataFrame | None = None,
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -169,23 +178,27 @@ def sensitivity(
         Tidy scores by name of the table.
     about : DataFrame
         What the rows are, as from `tables.describe`.
+    elsewhere : DataFrame, optional
+        Tidy scores of alternatives that are runs of their own, with columns alternative, fold and
+        table; `scored` then have a column fold.
     n_resamples, seed : int
         Of the verdicts on claims, where methods are filed under other families.
 
     Returns
     -------
     DataFrame
-        `COLUMNS`: n clips and n_groups sequences that both rankings share; tau, Kendall's, of the
-        two rankings (1: the same); tau_by_chance, the mean tau of the ranking with itself when
-        its sequences are drawn anew; best and best_after (labels); flips ("A, B; ...": pairs whose
-        order turns), their number and that of all pairs; note (`NOT_MEASURED`, what became of the
-        claims, or "").
+        `COLUMNS`: n clips and n_groups sequences of the ranking under the alternative, the same as
+        before except for runs of their own (compared with the study's clips of their folds); tau,
+        Kendall's, of the two rankings (1: the same); tau_by_chance, the mean tau of the ranking
+        with itself when its sequences are drawn anew; best and best_after (labels); flips ("A, B;
+        ...": pairs whose order turns), their number and that of all pairs; note (`NOT_MEASURED`,
+        what became of the claims, or "").
     """
     lines = [
         {"choice": choice.name, "default": choice.default, "note": "", **line}
         for choice in CHOICES
         for alternative in choice.alternatives
-        for line in _lines(alternative, scored, about, n_resamples, seed)
+        for line in _lines(alternative, scored, about, elsewhere, n_resamples, seed)
         or [{"alternative": alternative.name.format("…"), "note": NOT_MEASURED}]
     ]
     return pd.DataFrame(lines, columns=list(COLUMNS))
@@ -197,23 +210,23 @@ def ranking_change(before: pd.DataFrame, after: pd.DataFrame, metric: str) -> di
     Parameters
     ----------
     before, after : DataFrame
-        Scores: index (clip_id, sequence), a column a method, no NaN.
+        Scores: index (clip_id, sequence), a column a method, no NaN. The clips may differ.
     metric : str
         Tells which way is better.
 
     Returns
     -------
     dict
-        n, n_groups, tau, tau_by_chance, best, best_after (method keys), flips (list of pairs),
-        n_pairs.
+        n, n_groups (of `after`), tau, tau_by_chance, best, best_after (method keys), flips (list
+        of pairs), n_pairs.
     """
     first, second = before.mean(), after.mean()
     pairs = list(itertools.combinations(before.columns, 2))
     turned = [(a, b) for a, b in pairs if (first[a] - first[b]) * (second[a] - second[b]) < 0]
     best = pd.Series.idxmax if direction(metric) == "higher" else pd.Series.idxmin
     return {
-        "n": len(before),
-        "n_groups": before.index.get_level_values("sequence").nunique(),
+        "n": len(after),
+        "n_groups": after.index.get_level_values("sequence").nunique(),
         "tau": float(kendalltau(first, second).statistic),
         "tau_by_chance": _tau_by_chance(before),
         "best": best(first),
@@ -240,11 +253,16 @@ def _lines(
     alternative: Alternative,
     scored: Mapping[str, pd.DataFrame],
     about: pd.DataFrame,
+    elsewhere: pd.DataFrame | None,
     n_resamples: int,
     seed: int,
 ) -> list[dict]:
     if alternative.family:
         return [_relabelled(alternative, scored, about, n_resamples, seed)]
+    if alternative.run:
+        part = [] if elsewhere is None else elsewhere[elsewhere["alternative"] == alternative.run]
+        names = tables.labels_of(about)
+        return [_spelled(line, names) for line in _by_run(alternative, scored, about, part)]
     found = _by_rows if alternative.suffix else _by_level
     names = tables.labels_of(about)
     return [_spelled(line, names) for line in found(alternative, scored, about)]
@@ -269,6 +287,26 @@ def _by_rows(
             after = wide[[swapped.get(m, m) for m in methods]].set_axis(methods, axis=1)
             key = {"alternative": name, "table": table, "level": level, "metric": metric}
             yield key | ranking_change(wide[methods], after, metric)
+
+
+def _by_run(
+    alternative: Alternative,
+    scored: Mapping[str, pd.DataFrame],
+    about: pd.DataFrame,
+    other: pd.DataFrame,
+) -> Iterator[dict]:
+    """Rankings on the study's clips of a fold, and on those of a run beside it."""
+    if not len(other):
+        return
+    methods = _methods(about)
+    for table, level, metric in RANKINGS:
+        own = scored.get(table)
+        own = None if own is None else own[own["fold"].isin(other["fold"])]
+        before = _wide(own, level, metric, methods)
+        after = _wide(other[other["table"] == table], level, metric, methods)
+        if before is not None and after is not None:
+            key = {"alternative": alternative.name, "table": table, "level": level}
+            yield key | {"metric": metric} | ranking_change(before, after, metric)
 
 
 def _suffixes(pattern: str, about: pd.DataFrame) -> list[str]:

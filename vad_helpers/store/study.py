@@ -103,7 +103,8 @@ def judged(found: Published) -> list[verdicts.Judged]:
 
 def sensitivities(found: Published) -> pd.DataFrame:
     """Compare rankings under every open choice; see `sensitivity.sensitivity`."""
-    return sensitivity.sensitivity(scores(found), found.rows, **options(found))
+    elsewhere = found.extras.get("alternatives")
+    return sensitivity.sensitivity(scores(found), found.rows, elsewhere=elsewhere, **options(found))
 
 
 @_once
@@ -115,7 +116,9 @@ def performance(found: Published) -> pd.DataFrame:
     DataFrame
         part ("fold 0", "mean over folds", "all folds", ...), scene, n_clips, n_sequences,
         n_anomalous; accuracy (at p >= .5) and auc, each with _low and _high. The mean over folds
-        has no interval. The fold on whose sequences the recipe was tuned is left out of the last.
+        has no interval. The fold on whose sequences the recipe was tuned is left out of "all
+        folds but". Last come alternatives to the study's clips and split, of the folds where they
+        were measured.
     """
     test = found.predictions[found.predictions["split"] == "test"]
     folds = list(test.groupby("fold"))
@@ -134,9 +137,20 @@ def performance(found: Published) -> pd.DataFrame:
     if tuned in dict(folds) and len(folds) > 1:
         rest = test[test["fold"] != tuned]
         lines.append(_performance(f"all folds but {tuned}", "both", rest, found))
+    lines += _alternative_performance(found)
     columns = ["part", "scene", "n_clips", "n_sequences", "n_anomalous", "accuracy",
                "accuracy_low", "accuracy_high", "auc", "auc_low", "auc_high"]  # fmt: skip
     return pd.DataFrame(lines, columns=columns)
+
+
+def _alternative_performance(found: Published) -> list[dict]:
+    table = found.extras.get(
+        "alternative_predictions", pd.DataFrame({"alternative": [], "fold": []})
+    )
+    return [
+        _performance(f"fold {fold}, {name.replace('_', ' ')}", "both", part, found)
+        for (name, fold), part in table.groupby(["alternative", "fold"], sort=False)
+    ]
 
 
 def tuned_fold(found: Published) -> int:

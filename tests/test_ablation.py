@@ -1,0 +1,47 @@
+"""Networks trained without one part of the recipe, judged on the validation part."""
+
+import pandas as pd
+import pytest
+
+from benchmarks import ablation
+from vad_helpers import store
+from vad_helpers.store import detector, publish, published
+
+
+@pytest.fixture
+def run(in_project, tmp_path):
+    recipe = {"augmentation": {"flip": True}, "average": 0.5, "epoch_clips": 10}
+    return store.open_run("tiny", methods=["ig"], run_dir=str(tmp_path / "run"), **recipe)
+
+
+def test_each_network_differs_from_the_recipe_in_one_part_and_stays_in_its_folder(run):
+    for name, changes in ablation.PARTS.items():
+        other = ablation.without(run, name)
+        assert other.dir.is_relative_to(run.dir)
+        differing = {k for k, v in vars(run.params).items() if getattr(other.params, k) != v}
+        assert differing <= {*changes, "run_dir"}
+    keys = {detector.model_key(ablation.without(run, n)) for n in ("the recipe", "no augmentation")}
+    assert len(keys) == 2
+
+
+def test_a_line_scores_the_validation_part_alone(run):
+    line = ablation.line(run, "no averaging of weights")
+    other = ablation.without(run, "no averaging of weights")
+    found = store.predictions(other)
+    found = found[found["split"] == "val"]
+    assert line["accuracy"] == pytest.approx(((found["p"] >= 0.5) == found["label"]).mean())
+    assert line["auc_low"] <= line["auc"] <= line["auc_high"]
+    assert other.params.average == 0 and line["epochs"] == 1 and line["best_epoch"] == 0
+
+
+def test_parts_are_published_one_by_one(run, tmp_path, capsys):
+    store.predictions(run)
+    dest = tmp_path / "results"
+    publish.publish([run], dest)
+    given = ["augmentation={flip: true}", "average=0.5", "epoch_clips=10", "methods=[ig]"]
+    for part in ("the recipe", "no augmentation", "the recipe"):
+        ablation.main("tiny", [*given, f"run_dir={run.dir}"], [part], dest)
+    table = published.read(dest).extras["ablation"]
+    assert table["recipe"].tolist() == ["no augmentation", "the recipe"]
+    assert isinstance(table, pd.DataFrame) and table["auc"].between(0, 1).all()
+    assert "no augmentation" in capsys.readouterr().out

@@ -1,0 +1,122 @@
+"""What the paper leaves open about data and split, settled differently: runs beside a study's.
+
+Other open choices are rows or levels of the study itself. These here change which clips there are,
+or what the network has seen, and need a run of their own: the methods at their settings, on a few
+clips of one fold, published as tables of their own (`published.OPTIONAL`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vad_helpers.errors import InputError
+from vad_helpers.store import detector, measuring, publish, scores
+from vad_helpers.store.cache import Run
+from vad_helpers.store.params import Params
+from vad_helpers.store.row import methods
+
+N_CLIPS = 6
+KEY = ("alternative", "fold")
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnRun:
+    """How a choice is settled instead.
+
+    Attributes
+    ----------
+    changes : callable
+        Params of the study's run -> parameters that differ.
+    own_network : bool
+        Whether a network is trained for it; otherwise that of the study's run is explained.
+    """
+
+    changes: Callable[[Params], dict[str, Any]]
+    own_network: bool = False
+
+
+ALTERNATIVES = {
+    "half_overlap": OwnRun(lambda p: {"stride": max(1, p.n_frames // 2)}),
+    "all_masks": OwnRun(lambda p: {"masks": "all"}),
+    "split_by_clip": OwnRun(lambda p: {"split_by": "clip"}, own_network=True),
+}
+"""Name -> alternative."""
+
+
+def open_alternative(run: Run, name: str) -> Run:
+    """Open the run of an alternative, in a folder inside the run's.
+
+    Parameters
+    ----------
+    run : Run
+        Of the study. Its network is trained if the alternative explains it.
+    name : str
+        One of `ALTERNATIVES`.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    InputError
+        For an unknown name.
+    """
+    if name not in ALTERNATIVES:
+        raise InputError(f"no alternative '{name}'; there are {', '.join(ALTERNATIVES)}")
+    spec, p = ALTERNATIVES[name], run.params
+    folder = run.path("alternatives") / name
+    changes = spec.changes(p) | {"variants": {}, "study_clips": None, "run_dir": str(folder)}
+    changes["n_clips"] = min(N_CLIPS, p.n_clips)
+    if not spec.own_network and p.trained_weights is None:
+        detector.model(run)
+        changes["trained_weights"] = str(run.path("model.safetensors"))
+    return Run(dataclasses.replace(p, **changes), run.root, folder)
+
+
+def measure(
+    run: Run, name: str, *, progress: bool = False, after_clip: Callable[[str], None] | None = None
+) -> Run:
+    """Explain and score the methods under an alternative; see `measuring.measure`.
+
+    Returns
+    -------
+    Run
+        Of the alternative.
+    """
+    other = open_alternative(run, name)
+    measuring.measure(other, only=methods(other), progress=progress, after_clip=after_clip)
+    return other
+
+
+def add(other: Run, name: str, dest: str | Path) -> None:
+    """Put what is scored of an alternative into a published folder, beside what is there.
+
+    Parameters
+    ----------
+    other : Run
+        From `open_alternative`.
+    name : str
+    dest : str or Path
+        A published folder.
+
+    Raises
+    ------
+    InputError
+        If nothing is published there yet.
+    """
+    about = {"alternative": name, "fold": other.params.fold}
+    scored = pd.concat(
+        scores.tidy(other, scores.finished(other, table)).assign(table=table)
+        for table in scores.MEASURES
+    )
+    scored = scored[scored["method"].isin(methods(other))]
+    predicted = detector.predictions(other)
+    predicted = predicted[predicted["split"] == "test"].drop(columns="split")
+    for table, lines in (("alternatives", scored), ("alternative_predictions", predicted)):
+        publish.add_table(dest, table, lines.assign(**about), by=KEY)
