@@ -218,3 +218,44 @@ def test_perturbation_methods_warn_of_nothing(key, tiny_net, make_clip, small_se
 def test_impossible_settings_are_refused(key, settings, message, tiny_net, make_clip):
     with pytest.raises(InputError, match=message):
         explain(tiny_net, make_clip(), key, **settings)
+
+
+# --- Pairs ------------------------------------------------------------------------------------
+
+
+def interacting(shown):
+    """Effects of single segments and, larger, of two at a time."""
+    n = shown.shape[1]
+    pairs = torch.triu(torch.cos(torch.arange(n * n, dtype=shown.dtype)).reshape(n, n), 1)
+    return 0.5 + 0.01 * shown.sum(dim=1) + 0.02 * ((shown @ pairs) * shown).sum(dim=1)
+
+
+def drawn(game, n_samples):
+    return torch.cat(game.seen)[:n_samples]
+
+
+@pytest.mark.parametrize("method", [lime, kernel_shap])
+def test_in_pairs_every_sample_is_followed_by_its_complement(method, as_logits):
+    game = Game(linear, 6, as_logits)
+    settings = {"alpha": 1e-6, "kernel_width": 1000.0} if method is lime else {}
+    game.run(method, n_samples=22, paired=True, **settings)
+    seen = drawn(game, 22)
+    if method is kernel_shap:
+        assert seen[0].all() and not seen[1].any()  # once each, without complements of their own
+        seen = seen[2:]
+    torch.testing.assert_close(seen[0::2] + seen[1::2], torch.ones_like(seen[0::2]))
+    assert len({tuple(z.tolist()) for z in seen}) > 4
+
+
+def test_in_pairs_interactions_of_two_cancel(as_logits):
+    expected = shapley(interacting, 8)
+
+    def error(paired):
+        game = Game(interacting, 8, as_logits)
+        found = [
+            game.per_segment(game.run(kernel_shap, seed=seed, n_samples=42, paired=paired))
+            for seed in range(5)
+        ]
+        return np.abs(np.array(found) - expected).mean()
+
+    assert error(True) < 1e-6 < 0.1 * error(False)

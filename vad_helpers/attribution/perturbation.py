@@ -7,7 +7,8 @@ A superpixel's coefficient is the value of all its voxels. The functions follow 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ def lime(
     n_samples: int,
     alpha: float,
     kernel_width: float,
+    paired: bool = False,
 ) -> tuple[torch.Tensor, dict[str, Any]]:
     """Fit a LASSO to the probability of clips with half of their superpixels filled.
 
@@ -46,6 +48,8 @@ def lime(
     kernel_width : float
         w of a sample's weight exp(-d^2 / 2 w^2), d its Euclidean distance from the clip over
         all normalised values of the three channels.
+    paired : bool
+        After each sample comes the one that keeps what it fills, see `_in_pairs`.
 
     Returns
     -------
@@ -64,6 +68,8 @@ def lime(
         interpretable_model=SkLearnLasso(alpha=alpha, max_iter=20_000),
         similarity_func=get_exp_kernel_similarity_function("euclidean", kernel_width=kernel_width),
     )
+    if paired:
+        explainer.perturb_func = _in_pairs(explainer.perturb_func)
     coefficients = _fit("lime", explainer, probability, clip, baseline, segments, n_samples)
     return coefficients[segments], {"n_nonzero": int(torch.count_nonzero(coefficients))}
 
@@ -75,6 +81,7 @@ def kernel_shap(
     *,
     segments: torch.Tensor,
     n_samples: int,
+    paired: bool = False,
 ) -> torch.Tensor:
     """Estimate the superpixels' Shapley values by weighted least squares.
 
@@ -85,6 +92,8 @@ def kernel_shap(
     n_samples : int
         Filled clips, at least 2: the first two are the clip and the baseline themselves, the
         others are drawn by the Shapley kernel.
+    paired : bool
+        After each drawn sample comes the one that keeps what it fills, see `_in_pairs`.
 
     Returns
     -------
@@ -99,14 +108,44 @@ def kernel_shap(
     References
     ----------
     Lundberg & Lee, A unified approach to interpreting model predictions, NeurIPS 2017.
+    Covert & Lee, Improving KernelSHAP: practical Shapley value estimation using linear regression,
+    AISTATS 2021 (samples in pairs).
     """
     if not segments.any():
         raise InputError(
             "kernel_shap needs two superpixels or more, and SLIC found one; raise n_segments"
         )
     explainer = KernelShap(probability)
+    if paired:
+        explainer.perturb_func = _in_pairs(explainer.perturb_func)
     coefficients = _fit("kernel_shap", explainer, probability, clip, baseline, segments, n_samples)
     return coefficients[segments]
+
+
+Draw = Callable[..., Any]
+
+
+def _in_pairs(draw: Draw) -> Draw:
+    """Follow every sample by its complement, as likely as itself under both methods' draws.
+
+    What superpixels do two at a time cancels in a pair, so that the same map takes fewer samples.
+    Nothing is appended to the clip and the baseline, which KernelSHAP asks for once each.
+    """
+
+    def pairs(original: torch.Tensor, **options: Any) -> Iterator[torch.Tensor]:
+        for sample in _drawn(draw, original, options):
+            yield sample
+            if sample.any() and not sample.all():
+                yield 1 - sample
+
+    return pairs
+
+
+def _drawn(draw: Draw, original: torch.Tensor, options: dict[str, Any]) -> Iterator[torch.Tensor]:
+    if inspect.isgeneratorfunction(draw):
+        yield from draw(original, **options)  # without an end
+    while True:
+        yield draw(original, **options)
 
 
 @torch.no_grad()
@@ -162,7 +201,7 @@ SPECS = (
         family="perturbation",
         attribute=kernel_shap,
         model_calls=lambda settings, shape, n_segments: settings["n_samples"],
-        settings={"n_samples": 25, **_SUPERPIXELS},
+        settings={"n_samples": 25, "paired": False, **_SUPERPIXELS},
         check=_check_kernel_shap,
         superpixels=True,
         citation="lundberg2017unified",
@@ -175,7 +214,13 @@ SPECS = (
         family="perturbation",
         attribute=lime,
         model_calls=lambda settings, shape, n_segments: settings["n_samples"],
-        settings={"n_samples": 25, "alpha": 1e-3, "kernel_width": 1000.0, **_SUPERPIXELS},
+        settings={
+            "n_samples": 25,
+            "alpha": 1e-3,
+            "kernel_width": 1000.0,
+            "paired": False,
+            **_SUPERPIXELS,
+        },
         check=_check_lime,
         superpixels=True,
         citation="ribeiro2016should",
