@@ -128,7 +128,7 @@ def test_performance_has_folds_scenes_and_the_paper(pages):
 
 def test_sensitivity_lists_measured_and_unmeasured_choices(pages):
     shown = text(pages, "sensitivity")
-    assert "5 of 11 choices are measured" in shown and "not measured yet" in shown
+    assert "5 of 12 choices are measured" in shown and "not measured yet" in shown
     assert "alpha 1e-2" in shown and "the verdicts on the claims" in shown
 
 

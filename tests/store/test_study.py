@@ -111,6 +111,17 @@ def test_parts_are_averaged_apart(found):
     assert len(study.breakdown(found, "sequence")) == 10
 
 
+def test_clips_that_the_network_missed_stand_apart(found):
+    p = pd.DataFrame({"clip_id": found.clips["clip_id"], "split": "test", "p": 0.5})
+    p.loc[:3, "p"] = 0.49
+    calls = study.breakdown(changed(found, predictions=p), "call")
+    assert calls["clips"].to_dict() == {"called anomalous": 16, "missed": 4}
+    part = found.human_centric
+    part = part[(part["level"] == "clip") & (part["metric"] == "auc") & (part["method"] == "lime")]
+    missed = part[part["clip_id"].isin(p["clip_id"][:4])]["value"].mean()
+    assert calls.loc["missed", "LIME"] == pytest.approx(missed)
+
+
 def test_curves_are_averaged_over_the_clips_of_all_folds(found):
     lines = [(0, clip, "ig", "c", "1 2") for clip in "abc"] + [(1, "d", "ig", "c", "0 2")]
     curves = pd.DataFrame(lines, columns=list(published.TABLES["curves"]))

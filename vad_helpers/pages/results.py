@@ -276,13 +276,13 @@ def probabilities(found: Published) -> str:
 
 
 def scenes(found: Published) -> str:
-    """Clip AUC in each scene and sequence."""
+    """Clip AUC in each scene and sequence, and where the network was right."""
     if found.human_centric.empty:
         return NOTHING
-    parts = [viz.table_html(study.breakdown(found, "scene").T)]
+    parts = pd.concat([study.breakdown(found, by) for by in ("scene", "call")])
     sequences = study.breakdown(found, "sequence")
     title = f"Each of the {len(sequences)} sequences"
-    return parts[0] + folded(title, viz.table_html(sequences))
+    return viz.table_html(parts.T) + folded(title, viz.table_html(sequences))
 
 
 def ranks(found: Published) -> str:

@@ -21,6 +21,7 @@ from vad_helpers.store.published import Published, read_curve
 PAPER_PERFORMANCE = {"accuracy": 0.8886, "auc": 0.9331}
 """The paper's detector, on a split that it does not state."""
 CONVERGED = "_converged"
+CALLED, MISSED = "called anomalous", "missed"
 LEVELS = ("clip", "frame")
 FLATNESS = ("deletion", "insertion", "mean_area", "area_matched_deletion",
             "area_matched_insertion", "area_deletion", "area_insertion")  # fmt: skip
@@ -346,12 +347,13 @@ def faithfulness_by_gap(found: Published) -> pd.DataFrame:
 
 
 def breakdown(found: Published, by: str, *, metric: str = "auc") -> pd.DataFrame:
-    """Mean clip-level localisation of the main rows in every scene or sequence.
+    """Mean clip-level localisation of the main rows in every part of the clips.
 
     Parameters
     ----------
     found : Published
-    by : {"scene", "sequence"}
+    by : {"scene", "sequence", "call"}
+        "call": what the network says of the clip, at p >= .5: `CALLED` or `MISSED`.
     metric : str
 
     Returns
@@ -361,11 +363,18 @@ def breakdown(found: Published, by: str, *, metric: str = "auc") -> pd.DataFrame
     """
     part = found.human_centric
     part = part[(part["level"] == "clip") & (part["metric"] == metric)]
-    part = part.merge(found.clips[["clip_id", "scene"]], on="clip_id")
+    part = part.merge(_parts_of_clips(found), on="clip_id")
     wide = part.pivot_table(index=by, columns="method", values="value", aggfunc="mean")
     wide = wide[[m for m in main_rows(found) if m in wide.columns]].rename(columns=labels(found))
     wide.insert(0, "clips", part.groupby(by)["clip_id"].nunique())
     return wide
+
+
+def _parts_of_clips(found: Published) -> pd.DataFrame:
+    test = found.predictions[found.predictions["split"] == "test"]
+    called = dict(zip(test["clip_id"], np.where(test["p"] >= 0.5, CALLED, MISSED), strict=True))
+    clips = found.clips[["clip_id", "scene"]]
+    return clips.assign(call=clips["clip_id"].map(called))
 
 
 def firm_ranks(found: Published, table: str, level: str, metric: str) -> pd.DataFrame:
