@@ -37,8 +37,8 @@ from vad_helpers.store.published import (
     read_manifest,
 )
 
-PER_FOLD = ("fold", "run_dir", "device", "trained_weights")
-"""Parameters in which folds of one study may differ."""
+PER_FOLD = ("fold", "run_dir", "device", "eval_batch_size", "trained_weights")
+"""Parameters in which folds of one study may differ: no result depends on them."""
 PATHS = ("data_dir", "init_weights")
 """Parameters of which only the file's name is published."""
 PACKAGES = ("vad-helpers", "torch", "captum", "numpy", "scikit-image", "scikit-learn")
