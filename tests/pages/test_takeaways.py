@@ -1,5 +1,8 @@
 """Sentences are chosen by the data: each can come out in its other way."""
 
+import dataclasses
+
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -93,3 +96,21 @@ def test_open_choices_name_what_turns_most(write):
     text = takeaways.sensitive(study.sensitivities(write()))
     assert "choices were varied" in text and "Kendall's tau" in text
     assert takeaways.sensitive(pd.DataFrame({"tau": [float("nan")]})) == ""
+
+
+def test_what_a_split_by_clip_is_worth_is_said_where_it_was_measured(write):
+    found = write()
+    assert takeaways.split(found) == ""
+    guessed = np.random.default_rng(0).uniform(size=len(found.predictions))
+    found = dataclasses.replace(found, predictions=found.predictions.assign(p=guessed))
+    test = found.predictions.query("split == 'test' and fold == 0").drop(columns="split")
+
+    def beside(p):
+        lines = test.assign(alternative="split_by_clip", p=p)
+        return dataclasses.replace(found, extras={"alternative_predictions": lines})
+
+    leaky = takeaways.split(beside(test["label"] * 0.8 + 0.1))
+    assert "AUC 1.000 [1.000, 1.000], accuracy 1.000; on sequences that it has not" in leaky
+    assert leaky.endswith("Ask of any figure how the clips were split.")
+    same = takeaways.split(beside(test["p"]))
+    assert same.endswith("this does not show what it is worth.")

@@ -16,6 +16,7 @@ from vad_helpers.store import study, verdicts
 from vad_helpers.store.published import Published
 from vad_helpers.store.verdicts import Judged
 
+LEAKY = ", split by clip"
 FIRM = 0.95
 """Share of resamples in which a method must come first to be called firmly the best."""
 
@@ -34,6 +35,7 @@ def sentences(found: Published, judged: Sequence[Judged], varied: pd.DataFrame) 
     listed = [
         claims(judged),
         detector(found),
+        split(found),
         motion(found),
         moving(found),
         flatness(found),
@@ -76,6 +78,31 @@ def detector(found: Published) -> str:
     return (
         f"**The networks.** On sequences they never saw: {' and '.join(parts)}; the paper's split "
         "and class balance are not known."
+    )
+
+
+def split(found: Published) -> str:
+    """What is it worth to have seen other clips of the tested sequences?"""
+    both = study.performance(found)
+    both = both[both["scene"] == "both"].set_index("part")
+    leaky = [part for part in both.index if part.endswith(LEAKY)]
+    if not leaky:
+        return ""
+    seen, fair = both.loc[leaky[0]], both.loc[leaky[0].removesuffix(LEAKY)]
+    spelled = [
+        f"AUC {line['auc']:.3f} [{line['auc_low']:.3f}, {line['auc_high']:.3f}], accuracy "
+        f"{line['accuracy']:.3f}"
+        for line in (seen, fair)
+    ]
+    apart = seen["auc_low"] > fair["auc_high"]
+    advice = (
+        "Ask of any figure how the clips were split."
+        if apart
+        else "The intervals overlap: on one fold this does not show what it is worth."
+    )
+    return (
+        f"**The split.** The same recipe, tested on clips of sequences that it has seen: "
+        f"{spelled[0]}; on sequences that it has not seen: {spelled[1]}. {advice}"
     )
 
 
