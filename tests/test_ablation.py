@@ -31,6 +31,8 @@ def test_a_line_scores_the_validation_part_alone(run):
     found = found[found["split"] == "val"]
     assert line["accuracy"] == pytest.approx(((found["p"] >= 0.5) == found["label"]).mean())
     assert line["auc_low"] <= line["auc"] <= line["auc_high"]
+    last = store.history(other).iloc[-1]
+    assert line["auc_last_epoch"] == last["val_auc"]
     assert other.params.average == 0 and line["epochs"] == 1 and line["best_epoch"] == 0
 
 
