@@ -1,14 +1,16 @@
 """What does the training recipe owe to each of its parts? One network without each, on fold 0.
 
-`python -m benchmarks.ablation --profile ucsd -p fold=0 --publish-to results/ucsd` trains in folders
-inside the run's; networks that are there are used, a killed training goes on where it stopped. All
-are judged on the validation part, on which the recipe was tuned: no test score is looked at. Each
-is one training, so that differences smaller than the intervals say little.
+`python -m benchmarks.ablation --profile ucsd -p init_weights=FILE --publish-to DIR`, with the
+parameters of the study's run, trains in folders inside the run's; networks that are there are used,
+a killed training goes on where it stopped. All are judged on the validation part, on which the
+recipe was tuned: no test score is looked at. Each is one training, so that differences smaller than
+the intervals say little.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +19,7 @@ import typer
 from sklearn.metrics import roc_auc_score
 
 from vad_helpers import store
+from vad_helpers.errors import InputError
 from vad_helpers.metrics import statistics
 from vad_helpers.store import detector, params, publish
 from vad_helpers.store.cache import Run
@@ -41,16 +44,30 @@ def main(
 ) -> None:
     """Train without each part of the recipe, and compare on the validation part."""
     run = store.open_run(profile, **dict(params.parse_override(text) for text in param))
+    if publish_to is not None:
+        publish.check_settings(publish_to, run)
+    check_parts(run, part or PARTS)
     table = pd.DataFrame([line(run, name) for name in part or PARTS])
     print(table.to_string(index=False))
     if publish_to is not None:
-        publish.add_table(publish_to, "ablation", table, by=["recipe"])
+        publish.add_table(publish_to, "ablation", table, by=["recipe", "fold"])
+
+
+def check_parts(run: Run, names: Iterable[str]) -> None:
+    """Refuse parts that this run's recipe does not have: without them it would be itself."""
+    own = detector.training_settings(run)
+    for name in names:
+        if PARTS[name] and detector.training_settings(without(run, name)) == own:
+            raise InputError(
+                f"“{name}” is this run's recipe already ({PARTS[name]}); give the parameters of "
+                "the study (-p init_weights=...), or other parts (--part)"
+            )
 
 
 def line(run: Run, name: str) -> dict[str, Any]:
     """Train one network and score it: accuracy and AUC on the validation part.
 
-    Beside the chosen epoch stands the last one: what choosing by validation AUC is worth there.
+    Beside the chosen epoch stands the last one, as training saw it (before weights are rounded).
     """
     trained = without(run, name)
     history = detector.history(trained)

@@ -5,12 +5,14 @@ import pytest
 
 from benchmarks import ablation
 from vad_helpers import store
+from vad_helpers.errors import InputError
 from vad_helpers.store import detector, publish, published
 
 
 @pytest.fixture
 def run(in_project, tmp_path):
     recipe = {"augmentation": {"flip": True}, "average": 0.5, "epoch_clips": 10}
+    recipe |= {"train_stride": 4, "label_smoothing": 0.1}
     return store.open_run("tiny", methods=["ig"], run_dir=str(tmp_path / "run"), **recipe)
 
 
@@ -19,7 +21,8 @@ def test_each_network_differs_from_the_recipe_in_one_part_and_stays_in_its_folde
         other = ablation.without(run, name)
         assert other.dir.is_relative_to(run.dir)
         differing = {k for k, v in vars(run.params).items() if getattr(other.params, k) != v}
-        assert differing <= {*changes, "run_dir"}
+        expected = {k for k in changes if k not in ("init_weights", "early_lr")}  # not in this run
+        assert differing - {"early_lr"} == expected | ({"run_dir"} if changes else set())
     keys = {detector.model_key(ablation.without(run, n)) for n in ("the recipe", "no augmentation")}
     assert len(keys) == 2
 
@@ -41,9 +44,23 @@ def test_parts_are_published_one_by_one(run, tmp_path, capsys):
     dest = tmp_path / "results"
     publish.publish([run], dest)
     given = ["augmentation={flip: true}", "average=0.5", "epoch_clips=10", "methods=[ig]"]
+    given += ["train_stride=4", "label_smoothing=0.1"]
     for part in ("the recipe", "no augmentation", "the recipe"):
         ablation.main("tiny", [*given, f"run_dir={run.dir}"], [part], dest)
     table = published.read(dest).extras["ablation"]
     assert table["recipe"].tolist() == ["no augmentation", "the recipe"]
     assert isinstance(table, pd.DataFrame) and table["auc"].between(0, 1).all()
     assert "no augmentation" in capsys.readouterr().out
+
+
+def test_a_part_that_the_recipe_lacks_is_refused_before_anything_is_trained(run):
+    with pytest.raises(InputError, match="“early stages learn too” is this run's recipe already"):
+        ablation.check_parts(run, ablation.PARTS)
+    ablation.check_parts(run, ["the recipe", "no averaging of weights", "no overlapping clips"])
+
+
+def test_a_run_of_another_study_is_refused(run, tmp_path):
+    store.predictions(run)
+    publish.publish([run], tmp_path / "results")
+    with pytest.raises(InputError, match="folds of one study differ in nothing"):
+        ablation.main("tiny", [f"run_dir={run.dir}"], ["the recipe"], tmp_path / "results")

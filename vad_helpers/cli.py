@@ -101,6 +101,8 @@ def measure(
     from vad_helpers.store import publish as publishing
 
     opened = pipeline.open_checked(profile, _overrides(param))
+    for name in alternative:
+        alternatives.check_name(name)
 
     def after_clip(clip_id: str) -> None:
         print(f"{clip_id}: all rows scored", flush=True)
@@ -118,9 +120,7 @@ def measure(
         if publish_to is not None:
             publishing.add_table(publish_to, "convergence", table, by=["fold"])
     for name in alternative:
-        other = alternatives.measure(opened, name, progress=_watched())
-        if publish_to is not None:
-            alternatives.add(other, name, publish_to)
+        alternatives.measure(opened, name, dest=publish_to, progress=_watched())
     print(opened.dir)
 
 

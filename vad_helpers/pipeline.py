@@ -61,11 +61,17 @@ def open_checked(profile: str, overrides: Mapping[str, Any]) -> Run:
     ------
     InputError
         For an unknown profile, parameter, method or setting, a value of the wrong type or out of
-        range, a device that is not there, a tree without sequences, or weights that cannot be
-        used.
+        range, a device that is not there, a tree without sequences, weights that cannot be used,
+        or a split by clip.
     """
     params.check_overrides(overrides)
     run = open_run(profile, **overrides)
+    if run.params.split_by != "sequence":
+        # Chapters and tables say that tested sequences were never seen.
+        raise InputError(
+            f"parameter 'split_by' is '{run.params.split_by}', which shows the network the tested "
+            "sequences; measure it beside a study: vad measure --alternative split_by_clip"
+        )
     check_rows(run)
     detector.torch_device(run)
     experiment.check_data(run)

@@ -110,7 +110,9 @@ def test_what_a_split_by_clip_is_worth_is_said_where_it_was_measured(write):
         return dataclasses.replace(found, extras={"alternative_predictions": lines})
 
     leaky = takeaways.split(beside(test["label"] * 0.8 + 0.1))
+    assert leaky.startswith("**The split** (fold 0).")
     assert "AUC 1.000 [1.000, 1.000], accuracy 1.000; on sequences that it has not" in leaky
     assert leaky.endswith("Ask of any figure how the clips were split.")
     same = takeaways.split(beside(test["p"]))
     assert same.endswith("this does not show what it is worth.")
+    assert takeaways.split(beside(1 - test["label"])).endswith("Here it did not help.")

@@ -1,11 +1,23 @@
 """Runs beside a study's, in which data or split are settled differently."""
 
+import dataclasses
+
 import pytest
 
-from vad_helpers import store
+from vad_helpers import pipeline, store
+from vad_helpers.data import ucsd
 from vad_helpers.errors import InputError
 from vad_helpers.model.weights import fingerprint
-from vad_helpers.store import alternatives, detector, publish, published, scores, study
+from vad_helpers.store import (
+    alternatives,
+    detector,
+    experiment,
+    publish,
+    published,
+    scores,
+    study,
+)
+from vad_helpers.store.cache import Run
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*all zero.*")
 
@@ -26,11 +38,18 @@ def test_overlap_brings_clips_in_between_which_the_same_network_explains(run):
     assert set(store.evaluation(other)["sequence"]) <= set(_tested(run))
 
 
-def test_with_added_masks_clips_are_eligible_that_were_not(run):
-    other = alternatives.open_alternative(run, "all_masks")
-    added = {s.id for s in store.sequences(other).values() if s.official_mask}
-    official = {s.id for s in store.sequences(run).values() if s.official_mask}
-    assert other.params.masks == "all" and official <= added
+def test_with_added_masks_clips_are_eligible_that_were_not(run, monkeypatch):
+    found = ucsd.index(store.data_root(run))
+    masked = next(s.id for s in found if s.masks is not None)
+    index = [
+        dataclasses.replace(s, official_mask=s.official_mask and s.id != masked) for s in found
+    ]
+    monkeypatch.setattr(ucsd, "index", lambda _: index)
+    study_run = store.open_run("tiny", masks="official", run_dir=str(run.dir.with_name("own")))
+    other = alternatives.open_alternative(study_run, "all_masks")
+    before, after = (store.clips(r).query("eligible") for r in (study_run, other))
+    assert masked not in set(before["sequence"]) and masked in set(after["sequence"])
+    assert set(before["clip_id"]) < set(after["clip_id"])
 
 
 def test_split_by_clip_trains_a_network_of_its_own_on_the_tested_sequences(run):
@@ -43,30 +62,58 @@ def test_split_by_clip_trains_a_network_of_its_own_on_the_tested_sequences(run):
     assert not clips["clip_id"].duplicated().any()
 
 
+def test_split_by_clip_trains_on_no_frame_that_it_tests(run):
+    overlapping = dataclasses.replace(run.params, train_stride=2)
+    run = Run(overlapping, run.root, run.dir)
+    other = alternatives.open_alternative(run, "split_by_clip")
+    trained = experiment.training_clips(other).query("split == 'train'")
+    tested = store.clips(other).query("split == 'test'")
+
+    def frames(clips):
+        return {(c.sequence, c.start + i) for c in clips.itertuples() for i in range(c.n_frames)}
+
+    assert len(trained) > len(store.clips(other).query("split == 'train'"))
+    assert frames(trained).isdisjoint(frames(tested))
+
+
+def test_split_by_clip_never_takes_given_weights_for_its_own(run):
+    given = dataclasses.replace(run.params, trained_weights="model.safetensors")
+    with pytest.raises(InputError, match="trains a network as the run's.*init_weights"):
+        alternatives.open_alternative(Run(given, run.root, run.dir), "split_by_clip")
+    both = dataclasses.replace(given, init_weights="start.safetensors")
+    other = alternatives.open_alternative(Run(both, run.root, run.dir), "split_by_clip")
+    assert other.params.trained_weights is None and other.params.init_weights
+
+
+def test_chapters_refuse_a_split_by_clip(in_project):
+    with pytest.raises(InputError, match="'split_by' is 'clip'.*--alternative split_by_clip"):
+        pipeline.open_checked("tiny", {"split_by": "clip"})
+
+
 def test_an_unknown_alternative_is_refused(run):
     with pytest.raises(InputError, match="no alternative 'x'.*half_overlap"):
         alternatives.open_alternative(run, "x")
 
 
-def test_only_the_methods_are_measured_and_published_beside_the_study(run, tmp_path):
+def test_only_the_methods_are_measured_and_published_beside_the_study(run, tmp_path, capsys):
     dest = tmp_path / "results"
     publish.publish([run], dest)
-    done = []
-    other = alternatives.measure(run, "half_overlap", after_clip=done.append)
-    assert sorted(done) == sorted(store.evaluation(other)["clip_id"])
+    other = alternatives.measure(run, "half_overlap", dest=dest)
+    said = capsys.readouterr().out
+    assert all(f"half_overlap, {c}" in said for c in store.evaluation(other)["clip_id"])
     measured = {row for _, row, _ in scores.finished(other, "robustness")}
     assert measured == {"ig"}
-    for _ in range(2):  # twice is once
-        alternatives.add(other, "half_overlap", dest)
+    alternatives.add(other, "half_overlap", dest)  # twice is once
     found = published.read(dest)
     lines = found.extras["alternatives"]
     assert not lines.duplicated(["clip_id", "table", "method", "level", "metric"]).any()
     assert set(lines["table"]) == set(scores.MEASURES) and set(lines["alternative"]) == {
         "half_overlap"
     }
-    part = study.performance(found).iloc[-1]
+    own, part = study.alternative_performance(found).to_dict("records")
     tested = store.clips(other)["split"] == "test"
-    assert part["part"] == "fold 0, half overlap" and part["n_clips"] == tested.sum()
+    assert (own["alternative"], part["alternative"]) == ("", "half_overlap")
+    assert part["part"] == "fold 0" and part["n_clips"] == tested.sum() > own["n_clips"]
     assert set(found.extras["alternative_predictions"]["alternative"]) == {"half_overlap"}
 
 

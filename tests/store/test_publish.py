@@ -12,7 +12,7 @@ from safetensors import safe_open
 from vad_helpers import store
 from vad_helpers.errors import InputError
 from vad_helpers.model.i3d import InceptionI3d
-from vad_helpers.model.weights import fingerprint
+from vad_helpers.model.weights import fingerprint, load, save
 from vad_helpers.store import gather, maps, publish, published, scores
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*all zero.*")
@@ -210,6 +210,32 @@ def test_optional_tables_are_added_and_read(run, tmp_path):
     pd.testing.assert_frame_equal(published.read(dest).extras["ablation"], table)
     with pytest.raises(InputError, match="no table 'other'.*ablation"):
         publish.add_table(dest, "other", table)
+
+
+def test_lines_of_another_network_do_not_stay(run, tmp_path, monkeypatch):
+    dest = tmp_path / "results"
+    publish.publish([run], dest)
+    publish.add_table(dest, "convergence", pd.DataFrame({"fold": [0, 1], "n_samples": [25, 50]}))
+    publish.publish([run], dest)
+    assert len(published.read(dest).extras["convergence"]) == 2
+    other = {"data": "d", "weights_sha256": "another"}
+    monkeypatch.setattr(publish, "identity", lambda run: other)
+    publish.publish([run], dest)
+    assert published.read(dest).extras["convergence"]["fold"].tolist() == [1]
+
+
+def test_a_network_finer_than_half_is_not_published_as_if_it_were_itself(run, tmp_path):
+    network, about = load(run.path("model.safetensors"))
+    with torch.no_grad():
+        network.logits.conv3d.weight += 1e-7
+    path = tmp_path / "fine.safetensors"
+    seen = {k: about[k] for k in ("data", "fold", "n_folds", "seed", "sequences_seen")}
+    save(network, path, **seen)
+    folder = str(tmp_path / "own")
+    given = store.open_run("tiny", **FEW, trained_weights=str(path), run_dir=folder)
+    store.predictions(given)
+    with pytest.raises(InputError, match="finer than float16 holds"):
+        publish.publish([given], tmp_path / "results", weights=True)
 
 
 def test_lines_that_agree_in_the_given_columns_are_replaced_and_others_stay(run, tmp_path):

@@ -116,6 +116,17 @@ def test_runs_of_their_own_are_compared_with_the_study_s_clips_of_their_fold(stu
     assert note == NOT_MEASURED
 
 
+def test_two_draws_agree_less_by_chance_than_one_with_the_ranking_itself():
+    rng = np.random.default_rng(0)
+    index = pd.MultiIndex.from_tuples([(f"c{i}", f"s{i}") for i in range(8)],
+                                      names=["clip_id", "sequence"])  # fmt: skip
+    before = pd.DataFrame(rng.normal(size=(8, 5)) + np.arange(5) / 4, index, list("vwxyz"))
+    own = before.iloc[:5].rename(index=lambda name: f"other {name}")
+    paired, apart = (ranking_change(before, after, "auc") for after in (before, own))
+    assert apart["tau_by_chance"] < paired["tau_by_chance"] - 0.02
+    assert (apart["n"], apart["n_groups"]) == (5, 5)
+
+
 def test_every_run_of_its_own_is_an_alternative_of_a_choice():
     named = {a.run for choice in CHOICES for a in choice.alternatives if a.run}
     assert named == set(ALTERNATIVES)

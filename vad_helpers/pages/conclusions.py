@@ -120,8 +120,29 @@ def _turned(line: pd.Series) -> str:
     return share + (f": {line['flips']}" if line["flips"] else "")
 
 
+def front(found: Published, concluded: Conclusions) -> str:
+    """What the front page says of the study; nothing where there is none."""
+    return (
+        "## And on the real videos\n\n"
+        "The numbers above are of the run that built this copy. The study of the real UCSD videos "
+        "is computed once and published beside the source: {doc}`results` has its tables, and the "
+        f"verdict on each of the paper's claims.{incomplete(found)} What it comes to:\n\n"
+        + lessons(found, concluded)
+    )
+
+
+def incomplete(found: Published) -> str:
+    """Say so, if a study is not finished."""
+    done = int(found.human_centric["clip_id"].nunique())
+    wanted = found.settings.get("study_clips") or len(found.clips)
+    if done >= wanted and len(found.folds) == int(found.settings["n_folds"]):
+        return ""
+    return " The study is not complete: these are its numbers so far."
+
+
 CONCLUDING: dict[str, Callable[[Published, Conclusions], str]] = {
     "claims": claims,
     "sensitivity": sensitivity,
     "lessons": lessons,
+    "front": front,
 }

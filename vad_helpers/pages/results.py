@@ -14,7 +14,7 @@ import pandas as pd
 
 from vad_helpers import viz
 from vad_helpers.metrics.catalog import METRICS
-from vad_helpers.pages.conclusions import CONCLUDING, Conclusions
+from vad_helpers.pages.conclusions import CONCLUDING, Conclusions, incomplete
 from vad_helpers.pages.spelling import count, folded, judged_difference, percent, with_interval
 from vad_helpers.store import contrasts, published, study, tables
 from vad_helpers.store.published import Published
@@ -60,7 +60,8 @@ def pages(root: Path) -> dict[str, str | bytes]:
     """
     folder = root / FOLDER
     if not published.exists(folder):
-        return {f"results_{name}.md": ABSENT for name in [*FRAGMENTS, *CONCLUDING]}
+        absent = {f"results_{name}.md": ABSENT for name in [*FRAGMENTS, *CONCLUDING]}
+        return absent | {"results_front.md": ""}  # the front page is silent on what is not there
     return fragments(published.read(folder))
 
 
@@ -90,17 +91,14 @@ def banner(found: Published) -> str:
     done = int(scored["clip_id"].nunique())
     wanted = s.get("study_clips") or len(found.clips)
     n_folds = int(s["n_folds"])
-    part = "" if done >= wanted and len(found.folds) == n_folds else (
-        " The study is not complete: what follows are its numbers so far."
-    )  # fmt: skip
     size = " × ".join(map(str, s["frame_size"]))
     return (
         "```{admonition} What these results were made from\n"
         f"Profile `{found.manifest['profile']}`: {len(found.folds)} of {n_folds} folds, "
         f"{done} of {wanted} clips measured, of {scored['sequence'].nunique()} sequences, "
         f"each explained by a network that never saw its sequence; {s['n_frames']} frames of "
-        f"{size} pixels a clip.{part} Brackets are 95 % intervals that resample sequences, given "
-        "these trained networks.\n```\n"
+        f"{size} pixels a clip.{incomplete(found)} Brackets are 95 % intervals that resample "
+        "sequences, given these trained networks.\n```\n"
     )
 
 
@@ -109,7 +107,16 @@ def performance(found: Published) -> str:
     table = study.performance(found)
     if table.empty:
         return NOTHING
-    shown = pd.DataFrame({
+    shown = _spelled_performance(table)
+    paper = {"test clips of": "the paper", "scene": "both", "clips": "–", "sequences": "–",
+             "anomalous": "not stated", "accuracy": f"{study.PAPER_PERFORMANCE['accuracy']:.4f}",
+             "ROC AUC": f"{study.PAPER_PERFORMANCE['auc']:.4f}"}  # fmt: skip
+    shown.loc[len(shown)] = paper
+    return viz.table_html(shown, index=False) + charts.figure(found, "history")
+
+
+def _spelled_performance(table: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({
         "test clips of": table["part"],
         "scene": table["scene"],
         "clips": table["n_clips"].map(count),
@@ -120,11 +127,17 @@ def performance(found: Published) -> str:
         "ROC AUC": [with_interval(*v) for v in
                     table[["auc", "auc_low", "auc_high"]].to_numpy()],
     })  # fmt: skip
-    paper = {"test clips of": "the paper", "scene": "both", "clips": "–", "sequences": "–",
-             "anomalous": "not stated", "accuracy": f"{study.PAPER_PERFORMANCE['accuracy']:.4f}",
-             "ROC AUC": f"{study.PAPER_PERFORMANCE['auc']:.4f}"}  # fmt: skip
-    shown.loc[len(shown)] = paper
-    return viz.table_html(shown, index=False) + charts.figure(found, "history")
+
+
+def alternative_performance(found: Published) -> str:
+    """Accuracy and AUC under other ways to cut and to split, beside the study's."""
+    table = study.alternative_performance(found)
+    if table.empty:
+        return NOTHING
+    shown = _spelled_performance(table)
+    names = table["alternative"].replace("", "the study").str.replace("_", " ")
+    shown.insert(0, "cut and split", names)
+    return viz.table_html(shown, index=False)
 
 
 def table_one(found: Published) -> str:
@@ -339,8 +352,9 @@ def provenance(found: Published) -> str:
         lines.append({
             "fold": fold, "device": entry["device"],
             **{name: f"{value / 60:.0f} min" for name, value in spent.items()},
-            "clips": entry["n_clips"], "network": entry["weights_sha256"][:12],
-            "data": entry["data"][:18], "date": entry["date"], "versions": versions,
+            "clips": entry["n_clips"], "clips a batch": entry.get("batch_size"),
+            "network": entry["weights_sha256"][:12], "data": entry["data"][:18],
+            "date": entry["date"], "versions": versions,
         })  # fmt: skip
     return viz.table_html(pd.DataFrame(lines).fillna("–"), index=False, wrap=True)
 
@@ -367,6 +381,7 @@ def settings(found: Published) -> str:
 FRAGMENTS: dict[str, Callable[[Published], str]] = {
     "banner": banner,
     "performance": performance,
+    "alternatives": alternative_performance,
     "table1": table_one,
     "table2": table_two,
     "sampled": sampled,

@@ -16,7 +16,7 @@ from vad_helpers.store import study, verdicts
 from vad_helpers.store.published import Published
 from vad_helpers.store.verdicts import Judged
 
-LEAKY = ", split by clip"
+LEAKY = "split_by_clip"
 FIRM = 0.95
 """Share of resamples in which a method must come first to be called firmly the best."""
 
@@ -83,26 +83,25 @@ def detector(found: Published) -> str:
 
 def split(found: Published) -> str:
     """What is it worth to have seen other clips of the tested sequences?"""
-    both = study.performance(found)
-    both = both[both["scene"] == "both"].set_index("part")
-    leaky = [part for part in both.index if part.endswith(LEAKY)]
-    if not leaky:
+    both = study.alternative_performance(found).set_index("alternative")
+    if LEAKY not in both.index:
         return ""
-    seen, fair = both.loc[leaky[0]], both.loc[leaky[0].removesuffix(LEAKY)]
+    seen = both.loc[LEAKY]
+    fair = both.loc[[""]].set_index("part").loc[seen["part"]]
     spelled = [
         f"AUC {line['auc']:.3f} [{line['auc_low']:.3f}, {line['auc_high']:.3f}], accuracy "
         f"{line['accuracy']:.3f}"
         for line in (seen, fair)
     ]
-    apart = seen["auc_low"] > fair["auc_high"]
-    advice = (
-        "Ask of any figure how the clips were split."
-        if apart
-        else "The intervals overlap: on one fold this does not show what it is worth."
-    )
+    if seen["auc_low"] > fair["auc_high"]:
+        advice = "Ask of any figure how the clips were split."
+    elif seen["auc_high"] < fair["auc_low"]:
+        advice = "Here it did not help."
+    else:
+        advice = "The intervals overlap: this does not show what it is worth."
     return (
-        f"**The split.** The same recipe, tested on clips of sequences that it has seen: "
-        f"{spelled[0]}; on sequences that it has not seen: {spelled[1]}. {advice}"
+        f"**The split** ({seen['part']}). The same recipe, tested on clips of sequences that it "
+        f"has seen: {spelled[0]}; on sequences that it has not seen: {spelled[1]}. {advice}"
     )
 
 

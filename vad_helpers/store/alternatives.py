@@ -48,6 +48,17 @@ ALTERNATIVES = {
 """Name -> alternative."""
 
 
+def check_name(name: str) -> None:
+    """Refuse a name that is none of `ALTERNATIVES`.
+
+    Raises
+    ------
+    InputError
+    """
+    if name not in ALTERNATIVES:
+        raise InputError(f"no alternative '{name}'; there are {', '.join(ALTERNATIVES)}")
+
+
 def open_alternative(run: Run, name: str) -> Run:
     """Open the run of an alternative, in a folder inside the run's.
 
@@ -65,24 +76,39 @@ def open_alternative(run: Run, name: str) -> Run:
     Raises
     ------
     InputError
-        For an unknown name.
+        For an unknown name; for an alternative with a network of its own, if the run does not say
+        how its network was trained.
     """
-    if name not in ALTERNATIVES:
-        raise InputError(f"no alternative '{name}'; there are {', '.join(ALTERNATIVES)}")
+    check_name(name)
     spec, p = ALTERNATIVES[name], run.params
+    if spec.own_network and p.trained_weights and not p.init_weights:
+        raise InputError(
+            f"alternative '{name}' trains a network as the run's was trained; give init_weights"
+        )
     folder = run.path("alternatives") / name
     changes = spec.changes(p) | {"variants": {}, "study_clips": None, "run_dir": str(folder)}
     changes["n_clips"] = min(N_CLIPS, p.n_clips)
-    if not spec.own_network and p.trained_weights is None:
+    if spec.own_network:
+        changes["trained_weights"] = None
+    elif p.trained_weights is None:
         detector.model(run)
         changes["trained_weights"] = str(run.path("model.safetensors"))
     return Run(dataclasses.replace(p, **changes), run.root, folder)
 
 
-def measure(
-    run: Run, name: str, *, progress: bool = False, after_clip: Callable[[str], None] | None = None
-) -> Run:
+def measure(run: Run, name: str, *, dest: str | Path | None = None, progress: bool = False) -> Run:
     """Explain and score the methods under an alternative; see `measuring.measure`.
+
+    Parameters
+    ----------
+    run : Run
+        Of the study.
+    name : str
+        One of `ALTERNATIVES`.
+    dest : str or Path, optional
+        A published folder, to which `add` what there is after every clip.
+    progress : bool
+        Show bars.
 
     Returns
     -------
@@ -90,6 +116,12 @@ def measure(
         Of the alternative.
     """
     other = open_alternative(run, name)
+
+    def after_clip(clip_id: str) -> None:
+        print(f"{name}, {clip_id}: all methods scored", flush=True)
+        if dest is not None:
+            add(other, name, dest)
+
     measuring.measure(other, only=methods(other), progress=progress, after_clip=after_clip)
     return other
 

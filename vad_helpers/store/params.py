@@ -74,7 +74,7 @@ class Params:
         Folds of the split; most clips of one sequence in the evaluation set.
     split_by : str
         What is dealt to the folds: "sequence", or "clip", with which a network is tested on
-        sequences that it has seen.
+        sequences that it has seen (for `vad_helpers.store.alternatives` alone).
     mean, std : float
         Normalisation of grey values in [0, 1].
     model_width : float

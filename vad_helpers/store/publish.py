@@ -38,7 +38,8 @@ from vad_helpers.store.published import (
 )
 
 PER_FOLD = ("fold", "run_dir", "device", "eval_batch_size", "trained_weights")
-"""Parameters in which folds of one study may differ: no result depends on them."""
+"""Parameters in which folds of one study may differ. A fold's entry in the manifest says what its
+scores and seconds depend on: network, device, batch size."""
 PATHS = ("data_dir", "init_weights")
 """Parameters of which only the file's name is published."""
 PACKAGES = ("vad-helpers", "torch", "captum", "numpy", "scikit-image", "scikit-learn")
@@ -126,6 +127,7 @@ def publish(
     _check_folds(runs)
     new = {run.params.fold: gather.tables(run) for run in runs}
     with _changing(dest) as folder:
+        _drop_stale(folder, runs)
         for run in runs:
             _complete_costs(folder, run, new[run.params.fold])
         entries = {run.params.fold: fold_entry(run, new[run.params.fold]) for run in runs}
@@ -141,6 +143,33 @@ def publish(
             manifest["figures"] = _write_pictures(pictures, folder / "figures")
         _write_manifest(folder, manifest)
     return read(dest)
+
+
+def _drop_stale(folder: Path, runs: Sequence[Run]) -> None:
+    """Take lines of optional tables away that are of another network of the same fold."""
+    before = read_manifest(folder)["folds"] if exists(folder) else {}
+    changed = [
+        run.params.fold
+        for run in runs
+        if (entry := before.get(str(run.params.fold)))
+        and entry["weights_sha256"] != identity(run)["weights_sha256"]
+    ]
+    for path in [folder / f"{name}.csv" for name in OPTIONAL]:
+        if changed and path.is_file():
+            table = pd.read_csv(path)
+            _write_csv(table[~table["fold"].isin(changed)], path, path.stem)
+
+
+def check_settings(dest: str | Path, run: Run) -> None:
+    """Check that a run is of the study that a folder holds.
+
+    Raises
+    ------
+    InputError
+        If nothing is published there, or with other settings than the run's.
+    """
+    dest = Path(dest)
+    _check_same(read_manifest(dest)["settings"], shared_settings(run), dest, run.dir)
 
 
 def add_table(dest: str | Path, name: str, table: pd.DataFrame, *, by: Sequence[str] = ()) -> None:
@@ -224,7 +253,7 @@ def fold_entry(run: Run, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     -------
     dict
         data (key of its content), weights_sha256, initial_weights, trained_weights, versions,
-        device, seconds by step, n_clips, date (UTC).
+        device, seconds by step, batch_size, n_clips, date (UTC).
     """
     p = run.params
     return {
@@ -235,6 +264,7 @@ def fold_entry(run: Run, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
         | {name: metadata.version(name) for name in PACKAGES},
         "device": detector.machine(run),
         "seconds": gather.seconds(run, tables["explanations"]),
+        "batch_size": p.eval_batch_size,
         "n_clips": len(tables["clips"]),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
@@ -341,6 +371,12 @@ def _write_weights(run: Run, folder: Path) -> None:
     }
     path = folder / f"model-fold{p.fold}.safetensors"
     model_weights.save(detector.model(run), path, mean=p.mean, std=p.std, half=True, **about)
+    written = model_weights.fingerprint(model_weights.load(path)[0])
+    if written != identity(run)["weights_sha256"]:
+        raise InputError(
+            f"the network of {run.dir} is finer than float16 holds, so that a published one would "
+            "be another; train it here, or leave --weights out"
+        )
     if path.stat().st_size > MAX_WEIGHTS:
         raise InputError(
             f"the network takes {path.stat().st_size} bytes, at most {MAX_WEIGHTS} are published; "

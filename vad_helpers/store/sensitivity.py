@@ -190,9 +190,9 @@ def sensitivity(
         `COLUMNS`: n clips and n_groups sequences of the ranking under the alternative, the same as
         before except for runs of their own (compared with the study's clips of their folds); tau,
         Kendall's, of the two rankings (1: the same); tau_by_chance, the mean tau of the ranking
-        with itself when its sequences are drawn anew; best and best_after (labels); flips ("A, B;
-        ...": pairs whose order turns), their number and that of all pairs; note (`NOT_MEASURED`,
-        what became of the claims, or "").
+        with itself when its sequences are drawn anew (twice, for a run of its own); best and
+        best_after (labels); flips ("A, B; ...": pairs whose order turns), their number and that of
+        all pairs; note (`NOT_MEASURED`, what became of the claims, or "").
     """
     lines = [
         {"choice": choice.name, "default": choice.default, "note": "", **line}
@@ -221,14 +221,17 @@ def ranking_change(before: pd.DataFrame, after: pd.DataFrame, metric: str) -> di
         of pairs), n_pairs.
     """
     first, second = before.mean(), after.mean()
+    n_groups = after.index.get_level_values("sequence").nunique()
     pairs = list(itertools.combinations(before.columns, 2))
     turned = [(a, b) for a, b in pairs if (first[a] - first[b]) * (second[a] - second[b]) < 0]
     best = pd.Series.idxmax if direction(metric) == "higher" else pd.Series.idxmin
     return {
         "n": len(after),
-        "n_groups": after.index.get_level_values("sequence").nunique(),
+        "n_groups": n_groups,
         "tau": float(kendalltau(first, second).statistic),
-        "tau_by_chance": _tau_by_chance(before),
+        "tau_by_chance": _tau_by_chance(
+            before, None if before.index.equals(after.index) else n_groups
+        ),
         "best": best(first),
         "best_after": best(second),
         "flips": turned,
@@ -236,17 +239,27 @@ def ranking_change(before: pd.DataFrame, after: pd.DataFrame, metric: str) -> di
     }
 
 
-def _tau_by_chance(before: pd.DataFrame) -> float:
-    """Mean tau between a ranking and itself on sequences drawn anew; NaN for one sequence."""
+def _tau_by_chance(before: pd.DataFrame, n_others: int | None) -> float:
+    """Mean tau between a ranking and itself on sequences drawn anew; NaN for one sequence.
+
+    Where an alternative has clips of its own, of `n_others` sequences, both rankings are drawn.
+    """
     sums = before.groupby(level="sequence", sort=True).sum().to_numpy()
     counts = before.groupby(level="sequence", sort=True).size().to_numpy()
     if len(sums) < 2:
         return np.nan
-    drawn = resample(len(sums), N_DRAWS, 0)
-    means = (drawn @ sums) / (drawn @ counts)[:, None]
     a, b = np.triu_indices(sums.shape[1], k=1)
-    order = np.sign(before.mean().to_numpy()[a] - before.mean().to_numpy()[b])
-    return float((np.sign(means[:, a] - means[:, b]) * order).mean())
+
+    def orders(drawn: np.ndarray) -> np.ndarray:
+        means = (drawn @ sums) / (drawn @ counts)[:, None]
+        return np.sign(means[:, a] - means[:, b])
+
+    again = orders(resample(len(sums), N_DRAWS, 0))
+    if n_others is None:
+        return float((again * orders(np.ones((1, len(sums))))).mean())
+    shares = np.full(len(sums), 1 / len(sums))
+    other = orders(np.random.default_rng(1).multinomial(n_others, shares, size=N_DRAWS))
+    return float((again * other).mean())
 
 
 def _lines(

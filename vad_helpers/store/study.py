@@ -23,6 +23,8 @@ PAPER_PERFORMANCE = {"accuracy": 0.8886, "auc": 0.9331}
 CONVERGED = "_converged"
 CALLED, MISSED = "called anomalous", "missed"
 LEVELS = ("clip", "frame")
+PERFORMANCE = ("part", "scene", "n_clips", "n_sequences", "n_anomalous", "accuracy",
+               "accuracy_low", "accuracy_high", "auc", "auc_low", "auc_high")  # fmt: skip
 FLATNESS = ("deletion", "insertion", "mean_area", "area_matched_deletion",
             "area_matched_insertion", "area_deletion", "area_insertion")  # fmt: skip
 VARIANT_METRICS = (
@@ -117,9 +119,7 @@ def performance(found: Published) -> pd.DataFrame:
     DataFrame
         part ("fold 0", "mean over folds", "all folds", ...), scene, n_clips, n_sequences,
         n_anomalous; accuracy (at p >= .5) and auc, each with _low and _high. The mean over folds
-        has no interval. The fold on whose sequences the recipe was tuned is left out of "all
-        folds but". Last come alternatives to the study's clips and split, of the folds where they
-        were measured.
+        has no interval. The fold on whose sequences the recipe was tuned is left out of the last.
     """
     test = found.predictions[found.predictions["split"] == "test"]
     folds = list(test.groupby("fold"))
@@ -138,20 +138,32 @@ def performance(found: Published) -> pd.DataFrame:
     if tuned in dict(folds) and len(folds) > 1:
         rest = test[test["fold"] != tuned]
         lines.append(_performance(f"all folds but {tuned}", "both", rest, found))
-    lines += _alternative_performance(found)
-    columns = ["part", "scene", "n_clips", "n_sequences", "n_anomalous", "accuracy",
-               "accuracy_low", "accuracy_high", "auc", "auc_low", "auc_high"]  # fmt: skip
-    return pd.DataFrame(lines, columns=columns)
+    return pd.DataFrame(lines, columns=list(PERFORMANCE))
 
 
-def _alternative_performance(found: Published) -> list[dict]:
-    table = found.extras.get(
-        "alternative_predictions", pd.DataFrame({"alternative": [], "fold": []})
-    )
-    return [
-        _performance(f"fold {fold}, {name.replace('_', ' ')}", "both", part, found)
-        for (name, fold), part in table.groupby(["alternative", "fold"], sort=False)
-    ]
+@_once
+def alternative_performance(found: Published) -> pd.DataFrame:
+    """Networks tested on other clips, or after another split; see `alternatives`.
+
+    Returns
+    -------
+    DataFrame
+        As `performance`, with a column alternative; each beside the study's line of the same folds
+        (alternative ""). Empty where none was measured. Added masks change no test clip.
+    """
+    columns = ["alternative", *PERFORMANCE]
+    table = found.extras.get("alternative_predictions")
+    if table is None:
+        return pd.DataFrame(columns=columns)
+    test = found.predictions[found.predictions["split"] == "test"]
+    lines = []
+    for name, part in table[table["alternative"] != "all_masks"].groupby("alternative", sort=False):
+        folds = sorted(part["fold"].unique())
+        where = f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"
+        for alternative, clips in (("", test[test["fold"].isin(folds)]), (name, part)):
+            line = _performance(where, "both", clips, found)
+            lines.append({"alternative": alternative, **line})
+    return pd.DataFrame(lines, columns=columns).drop_duplicates()
 
 
 def tuned_fold(found: Published) -> int:
