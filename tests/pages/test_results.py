@@ -15,7 +15,7 @@ from vad_helpers.store import published, study
 from vad_helpers.viz import charts
 
 PAGES = Path(__file__).parents[2] / "book"
-WITH_FRAGMENTS = ("results.md", "model_card.md")
+WITH_FRAGMENTS = ("results.md", "intro.md", "model_card.md")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def text(page, name):
 def test_pages_include_fragments_that_are_made_and_all_are_included(pages):
     included = set()
     for name in WITH_FRAGMENTS:
-        included |= set(re.findall(r"\{include\} _run/(\S+)", (PAGES / name).read_text()))
+        included |= set(re.findall(r"\{include\} _run/(results_\S+)", (PAGES / name).read_text()))
     assert included == {name for name in pages if name.endswith(".md")}
 
 
@@ -63,7 +63,14 @@ def test_a_claims_verdict_is_not_typed_by_hand():
 def test_a_project_without_results_says_so_on_every_fragment(tmp_path, pages):
     absent = results.pages(tmp_path)
     assert set(absent) == {name for name in pages if name.endswith(".md")}
+    assert absent.pop("results_front.md") == ""  # the front page need not speak of it
     assert set(absent.values()) == {results.ABSENT}
+
+
+def test_the_front_page_says_what_a_study_comes_to_and_that_it_is_not_complete(found, pages):
+    front = text(pages, "front")
+    assert front.startswith("## And on the real videos") and text(pages, "lessons") in front
+    assert "The study is not complete" in front
 
 
 def test_a_project_with_results_shows_them(found, pages, monkeypatch):
