@@ -121,12 +121,23 @@ def test_a_study_of_all_folds_gives_each_run_its_own_clips(in_project, tmp_path)
         ({"label": 3}, "label 3"),
         ({"seed": -1}, "seed -1"),
         ({"seed": True}, "seed True"),
+        ({"precision": "fp8"}, "precision 'fp8'"),
     ],
 )
 def test_variants_that_make_no_sense_are_refused(in_project, spec, words):
     run = store.open_run("tiny", variants={"x": {"method": "ig", **spec}})
     with pytest.raises(InputError, match=f"variant 'x' has the {words}; give"):
         store.rows(run)
+
+
+def test_a_variant_s_precision_counts_where_the_run_leaves_it_open(in_project):
+    variants = {"fast": {"method": "lime", "precision": "bf16"}}
+    for given, expected in (("auto", "bf16"), ("fp32", "fp32")):
+        run = store.open_run("tiny", methods=["lime"], variants=variants, precision=given)
+        listed = store.rows(run)
+        assert maps.precision_of(run, listed["fast"]) == expected
+        assert maps.precision_of(run, listed["lime"]) == "fp32"
+    assert listed["fast"].label.endswith("(precision bf16)")
 
 
 def test_a_variant_with_a_seed_draws_anew(in_project, tmp_path):

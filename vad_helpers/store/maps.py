@@ -201,10 +201,10 @@ def _seed(run: Run, row: Row) -> int:
 
 
 def precision_of(run: Run, row: Row) -> str:
-    """Precision of a row's explanation; "auto" means the method's default."""
+    """Precision of a row's explanation; "auto" means the row's own, or the method's default."""
     if run.params.precision != "auto":
         return run.params.precision
-    return METHODS[row.method].precision
+    return row.precision or METHODS[row.method].precision
 
 
 def explained(run: Run, clip_id: str, row: Row) -> bool:

@@ -95,8 +95,9 @@ class Params:
         Method -> its settings, where they differ from the paper's.
     variants : dict
         Extra rows of the tables: name -> {method: ..., baseline: ..., weights: ..., n_clips: ...,
-        seed: ..., label: ..., setting: ...}; `weights` is "trained" or "random", `n_clips` fewer
-        clips than the run's, `seed` another one than the run's for what the method draws.
+        seed: ..., precision: ..., label: ..., setting: ...}; `weights` is "trained" or "random",
+        `n_clips` fewer clips than the run's, `seed` another one than the run's for what the method
+        draws, `precision` what "auto" means for this row.
     n_thresholds : int
         Steps of the threshold axis (IoU, F1, deletion, insertion).
     area_steps : int

@@ -54,6 +54,8 @@ class Row:
         Fewer clips than the run explains; None means all.
     seed : int or None
         Of what the method draws; None means the run's.
+    precision : str or None
+        "fp32" or "bf16", where the run leaves it to each row ("auto"); None: the method's default.
     """
 
     key: str
@@ -66,6 +68,7 @@ class Row:
     weights: str = "trained"
     n_clips: int | None = None
     seed: int | None = None
+    precision: str | None = None
 
 
 def rows(run: Run) -> dict[str, Row]:
@@ -146,19 +149,32 @@ def _variant_row(run: Run, name: str, spec: dict[str, Any]) -> Row:
     _known(method, "variants")
     baseline = spec.pop("baseline", run.params.baseline)
     weights, n_clips = spec.pop("weights", "trained"), spec.pop("n_clips", None)
-    seed = spec.pop("seed", None)
+    seed, precision = spec.pop("seed", None), spec.pop("precision", None)
     _require(name, "weights", weights, weights in ("trained", "random"), "trained or random")
     counts = n_clips is None or (type(n_clips) is int and n_clips >= 1)
     _require(name, "n_clips", n_clips, counts, "a whole number of at least 1")
     draws = seed is None or (type(seed) is int and 0 <= seed <= checks.MAX_SEED)
     _require(name, "seed", seed, draws, f"a whole number from 0 to {checks.MAX_SEED}")
+    _require(name, "precision", precision, precision in (None, "fp32", "bf16"), "fp32 or bf16")
     changed = {"weights": weights, "baseline": baseline, **spec}
-    changed |= {} if seed is None else {"seed": seed}
+    changed |= {k: v for k, v in (("seed", seed), ("precision", precision)) if v is not None}
     label = spec.pop("label", f"{METHODS[method].name} ({_spell(changed, run)})")
     _require(name, "label", label, isinstance(label, str), "text")
     settings = {**run.params.settings.get(method, {}), **spec}
     family = METHODS[method].family
-    return Row(name, label, "variant", family, method, settings, baseline, weights, n_clips, seed)
+    return Row(
+        name,
+        label,
+        "variant",
+        family,
+        method,
+        settings,
+        baseline,
+        weights,
+        n_clips,
+        seed,
+        precision,
+    )
 
 
 def _require(variant: str, name: str, value: object, holds: bool, expected: str) -> None:
