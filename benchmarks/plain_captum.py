@@ -140,8 +140,10 @@ def lime(
     kernel_width: float,
     n_segments: int,
     compactness: float,
+    paired: bool,
 ) -> Tensor:
     """LIME on superpixels."""
+    _no_pairs(paired)
     explainer = Lime(
         model,
         interpretable_model=SkLearnLasso(alpha=alpha, max_iter=20_000),
@@ -158,10 +160,17 @@ def kernel_shap(
     n_samples: int,
     n_segments: int,
     compactness: float,
+    paired: bool,
 ) -> Tensor:
     """KernelSHAP on superpixels."""
+    _no_pairs(paired)
     explainer = KernelShap(model)
     return _by_segments(explainer, clip, baseline, n_samples, n_segments, compactness)
+
+
+def _no_pairs(paired: bool) -> None:
+    if paired:
+        raise ValueError("Captum draws no samples in pairs; compare with paired=False")
 
 
 def _by_segments(
