@@ -28,11 +28,12 @@ DEFAULTS = {
     },
     "guided_backprop": {"channels": "sum"},
     "gradient_shap": {"n_samples": 5, "sigma": 0.0, "channels": "sum"},
-    "kernel_shap": {"n_samples": 25, "n_segments": 80, "compactness": 60.0},
+    "kernel_shap": {"n_samples": 25, "paired": False, "n_segments": 80, "compactness": 60.0},
     "lime": {
         "n_samples": 25,
         "alpha": 1e-3,
         "kernel_width": 1000.0,
+        "paired": False,
         "n_segments": 80,
         "compactness": 60.0,
     },
