@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests import synthetic_study as synthetic
 from vad_helpers.errors import InputError
-from vad_helpers.pages import results
+from vad_helpers.pages import conclusions, results
 from vad_helpers.store import published, study
 from vad_helpers.viz import charts
 
@@ -67,10 +67,13 @@ def test_a_project_without_results_says_so_on_every_fragment(tmp_path, pages):
     assert set(absent.values()) == {results.ABSENT}
 
 
-def test_the_front_page_says_what_a_study_comes_to_and_that_it_is_not_complete(found, pages):
-    front = text(pages, "front")
-    assert front.startswith("## And on the real videos") and text(pages, "lessons") in front
-    assert "The study is not complete" in front
+def test_the_front_page_says_what_a_study_comes_to_once_it_is_complete(found, pages, monkeypatch):
+    assert text(pages, "front") == ""
+    monkeypatch.setattr(conclusions, "incomplete", lambda found: "")
+    nothing = conclusions.Conclusions([], study.sensitivities(found))
+    front = conclusions.front(found, nothing)
+    assert front.startswith("## And on the real videos")
+    assert conclusions.lessons(found, nothing) in front
 
 
 def test_a_project_with_results_shows_them(found, pages, monkeypatch):

@@ -121,13 +121,14 @@ def _turned(line: pd.Series) -> str:
 
 
 def front(found: Published, concluded: Conclusions) -> str:
-    """What the front page says of the study; nothing where there is none."""
+    """What the front page says of the study; nothing before it is complete."""
+    if incomplete(found):
+        return ""
     return (
         "## And on the real videos\n\n"
         "The numbers above are of the run that built this copy. The study of the real UCSD videos "
         "is computed once and published beside the source: {doc}`results` has its tables, and the "
-        f"verdict on each of the paper's claims.{incomplete(found)} What it comes to:\n\n"
-        + lessons(found, concluded)
+        f"verdict on each of the paper's claims. What it comes to:\n\n" + lessons(found, concluded)
     )
 
 
