@@ -128,7 +128,7 @@ def front(found: Published, concluded: Conclusions) -> str:
         "## And on the real videos\n\n"
         "The numbers above are of the run that built this copy. The study of the real UCSD videos "
         "is computed once and published beside the source: {doc}`results` has its tables, and the "
-        f"verdict on each of the paper's claims. What it comes to:\n\n" + lessons(found, concluded)
+        "verdict on each of the paper's claims. What it comes to:\n\n" + lessons(found, concluded)
     )
 
 
