@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from vad_helpers.errors import InputError
+from vad_helpers.model.checkpoints import initialise, load_into
 from vad_helpers.model.i3d import LAYERS, Conv, InceptionI3d, Mixed, scaled_channels
 from vad_helpers.model.inflation import inflate, is_inception_2d
-from vad_helpers.model.weights import initialise, load_into
 
 WIDTH = 0.25
 NAMES_2D = dict(

@@ -38,6 +38,7 @@ from tqdm.auto import tqdm
 
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
+from vad_helpers.model.checkpoints import State
 from vad_helpers.model.i3d import InceptionI3d
 from vad_helpers.model.prediction import (
     auc,
@@ -59,7 +60,7 @@ from vad_helpers.model.recipe import (
     parameter_groups,
     require,
 )
-from vad_helpers.model.weights import State, describe, save_state
+from vad_helpers.model.weights import describe, save_state
 
 __all__ = ["TrainingSpec", "evaluate", "predict", "train"]
 

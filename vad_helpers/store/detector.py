@@ -103,12 +103,12 @@ def check_weights(run: Run) -> None:
         If a file is not there, is damaged, holds NaN, is of another architecture, or does not
         belong to this run's split.
     """
-    from vad_helpers.model import weights
+    from vad_helpers.model import checkpoints
 
     _augmentation(run)
     _training_spec(run)
     if run.params.init_weights:
-        report = weights.initialise(fresh_network(run), _weights_file(run, "init_weights"))
+        report = checkpoints.initialise(fresh_network(run), _weights_file(run, "init_weights"))
         _check_early_stages(run, report.convolutions_missing)
     if run.params.trained_weights:
         _load_trained(run)
@@ -254,12 +254,12 @@ def machine(run: Run) -> str:
 
 
 def _train(run: Run, *, progress: bool) -> torch.nn.Module:
-    from vad_helpers.model import training, weights
+    from vad_helpers.model import checkpoints, training, weights
 
     p = run.params
     network = fresh_network(run)
     if p.init_weights:
-        report = weights.initialise(network, run.root / p.init_weights)
+        report = checkpoints.initialise(network, run.root / p.init_weights)
         _check_early_stages(run, report.convolutions_missing)
         print(report)
     history = training.train(

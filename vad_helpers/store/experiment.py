@@ -101,15 +101,7 @@ def sequences(run: Run) -> dict[str, ucsd.Sequence]:
 def clips(run: Run) -> pd.DataFrame:
     """Table of clips: clip_id, scene, sequence, start, n_frames, label, has_mask, eligible,
     fold, split."""
-    p = run.params
-    settings = {
-        "n_frames": p.n_frames,
-        "stride": p.stride,
-        "fold": p.fold,
-        "n_folds": p.n_folds,
-        "seed": p.seed,
-        "split_by": p.split_by,
-    }
+    settings = _cut(run, run.params.stride)
 
     def build() -> pd.DataFrame:
         return clip_data.clip_table(list(sequences(run).values()), **settings)
@@ -143,15 +135,14 @@ def training_clips(run: Run) -> pd.DataFrame:
     p = run.params
     if p.train_stride in (None, p.stride):
         return clips(run)
-    return clip_data.clip_table(
-        list(sequences(run).values()),
-        n_frames=p.n_frames,
-        stride=p.train_stride,
-        fold=p.fold,
-        n_folds=p.n_folds,
-        seed=p.seed,
-        split_by=p.split_by,
-    )
+    return clip_data.clip_table(list(sequences(run).values()), **_cut(run, p.train_stride))
+
+
+def _cut(run: Run, stride: int) -> dict[str, int | str]:
+    """How sequences are cut into clips, and what is dealt to the folds."""
+    p = run.params
+    dealt = {"fold": p.fold, "n_folds": p.n_folds, "seed": p.seed, "split_by": p.split_by}
+    return {"n_frames": p.n_frames, "stride": stride, **dealt}
 
 
 def clips_key(run: Run) -> str:

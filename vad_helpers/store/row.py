@@ -160,20 +160,18 @@ def _variant_row(run: Run, name: str, spec: dict[str, Any]) -> Row:
     changed |= {k: v for k, v in (("seed", seed), ("precision", precision)) if v is not None}
     label = spec.pop("label", f"{METHODS[method].name} ({_spell(changed, run)})")
     _require(name, "label", label, isinstance(label, str), "text")
-    settings = {**run.params.settings.get(method, {}), **spec}
-    family = METHODS[method].family
     return Row(
-        name,
-        label,
-        "variant",
-        family,
-        method,
-        settings,
-        baseline,
-        weights,
-        n_clips,
-        seed,
-        precision,
+        key=name,
+        label=label,
+        kind="variant",
+        family=METHODS[method].family,
+        method=method,
+        settings={**run.params.settings.get(method, {}), **spec},
+        baseline=baseline,
+        weights=weights,
+        n_clips=n_clips,
+        seed=seed,
+        precision=precision,
     )
 
 
