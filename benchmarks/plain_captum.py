@@ -140,7 +140,7 @@ def lime(
     kernel_width: float,
     n_segments: int,
     compactness: float,
-    paired: bool,
+    paired: bool = False,
 ) -> Tensor:
     """LIME on superpixels."""
     _no_pairs(paired)
@@ -160,7 +160,7 @@ def kernel_shap(
     n_samples: int,
     n_segments: int,
     compactness: float,
-    paired: bool,
+    paired: bool = False,
 ) -> Tensor:
     """KernelSHAP on superpixels."""
     _no_pairs(paired)
