@@ -220,6 +220,7 @@ def test_methods_lists_all_eight_with_citations(call):
         (["-p", "variants={x: {method: [ig]}}"], ["unknown method"]),
         (["-p", "variants={x: {method: ig, baseline: grey}}"], ["variant 'x'", "grey", "blur"]),
         (["-p", "variants={x: {method: ig, label: 3}}"], ["variant 'x'", "label"]),
+        (["-p", "variants={x: {method: lime, seed: 0}}"], ["variant 'x'", "the run's own, 0"]),
         (["-p", "variants={x: {method: lime, n_sample: 3}}"], ["variant 'x'", "n_samples"]),
         (["-p", "settings={lime: {n_sample: 3}}"], ["lime", "n_sample", "n_samples"]),
         (["-p", "settings={lime: {n_samples: many}}"], ["lime", "n_samples", "many"]),

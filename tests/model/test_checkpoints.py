@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.model.states import assert_one_line, states_equal
 from vad_helpers.errors import InputError
 from vad_helpers.model.checkpoints import initialise, load_into, read_checkpoint
 from vad_helpers.model.i3d import InceptionI3d
@@ -27,17 +28,6 @@ class Shell:
 
     def __reduce__(self):
         return os.system, (f"touch {self.path}",)
-
-
-def states_equal(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
-
-
-def assert_one_line(error, *fragments):
-    message = str(error.value)
-    assert "\n" not in message
-    for fragment in fragments:
-        assert str(fragment) in message
 
 
 # -- read_checkpoint ------------------------------------------------------------------------------

@@ -7,20 +7,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from tests.model.states import assert_one_line, states_equal
 from vad_helpers.errors import InputError
 from vad_helpers.model import weights
 from vad_helpers.model.weights import describe, fingerprint, load, round_to_half, save
-
-
-def states_equal(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
-
-
-def assert_one_line(error, *fragments):
-    message = str(error.value)
-    assert "\n" not in message
-    for fragment in fragments:
-        assert str(fragment) in message
 
 
 def test_saved_model_comes_back_equal(tmp_path, make_model):

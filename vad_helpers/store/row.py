@@ -100,7 +100,8 @@ def check_rows(run: Run) -> None:
     ------
     InputError
         For an unknown method, a setting that its method does not have or that is of the wrong
-        type or out of range, an unknown baseline, or a label that is no text.
+        type or out of range, an unknown baseline, a label that is no text, or a variant's seed
+        that is the run's own.
     """
     p = run.params
     shape = (3, p.n_frames, *p.frame_size)
@@ -111,12 +112,19 @@ def check_rows(run: Run) -> None:
         row = table[name]
         try:
             checks.one_of("baseline", row.baseline, baselines.NAMES)
+            _check_seed(row, p.seed)
             _check_settings(row.method, row.settings, shape)
         except InputError as error:
             raise InputError(f"variant '{name}': {error}") from None
     # Defaults too: a window may not fit into this run's frames.
     for method in p.methods:
         _check_settings(method, table[method].settings, shape)
+
+
+def _check_seed(row: Row, seed: int) -> None:
+    # Two rows of one draw agree perfectly, which would pass for stability over seeds.
+    if row.seed == seed:
+        raise InputError(f"its seed is the run's own, {seed}, so it repeats a row; give another")
 
 
 def _check_settings(method: str, given: Mapping[str, Any], shape: tuple[int, ...]) -> None:
