@@ -150,6 +150,7 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def existing_file(path: str | Path) -> Path:
+    """Give the path of a weights file, or raise `InputError` where there is none."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no weights file {path}: give the path of a .safetensors or .pt file")
@@ -157,7 +158,22 @@ def existing_file(path: str | Path) -> Path:
 
 
 def read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
-    """Tensors and metadata of a file."""
+    """Read tensors, on the CPU and of the file's dtypes, and metadata of a safetensors file.
+
+    Parameters
+    ----------
+    path : Path
+        A `.safetensors` file.
+
+    Returns
+    -------
+    (dict of str to Tensor, dict of str to str)
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read as safetensors.
+    """
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
@@ -200,10 +216,12 @@ def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def as_float32(tensor: Tensor) -> Tensor:
+    """Detach a tensor, and cast it to float32 if it is of a floating-point type."""
     return tensor.detach().float() if tensor.is_floating_point() else tensor.detach()
 
 
 def check_finite(state: Mapping[str, Tensor], path: Path) -> None:
+    """Raise `InputError`, which names the file and the tensor, if a value is not finite."""
     for name, tensor in state.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise InputError(f"{path}: {name} holds NaN or infinite values: fetch it again")
