@@ -24,6 +24,7 @@ from vad_helpers import store
 from vad_helpers.attribution import METHODS, attribute, baselines
 from vad_helpers.attribution.prepared import Prepared, prepare
 from vad_helpers.attribution.probability import seeded
+from vad_helpers.model.prediction import computes_bf16
 
 COARSER = (2, 2, 2)
 """Captum's Occlusion_sp is timed on a grid this much coarser, and scaled by the windows."""
@@ -88,16 +89,17 @@ def rows(
     Returns
     -------
     list of dict
-        One a method, in the schema of `benchmarks/results`.
+        One a method, in the schema of `benchmarks/results`; nothing of bf16 where the device only
+        emulates it, which would take hours.
     """
-    ours = {p: prepare(subject.network, precision=p) for p in ("fp32", "bf16")}
+    ours = {p: prepare(subject.network, precision=p) for p in precisions(subject.device)}
     peaks = peak_gflops(subject.device)
     found = []
     for method in tqdm(methods, desc="bench", disable=not progress):
         n = slow_repeats if method in SLOW else repeats
         row = {"method": method, "name": METHODS[method].name, "repeats": n}
         row |= _timed(subject, ours, method, n)
-        row |= _work(subject, ours["bf16"], method)
+        row |= _work(subject, ours[precisions(subject.device)[-1]], method)
         row |= _memory(subject, ours, method)
         for precision in ours:
             rate = row["ours_gflop"] / row[f"ours_{precision}_s"]
@@ -110,21 +112,33 @@ def rows(
     return found
 
 
+def precisions(device: torch.device) -> tuple[str, ...]:
+    """Precisions that are worth timing on a device."""
+    return ("fp32", "bf16") if computes_bf16(device) else ("fp32",)
+
+
 def summary(row: dict[str, Any]) -> str:
     """One line about a row, for who watches."""
-    return (
-        f"{row['method']:16} Captum {row['captum_fp32_s']:8.2f} s  ours fp32 "
-        f"{row['ours_fp32_s']:7.2f} s ({row['speedup_fp32']:.1f}x)  bf16 {row['ours_bf16_s']:6.2f} "
-        f"s ({row['speedup_bf16']:.1f}x)  rank agreement {row['agreement_fp32']:.5f} "
-        f"{row['agreement_bf16']:.5f}"
-    )
+    ours = [
+        f"ours {p} {row[f'ours_{p}_s']:7.2f} s ({row[f'speedup_{p}']:.1f}x), "
+        f"rank agreement {_spelled(row[f'agreement_{p}'])}"
+        for p in ("fp32", "bf16")
+        if f"ours_{p}_s" in row
+    ]
+    return f"{row['method']:16} Captum {row['captum_fp32_s']:8.2f} s  " + "  ".join(ours)
+
+
+def _spelled(agreed: float | None) -> str:
+    return "–" if agreed is None else f"{agreed:.5f}"
 
 
 def peak_gflops(device: torch.device) -> dict[str, float]:
     """Measured matrix-product peak by precision."""
     size = 8192 if device.type == "cuda" else 3072
     types = {"fp32": torch.float32, "bf16": torch.bfloat16}
-    return {name: machine.matmul_gflops(device, kind, size=size) for name, kind in types.items()}
+    return {
+        name: machine.matmul_gflops(device, types[name], size=size) for name in precisions(device)
+    }
 
 
 def forward_seconds(subject: Subject, *, repeats: int = 5) -> dict[str, float]:
@@ -146,7 +160,7 @@ def forward_seconds(subject: Subject, *, repeats: int = 5) -> dict[str, float]:
 def _timed(
     subject: Subject, ours: dict[str, Prepared], method: str, repeats: int
 ) -> dict[str, Any]:
-    seconds: dict[str, list[float]] = {"captum_fp32": [], "ours_fp32": [], "ours_bf16": []}
+    seconds: dict[str, list[float]] = {"captum_fp32": [], **{f"ours_{p}": [] for p in ours}}
     maps: dict[str, np.ndarray] = {}
     scale = captum_scale(subject, method)
     if method not in SLOW:
@@ -171,10 +185,9 @@ def _timed(
         **medians,
         **spread,
         "captum_scaled_by": scale,
-        "speedup_fp32": medians["captum_fp32_s"] / medians["ours_fp32_s"],
-        "speedup_bf16": medians["captum_fp32_s"] / medians["ours_bf16_s"],
+        **{f"speedup_{p}": medians["captum_fp32_s"] / medians[f"ours_{p}_s"] for p in ours},
         "agreement_fp32": agreement(maps["captum"], maps.get("again", maps["fp32"])),
-        "agreement_bf16": agreement(maps["fp32"], maps["bf16"]),
+        **({"agreement_bf16": agreement(maps["fp32"], maps["bf16"])} if "bf16" in ours else {}),
         "model_calls": calls,
         "paper_s": _paper_seconds().get(method),
     }
@@ -240,7 +253,7 @@ def _work(subject: Subject, prepared: Prepared, method: str) -> dict[str, float]
     calls = METHODS[method].model_calls(options, shape, options.get("n_segments"))
     changed, scale = _shortened(subject, method)
     with one_thread(), FlopCounter() as counter:
-        _ours(subject, prepared, method, "bf16", **changed)
+        _ours(subject, prepared, method, prepared.precision, **changed)
     return {
         "ours_gflop": counter.total * scale / 1e9,
         "captum_gflop": calls * (forward + backward if gradient else forward),

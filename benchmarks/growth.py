@@ -22,8 +22,10 @@ CHEAP: dict[str, dict[str, Any]] = {
 """One method of a kind, with few samples: the exponent does not depend on their number."""
 
 
-def rows(subject: bench.Subject, *, precision: str = "bf16") -> list[dict[str, Any]]:
+def rows(subject: bench.Subject, *, precision: str | None = None) -> list[dict[str, Any]]:
     """Seconds at several sizes, and the exponent of the power law that fits them.
+
+    Without a precision, in bf16 where the device computes it, else in fp32.
 
     Returns
     -------
@@ -31,7 +33,7 @@ def rows(subject: bench.Subject, *, precision: str = "bf16") -> list[dict[str, A
         ``axis`` ("frames", "pixels", "clips"), ``method``, ``sizes``, ``seconds``, ``exponent``:
         1 means proportional.
     """
-    prepared = prepare(subject.network, precision=precision)
+    prepared = prepare(subject.network, precision=precision or bench.precisions(subject.device)[-1])
     found = []
     for axis, shares in SHARES.items():
         for method, settings in CHEAP.items():

@@ -231,10 +231,11 @@ def write(folder, means=None, *, n_sequences=10, per_sequence=2, n_folds=2, drop
     for name, table in {**tables, **(extras or {})}.items():
         columns = list(published.TABLES.get(name, table.columns))
         table[columns].to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
-    entry = {"data": "ucsd-0", "weights_sha256": "ab", "initial_weights": "start.safetensors",
-             "trained_weights": None, "versions": {"python": "3.11", "torch": "2.6"},
-             "device": "CPU", "seconds": {"training": 60.0}, "n_clips": 4,
-             "date": "2026-01-01"}  # fmt: skip
+    entry = {"data": "ucsd-0", "weights_sha256": "ab", "precision": "fp32",
+             "train_precision": "bf16", "batch_size": 1,
+             "initial_weights": "start.safetensors", "trained_weights": None,
+             "versions": {"python": "3.11", "torch": "2.6"}, "device": "CPU",
+             "seconds": {"training": 60.0}, "n_clips": 4, "date": "2026-01-01"}  # fmt: skip
     manifest = {
         "schema": published.SCHEMA,
         "profile": "ucsd",

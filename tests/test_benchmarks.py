@@ -72,6 +72,7 @@ KEYS = {
 def table(subject):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench, "peak_gflops", lambda device: PEAKS)
+        patch.setattr(bench, "computes_bf16", lambda device: True)
         rows = bench.rows(subject, list(METHODS), repeats=1, slow_repeats=1, progress=False)
     return {row["method"]: row for row in rows}
 
@@ -96,6 +97,14 @@ def test_a_speedup_is_captums_seconds_over_ours(table):
             assert row[f"speedup_{precision}"] == pytest.approx(ratio)
             rate = row["ours_gflop"] / row[f"ours_{precision}_s"]
             assert row[f"peak_share_{precision}"] == pytest.approx(rate / PEAKS[precision])
+
+
+def test_where_bf16_is_emulated_only_fp32_is_timed(subject, monkeypatch):
+    monkeypatch.setattr(bench, "computes_bf16", lambda device: False)
+    monkeypatch.setattr(bench, "peak_gflops", lambda device: {"fp32": 1.0})
+    (row,) = bench.rows(subject, ["guided_backprop"], repeats=1, slow_repeats=1, progress=False)
+    assert set(row) == {key for key in KEYS if "bf16" not in key}
+    assert "ours fp32" in bench.summary(row) and "bf16" not in bench.summary(row)
 
 
 def test_seconds_are_the_median_of_the_runs_and_scaled_by_the_windows(subject, monkeypatch):
@@ -266,6 +275,7 @@ def test_the_peak_is_that_of_a_product(monkeypatch):
         return float(len(asked))
 
     monkeypatch.setattr(machine, "matmul_gflops", fake)
+    monkeypatch.setattr(bench, "computes_bf16", lambda device: True)
     assert bench.peak_gflops(CPU) == {"fp32": 1.0, "bf16": 2.0}
     assert asked == [(torch.float32, 3072), (torch.bfloat16, 3072)]
 

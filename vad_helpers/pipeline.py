@@ -63,6 +63,11 @@ def open_checked(profile: str, overrides: Mapping[str, Any]) -> Run:
         For an unknown profile, parameter, method or setting, a value of the wrong type or out of
         range, a device that is not there, a tree without sequences, weights that cannot be used,
         or a split by clip.
+
+    Warns
+    -----
+    UserWarning
+        If bf16 is asked for on a device that only emulates it.
     """
     params.check_overrides(overrides)
     run = open_run(profile, **overrides)
@@ -73,7 +78,7 @@ def open_checked(profile: str, overrides: Mapping[str, Any]) -> Run:
             "sequences; measure it beside a study: vad measure --alternative split_by_clip"
         )
     check_rows(run)
-    detector.torch_device(run)
+    detector.warn_of_emulation(run)
     experiment.check_data(run)
     detector.check_weights(run)
     return run

@@ -6,7 +6,13 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from vad_helpers.errors import InputError
-from vad_helpers.model.prediction import evaluate, labels_of, predict, resolve_device
+from vad_helpers.model.prediction import (
+    computes_bf16,
+    evaluate,
+    labels_of,
+    predict,
+    resolve_device,
+)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 9])
@@ -85,6 +91,21 @@ def test_devices_resolve(monkeypatch):
     assert resolve_device("auto").type == "cpu"
     with pytest.raises(InputError, match="no GPU"):
         resolve_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("capability", "native"), [("AVX512", True), ("AVX2", False), ("DEFAULT", False)]
+)
+def test_a_cpu_computes_bf16_itself_if_it_has_avx512(monkeypatch, capability, native):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert computes_bf16("cpu") == computes_bf16(torch.device("cpu")) == native
+
+
+def test_a_gpu_that_emulates_bf16_does_not_compute_it(monkeypatch):
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation
+    )
+    assert not computes_bf16("cuda:0")
 
 
 @pytest.mark.parametrize(

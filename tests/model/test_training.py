@@ -57,11 +57,12 @@ def assert_same_run(one, other):
 
 
 def test_bright_clips_are_learnt(fit, make_clips):
-    spec = TrainingSpec(epochs=10, batch_size=4, lr=3e-3)
+    spec = TrainingSpec(epochs=16, batch_size=4, lr=3e-3)
     sets = {"train_set": make_clips(12, seed=1, gap=1.0), "val_set": make_clips(8, seed=2, gap=1.0)}
     model, history = fit(spec, **sets)
     assert history["val_auc"].max() == 1.0
-    assert history["train_loss"].iloc[-1] < 0.8 * history["train_loss"].iloc[0]
+    loss = history["train_loss"]  # one epoch of it jumps, and differs from processor to processor
+    assert loss.iloc[-4:].median() < 0.8 * loss.iloc[0]
 
 
 def test_history_has_a_row_an_epoch_and_one_best(fit):

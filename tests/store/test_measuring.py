@@ -10,6 +10,7 @@ import pytest
 
 from vad_helpers import store
 from vad_helpers.errors import InputError
+from vad_helpers.model import prediction
 from vad_helpers.store import experiment, maps, measuring, scores
 from vad_helpers.store.row import TIME_AVERAGE
 
@@ -130,7 +131,8 @@ def test_variants_that_make_no_sense_are_refused(in_project, spec, words):
         store.rows(run)
 
 
-def test_a_variant_s_precision_counts_where_the_run_leaves_it_open(in_project):
+def test_a_variant_s_precision_counts_where_the_run_leaves_it_open(in_project, monkeypatch):
+    monkeypatch.setattr(prediction, "computes_bf16", lambda device: True)
     variants = {"fast": {"method": "lime", "precision": "bf16"}}
     for given, expected in (("auto", "bf16"), ("fp32", "fp32")):
         run = store.open_run("tiny", methods=["lime"], variants=variants, precision=given)

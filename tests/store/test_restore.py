@@ -101,7 +101,11 @@ def test_nothing_published_restores_nothing(run, tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"epochs": 2}, "weights_sha256, epochs"), ({"n_thresholds": 5}, "other n_thresholds")],
+    [
+        ({"epochs": 2}, "weights_sha256, epochs"),
+        ({"n_thresholds": 5}, "other n_thresholds"),
+        ({"precision": "bf16", "train_precision": "fp32"}, "other precision"),
+    ],
 )
 def test_scores_of_another_study_are_not_restored(run, tmp_path, change, words):
     measuring.measure(run)

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from vad_helpers import attribution, store
 from vad_helpers.attribution import METHODS, MethodSpec
 from vad_helpers.errors import InputError
+from vad_helpers.model import prediction
 from vad_helpers.store import detector, experiment, maps, scores, tables
 from vad_helpers.store.row import REFERENCES
 
@@ -134,17 +135,41 @@ def test_stages_that_start_at_random_are_never_frozen(run, tmp_path):
     [
         ("fp32", "auto", "fp32"),
         ("bf16", "auto", "bf16"),
-        ("auto", "auto", "fp32"),
+        ("auto", "auto", "bf16"),
         ("auto", "bf16", "bf16"),
         ("bf16", "fp32", "fp32"),
     ],
 )
-def test_training_has_a_precision_of_its_own(in_project, precision, train_precision, expected):
+def test_training_has_a_precision_of_its_own(
+    in_project, monkeypatch, precision, train_precision, expected
+):
+    monkeypatch.setattr(prediction, "computes_bf16", lambda device: True)
     run = store.open_run("tiny", precision=precision, train_precision=train_precision)
     assert detector.training_settings(run)["precision"] == expected
 
 
+@pytest.mark.parametrize(("wanted", "found"), [("auto", "fp32"), ("bf16", "bf16")])
+def test_where_bf16_is_emulated_auto_is_fp32_and_bf16_stays(in_project, monkeypatch, wanted, found):
+    monkeypatch.setattr(prediction, "computes_bf16", lambda device: False)
+    run = store.open_run("tiny", precision=wanted)
+    assert detector.training_precision(run) == detector.scoring_precision(run) == found
+    assert maps.precision_of(run, store.rows(run)["ig"]) == found
+    assert detector.training_precision(store.open_run("tiny", train_precision="bf16")) == "bf16"
+
+
+def test_bf16_by_name_where_it_is_emulated_is_warned_of(in_project, monkeypatch):
+    run = store.open_run("tiny", train_precision="bf16")
+    monkeypatch.setattr(prediction, "computes_bf16", lambda device: False)
+    with pytest.warns(UserWarning, match="train_precision is bf16, which this cpu only emulates"):
+        detector.warn_of_emulation(run)
+    monkeypatch.setattr(prediction, "computes_bf16", lambda device: True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        detector.warn_of_emulation(run)
+
+
 def test_the_precision_of_scoring_is_in_the_key_of_its_scores(run, monkeypatch):
+    monkeypatch.setattr(prediction, "computes_bf16", lambda device: True)
     before = {table: scores._unit_key(run, table, "random") for table in scores.MEASURES}
     assert detector.scoring_precision(run) == "fp32"
     assert detector.scoring_precision(store.open_run("tiny", precision="auto")) == "bf16"

@@ -43,6 +43,22 @@ def resolve_device(device: str) -> torch.device:
     return torch.device("cpu" if device == "cpu" or not has_gpu else "cuda")
 
 
+def computes_bf16(device: str | torch.device) -> bool:
+    """Tell whether a device computes in bfloat16 itself.
+
+    A CPU without AVX-512 gets PyTorch's emulation instead, in which a convolution takes some fifty
+    times as long as in float32. Of other CPUs PyTorch does not say, so that they count as without.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        Such as "cpu" or "cuda:0".
+    """
+    if torch.device(device).type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+
+
 def check_precision(precision: str) -> None:
     """Raise InputError unless `precision` is among `PRECISIONS`."""
     if precision not in PRECISIONS:

@@ -352,7 +352,8 @@ def provenance(found: Published) -> str:
         lines.append({
             "fold": fold, "device": entry["device"],
             **{name: f"{value / 60:.0f} min" for name, value in spent.items()},
-            "clips": entry["n_clips"], "clips a batch": entry.get("batch_size"),
+            "training in": entry["train_precision"], "scores in": entry["precision"],
+            "clips": entry["n_clips"], "clips a batch": entry["batch_size"],
             "network": entry["weights_sha256"][:12], "data": entry["data"][:18],
             "date": entry["date"], "versions": versions,
         })  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,7 +135,7 @@ def training_settings(run: Run) -> dict[str, Any]:
     p = run.params
     settings = dataclasses.asdict(_training_spec(run)) | {
         "seed": p.seed,
-        "precision": _training_precision(run),
+        "precision": training_precision(run),
         "width": p.model_width,
         "frame_size": p.frame_size,
         "normalisation": [p.mean, p.std],
@@ -184,13 +185,36 @@ def scoring_precision(run: Run) -> str:
     "auto" is bf16: on real clips no mean deletion or insertion score of any method moved by more
     than a thousandth (`benchmarks.precision`).
     """
-    return "bf16" if run.params.precision == "auto" else run.params.precision
+    wanted = run.params.precision
+    return automatic_precision(run, "bf16") if wanted == "auto" else wanted
 
 
-def _training_precision(run: Run) -> str:
+def training_precision(run: Run) -> str:
+    """Precision of training: `train_precision`, else `precision`, else bf16 if the device can."""
     p = run.params
     wanted = p.precision if p.train_precision == "auto" else p.train_precision
-    return "fp32" if wanted == "auto" else wanted
+    return automatic_precision(run, "bf16") if wanted == "auto" else wanted
+
+
+def automatic_precision(run: Run, wanted: str) -> str:
+    """What "auto" comes to: the precision wanted, but fp32 where bf16 would only be emulated."""
+    from vad_helpers.model.prediction import computes_bf16
+
+    return wanted if wanted == "fp32" or computes_bf16(torch_device(run)) else "fp32"
+
+
+def warn_of_emulation(run: Run) -> None:
+    """Warn where bf16 is asked for by name on a device that only emulates it."""
+    from vad_helpers.model.prediction import computes_bf16
+
+    device = torch_device(run)
+    for name in ("precision", "train_precision"):
+        if getattr(run.params, name) == "bf16" and not computes_bf16(device):
+            warnings.warn(
+                f"{name} is bf16, which this {device} only emulates, many times slower than fp32: "
+                f"'auto' takes bf16 where the device computes it, and fp32 here",
+                stacklevel=2,
+            )
 
 
 def dataset(run: Run, split: str, *, training: bool = False) -> clip_data.ClipDataset:
@@ -269,7 +293,7 @@ def _train(run: Run, *, progress: bool) -> torch.nn.Module:
         _training_spec(run),
         checkpoint_dir=run.path("training"),
         device=p.device,
-        precision=_training_precision(run),
+        precision=training_precision(run),
         seed=p.seed,
         key=model_key(run),
         metadata=_weights_metadata(run),

@@ -201,10 +201,13 @@ def _seed(run: Run, row: Row) -> int:
 
 
 def precision_of(run: Run, row: Row) -> str:
-    """Precision of a row's explanation; "auto" means the row's own, or the method's default."""
+    """Precision of a row's explanation.
+
+    "auto" means the row's own or the method's default, and fp32 where bf16 would be emulated.
+    """
     if run.params.precision != "auto":
         return run.params.precision
-    return row.precision or METHODS[row.method].precision
+    return detector.automatic_precision(run, row.precision or METHODS[row.method].precision)
 
 
 def explained(run: Run, clip_id: str, row: Row) -> bool:

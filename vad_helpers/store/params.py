@@ -42,9 +42,11 @@ class Params:
     device : str
         "auto" (CUDA where there is a GPU), "cpu" or "cuda".
     precision : str
-        Of explanations and scores: "fp32", "bf16", or "auto" (each method's default, bf16 scores).
+        Of explanations and scores: "fp32", "bf16", or "auto" (each method's default, bf16 scores;
+        all in fp32 on a device that only emulates bf16).
     train_precision : str
-        Of training: "fp32", "bf16", or "auto" (as `precision`, and fp32 where that is "auto").
+        Of training: "fp32", "bf16", or "auto" (as `precision`; where that is "auto" too, bf16
+        unless the device only emulates it).
     fold : int
         Fold that is tested; the next one validates, the rest trains.
     n_clips : int

@@ -252,12 +252,14 @@ def fold_entry(run: Run, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     Returns
     -------
     dict
-        data (key of its content), weights_sha256, initial_weights, trained_weights, versions,
-        device, seconds by step, batch_size, n_clips, date (UTC).
+        data (key of its content), weights_sha256, precision (that scores are computed in),
+        train_precision (None for weights that were given), initial_weights, trained_weights,
+        versions, device, seconds by step, batch_size, n_clips, date (UTC).
     """
     p = run.params
     return {
         **identity(run),
+        "train_precision": None if p.trained_weights else detector.training_precision(run),
         "initial_weights": _name(p.init_weights),
         "trained_weights": _name(p.trained_weights),
         "versions": {"python": platform.python_version()}
@@ -271,12 +273,13 @@ def fold_entry(run: Run, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
 
 
 def identity(run: Run) -> dict[str, str]:
-    """What the scores of a fold stand and fall with: checksums of its data and its network."""
+    """What the scores of a fold stand and fall with: its data, its network, their precision."""
     return {
         "data": experiment.data_key(run),
         "weights_sha256": remember(
             run, "fingerprint", lambda: model_weights.fingerprint(detector.model(run))
         ),
+        "precision": detector.scoring_precision(run),
     }
 
 
@@ -320,12 +323,12 @@ def _complete_costs(folder: Path, run: Run, new: dict[str, pd.DataFrame]) -> Non
 
 
 def _with_earlier(folder: Path, run: Run, explained: pd.DataFrame) -> pd.DataFrame:
-    """Lines of a fold's maps, and the published ones of other maps of the same network."""
+    """Lines of a fold's maps, and the published ones of other maps in the same circumstances."""
     path, fold = folder / "explanations.csv", run.params.fold
     if not path.is_file():
         return explained
     before = read_manifest(folder)["folds"].get(str(fold), {})
-    if before.get("weights_sha256") != identity(run)["weights_sha256"]:
+    if any(before.get(name) != value for name, value in identity(run).items()):
         return explained
     earlier = pd.read_csv(path)
     both = pd.concat([explained, earlier[earlier["fold"] == fold]], ignore_index=True)

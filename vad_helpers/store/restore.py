@@ -57,9 +57,10 @@ def _check_same_study(run: Run, found: Published) -> None:
     settings = publish.shared_settings(run)
     differing += [name for name, value in settings.items() if found.settings.get(name) != value]
     if differing:
+        names = ", ".join(dict.fromkeys(differing))
         raise InputError(
-            f"fold {run.params.fold} in {found.folder} was published with other "
-            f"{', '.join(differing)}: publish into another folder, or remove this one"
+            f"fold {run.params.fold} in {found.folder} was published with other {names}: "
+            "publish into another folder, or remove this one"
         )
 
 
