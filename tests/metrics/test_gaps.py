@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from vad_helpers.metrics import gaps
+from vad_helpers.metrics.resampling import bootstrap_mean
 
 
 @pytest.fixture
@@ -32,6 +33,18 @@ def test_scores_by_gap_count_and_average_the_clips_above_each_bound(gap_scores):
     assert table.loc[("ig", 0.2), "insertion_by_gap"] == pytest.approx(0.25)
     assert table.loc[("lime", 0.2), "deletion_by_gap"] == pytest.approx(1)
     assert np.isnan(table.loc[("ig", -np.inf), "deletion_by_gap"])
+
+
+def test_intervals_resample_the_sequences_of_the_clips_above_the_bound(gap_scores):
+    options = {"n_resamples": 500, "level": 0.9, "seed": 3}
+    table = gaps.by_gap(gap_scores, **options).set_index(["method", "min_gap"])
+    ig = gap_scores[gap_scores["method"] == "ig"]
+    expected = bootstrap_mean(ig["insertion"], ig["sequence"], **options)
+    row = table.loc[("ig", -np.inf)]
+    assert [row["insertion_low"], row["insertion_high"]] == [expected["low"], expected["high"]]
+    assert row["insertion_low"] < row["insertion"] < row["insertion_high"]
+    # Above 0 there is one sequence left, which says nothing of others.
+    assert np.isnan(table.loc[("ig", 0.0), "deletion_low"])
 
 
 def test_a_gap_on_the_bound_does_not_pass_it(gap_scores):

@@ -219,3 +219,15 @@ def test_a_complete_study_does_not_call_itself_a_part(tmp_path):
     assert "not complete" not in results.banner(found)
     assert "5 of 5 folds, 40 of 40 clips" in results.banner(found)
     assert study.performance(found)["part"].tolist()[-1] == "all folds but 1"
+
+
+def test_scenes_count_their_clips_in_whole_numbers(found, pages):
+    for scene, n in found.clips.groupby("scene").size().items():
+        assert f"{scene}, {n} clips<" in text(pages, "scenes")
+
+
+def test_scores_by_gap_and_their_controls_have_intervals(found, pages):
+    assert len(re.findall(r"<td>-?[0-9.]+ \[-?[0-9.]+, -?[0-9.]+\]", text(pages, "by_gap"))) > 50
+    body = text(pages, "flatness").split("Constant map minus")[0]
+    cells = re.findall(r"<td>(.*?)</td>", body)
+    assert cells and all("[" in cell for cell in cells)

@@ -59,10 +59,12 @@ def test_frame_difference_is_compared_clip_by_clip(found):
 
 def test_flatness_shows_means_in_the_order_of_the_rows(found):
     table = study.flatness(found)
-    assert table.index[0] == "IG" and "LIME_BLACK" not in table.index
+    assert table["label"].iloc[0] == "IG" and "LIME_BLACK" not in set(table["label"])
+    assert table["metric"].unique().tolist() == list(study.FLATNESS)
     scored = found.model_centric
     part = scored[(scored["method"] == "constant") & (scored["metric"] == "deletion")]
-    assert table.loc["CONSTANT", "deletion"] == pytest.approx(part["value"].mean())
+    mine = table[(table["method"] == "constant") & (table["metric"] == "deletion")]
+    assert mine["mean"].item() == pytest.approx(part["value"].mean())
 
 
 def test_converged_rows_take_their_methods_place_among_the_others(found):

@@ -185,15 +185,17 @@ def motion(found: Published) -> str:
         return NOTHING
     levels = study.summary(found, "human_centric")
     levels = levels[(levels["level"] == "clip") & levels["metric"].isin(["auc", "motion_auc"])]
-    levels = tables.ranked(levels)
-    means = tables.wide(levels.assign(paper=float("nan")))
-    means = means.xs("this run", axis=1, level=1)
     return (
-        viz.table_html(means)
+        viz.table_html(_means(tables.ranked(levels)))
         + "\nFrame difference minus each method:\n\n"
         + _against(against)
         + charts.figure(found, "motion")
     )
+
+
+def _means(table: pd.DataFrame) -> pd.DataFrame:
+    """Spell a summary: a line a row, a column a metric, without the paper's values."""
+    return tables.wide(table.assign(paper=float("nan"))).xs("this run", axis=1, level=1)
 
 
 def _against(table: pd.DataFrame) -> str:
@@ -209,9 +211,7 @@ def flatness(found: Published) -> str:
     """Faithfulness on the threshold axis beside its controls, and the constant map against all."""
     if found.model_centric.empty:
         return NOTHING
-    wide = study.flatness(found)
-    arrows = {m: f"{METRICS[m].name} {tables.ARROWS[METRICS[m].direction]}".strip() for m in wide}
-    text = viz.table_html(wide.rename(columns=arrows))
+    text = viz.table_html(_means(study.flatness(found)))
     metrics = ("deletion", "insertion", "area_matched_deletion", "area_matched_insertion")
     against = study.against_row(found, "constant", "model_centric", metrics)
     if len(against):
@@ -265,15 +265,24 @@ def by_gap(found: Published) -> str:
     counts = table.groupby("min_gap")["n_clips"].max()
     parts = []
     for metric in ("deletion", "insertion", "deletion_by_gap", "insertion_by_gap"):
-        wide = table.pivot(index="label", columns="min_gap", values=metric)
+        cells = table.assign(cell=_spelled_means(table, metric))
+        wide = cells.pivot(index="label", columns="min_gap", values="cell")
         wide = wide.loc[table["label"].drop_duplicates()].dropna(axis=1, how="all")
         if wide.empty:
             continue
         wide.columns = [f"{names[b]} ({counts[b]} clips)" for b in wide.columns]
+        wide = wide.fillna("–")
         base = METRICS[metric.removesuffix("_by_gap")]
         title = base.name + (" / gap" if metric.endswith("_by_gap") else "")
         parts.append(f"**{title}** ({base.direction} is better)\n\n{viz.table_html(wide)}")
     return "\n".join(parts)
+
+
+def _spelled_means(table: pd.DataFrame, name: str) -> list[str | None]:
+    """Each mean with its interval, where there is one; None for NaN."""
+    columns = [name, f"{name}_low", f"{name}_high"]
+    return [None if pd.isna(mean) else with_interval(mean, low, high, digits=3)
+            for mean, low, high in table[columns].to_numpy()]  # fmt: skip
 
 
 def probabilities(found: Published) -> str:
@@ -293,6 +302,8 @@ def scenes(found: Published) -> str:
     if found.human_centric.empty:
         return NOTHING
     parts = pd.concat([study.breakdown(found, by) for by in ("scene", "call")])
+    counts = parts.pop("clips")  # transposed beside scores they would be spelled as such
+    parts.index = [f"{name}, {count(n)} clips" for name, n in counts.items()]
     sequences = study.breakdown(found, "sequence")
     title = f"Each of the {len(sequences)} sequences"
     return viz.table_html(parts.T) + folded(title, viz.table_html(sequences))

@@ -22,11 +22,11 @@ def percent(value: float) -> str:
     return "–" if pd.isna(value) else f"{value:.0%}"
 
 
-def with_interval(value: float, low: float, high: float) -> str:
+def with_interval(value: float, low: float, high: float, *, digits: int = 4) -> str:
     """Write a value and its interval, where there is one; a dash for NaN."""
     if pd.isna(value):
         return "–"
-    return f"{value:.4f}" + ("" if pd.isna(low) else f" [{low:.3f}, {high:.3f}]")
+    return f"{value:.{digits}f}" + ("" if pd.isna(low) else f" [{low:.3f}, {high:.3f}]")
 
 
 def judged_difference(line: pd.Series) -> str:

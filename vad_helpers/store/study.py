@@ -246,17 +246,15 @@ def _variant(method: str, suffix: str) -> str:
 
 
 def flatness(found: Published) -> pd.DataFrame:
-    """Faithfulness on the threshold axis beside what controls it: means of the main rows.
+    """Faithfulness on the threshold axis beside what controls it, of the main rows.
 
     Returns
     -------
     DataFrame
-        Index labels; columns `FLATNESS`.
+        As `summary`, with the metrics of `FLATNESS` in that order.
     """
     part = summary(found, "model_centric")
-    wide = part.pivot(index="method", columns="metric", values="mean")
-    wide = wide.reindex([m for m in main_rows(found) if m in wide.index])
-    return wide.reindex(columns=list(FLATNESS)).rename(index=labels(found))
+    return pd.concat([part[part["metric"] == metric] for metric in FLATNESS], ignore_index=True)
 
 
 @_once
@@ -351,7 +349,7 @@ def faithfulness_by_gap(found: Published) -> pd.DataFrame:
     if part.empty:
         return pd.DataFrame(columns=["method", "label", "min_gap", "n_clips"])
     wide = part.pivot(index=["clip_id", "sequence", "method"], columns="metric", values="value")
-    table = by_gap(wide.reset_index())
+    table = by_gap(wide.reset_index(), **options(found))
     order = {key: i for i, key in enumerate(main_rows(found))}
     table = table.sort_values("method", key=lambda m: m.map(order), kind="stable")
     table.insert(1, "label", table["method"].map(labels(found)))
