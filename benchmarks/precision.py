@@ -40,6 +40,7 @@ def main(
 ) -> None:
     """Compare every method's maps and scores in bf16 with those in fp32."""
     runs = both_runs(profile, dict(params.parse_override(text) for text in param))
+    detector.warn_of_emulation(runs["bf16"])
     clip_ids = store.evaluation(runs["fp32"])["clip_id"].tolist()
     deadline = time.monotonic() + 60 * minutes
     found = []

@@ -60,7 +60,8 @@ def _check_same_study(run: Run, found: Published) -> None:
         names = ", ".join(dict.fromkeys(differing))
         raise InputError(
             f"fold {run.params.fold} in {found.folder} was published with other {names}: "
-            "publish into another folder, or remove this one"
+            "publish into another folder; or measure it anew without --publish-to, and then let "
+            "`vad publish` replace this fold"
         )
 
 
