@@ -141,7 +141,8 @@ def explanation_table(clips, seconds=SECONDS, *, noise=0.02, seed=0):
          "seconds": value * (1 + noise * rng.standard_normal()), "baseline_seconds": 0.1,
          "superpixel_seconds": 0.1, "model_calls": 25,
          **dict.fromkeys(("n_segments", "n_nonzero"), 15 if method in SAMPLED else np.nan),
-         "all_zero": False, "machine": "CPU", "batch_size": 2}
+         "all_zero": False, "precision": "fp32" if method == "lime" else "bf16",
+         "machine": "CPU, 1 cores", "batch_size": 2}
         for clip in clips.itertuples()
         for method, value in seconds.items()
     ]  # fmt: skip
@@ -233,7 +234,8 @@ def write(folder, means=None, *, n_sequences=10, per_sequence=2, n_folds=2, drop
         table[columns].to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
     entry = {"data": "ucsd-0", "weights_sha256": "ab", "precision": "fp32",
              "train_precision": "bf16", "batch_size": 1,
-             "initial_weights": "start.safetensors", "trained_weights": None,
+             "initial_weights": "start.safetensors", "left_fresh": ["Mixed_4e.b1b"],
+             "trained_weights": None,
              "versions": {"python": "3.11", "torch": "2.6"}, "device": "CPU",
              "seconds": {"training": 60.0}, "n_clips": 4, "date": "2026-01-01"}  # fmt: skip
     manifest = {

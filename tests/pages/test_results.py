@@ -1,5 +1,6 @@
 """The results page: fragments from a published study, prose without results."""
 
+import dataclasses
 import io
 import re
 from pathlib import Path
@@ -164,7 +165,9 @@ def test_the_gallery_shows_what_is_published(tmp_path):
     before = synthetic.write(folder)
     (folder / "figures").mkdir()
     (folder / "figures" / "one.png").write_bytes(b"png")
-    figure = {"file": "figures/one.png", "alt": "a frame and its eight maps", "caption": "Clip."}
+    clip_id = before.clips["clip_id"].iloc[0]
+    figure = {"file": "figures/one.png", "alt": "a frame and its eight maps", "caption": "Clip.",
+              "clip_id": clip_id}  # fmt: skip
     found = published.Published(
         **{name: getattr(before, name) for name in published.TABLES},
         folder=folder,
@@ -173,6 +176,12 @@ def test_the_gallery_shows_what_is_published(tmp_path):
     )
     assert results.gallery_pictures(found) == {"results_one.png": b"png"}
     assert "_run/results_one.png" in results.gallery(found)
+    line = study.localised(found).loc[clip_id]
+    words = f"{line['auc']:.3f}, place {line['place']:.0f} of 20 clips"
+    assert words in results.gallery(found)
+    elsewhere = found.human_centric["clip_id"] != clip_id
+    without = dataclasses.replace(found, human_centric=found.human_centric[elsewhere])
+    assert "place" not in results.gallery(without)
     assert "mahadevan2010anomaly" in results.gallery(found)
     assert "0.9123" in results.extras(found)
 
@@ -231,3 +240,30 @@ def test_scores_by_gap_and_their_controls_have_intervals(found, pages):
     body = text(pages, "flatness").split("Constant map minus")[0]
     cells = re.findall(r"<td>(.*?)</td>", body)
     assert cells and all("[" in cell for cell in cells)
+
+
+def test_the_page_says_how_seconds_were_taken_and_which_rows_have_another_precision(found):
+    note = results.seconds_note(found)
+    assert note.startswith("Seconds were recorded once for each map")
+    assert "in bf16, but for LIME in fp32: seconds compare" in note
+    timed = found.runtime.assign(source="measured")
+    same = found.explanations.assign(precision="fp32")
+    alike = results.seconds_note(dataclasses.replace(found, runtime=timed, explanations=same))
+    assert alike == "Seconds are medians of repeats on one clip. All maps are computed in fp32."
+
+
+def test_the_page_names_the_start_of_training_and_what_it_lacks(found, pages):
+    assert "`start.safetensors`" in text(pages, "start")
+    assert "lacks 1 convolutions, which started at random: `Mixed_4e.b1b`." in text(pages, "start")
+    found.manifest["settings"].pop("init_weights")
+    try:
+        assert results.initial_weights(found) == "Training started from random weights."
+    finally:
+        found.manifest["settings"]["init_weights"] = "start.safetensors"
+
+
+def test_provenance_counts_scored_clips_and_names_what_maps_were_made_on(found, pages):
+    shown = text(pages, "provenance")
+    n = found.human_centric.loc[found.human_centric["fold"] == 0, "clip_id"].nunique()
+    assert f"<td>{n} of 4<" in shown.replace(' style="white-space: normal; text-align: left"', "")
+    assert "CPU, 1 core<" in shown

@@ -189,13 +189,18 @@ def test_weights_that_are_too_large_are_not_published(run, tmp_path, monkeypatch
 
 def test_pictures_are_listed_with_their_words_and_replaced_together(run, tmp_path):
     dest = tmp_path / "results"
-    first = {"old": publish.Picture(b"png", "what is drawn", "what to see")}
+    first = {"old": publish.Picture(b"png", "what is drawn", "what to see", "clip-1")}
     publish.publish([run], dest, pictures=first)
     kept = publish.publish([run], dest)
     assert kept.figures == [
-        {"file": "figures/old.png", "alt": "what is drawn", "caption": "what to see"}
+        {
+            "file": "figures/old.png",
+            "alt": "what is drawn",
+            "caption": "what to see",
+            "clip_id": "clip-1",
+        }
     ]
-    new = publish.publish([run], dest, pictures={"new": publish.Picture(b"png", "a", "b")})
+    new = publish.publish([run], dest, pictures={"new": publish.Picture(b"png", "a", "b", "c")})
     assert [f["file"] for f in new.figures] == ["figures/new.png"]
     assert [p.name for p in (dest / "figures").iterdir()] == ["new.png"]
 

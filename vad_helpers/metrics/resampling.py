@@ -278,12 +278,14 @@ def smallest_p(n_groups: int, *, n_flips: int = 9999) -> float:
     Returns
     -------
     float
-        In (0, 1]; NaN without a sequence. Times the number of comparisons, it is the smallest
-        that `holm` can leave of the best of them: above .05, the test cannot speak.
+        In (0, 1]; NaN without a sequence. Drawn flips can give a little less or more than it. Times
+        the number of comparisons, it is the smallest that `holm` can leave of the best of them:
+        above .05, the test cannot speak.
     """
     if n_groups < 1:
         return np.nan
-    return 2 / 2**n_groups if n_groups <= MAX_EXACT_GROUPS else 1 / (n_flips + 1)
+    agreeing = 2 / 2**n_groups
+    return agreeing if n_groups <= MAX_EXACT_GROUPS else max(agreeing, 1 / (n_flips + 1))
 
 
 def _all_signs(n_groups: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from vad_helpers.metrics.catalog import METRICS
 from vad_helpers.pages.conclusions import CONCLUDING, Conclusions, incomplete
 from vad_helpers.pages.spelling import count, folded, judged_difference, percent, with_interval
 from vad_helpers.store import contrasts, published, study, tables
+from vad_helpers.store.origin import weights_origin
 from vad_helpers.store.published import Published
 from vad_helpers.viz import charts
 
@@ -155,7 +156,28 @@ def table_two(found: Published) -> str:
     names = ("model_centric", "robustness", "runtime")
     table = tables.second_table({name: study.summary(found, name) for name in names})
     pictures = [charts.figure(found, name) for name in ("curves", "frames", "cost")]
-    return _beside_paper(table) + "".join(pictures)
+    return _beside_paper(table) + f"\n{seconds_note(found)}\n" + "".join(pictures)
+
+
+def seconds_note(found: Published) -> str:
+    """Say how the seconds were taken, and in which precision each row's maps are computed."""
+    kinds = set(found.runtime.loc[found.runtime["metric"] == "seconds", "source"])
+    words = {
+        frozenset({"recorded"}): "Seconds were recorded once for each map, while it was made.",
+        frozenset({"measured"}): "Seconds are medians of repeats on one clip.",
+    }.get(frozenset(kinds), "Seconds were recorded with each map; some are medians of repeats.")
+    names, shown = study.labels(found), found.explanations
+    shown = shown[shown["method"].isin(study.main_rows(found))]
+    by_row = shown.groupby("method", sort=False)["precision"]
+    of_row = by_row.agg(lambda used: " and ".join(sorted(set(used.dropna()))))
+    if of_row.nunique() < 2:
+        return f"{words} All maps are computed in {of_row.iloc[0]}." if len(of_row) else words
+    usual = of_row.mode()[0]
+    others = [f"{names[method]} in {p}" for method, p in of_row.items() if p != usual]
+    return (
+        f"{words} Maps are computed in {usual}, but for {', '.join(others)}: seconds compare "
+        "within one precision."
+    )
 
 
 def _beside_paper(table: pd.DataFrame) -> str:
@@ -346,42 +368,78 @@ def extras(found: Published) -> str:
 
 def gallery(found: Published) -> str:
     """Pictures of a few explained clips."""
+    places = study.localised(found)
     parts = [
         f"```{{figure}} _run/{_figure_name(figure)}\n:alt: {figure['alt']}\n\n"
-        f"{figure['caption']} Frames: UCSD {{cite}}`mahadevan2010anomaly`.\n```\n"
+        f"{figure['caption']}{_place(places, figure['clip_id'])} Frames: UCSD "
+        "{cite}`mahadevan2010anomaly`.\n```\n"
         for figure in found.figures
     ]
     return "\n".join(parts) or "*No pictures are published.*\n"
 
 
+def _place(places: pd.DataFrame, clip_id: str) -> str:
+    """How well a clip is localised, beside the others; nothing where a method lacks it."""
+    if clip_id not in places.index:
+        return ""
+    line = places.loc[clip_id]
+    return (
+        f" Clip AUC, mean of the methods: {line['auc']:.3f}, "
+        f"place {line['place']:.0f} of {len(places)} clips."
+    )
+
+
 def provenance(found: Published) -> str:
     """Say on what, with what and how long each fold was computed."""
     lines = []
+    scored = found.human_centric.groupby("fold")["clip_id"].nunique()
     for fold, entry in found.manifest["folds"].items():
+        explained = found.explanations[found.explanations["fold"] == int(fold)]
         spent = {k: v for k, v in entry["seconds"].items() if k in ("training", "explanations")}
         versions = ", ".join(f"{name} {v}" for name, v in entry["versions"].items())
         lines.append({
             "fold": fold, "device": entry["device"],
             **{name: f"{value / 60:.0f} min" for name, value in spent.items()},
             "training in": entry["train_precision"], "scores in": entry["precision"],
-            "clips": entry["n_clips"], "clips a batch": entry["batch_size"],
+            "clips": f"{scored.get(int(fold), 0)} of {entry['n_clips']}",
+            "maps on": _each(explained["machine"].str.replace("1 cores", "1 core")),
+            "clips a batch": _each(explained["batch_size"]),
             "network": entry["weights_sha256"][:12], "data": entry["data"][:18],
             "date": entry["date"], "versions": versions,
         })  # fmt: skip
     return viz.table_html(pd.DataFrame(lines).fillna("–"), index=False, wrap=True)
 
 
+def _each(values: pd.Series) -> str:
+    """Write each value once, the most frequent first."""
+    return ", ".join(map(str, values.value_counts().index)) or "–"
+
+
 def network(found: Published) -> str:
     """Say what network is published, and what it started from."""
     files = [n for n in found.manifest["files"] if n.endswith(".safetensors")]
-    start = found.settings.get("init_weights") or "random weights"
+    start = initial_weights(found)
     if not files:
-        return f"No network is published with these results. Training started from `{start}`.\n"
+        return f"No network is published with these results. {start}\n"
     sizes = ", ".join(
         f"`results/{found.folder.name}/{n}` ({(found.folder / n).stat().st_size / 1e6:.1f} MB)"
         for n in files
     )
-    return f"Published: {sizes}. Training started from `{start}`.\n"
+    return f"Published: {sizes}. {start}\n"
+
+
+def initial_weights(found: Published) -> str:
+    """Say what training started from, whose it is, and what of it was missing."""
+    name = found.settings.get("init_weights")
+    if not name:
+        return "Training started from random weights."
+    fresh = sorted({n for entry in found.manifest["folds"].values() for n in entry["left_fresh"]})
+    lacking = f" It lacks {len(fresh)} convolutions, which started at random: " if fresh else ""
+    return (
+        f"Training started from `{name}` ({weights_origin(name)}).{lacking}"
+        + ", ".join(f"`{n}`" for n in fresh)
+        + ("." if fresh else "")
+    )
 
 
 def settings(found: Published) -> str:
@@ -393,6 +451,7 @@ def settings(found: Published) -> str:
 FRAGMENTS: dict[str, Callable[[Published], str]] = {
     "banner": banner,
     "performance": performance,
+    "start": initial_weights,
     "alternatives": alternative_performance,
     "table1": table_one,
     "table2": table_two,

@@ -141,8 +141,8 @@ CLAIMS: tuple[Claim, ...] = (
             Contrast("model_centric", "clip", metric, _GUIDED, _OTHERS, side, each=True)
             for metric, side in (("deletion", LOWER), ("insertion", HIGHER))
         ),
-        "Its maps are the sparsest, so that the sets it removes are the smallest; and a part of "
-        "them follows edges and not the decision.",
+        "Its maps are sparse, so that the sets it removes are small; and a part of them follows "
+        "edges and not the decision.",
     ),
     Claim(
         7,
@@ -162,7 +162,8 @@ CLAIMS: tuple[Claim, ...] = (
         "Gradient methods are steadier over the frames of a clip: lower C_v.",
         (Contrast("robustness", "clip", "cv", (GRADIENT,), (PERTURBATION,), LOWER),),
         "Maps of superpixels stand still while the anomaly moves, so a part of their spread is the "
-        "object's motion; the time-averaged row shows how large that part is.",
+        "object's motion. The time-averaged row shows what standing still does to IG, averaging "
+        "noise away included.",
     ),
     Claim(
         9,
@@ -195,8 +196,8 @@ CLAIMS: tuple[Claim, ...] = (
                 required=False,
             ),
         ),
-        "Both draw the same kind of samples over the same superpixels; the difference is the "
-        "penalty of LIME, which sets most coefficients to zero.",
+        "Both use the same superpixels and the same number of samples. They draw and weigh samples "
+        "differently, and LIME's penalty sets most coefficients to zero.",
     ),
     Claim(
         12,

@@ -115,6 +115,16 @@ def check_weights(run: Run) -> None:
         _load_trained(run)
 
 
+def left_fresh(run: Run) -> list[str]:
+    """Convolutions that `init_weights` lacks, so that they start at random; empty without it."""
+    from vad_helpers.model import checkpoints
+
+    if not run.params.init_weights:
+        return []
+    report = checkpoints.initialise(fresh_network(run), _weights_file(run, "init_weights"))
+    return list(report.convolutions_missing)
+
+
 def model_key(run: Run) -> str:
     """Key of the trained network."""
     return remember(run, "model_key", lambda: _model_key(run))  # hashes files of weights

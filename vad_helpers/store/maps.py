@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 EXPLANATION_VERSION = 1
 EXPLAINED = (
     *("clip_id", "sequence", "method", "seconds", "baseline_seconds", "superpixel_seconds"),
-    *("model_calls", "n_segments", "n_nonzero", "all_zero", "machine", "batch_size"),
+    *("model_calls", "n_segments", "n_nonzero", "all_zero", "precision", "machine", "batch_size"),
 )
 """Columns of `explanations`."""
 
@@ -95,8 +95,8 @@ def explanations(run: Run, *, finished: bool = False) -> pd.DataFrame:
     -------
     DataFrame
         clip_id, sequence, method, seconds, baseline_seconds, superpixel_seconds, model_calls,
-        n_segments, n_nonzero (NaN where a method has none), all_zero; machine and batch_size
-        tell under which conditions the seconds were taken.
+        n_segments, n_nonzero (NaN where a method has none), all_zero; precision, machine and
+        batch_size tell under which conditions the seconds were taken.
     """
     sequence_of = experiment.evaluation(run).set_index("clip_id")["sequence"]
     lines = []
@@ -124,6 +124,7 @@ def explanations(run: Run, *, finished: bool = False) -> pd.DataFrame:
                     "n_segments": info.get("n_segments", np.nan),
                     "n_nonzero": info.get("n_nonzero", np.nan),
                     "all_zero": not values.any(),
+                    "precision": precision_of(run, row),  # part of the key, so that of the map
                     "machine": record["machine"],
                     "batch_size": record["batch_size"],
                 }

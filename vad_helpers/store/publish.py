@@ -26,6 +26,7 @@ from vad_helpers.store.cache import (
     open_run,
     remember,
 )
+from vad_helpers.store.origin import weights_origin
 from vad_helpers.store.published import (
     MANIFEST,
     OPTIONAL,
@@ -43,22 +44,18 @@ scores and seconds depend on: network, device, batch size."""
 PATHS = ("data_dir", "init_weights")
 """Parameters of which only the file's name is published."""
 PACKAGES = ("vad-helpers", "torch", "captum", "numpy", "scikit-image", "scikit-learn")
-ORIGINS = {
-    "i3d_rgb": "I3D RGB stream (ImageNet, then Kinetics-400), released by DeepMind under the "
-    "Apache License 2.0",
-}
-"""Start of a file's name -> origin and licence of these initial weights."""
 MAX_WEIGHTS = 25_000_000
 DIGITS, DIGITS_OF_P = "%.6g", "%.9g"
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A picture for `figures/`: PNG bytes, what is drawn, what to say below."""
+    """A picture for `figures/`: PNG bytes, what is drawn, what to say below, of which clip."""
 
     png: bytes
     alt: str
     caption: str
+    clip_id: str
 
 
 def run_of(folder: Path, *, profile: str | None = None, overrides: Mapping[str, Any] = {}) -> Run:
@@ -253,14 +250,16 @@ def fold_entry(run: Run, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     -------
     dict
         data (key of its content), weights_sha256, precision (that scores are computed in),
-        train_precision (None for weights that were given), initial_weights, trained_weights,
-        versions, device, seconds by step, batch_size, n_clips, date (UTC).
+        train_precision (None for weights that were given), initial_weights, left_fresh (the
+        convolutions that they lack), trained_weights, versions, device, seconds by step,
+        batch_size, n_clips, date (UTC).
     """
     p = run.params
     return {
         **identity(run),
         "train_precision": None if p.trained_weights else detector.training_precision(run),
         "initial_weights": _name(p.init_weights),
+        "left_fresh": [] if p.trained_weights else detector.left_fresh(run),
         "trained_weights": _name(p.trained_weights),
         "versions": {"python": platform.python_version()}
         | {name: metadata.version(name) for name in PACKAGES},
@@ -354,7 +353,12 @@ def _write_pictures(pictures: Mapping[str, Picture], folder: Path) -> list[dict[
     for name, picture in pictures.items():
         (folder / f"{name}.png").write_bytes(picture.png)
     return [
-        {"file": f"figures/{name}.png", "alt": picture.alt, "caption": picture.caption}
+        {
+            "file": f"figures/{name}.png",
+            "alt": picture.alt,
+            "caption": picture.caption,
+            "clip_id": picture.clip_id,
+        }
         for name, picture in pictures.items()
     ]
 
@@ -363,14 +367,10 @@ def _write_weights(run: Run, folder: Path) -> None:
     """Write the network of a run in float16, with what a user of it must know."""
     p = run.params
     initial = _name(p.init_weights) or "none"
-    origin = next(
-        (text for start, text in ORIGINS.items() if initial.startswith(start)),
-        "random weights" if initial == "none" else f"{initial}; origin and licence not recorded",
-    )
     about = {
         **detector.split_of_weights(run),
         "initial_weights": initial,
-        "initial_weights_origin": origin,
+        "initial_weights_origin": weights_origin(initial),
     }
     path = folder / f"model-fold{p.fold}.safetensors"
     model_weights.save(detector.model(run), path, mean=p.mean, std=p.std, half=True, **about)

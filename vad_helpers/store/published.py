@@ -44,7 +44,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "explanations": (
         *("fold", "clip_id", "sequence", "method", "seconds", "baseline_seconds"),
         *("superpixel_seconds", "model_calls", "n_segments", "n_nonzero", "all_zero"),
-        *("machine", "batch_size"),
+        *("precision", "machine", "batch_size"),
     ),
     "curves": ("fold", "clip_id", "method", "curve", "values"),
     "frame_auc": ("fold", "clip_id", "method", "frame", "auc"),

@@ -356,6 +356,21 @@ def faithfulness_by_gap(found: Published) -> pd.DataFrame:
     return table.reset_index(drop=True)
 
 
+def localised(found: Published) -> pd.DataFrame:
+    """How well the methods localise each clip that all of them have explained.
+
+    Returns
+    -------
+    DataFrame
+        By clip_id: auc, the mean clip AUC of the methods, and place (1 is localised best).
+    """
+    part = found.human_centric
+    part = part[(part["level"] == "clip") & (part["metric"] == "auc")]
+    wide = part.pivot(index="clip_id", columns="method", values="value")
+    auc = wide.reindex(columns=methods(found)).dropna().mean(axis=1)
+    return pd.DataFrame({"auc": auc, "place": auc.rank(ascending=False, method="min")})
+
+
 def breakdown(found: Published, by: str, *, metric: str = "auc") -> pd.DataFrame:
     """Mean clip-level localisation of the main rows in every part of the clips.
 

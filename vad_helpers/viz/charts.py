@@ -34,7 +34,7 @@ CAPTIONS = {
     "curves": "Mean change of p while the sets of the threshold axis grow.",
     "frames": "Where in a clip the maps localise.",
     "cost": "Quality and cost. Open marks: the paper, on its GPU.",
-    "history": "Training of every fold; the test part played no role.",
+    "history": "Training of every fold; its own test part played no role in it.",
 }
 
 

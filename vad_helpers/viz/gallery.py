@@ -49,7 +49,7 @@ def pictures(runs: Sequence[Run]) -> dict[str, Picture]:
             "figures out"
         )
     return {
-        name: picture(runs[line.run], line.clip_id, line.scene, line.auc, why)
+        name: picture(runs[line.run], line.clip_id, line.scene, why)
         for name, line, why in chosen(table)
     }
 
@@ -73,7 +73,7 @@ def localised(run: Run) -> pd.DataFrame:
 
 
 def chosen(table: pd.DataFrame) -> list[tuple[str, pd.Series, str]]:
-    """Choose clips: (name of the picture, line of the table, why).
+    """Choose clips: (name of the picture, line of the table, why if not for its score).
 
     Parameters
     ----------
@@ -88,13 +88,16 @@ def chosen(table: pd.DataFrame) -> list[tuple[str, pd.Series, str]]:
     worst = rest.head(N_WORST)
     best = rest.drop(worst.index).tail(N_BEST)
     for name, part in (("worst", worst), ("best", best.iloc[::-1])):
-        found += [(f"{name}-{i}", line, f"localised {name} but for the clips above")
+        found += [(f"{name}-{i}", line, "")
                   for i, (_, line) in enumerate(part.iterrows(), start=1)]  # fmt: skip
     return found
 
 
-def picture(run: Run, clip_id: str, scene: str, auc: float, why: str) -> Picture:
-    """Draw one frame of a clip under every method."""
+def picture(run: Run, clip_id: str, scene: str, why: str) -> Picture:
+    """Draw one frame of a clip under every method.
+
+    How well it is localised beside all clips of a study, only the page can say.
+    """
     listed = methods(run)
     mask = store.mask(run, clip_id)
     t = best_frame(mask)
@@ -104,7 +107,8 @@ def picture(run: Run, clip_id: str, scene: str, auc: float, why: str) -> Picture
         alt=f"One frame of a clip of {scene} with the outline of the annotated anomaly, and beside "
         f"it the heatmaps of {len(listed)} methods, red where they speak for “anomalous” and blue "
         "where they speak against",
-        caption=f"{clip_id}, frame {t + 1}: {why}. Clip AUC, mean of the methods: {auc:.3f}.",
+        caption=f"{clip_id}, frame {t + 1}" + (f": {why}." if why else "."),
+        clip_id=clip_id,
     )
 
 
