@@ -3,6 +3,7 @@
 import socket
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from vad_helpers.metrics import runtime
@@ -107,3 +108,13 @@ def test_peak_memory_knows_the_unit_of_the_system(monkeypatch, system, factor):
 def test_peak_memory_is_undefined_where_the_system_does_not_tell(monkeypatch):
     monkeypatch.setattr(runtime, "resource", None)
     assert np.isnan(runtime.peak_memory())
+
+
+def test_timings_compare_within_the_commonest_machine_and_batch_size():
+    timed = pd.DataFrame(
+        [("a", 1, 1.0), ("b", 1, 2.0), ("a", 2, 3.0), ("a", 1, 4.0)],
+        columns=["machine", "batch_size", "seconds"],
+        index=[7, 7, 8, 9],
+    )
+    assert runtime.alike_timed(timed)["seconds"].tolist() == [1.0, 4.0]
+    assert runtime.alike_timed(timed.iloc[:0]).empty

@@ -93,7 +93,8 @@ def test_a_flat_map_that_wins_is_said_to_win(run_with):
     ("value", "title"),
     [
         (0.6, "A map that says nothing beats 1 of 2 methods at deletion."),
-        (0.1, "No method loses to a map that says nothing at deletion."),
+        (0.1, "No method is shown to lose to a map that says nothing at deletion."),
+        (0.5, "No method is shown to lose to a map that says nothing at deletion."),
     ],
 )
 def test_a_flat_map_that_does_not_win_is_counted(run_with, value, title):

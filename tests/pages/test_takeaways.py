@@ -95,7 +95,9 @@ def test_the_networks_are_placed_beside_the_papers(write):
 def test_open_choices_name_what_turns_most(write):
     text = takeaways.sensitive(study.sensitivities(write()))
     assert "choices were varied" in text and "Kendall's tau" in text
-    assert takeaways.sensitive(pd.DataFrame({"tau": [float("nan")]})) == ""
+    assert takeaways.sensitive(pd.DataFrame({"tau": [float("nan")], "choice": ["x"]})) == ""
+    draws = pd.DataFrame({"tau": [0.1, 0.2], "choice": list(takeaways.DRAWS)})
+    assert takeaways.sensitive(draws) == ""  # what is drawn is no way to measure
 
 
 def test_what_a_split_by_clip_is_worth_is_said_where_it_was_measured(write):
@@ -116,3 +118,36 @@ def test_what_a_split_by_clip_is_worth_is_said_where_it_was_measured(write):
     same = takeaways.split(beside(test["p"]))
     assert same.endswith("this does not show what it is worth.")
     assert takeaways.split(beside(1 - test["label"])).endswith("Here it did not help.")
+
+
+def test_rows_with_many_more_samples_are_asked_too(write):
+    found = write()
+    assert takeaways.motion(found).count("ahead of these too") == 1
+    ahead = moved(found, "human_centric", "lime_converged", "auc", 0.99)
+    assert "not shown to be ahead of LIME" in takeaways.motion(ahead)
+    bare = write(drop=("lime_converged", "kernel_shap_converged"))
+    assert "more samples" not in takeaways.motion(bare)
+
+
+def test_whether_seeds_agree_is_read_from_the_check_and_not_assumed(write):
+    found = write()
+    assert "was not checked" in takeaways.converged(found)
+    check = pd.DataFrame({
+        "fold": 0, "clip_id": "c", "method": "lime", "n_samples": [25, 50],
+        "correlation": [0.5, 0.8], "converged": [False, False],
+    })  # fmt: skip
+    for agrees, words in ((False, "agree there in 0 of 1"), (True, "agree there in 1 of 1")):
+        last = check.assign(converged=[False, agrees])
+        checked = dataclasses.replace(found, extras={"convergence": last})
+        assert words in takeaways.converged(checked)
+
+
+def test_a_method_that_is_not_ranked_is_named(write):
+    found = write()
+    few = found.robustness["clip_id"].isin(found.clips["clip_id"][5:])
+    undefined = few & found.robustness["method"].eq("lime") & found.robustness["metric"].eq("cv")
+    scored = found.robustness.assign(value=found.robustness["value"].mask(undefined))
+    part = dataclasses.replace(found, robustness=scored)
+    text = takeaways.firmest(part, "robustness", "cv", "stability")
+    assert "(not ranked, having too few clips: LIME)" in text
+    assert "not ranked" not in takeaways.firmest(found, "robustness", "cv", "stability")

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+import torch
 
 from vad_helpers import pipeline, store
 from vad_helpers.data import ucsd
@@ -50,6 +51,15 @@ def test_with_added_masks_clips_are_eligible_that_were_not(run, monkeypatch):
     before, after = (store.clips(r).query("eligible") for r in (study_run, other))
     assert masked not in set(before["sequence"]) and masked in set(after["sequence"])
     assert set(before["clip_id"]) < set(after["clip_id"])
+
+
+def test_a_stronger_blur_explains_and_scores_the_study_s_own_clips(run):
+    other = alternatives.open_alternative(run, "strong_blur")
+    assert other.params.baseline == "strong_blur"
+    assert store.evaluation(other)["clip_id"].tolist() == store.evaluation(run)["clip_id"].tolist()
+    assert fingerprint(detector.model(other)) == fingerprint(detector.model(run))
+    clip_id = store.evaluation(run)["clip_id"].iloc[0]
+    assert not torch.equal(store.baseline(other, clip_id), store.baseline(run, clip_id))
 
 
 def test_split_by_clip_trains_a_network_of_its_own_on_the_tested_sequences(run):

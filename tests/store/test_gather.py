@@ -8,7 +8,8 @@ from vad_helpers.store import gather
 def explained(machines):
     lines = [
         {"clip_id": f"c{i}", "sequence": "s", "method": method, "seconds": seconds,
-         "baseline_seconds": 0.1, "superpixel_seconds": 0.0, "model_calls": 5, "machine": machine}
+         "baseline_seconds": 0.1, "superpixel_seconds": 0.0, "model_calls": 5, "machine": machine,
+         "batch_size": 1}
         for i, (machine, seconds) in enumerate(machines)
         for method in ("ig", "random_weights")
     ]  # fmt: skip

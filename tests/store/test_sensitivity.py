@@ -61,6 +61,7 @@ def test_every_open_choice_has_a_line_and_unmeasured_ones_say_so(study):
     assert set(unmeasured["choice"]) == {
         "Which clips", "How to split", "Which clips are explained", "SmoothGrad's noise",
         "Negative attributions", "Which frame is scored", "What sampling methods draw",
+        "What fills removed pixels",  # in scores; in explanations it is
     }  # fmt: skip
     assert unmeasured["tau"].isna().all()
 
@@ -125,6 +126,21 @@ def test_two_draws_agree_less_by_chance_than_one_with_the_ranking_itself():
     paired, apart = (ranking_change(before, after, "auc") for after in (before, own))
     assert apart["tau_by_chance"] < paired["tau_by_chance"] - 0.02
     assert (apart["n"], apart["n_groups"]) == (5, 5)
+
+
+def test_a_run_on_the_study_s_own_clips_is_compared_with_those_alone(study):
+    scored, about = study
+    scored = {name: table.assign(fold=0) for name, table in scored.items()}
+    located = scored["human_centric"]
+    few = located["clip_id"].isin(located["clip_id"].unique()[:3])
+    # Elsewhere the order is another one: it must not count.
+    scored["human_centric"] = located.assign(
+        value=located["value"].where(few, 1 - located["value"])
+    )
+    same = located[few].assign(alternative="strong_blur", table="human_centric")
+    found = sensitivity.sensitivity(scored, about, elsewhere=same, **OPTIONS)
+    lines = found[found["alternative"] == "a stronger blur, in scores too"]
+    assert lines["tau"].tolist() == pytest.approx([1, 1, 1]) and set(lines["n"]) == {3}
 
 
 def test_every_run_of_its_own_is_an_alternative_of_a_choice():

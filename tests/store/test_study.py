@@ -1,5 +1,7 @@
 """What a published study says, against values worked by hand or by another way."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +21,15 @@ def changed(found, **tables):
     return published.Published(folder=found.folder, manifest=found.manifest, **(kept | tables))
 
 
+def with_all_zero(found, method, clips):
+    """Say of maps of a method on some clips that they have no positive voxel."""
+    scored = found.human_centric
+    part = scored[(scored["level"] == "clip") & (scored["metric"] == "auc")]
+    zero = part["method"].eq(method) & part["clip_id"].isin(clips)
+    counted = part.assign(metric="all_zero", value=zero.astype(float))
+    return changed(found, human_centric=pd.concat([scored, counted], ignore_index=True))
+
+
 def test_performance_is_that_of_the_test_parts_alone(found):
     table = study.performance(found).set_index(["part", "scene"])
     test = found.predictions[found.predictions["split"] == "test"]
@@ -27,10 +38,10 @@ def test_performance_is_that_of_the_test_parts_alone(found):
         assert line["auc"] == pytest.approx(roc_auc_score(part["label"], part["p"]))
         assert line["accuracy"] == pytest.approx(((part["p"] >= 0.5) == part["label"]).mean())
         assert line["n_clips"] == len(part) and line["n_anomalous"] == part["label"].sum()
-    pooled = table.loc["all folds", "both"]
+    pooled = table.loc["folds 0, 1", "both"]
     assert pooled["n_clips"] == len(test)
     assert pooled["auc_low"] <= pooled["auc"] <= pooled["auc_high"]
-    mean = table.loc["mean over folds", "both"]
+    mean = table.loc["mean over folds 0, 1", "both"]
     assert mean["auc"] == pytest.approx(table.loc[["fold 0", "fold 1"]].loc[
         (slice(None), "both"), "auc"].mean())  # fmt: skip
     assert np.isnan(mean["auc_low"])
@@ -38,7 +49,7 @@ def test_performance_is_that_of_the_test_parts_alone(found):
 
 def test_the_fold_that_the_recipe_was_tuned_on_is_left_out_apart(found):
     table = study.performance(found).set_index("part")
-    rest = table.loc["all folds but 1"]
+    rest = table.loc["folds 0, 1 but 1"]
     assert rest["auc"] == pytest.approx(table[table["scene"] == "both"].loc["fold 0", "auc"])
     alone = found.predictions[found.predictions["fold"] == 0]
     parts = study.performance(changed(found, predictions=alone))["part"]
@@ -87,12 +98,69 @@ def test_a_lower_metric_ranks_the_lowest_first(found):
 
 
 def test_all_zero_maps_are_counted_of_every_method(found):
-    explained = found.explanations
-    first = explained["method"].eq("ig") & explained["clip_id"].eq(found.clips["clip_id"][0])
-    table = study.sampled_maps(changed(found, explanations=explained.assign(all_zero=first)))
+    table = study.sampled_maps(with_all_zero(found, "ig", found.clips["clip_id"][:1]))
     assert table.index.tolist() == ["ig", "kernel_shap", "lime"]
     assert table.loc["ig", "n_all_zero"] == 1 and table.loc["lime", "n_all_zero"] == 0
     assert table.loc["lime", "n_nonzero"] == 15
+
+
+def test_a_variant_says_on_how_many_clips_a_map_is_all_zero(found):
+    clips = found.clips["clip_id"][:3]
+    table = study.against_variants(with_all_zero(found, "lime_black", clips), "black")
+    assert set(table.loc[table["method"] == "lime", "n_all_zero"]) == {3}
+    assert set(table.loc[table["method"] == "ig", "n_all_zero"]) == {0}
+    assert study.n_all_zero(found, ("lime", "nobody")) == 0
+
+
+def test_a_clip_is_finished_when_every_main_row_has_all_its_scores(found):
+    assert study.finished_clips(found) == found.clips["clip_id"].tolist()
+    lacking = found.clips["clip_id"][1]
+    scored = found.model_centric
+    gone = scored["method"].eq("constant") & scored["clip_id"].eq(lacking)
+    part = changed(found, model_centric=scored[~gone])
+    assert set(found.clips["clip_id"]) - set(study.finished_clips(part)) == {lacking}
+    # A row that was limited on purpose leaves nothing unfinished.
+    settings = {**found.settings, "n_clips_slow": 3}
+    manifest = {**found.manifest, "settings": settings}
+    few = found.clips["clip_id"][:3]
+    tables = {
+        name: table[table["method"].ne("occlusion_sp") | table["clip_id"].isin(few)]
+        for name in (*study.MEASURED, "explanations")
+        for table in [getattr(found, name)]
+    }
+    limited = dataclasses.replace(found, manifest=manifest, **tables)
+    assert study.finished_clips(limited) == found.clips["clip_id"].tolist()
+
+
+def test_a_method_that_lacks_a_clip_keeps_its_rank_on_the_clips_that_all_share(found):
+    scored = found.robustness
+    of_clip = scored["clip_id"].eq(found.clips["clip_id"][0]) & scored["metric"].eq("cv")
+    whole = study.firm_ranks(found, "robustness", "clip", "cv")
+    best = whole["method"].iloc[0]
+    undefined = scored["value"].mask(of_clip & scored["method"].eq(best))
+    part = study.firm_ranks(
+        changed(found, robustness=scored.assign(value=undefined)), "robustness", "clip", "cv"
+    )
+    assert part["method"].iloc[0] == best and len(part) == len(whole)
+    assert set(part["n"]) == {len(found.clips) - 1}
+
+
+def test_a_method_with_few_clips_is_named_and_does_not_take_the_others_clips(found):
+    scored = found.robustness
+    few = ~scored["clip_id"].isin(found.clips["clip_id"][:5]) & scored["method"].eq("lime")
+    part = changed(found, robustness=scored.assign(value=scored["value"].mask(few)))
+    firm = study.firm_ranks(part, "robustness", "clip", "cv")
+    assert "lime" not in set(firm["method"]) and set(firm["n"]) == {len(found.clips)}
+    assert study.unranked(part, "robustness", "clip", "cv") == ["LIME"]
+    assert study.unranked(found, "robustness", "clip", "cv") == []
+
+
+def test_parts_are_compared_on_clips_that_all_rows_have(found):
+    scored = found.human_centric
+    lacking = found.clips["clip_id"][0]
+    gone = scored["method"].eq("constant") & scored["clip_id"].eq(lacking)
+    part = changed(found, human_centric=scored[~gone])
+    assert study.breakdown(part, "scene")["clips"].sum() == len(found.clips) - 1
 
 
 def test_every_clip_has_its_gap(found):
@@ -170,3 +238,18 @@ def test_a_study_is_summarised_once_and_a_changed_one_anew(found, monkeypatch):
         pd.testing.assert_frame_equal(study.summary(found, "human_centric"), first)
     fewer = changed(found, human_centric=found.human_centric.iloc[::2])
     assert not study.summary(fewer, "human_centric").equals(first)
+
+
+def test_scores_with_a_stronger_blur_stand_beside_the_study_s_on_the_same_clips(found):
+    assert study.stronger_baseline(found).empty
+    few = found.clips["clip_id"][:3].tolist()
+    part = found.model_centric[found.model_centric["clip_id"].isin(few)]
+    moved = part.assign(value=part["value"].mask(part["metric"] == "p_baseline", 0.05))
+    moved = moved.assign(value=moved["value"].mask(moved["metric"] == "deletion", 0.9))
+    lines = moved.assign(alternative="strong_blur", table="model_centric")
+    table = study.stronger_baseline(dataclasses.replace(found, extras={"alternatives": lines}))
+    assert set(table["n_clips"]) == {3} and table.index[0] == "ig"
+    assert table["gap"].tolist() == pytest.approx([0.4] * len(table))
+    assert table["gap_strong"].tolist() == pytest.approx([0.9] * len(table))
+    mine = part[(part["method"] == "ig") & (part["metric"] == "deletion")]["value"].mean()
+    assert table.loc["ig", ["deletion", "deletion_strong"]].tolist() == pytest.approx([mine, 0.9])

@@ -125,13 +125,21 @@ def test_the_correction_counts_what_decides_alone(planted):
     required = table["required"].astype(bool)
     assert table.loc[~required, "p_holm"].isna().all() and (~required).sum() >= 1
     smallest = table.loc[required, "p"].min()
-    assert table.loc[required, "p_holm"].min() == pytest.approx(min(1, smallest * required.sum()))
+    sides = table["name"].str.split(" - ").map(frozenset)
+    decisive = table[required]
+    parts = (decisive["table"], decisive["level"], decisive["metric"], sides[required])
+    of_required = set(zip(*parts, strict=True))
+    assert len(of_required) < required.sum()  # claims share comparisons
+    expected = min(1, smallest * len(of_required))
+    assert table.loc[required, "p_holm"].min() == pytest.approx(expected)
+    same = table[required].groupby([sides[required], "table", "level", "metric"])["p_holm"]
+    assert (same.nunique() == 1).all()
 
 
 def test_what_a_second_buys_is_worked_by_hand():
     explained = pd.DataFrame({
         "clip_id": ["c", "d", "c"], "sequence": "s", "method": ["ig", "ig", "ig"],
-        "seconds": [1.0, 3.0, 100.0], "machine": ["here", "here", "there"],
+        "seconds": [1.0, 3.0, 100.0], "machine": ["here", "here", "there"], "batch_size": 1,
     })  # fmt: skip
     located = pd.DataFrame({"clip_id": ["c", "c"], "sequence": "s", "method": ["ig", "lime"],
                             "level": "clip", "metric": "auc", "value": [0.7, 0.9]})  # fmt: skip

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from vad_helpers.metrics.arrays import check_count
@@ -74,6 +75,25 @@ def measure(
         "seconds_max": max(times),
         "repeats": repeats,
     }
+
+
+def alike_timed(timed: pd.DataFrame) -> pd.DataFrame:
+    """Keep the timings that compare: of the machine and batch size with the most lines.
+
+    Parameters
+    ----------
+    timed : DataFrame
+        One line a timing, with ``machine`` and ``batch_size``.
+
+    Returns
+    -------
+    DataFrame
+        Those lines, in their order.
+    """
+    if timed.empty:
+        return timed
+    conditions = pd.Series(list(zip(timed["machine"], timed["batch_size"], strict=True)))
+    return timed[(conditions == conditions.mode()[0]).to_numpy()]
 
 
 def _time_once(fn: Callable, clock: Callable[[], float], synchronize: Callable) -> float:

@@ -11,11 +11,12 @@ from vad_helpers import viz
 from vad_helpers.metrics.catalog import METRICS
 from vad_helpers.pages import takeaways
 from vad_helpers.pages.spelling import count, folded
-from vad_helpers.store import verdicts
+from vad_helpers.store import study, verdicts
 from vad_helpers.store.published import Published
 from vad_helpers.store.sensitivity import NOT_MEASURED
 from vad_helpers.store.verdicts import Judged
 
+ALPHA = 0.05
 ICONS = {verdicts.HOLDS: "✓", verdicts.DOES_NOT: "✗", verdicts.UNDECIDED: "?"}
 
 
@@ -42,9 +43,21 @@ def claims(found: Published, concluded: Conclusions) -> str:
         "claim": [j.claim.number for j in judged],
         "the paper says": [j.claim.statement for j in judged],
         "verdict here": [f"{ICONS[j.verdict]} {j.verdict}" for j in judged],
+        "also after Holm's correction": [_firm(j) for j in judged],
     })  # fmt: skip
     parts = [viz.table_html(glance, index=False, wrap=True)]
     return "\n".join([*parts, *(_claim(j) for j in judged)])
+
+
+def _firm(judged: Judged) -> str:
+    """Tell whether the p-values, corrected over all claims, say the same as the intervals."""
+    required = judged.contrasts[judged.contrasts["required"].astype(bool)]
+    small = required["p_holm"] < ALPHA
+    if judged.verdict == verdicts.HOLDS:
+        return "yes" if small.all() else "no"
+    if judged.verdict == verdicts.DOES_NOT:
+        return "yes" if (small & (required["side"] == verdicts.AGAINST)).any() else "no"
+    return "–"
 
 
 def _claim(judged: Judged) -> str:
@@ -134,7 +147,7 @@ def front(found: Published, concluded: Conclusions) -> str:
 
 def incomplete(found: Published) -> str:
     """Say so, if a study is not finished."""
-    done = int(found.human_centric["clip_id"].nunique())
+    done = len(study.finished_clips(found))
     wanted = found.settings.get("study_clips") or len(found.clips)
     if done >= wanted and len(found.folds) == int(found.settings["n_folds"]):
         return ""

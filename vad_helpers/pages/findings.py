@@ -127,26 +127,33 @@ def against_motion(run: Run) -> Finding:
 
 def against_flatness(run: Run) -> Finding:
     """Say how a map that is the same everywhere scores on deletion, and at equal area."""
-    keys = list(methods(run))
-    found = _means(run, "model_centric", "clip", "deletion")
-    equal = _means(run, "model_centric", "clip", "area_matched_deletion")
-    rivals = found[found.index.isin(keys)]
-    flat, flat_equal = found.loc["constant", "mean"], equal.loc["constant", "mean"]
-    n_beaten = int((rivals["mean"] < flat).sum())
-    n_beaten_equal = int((equal[equal.index.isin(keys)]["mean"] < flat_equal).sum())
-    counted = f"A map that says nothing beats {n_beaten} of {len(rivals)} methods at deletion."
+    means, n_beaten, n_methods = _against_constant(run, "deletion")
+    equal, n_beaten_equal, _ = _against_constant(run, "area_matched_deletion")
+    counted = f"A map that says nothing beats {n_beaten} of {n_methods} methods at deletion."
     title = {
-        0: "No method loses to a map that says nothing at deletion.",
-        len(rivals): "A map that says nothing wins at deletion.",
+        0: "No method is shown to lose to a map that says nothing at deletion.",
+        n_methods: "A map that says nothing wins at deletion.",
     }.get(n_beaten, counted)
-    best, best_equal = rivals.iloc[0], equal[equal.index.isin(keys)].iloc[0]
+    keys = list(methods(run))
+    best, best_equal = (
+        part[part.index.isin(keys) & part["complete"]].iloc[0] for part in (means, equal)
+    )
     return Finding(
         title,
-        f"Every voxel equally important: {flat:.3f}; the best method, "
+        f"Every voxel equally important: {means.loc['constant', 'mean']:.3f}; the best method, "
         f"{best['label']}: {best['mean']:.3f}. Where every map removes the same area, the flat "
-        f"one has {flat_equal:.3f}, beats {n_beaten_equal}, and the best method, "
-        f"{best_equal['label']}, has {best_equal['mean']:.3f}.",
+        f"one has {equal.loc['constant', 'mean']:.3f}, beats {n_beaten_equal}, and the best "
+        f"method, {best_equal['label']}, has {best_equal['mean']:.3f}. It beats a method where "
+        "the interval of the difference says so.",
     )
+
+
+def _against_constant(run: Run, metric: str) -> tuple[pd.DataFrame, int, int]:
+    """Means by method, best first; how many methods the flat map beats, and of how many."""
+    found = store.against_references(run, "model_centric", metric=metric)
+    found = found[(found["reference"] == "constant") & found["method"].isin(list(methods(run)))]
+    beaten = int((found["verdict"] == "lower").sum())
+    return _means(run, "model_centric", "clip", metric), beaten, len(found)
 
 
 def for_the_price(run: Run) -> Finding | None:

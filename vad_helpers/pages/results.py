@@ -24,6 +24,12 @@ from vad_helpers.viz import charts
 FOLDER = "results/ucsd"
 ABSENT = "*No results are published in this copy of the project.*\n"
 NOTHING = "*Not measured yet.*\n"
+COSTS = {
+    "model_calls": "model calls",
+    "baseline_seconds": "of the seconds, baseline",
+    "superpixel_seconds": "of the seconds, superpixels",
+}
+FRAMES = ("worst", "n_frames")
 VARIED = {
     "random": "minus random weights",
     "black": "minus black baseline",
@@ -89,14 +95,15 @@ def _figure_name(figure: dict[str, str]) -> str:
 def banner(found: Published) -> str:
     """Say what the numbers come from, and how much of the study is in."""
     s, scored = found.settings, found.human_centric
-    done = int(scored["clip_id"].nunique())
+    done = len(study.finished_clips(found))
     wanted = s.get("study_clips") or len(found.clips)
     n_folds = int(s["n_folds"])
     size = " × ".join(map(str, s["frame_size"]))
     return (
         "```{admonition} What these results were made from\n"
         f"Profile `{found.manifest['profile']}`: {len(found.folds)} of {n_folds} folds, "
-        f"{done} of {wanted} clips measured, of {scored['sequence'].nunique()} sequences, "
+        f"{done} of {wanted} clips measured in every row, sequences with any score: "
+        f"{scored['sequence'].nunique()}, "
         f"each explained by a network that never saw its sequence; {s['n_frames']} frames of "
         f"{size} pixels a clip.{incomplete(found)} Brackets are 95 % intervals that resample "
         "sequences, given these trained networks.\n```\n"
@@ -200,6 +207,20 @@ def sampled(found: Published) -> str:
     return viz.table_html(shown, index=False)
 
 
+def costs(found: Published) -> str:
+    """What Table II leaves out: calls and parts of the cost, the worst frame, frames that count."""
+    steady = study.summary(found, "robustness")
+    steady = steady[steady["metric"].isin(FRAMES)]
+    if steady.empty or found.explanations.empty:
+        return NOTHING
+    medians = found.explanations.groupby("method")[list(COSTS)].median()
+    medians = medians.rename(index=study.labels(found), columns=COSTS)
+    medians["model calls"] = medians["model calls"].map(count)
+    medians = medians.map(lambda value: value if isinstance(value, str) else f"{value:.3f}")
+    table = _means(tables.ranked(steady)).join(medians).fillna("–")
+    return folded("Worst frame, model calls, parts of the seconds", viz.table_html(table))
+
+
 def motion(found: Published) -> str:
     """Frame difference against every method, over all voxels and among moving ones."""
     against = study.against_row(found, "motion", "human_centric", ("auc", "motion_auc"))
@@ -266,8 +287,11 @@ def varied(found: Published) -> str:
     for suffix, words in VARIED.items():
         table = study.against_variants(found, suffix)
         for metric, part in table.groupby("metric", sort=False):
-            cells = [f"{viz.spell_difference(line)} {line['verdict']}, {line['n']:.0f} clips"
-                     for _, line in part.iterrows()]  # fmt: skip
+            cells = [
+                f"{viz.spell_difference(line)} {line['verdict']}, {line['n']:.0f} clips"
+                + (f" ({line['n_all_zero']} all-zero)" if line["n_all_zero"] else "")
+                for _, line in part.iterrows()
+            ]
             columns[words, METRICS[metric].name] = pd.Series(cells, index=part["label"])
     if not columns:
         return NOTHING
@@ -287,7 +311,7 @@ def by_gap(found: Published) -> str:
     counts = table.groupby("min_gap")["n_clips"].max()
     parts = []
     for metric in ("deletion", "insertion", "deletion_by_gap", "insertion_by_gap"):
-        cells = table.assign(cell=_spelled_means(table, metric))
+        cells = table.assign(cell=_spelled_means(table, metric, table["min_gap"].map(counts)))
         wide = cells.pivot(index="label", columns="min_gap", values="cell")
         wide = wide.loc[table["label"].drop_duplicates()].dropna(axis=1, how="all")
         if wide.empty:
@@ -300,11 +324,29 @@ def by_gap(found: Published) -> str:
     return "\n".join(parts)
 
 
-def _spelled_means(table: pd.DataFrame, name: str) -> list[str | None]:
-    """Each mean with its interval, where there is one; None for NaN."""
-    columns = [name, f"{name}_low", f"{name}_high"]
-    return [None if pd.isna(mean) else with_interval(mean, low, high, digits=3)
-            for mean, low, high in table[columns].to_numpy()]  # fmt: skip
+def stronger(found: Published) -> str:
+    """Deletion and insertion where a stronger blur fills removed pixels, in maps and scores."""
+    table = study.stronger_baseline(found)
+    if table.empty:
+        return "*Scores with a stronger blur are not measured yet.*\n"
+    shown = pd.DataFrame({"clips": table["n_clips"].map(count)})
+    for metric in study.FAITHFUL:
+        name = "p(x) − p(x_b)" if metric == "gap" else METRICS[metric].name
+        pair = table[[metric, f"{metric}_strong"]].to_numpy(float)
+        shown[name] = [f"{mild:.3f} → {strong:.3f}" for mild, strong in pair]
+    shown.index = table["label"]
+    return "Mild blur → stronger blur, in maps and scores:\n\n" + viz.table_html(shown)
+
+
+def _spelled_means(table: pd.DataFrame, name: str, most: pd.Series) -> list[str | None]:
+    """Each mean with its interval, and its clips where they are fewer than most; None for NaN."""
+    columns = [name, f"{name}_low", f"{name}_high", "n_clips"]
+    return [
+        None
+        if pd.isna(mean)
+        else with_interval(mean, low, high, digits=3) + (f" ({n:.0f} clips)" if n < full else "")
+        for (mean, low, high, n), full in zip(table[columns].to_numpy(float), most, strict=True)
+    ]
 
 
 def probabilities(found: Published) -> str:
@@ -333,17 +375,22 @@ def scenes(found: Published) -> str:
 
 def ranks(found: Published) -> str:
     """How firm each method's rank is, a column a metric."""
-    columns = {}
+    columns, missing = {}, {}
     for table, level, metric in RANKED:
         firm = study.firm_ranks(found, table, level, metric)
         if len(firm):
             name = METRICS[metric].name + (f", {level}" if metric in ("iou", "auc") else "")
+            name += f" ({firm['n'].iloc[0]} clips)"
+            missing[name] = study.unranked(found, table, level, metric)
             columns[name] = firm.set_index("label").apply(_spell_rank, axis=1)
     if not columns:
         return NOTHING
     order = [study.labels(found)[m] for m in study.methods(found)]
     wide = pd.DataFrame(columns)
-    return viz.table_html(wide.reindex([k for k in order if k in wide.index]).fillna("–"))
+    notes = [f"{name}: {', '.join(rows)}" for name, rows in missing.items() if rows]
+    return viz.table_html(wide.reindex([k for k in order if k in wide.index]).fillna("–")) + (
+        f"\nNot ranked, having too few clips: {'; '.join(notes)}.\n" if notes else ""
+    )
 
 
 def _spell_rank(line: pd.Series) -> str:
@@ -392,7 +439,8 @@ def _place(places: pd.DataFrame, clip_id: str) -> str:
 def provenance(found: Published) -> str:
     """Say on what, with what and how long each fold was computed."""
     lines = []
-    scored = found.human_centric.groupby("fold")["clip_id"].nunique()
+    scored = pd.Series(study.finished_clips(found)).map(found.clips.set_index("clip_id")["fold"])
+    scored = scored.value_counts()
     for fold, entry in found.manifest["folds"].items():
         explained = found.explanations[found.explanations["fold"] == int(fold)]
         spent = {k: v for k, v in entry["seconds"].items() if k in ("training", "explanations")}
@@ -455,12 +503,14 @@ FRAGMENTS: dict[str, Callable[[Published], str]] = {
     "alternatives": alternative_performance,
     "table1": table_one,
     "table2": table_two,
+    "costs": costs,
     "sampled": sampled,
     "motion": motion,
     "flatness": flatness,
     "converged": converged,
     "varied": varied,
     "by_gap": by_gap,
+    "stronger": stronger,
     "probabilities": probabilities,
     "scenes": scenes,
     "ranks": ranks,

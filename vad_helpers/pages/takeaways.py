@@ -12,11 +12,14 @@ import numpy as np
 import pandas as pd
 
 from vad_helpers.metrics import statistics
-from vad_helpers.store import study, verdicts
+from vad_helpers.metrics.catalog import METRICS
+from vad_helpers.store import sensitivity, study, verdicts
 from vad_helpers.store.published import Published
 from vad_helpers.store.verdicts import Judged
 
 LEAKY = "split_by_clip"
+DRAWS = (sensitivity.SAMPLES, sensitivity.SEED)
+"""What is drawn: the paper does not print it either, but it is no way to measure."""
 FIRM = 0.95
 """Share of resamples in which a method must come first to be called firmly the best."""
 
@@ -63,9 +66,10 @@ def claims(judged: Sequence[Judged]) -> str:
 def detector(found: Published) -> str:
     """Compare the networks with the paper's."""
     table = study.performance(found).set_index(["part", "scene"])
-    if ("all folds", "both") not in table.index:
+    name = study.pooled_name(found)
+    if (name, "both") not in table.index:
         return ""
-    pooled, paper = table.loc["all folds", "both"], study.PAPER_PERFORMANCE
+    pooled, paper = table.loc[name, "both"], study.PAPER_PERFORMANCE
     parts = []
     for name, words in (("accuracy", "accuracy"), ("auc", "AUC")):
         low, high, bar = pooled[f"{name}_low"], pooled[f"{name}_high"], paper[name]
@@ -107,9 +111,9 @@ def split(found: Published) -> str:
 
 def motion(found: Published) -> str:
     """Does plain frame difference localise better than explanations?"""
-    against = study.against_row(found, "motion", "human_centric", ("auc",))
-    return _control(
-        against,
+    return _motion(
+        found,
+        "auc",
         "**Ask for the motion baseline.** Plain frame difference, which never saw the network, "
         "localises better than {n} of {of} methods (clip AUC){rest}. A localisation score alone "
         "does not show that an explanation explains.",
@@ -120,13 +124,21 @@ def motion(found: Published) -> str:
 
 def moving(found: Published) -> str:
     """Among moving voxels, do explanations tell the anomaly from the walkers?"""
-    against = study.against_row(found, "motion", "human_centric", ("motion_auc",))
-    return _control(
-        against,
+    return _motion(
+        found,
+        "motion_auc",
         "**Among moving voxels alone,** frame difference is still ahead of {n} of {of} methods"
-        "{rest}: telling the anomaly from the walkers around it is not what sets them apart.",
+        "{rest}.",
         "**Among moving voxels alone,** frame difference is ahead of {n} of {of} methods{rest}.",
     )
+
+
+def _motion(found: Published, metric: str, most: str, otherwise: str) -> str:
+    """Frame difference against the methods, and those that draw enough samples at last."""
+    against = study.against_row(found, "motion", "human_centric", (metric,))
+    sampled = [f"{m}{study.CONVERGED}" for m in study.methods(found)]
+    more = study.against_row(found, "motion", "human_centric", (metric,), rivals=sampled)
+    return _control(against, most, otherwise, more)
 
 
 def flatness(found: Published) -> str:
@@ -150,7 +162,7 @@ def flatness(found: Published) -> str:
     return f"**Flat maps.** On the threshold axis {words}"
 
 
-def _control(against: pd.DataFrame, most: str, otherwise: str) -> str:
+def _control(against: pd.DataFrame, most: str, otherwise: str, more: pd.DataFrame) -> str:
     if against.empty:
         return ""
     n, of = int((against["better"] == "a").sum()), len(against)
@@ -158,6 +170,11 @@ def _control(against: pd.DataFrame, most: str, otherwise: str) -> str:
     rest = f", worse than {', '.join(behind)}" if len(behind) else ""
     open_ones = int((against["better"] == "").sum())
     rest += f", not told apart from {open_ones}" if open_ones else ""
+    if len(more):
+        behind = ", ".join(more.loc[more["better"] != "a", "label"])
+        rest += " at the paper's samples; with many more samples " + (
+            f"not shown to be ahead of {behind}" if behind else "ahead of these too"
+        )
     return (most if n > of / 2 else otherwise).format(n=n, of=of, rest=rest)
 
 
@@ -167,20 +184,25 @@ def firmest(found: Published, table: str, metric: str, what: str) -> str:
     if firm.empty:
         return ""
     first = firm.iloc[0]
+    missing = study.unranked(found, table, "clip", metric)
+    left_out = f" (not ranked, having too few clips: {', '.join(missing)})" if missing else ""
     if pd.isna(first["p_best"]):
         return f"**Best in {what}:** {first['label']} on these clips; one sequence tells no more."
     if first["p_best"] >= FIRM:
-        return f"**Best in {what}:** {first['label']}, first in {first['p_best']:.0%} of resamples."
+        return (
+            f"**Best in {what}:** {first['label']}, first in {first['p_best']:.0%} of "
+            f"resamples{left_out}."
+        )
     others = firm[(firm["rank_low"] <= 1) & (firm["label"] != first["label"])]["label"]
     return (
         f"**No method is firmly the best in {what}:** {first['label']} leads, in "
         f"{first['p_best']:.0%} of resamples"
-        + (f"; {', '.join(others)} could as well." if len(others) else ".")
+        + (f"; {', '.join(others)} could as well{left_out}." if len(others) else f"{left_out}.")
     )
 
 
 def converged(found: Published) -> str:
-    """Do LIME and KernelSHAP change when they draw enough samples?"""
+    """Do LIME and KernelSHAP change when they draw many more samples, and are these enough?"""
     table = study.convergence(found)
     table = table[table["metric"] == "auc"]
     if table.empty:
@@ -199,9 +221,19 @@ def converged(found: Published) -> str:
         else "On these clips the intervals show no change."
     )
     return (
-        "**Samples.** Clip AUC from the paper's number of samples to enough: "
-        f"{'; '.join(parts)}. {advice}"
+        "**Samples.** Clip AUC from the paper's number of samples to many more: "
+        f"{'; '.join(parts)}. {_enough(found)}{advice}"
     )
+
+
+def _enough(found: Published) -> str:
+    """Whether two seeds agree at the larger number, where that was measured."""
+    checked = found.extras.get("convergence")
+    if checked is None or checked.empty:
+        return "Whether two seeds agree there was not checked. "
+    last = checked.loc[checked.groupby(["fold", "clip_id", "method"])["n_samples"].idxmax()]
+    agreeing = int(last["converged"].astype(bool).sum())
+    return f"Two seeds agree there in {agreeing} of {len(last)} checks. "
 
 
 def cheapest(found: Published) -> str:
@@ -237,7 +269,7 @@ def _worse(wide: pd.DataFrame, method: str, best: str, found: Published) -> bool
 
 def sensitive(varied: pd.DataFrame) -> str:
     """Which open choices change the best method of a ranking?"""
-    measured = varied[varied["tau"].notna()]
+    measured = varied[varied["tau"].notna() & ~varied["choice"].isin(DRAWS)]
     if measured.empty:
         return ""
     changed = measured[measured["best"] != measured["best_after"]]
@@ -245,7 +277,8 @@ def sensitive(varied: pd.DataFrame) -> str:
     words = (
         f"they change the best method in {len(changed)} of {len(measured)} rankings; the order "
         f"turns most under “{lowest['alternative']}” ({lowest['choice'].lower()}, "
-        f"{lowest['metric']}: Kendall's tau {lowest['tau']:.2f}"
+        f"{METRICS[lowest['metric']].name}, {lowest['level']} level: "
+        f"Kendall's tau {lowest['tau']:.2f}"
     )
     if not np.isnan(lowest["tau_by_chance"]):
         words += f", {lowest['tau_by_chance']:.2f} by chance"

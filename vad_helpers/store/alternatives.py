@@ -1,8 +1,9 @@
-"""What the paper leaves open about data and split, settled differently: runs beside a study's.
+"""What the paper leaves open about data, split and scoring, settled differently: runs of their own.
 
 Other open choices are rows or levels of the study itself. These here change which clips there are,
-or what the network has seen, and need a run of their own: the methods at their settings, on a few
-clips of one fold, published as tables of their own (`published.OPTIONAL`).
+what the network has seen, or what removed pixels are filled with in scores too, and need a run
+beside the study's: the methods at their settings, on a few clips of one fold, published as tables
+of their own (`published.OPTIONAL`).
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ ALTERNATIVES = {
     "half_overlap": OwnRun(lambda p: {"stride": max(1, p.n_frames // 2)}),
     "all_masks": OwnRun(lambda p: {"masks": "all"}),
     "split_by_clip": OwnRun(lambda p: {"split_by": "clip"}, own_network=True),
+    # The study's clips: maps and scores with a baseline that removes more.
+    "strong_blur": OwnRun(lambda p: {"baseline": "strong_blur", "study_clips": p.study_clips}),
 }
 """Name -> alternative."""
 
@@ -86,7 +89,7 @@ def open_alternative(run: Run, name: str) -> Run:
             f"alternative '{name}' trains a network as the run's was trained; give init_weights"
         )
     folder = run.path("alternatives") / name
-    changes = spec.changes(p) | {"variants": {}, "study_clips": None, "run_dir": str(folder)}
+    changes = {"variants": {}, "study_clips": None, "run_dir": str(folder)} | spec.changes(p)
     changes["n_clips"] = min(N_CLIPS, p.n_clips)
     if spec.own_network:
         changes["trained_weights"] = None

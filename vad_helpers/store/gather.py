@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from vad_helpers.errors import InputError
+from vad_helpers.metrics.runtime import alike_timed
 from vad_helpers.store import detector, experiment, maps, scores
 from vad_helpers.store.cache import Run, cached, read_manifest
 from vad_helpers.store.published import TABLES, spell_curve
@@ -92,7 +93,8 @@ def _runtime(run: Run) -> pd.DataFrame:
 
 
 def recorded_runtime(explained: pd.DataFrame, about: pd.DataFrame) -> pd.DataFrame:
-    """Take the seconds recorded with every map for timings, of the machine that made most maps.
+    """Take the seconds recorded with every map for timings; of the maps that are
+    `runtime.alike_timed`.
 
     Parameters
     ----------
@@ -107,9 +109,7 @@ def recorded_runtime(explained: pd.DataFrame, about: pd.DataFrame) -> pd.DataFra
         The columns of `explained` that name a map, level, metric, value, source.
     """
     timed = about.loc[about["kind"] != "reference", "method"]
-    part = explained[explained["method"].isin(timed)]
-    if len(part):
-        part = part[part["machine"] == part["machine"].mode()[0]]
+    part = alike_timed(explained[explained["method"].isin(timed)])
     long = part.melt(["clip_id", "sequence", "method"], list(TIMES), var_name="metric")
     return long.assign(level="clip", source="recorded").astype({"value": float})
 

@@ -25,6 +25,7 @@ from vad_helpers.store.contrasts import BUT_LIME, GRADIENT, PERTURBATION
 
 NOT_MEASURED = "not measured yet"
 N_DRAWS = 500
+SAMPLES, SEED = "Samples of LIME and KernelSHAP", "What sampling methods draw"
 
 RANKINGS = (
     ("human_centric", "clip", "iou"),
@@ -120,8 +121,9 @@ CHOICES: tuple[Choice, ...] = (
         "What fills removed pixels",
         "each frame blurred",
         (
-            Alternative("black", suffix="black"),
-            Alternative("a stronger blur", suffix="strong_blur"),
+            Alternative("black, in explanations alone", suffix="black"),
+            Alternative("a stronger blur, in explanations alone", suffix="strong_blur"),
+            Alternative("a stronger blur, in scores too", run="strong_blur"),
         ),
     ),
     Choice(
@@ -148,12 +150,12 @@ CHOICES: tuple[Choice, ...] = (
         ),
     ),
     Choice(
-        "Samples of LIME and KernelSHAP",
+        SAMPLES,
         "the paper's number",
-        (Alternative("doubled until two seeds agree", suffix="converged"),),
+        (Alternative("many more, in complementary pairs", suffix="converged"),),
     ),
     Choice(
-        "What sampling methods draw",
+        SEED,
         "the run's seed",
         (Alternative("seed {}", suffix="seed_*"),),
     ),
@@ -188,9 +190,9 @@ def sensitivity(
     -------
     DataFrame
         `COLUMNS`: n clips and n_groups sequences of the ranking under the alternative, the same as
-        before except for runs of their own (compared with the study's clips of their folds); tau,
-        Kendall's, of the two rankings (1: the same); tau_by_chance, the mean tau of the ranking
-        with itself when its sequences are drawn anew (twice, for a run of its own); best and
+        before except for runs on clips of their own (compared with the study's of their folds);
+        tau, Kendall's, of the two rankings (1: the same); tau_by_chance, the mean tau of the
+        ranking with itself when its sequences are drawn anew (twice, for a run of its own); best and
         best_after (labels); flips ("A, B; ...": pairs whose order turns), their number and that of
         all pairs; note (`NOT_MEASURED`, what became of the claims, or "").
     """
@@ -318,6 +320,8 @@ def _by_run(
         before = _wide(own, level, metric, methods)
         after = _wide(other[other["table"] == table], level, metric, methods)
         if before is not None and after is not None:
+            if after.index.isin(before.index).all():
+                before = before.loc[after.index]  # the study's own clips: then clip by clip
             key = {"alternative": alternative.name, "table": table, "level": level}
             yield key | {"metric": metric} | ranking_change(before, after, metric)
 

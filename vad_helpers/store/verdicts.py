@@ -16,6 +16,7 @@ import pandas as pd
 
 from vad_helpers.metrics.catalog import METRICS
 from vad_helpers.metrics.resampling import holm, paired_difference, sign_flip_test
+from vad_helpers.metrics.runtime import alike_timed
 from vad_helpers.store import contrasts, tables
 from vad_helpers.store.claims import CLAIMS, WITH_BLACK, WITH_BLUR, Claim, Contrast
 
@@ -92,8 +93,20 @@ def judge(
         for line in _lines(claim, contrast, wide, about, paper, n_resamples, seed)
     ]
     table = pd.DataFrame(found, columns=list(COLUMNS))
-    table["p_holm"] = holm(table["p"].where(table["required"].astype(bool)).astype(float))
+    table["p_holm"] = _corrected(table)
     return [_judged(claim, table[table["claim"] == claim.number]) for claim in claims]
+
+
+def _corrected(table: pd.DataFrame) -> pd.Series:
+    """Holm's p over the required comparisons; one that several claims make counts once."""
+    required = table["required"].astype(bool)
+    sides = table["name"].str.split(" - ").map(frozenset)
+    asked = list(zip(table["table"], table["level"], table["metric"], sides, strict=True))
+    asked = pd.Series(asked, index=table.index, dtype=object)
+    once = required & ~asked.where(required).duplicated()
+    corrected = holm(table["p"].where(once).astype(float))
+    by_question = dict(zip(asked[once], corrected[once.to_numpy()], strict=True))
+    return asked.map(by_question).where(required).astype(float)
 
 
 def cost_scores(explanations: pd.DataFrame, localisation: pd.DataFrame) -> pd.DataFrame:
@@ -102,8 +115,8 @@ def cost_scores(explanations: pd.DataFrame, localisation: pd.DataFrame) -> pd.Da
     Parameters
     ----------
     explanations : DataFrame
-        clip_id, sequence, method, seconds, machine. Only the machine with the most lines counts:
-        seconds of two machines do not compare.
+        clip_id, sequence, method, seconds, machine, batch_size. Only the machine and batch size
+        with the most lines count: seconds of two do not compare.
     localisation : DataFrame
         Tidy localisation scores.
 
@@ -115,8 +128,7 @@ def cost_scores(explanations: pd.DataFrame, localisation: pd.DataFrame) -> pd.Da
     """
     if explanations.empty:
         return localisation.iloc[:0]
-    same = explanations["machine"] == explanations["machine"].mode()[0]
-    timed = explanations.loc[same, ["clip_id", "sequence", "method", "seconds"]]
+    timed = alike_timed(explanations)[["clip_id", "sequence", "method", "seconds"]]
     seconds = timed.rename(columns={"seconds": "value"}).assign(metric="seconds")
     part = localisation[(localisation["level"] == "clip") & (localisation["metric"] == "auc")]
     spent = part["method"].map(timed.groupby("method")["seconds"].mean())
