@@ -192,9 +192,9 @@ def sensitivity(
         `COLUMNS`: n clips and n_groups sequences of the ranking under the alternative, the same as
         before except for runs on clips of their own (compared with the study's of their folds);
         tau, Kendall's, of the two rankings (1: the same); tau_by_chance, the mean tau of the
-        ranking with itself when its sequences are drawn anew (twice, for a run of its own); best and
-        best_after (labels); flips ("A, B; ...": pairs whose order turns), their number and that of
-        all pairs; note (`NOT_MEASURED`, what became of the claims, or "").
+        ranking with itself when its sequences are drawn anew (twice, for a run of its own); best
+        and best_after (labels); flips ("A, B; ...": pairs whose order turns), their number and that
+        of all pairs; note (`NOT_MEASURED`, what became of the claims, or "").
     """
     lines = [
         {"choice": choice.name, "default": choice.default, "note": "", **line}
