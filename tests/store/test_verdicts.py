@@ -168,3 +168,18 @@ def test_undefined_scores_are_left_out_pair_by_pair(planted):
     )
     found = verdicts.judge(scored, synthetic.about_rows(), **OPTIONS)[7]
     assert found.contrasts["n"].tolist() == [len(clips) - 1]
+
+
+def test_a_comparison_counts_the_clips_on_which_a_map_is_all_zero():
+    clips = synthetic.clip_table()
+    scored = synthetic.score_tables(synthetic.complete(synthetic.HOLD), clips)
+    located = scored["human_centric"]
+    part = located[(located["level"] == "clip") & (located["metric"] == "auc")]
+    zero = part["method"].eq("lime") & part["clip_id"].isin(clips["clip_id"][:2])
+    counted = part.assign(metric="all_zero", value=zero.astype(float))
+    scored["human_centric"] = pd.concat([located, counted], ignore_index=True)
+    (judged,) = [
+        j for j in verdicts.judge(scored, synthetic.about_rows(), n_resamples=50)
+        if j.claim.number == 2
+    ]  # fmt: skip
+    assert set(judged.contrasts["n_all_zero"]) == {2}

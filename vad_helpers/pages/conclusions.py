@@ -69,7 +69,10 @@ def _claim(judged: Judged) -> str:
         "difference": [viz.spell_difference(line) for _, line in lines.iterrows()],
         "result": lines["side"],
         "p (Holm)": lines["p_holm"].map(lambda p: "–" if pd.isna(p) else f"{p:.2g}"),
-        "clips": lines["n"],
+        "clips": [
+            f"{n}" + (f" ({zero} all-zero)" if zero else "")
+            for n, zero in lines[["n", "n_all_zero"]].to_numpy(int)
+        ],
         "paper's difference": lines["paper_difference"].map(
             lambda v: "–" if pd.isna(v) else f"{v:+.3g}"),
     })  # fmt: skip

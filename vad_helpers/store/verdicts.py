@@ -30,7 +30,7 @@ NAMES = {
 COLUMNS = (
     *("claim", "name", "table", "level", "metric", "claimed", "required"),
     *("difference", "low", "high", "n", "n_groups", "p", "p_holm", "side"),
-    *("paper_difference", "paper_agrees"),
+    *("n_all_zero", "paper_difference", "paper_agrees"),
 )
 
 
@@ -49,7 +49,9 @@ class Judged:
         What the paper's own printed means say of the same comparisons; "" where it has none.
     contrasts : DataFrame
         `COLUMNS`: differences are first side minus second; p_holm is NaN for comparisons that do
-        not decide; paper_agrees is None where the paper prints no such number.
+        not decide; n_all_zero counts the clips on which a map of either side has no positive
+        voxel, so that its score is a convention; paper_agrees is None where the paper prints no
+        such number.
     """
 
     claim: Claim
@@ -138,6 +140,7 @@ def cost_scores(explanations: pd.DataFrame, localisation: pd.DataFrame) -> pd.Da
 
 
 Key = tuple[str, str, str]
+ALL_ZERO: Key = ("human_centric", "clip", "all_zero")
 
 
 def _key(contrast: Contrast) -> Key:
@@ -173,6 +176,7 @@ def _lines(
         measured = _measured(wide.get(_key(contrast)), a, b, n_resamples, seed)
         difference = _paper_difference(paper.get((contrast.level, contrast.metric), {}), a, b)
         line = shared | measured | {"name": name, "side": _side(measured, contrast.claimed)}
+        line["n_all_zero"] = _n_all_zero(wide.get(ALL_ZERO), wide.get(_key(contrast)), a, b)
         agrees = None if np.isnan(difference) else difference * contrast.claimed > 0
         found.append(line | {"paper_difference": difference, "paper_agrees": agrees})
     return found
@@ -218,6 +222,16 @@ def _measured(
     found = paired_difference(first, second, groups, n_resamples=n_resamples, seed=seed)
     found.pop("n_undefined")
     return {**found, "p": sign_flip_test(first - second, groups, seed=seed)["p"]}
+
+
+def _n_all_zero(
+    zero: pd.DataFrame | None, scored: pd.DataFrame | None, a: list[str], b: list[str]
+) -> int:
+    """Clips of a comparison on which any of its maps has no positive voxel."""
+    if zero is None or scored is None or not {*a, *b} <= set(scored.columns) & set(zero.columns):
+        return 0
+    shared = scored[[*a, *b]].dropna().index.intersection(zero.index)
+    return int((zero.loc[shared, [*a, *b]] > 0).any(axis=1).sum())
 
 
 def _side(measured: Mapping[str, float], claimed: int) -> str:
