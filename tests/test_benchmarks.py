@@ -285,9 +285,12 @@ def test_peak_memory_is_that_of_the_call():
         machine.CLEAR.write_text("5")
     except OSError:
         pytest.skip("the high-water mark of this system cannot be reset")
-    large = machine.peak_of(lambda: torch.ones(10**8), CPU)
-    small = machine.peak_of(lambda: None, CPU)
-    assert 3.5e8 < large - small < 6e8
+    # A system that takes idle pages back moves single readings: neighbours are compared, five times.
+    gains = [
+        machine.peak_of(lambda: torch.ones(10**8), CPU) - machine.peak_of(lambda: None, CPU)
+        for _ in range(5)
+    ]
+    assert 3.5e8 < np.median(gains) < 6e8, gains
 
 
 def test_without_a_mark_that_can_be_reset_the_largest_so_far_is_given(tmp_path, monkeypatch):
