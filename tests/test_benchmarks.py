@@ -285,7 +285,7 @@ def test_peak_memory_is_that_of_the_call():
         machine.CLEAR.write_text("5")
     except OSError:
         pytest.skip("the high-water mark of this system cannot be reset")
-    # A system that takes idle pages back moves single readings: neighbours are compared, five times.
+    # A system that takes idle pages back moves single readings: compare neighbours, five times.
     gains = [
         machine.peak_of(lambda: torch.ones(10**8), CPU) - machine.peak_of(lambda: None, CPU)
         for _ in range(5)
