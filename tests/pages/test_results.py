@@ -12,7 +12,7 @@ from PIL import Image
 from tests import synthetic_study as synthetic
 from vad_helpers.errors import InputError
 from vad_helpers.pages import conclusions, results
-from vad_helpers.store import published, study
+from vad_helpers.store import networks, published, study
 from vad_helpers.viz import charts
 
 PAGES = Path(__file__).parents[2] / "book"
@@ -186,15 +186,6 @@ def test_the_gallery_shows_what_is_published(tmp_path):
     assert "0.9123" in results.extras(found)
 
 
-def test_published_weights_are_named_with_their_size(tmp_path):
-    folder = tmp_path / "results" / "ucsd"
-    found = synthetic.write(folder)
-    assert "No network is published" in results.network(found)
-    (folder / "model-fold0.safetensors").write_bytes(b"0" * 2_500_000)
-    found.manifest["files"]["model-fold0.safetensors"] = ""
-    assert "`results/ucsd/model-fold0.safetensors` (2.5 MB)" in results.network(found)
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -227,7 +218,7 @@ def test_a_complete_study_does_not_call_itself_a_part(tmp_path):
     found = synthetic.write(tmp_path / "ucsd", n_sequences=20, n_folds=5)
     assert "not complete" not in results.banner(found)
     assert "5 of 5 folds, 40 of 40 clips" in results.banner(found)
-    assert study.performance(found)["part"].tolist()[-1] == "all folds but 1"
+    assert networks.performance(found)["part"].tolist()[-1] == "all folds but 1"
 
 
 def test_scenes_count_their_clips_in_whole_numbers(found, pages):
@@ -242,28 +233,11 @@ def test_scores_by_gap_and_their_controls_have_intervals(found, pages):
     assert cells and all("[" in cell for cell in cells)
 
 
-def test_the_page_says_how_seconds_were_taken_and_which_rows_have_another_precision(found):
-    note = results.seconds_note(found)
-    assert note.startswith("Seconds were recorded once for each map")
-    assert "in bf16, but for LIME in fp32: seconds compare" in note
-    timed = found.runtime.assign(source="measured")
-    same = found.explanations.assign(precision="fp32")
-    alike = results.seconds_note(dataclasses.replace(found, runtime=timed, explanations=same))
-    assert alike == "Seconds are medians of repeats on one clip. All maps are computed in fp32."
-
-
-def test_the_page_names_the_start_of_training_and_what_it_lacks(found, pages):
-    assert "`start.safetensors`" in text(pages, "start")
-    assert "lacks 1 convolutions, which started at random: `Mixed_4e.b1b`." in text(pages, "start")
-    found.manifest["settings"].pop("init_weights")
-    try:
-        assert results.initial_weights(found) == "Training started from random weights."
-    finally:
-        found.manifest["settings"]["init_weights"] = "start.safetensors"
-
-
-def test_provenance_counts_scored_clips_and_names_what_maps_were_made_on(found, pages):
-    shown = text(pages, "provenance")
-    n = found.human_centric.loc[found.human_centric["fold"] == 0, "clip_id"].nunique()
-    assert f"<td>{n} of 4<" in shown.replace(' style="white-space: normal; text-align: left"', "")
-    assert "CPU, 1 core<" in shown
+def test_costs_show_the_worst_frame_valid_frames_and_parts_of_the_seconds(found):
+    shown = results.costs(found)
+    for words in ("AUC of the worst frame", "model calls", "of the seconds, superpixels"):
+        assert words in shown, words
+    frames = found.robustness[found.robustness["metric"] == "worst"]
+    valid = frames.assign(metric="n_frames", value=20.0)
+    both = dataclasses.replace(found, robustness=pd.concat([found.robustness, valid]))
+    assert "Valid frames" in results.costs(both)

@@ -13,10 +13,10 @@ from vad_helpers.store import (
     alternatives,
     detector,
     experiment,
+    networks,
     publish,
     published,
     scores,
-    study,
 )
 from vad_helpers.store.cache import Run
 
@@ -120,7 +120,7 @@ def test_only_the_methods_are_measured_and_published_beside_the_study(run, tmp_p
     assert set(lines["table"]) == set(scores.MEASURES) and set(lines["alternative"]) == {
         "half_overlap"
     }
-    own, part = study.alternative_performance(found).to_dict("records")
+    own, part = networks.alternative_performance(found).to_dict("records")
     tested = store.clips(other)["split"] == "test"
     assert (own["alternative"], part["alternative"]) == ("", "half_overlap")
     assert part["part"] == "fold 0" and part["n_clips"] == tested.sum() > own["n_clips"]

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from tests import synthetic_study as synthetic
 from vad_helpers.store import published, study
@@ -30,32 +29,6 @@ def with_all_zero(found, method, clips):
     return changed(found, human_centric=pd.concat([scored, counted], ignore_index=True))
 
 
-def test_performance_is_that_of_the_test_parts_alone(found):
-    table = study.performance(found).set_index(["part", "scene"])
-    test = found.predictions[found.predictions["split"] == "test"]
-    for fold, part in test.groupby("fold"):
-        line = table.loc[f"fold {fold}", "both"]
-        assert line["auc"] == pytest.approx(roc_auc_score(part["label"], part["p"]))
-        assert line["accuracy"] == pytest.approx(((part["p"] >= 0.5) == part["label"]).mean())
-        assert line["n_clips"] == len(part) and line["n_anomalous"] == part["label"].sum()
-    pooled = table.loc["folds 0, 1", "both"]
-    assert pooled["n_clips"] == len(test)
-    assert pooled["auc_low"] <= pooled["auc"] <= pooled["auc_high"]
-    mean = table.loc["mean over folds 0, 1", "both"]
-    assert mean["auc"] == pytest.approx(table.loc[["fold 0", "fold 1"]].loc[
-        (slice(None), "both"), "auc"].mean())  # fmt: skip
-    assert np.isnan(mean["auc_low"])
-
-
-def test_the_fold_that_the_recipe_was_tuned_on_is_left_out_apart(found):
-    table = study.performance(found).set_index("part")
-    rest = table.loc["folds 0, 1 but 1"]
-    assert rest["auc"] == pytest.approx(table[table["scene"] == "both"].loc["fold 0", "auc"])
-    alone = found.predictions[found.predictions["fold"] == 0]
-    parts = study.performance(changed(found, predictions=alone))["part"]
-    assert not parts.str.contains("but").any()
-
-
 def test_frame_difference_is_compared_clip_by_clip(found):
     table = study.against_row(found, "motion", "human_centric", ("auc",)).set_index("method")
     scored = found.human_centric
@@ -66,16 +39,6 @@ def test_frame_difference_is_compared_clip_by_clip(found):
         assert table.loc[method, "difference"] == pytest.approx(expected)
     assert set(table["better"]) == {"a"}
     assert study.against_row(found, "nobody", "human_centric", ("auc",)).empty
-
-
-def test_flatness_shows_means_in_the_order_of_the_rows(found):
-    table = study.flatness(found)
-    assert table["label"].iloc[0] == "IG" and "LIME_BLACK" not in set(table["label"])
-    assert table["metric"].unique().tolist() == list(study.FLATNESS)
-    scored = found.model_centric
-    part = scored[(scored["method"] == "constant") & (scored["metric"] == "deletion")]
-    mine = table[(table["method"] == "constant") & (table["metric"] == "deletion")]
-    assert mine["mean"].item() == pytest.approx(part["value"].mean())
 
 
 def test_converged_rows_take_their_methods_place_among_the_others(found):
@@ -163,14 +126,6 @@ def test_parts_are_compared_on_clips_that_all_rows_have(found):
     assert study.breakdown(part, "scene")["clips"].sum() == len(found.clips) - 1
 
 
-def test_every_clip_has_its_gap(found):
-    table = study.gaps(found)
-    assert len(table) == len(found.clips)
-    np.testing.assert_allclose(table["gap"], 0.4)
-    part = study.faithfulness_by_gap(found)
-    assert part.loc[part["min_gap"] == 0.2, "n_clips"].eq(20).all()
-
-
 def test_parts_are_averaged_apart(found):
     scenes = study.breakdown(found, "scene")
     assert scenes["clips"].tolist() == [10, 10]
@@ -238,18 +193,3 @@ def test_a_study_is_summarised_once_and_a_changed_one_anew(found, monkeypatch):
         pd.testing.assert_frame_equal(study.summary(found, "human_centric"), first)
     fewer = changed(found, human_centric=found.human_centric.iloc[::2])
     assert not study.summary(fewer, "human_centric").equals(first)
-
-
-def test_scores_with_a_stronger_blur_stand_beside_the_study_s_on_the_same_clips(found):
-    assert study.stronger_baseline(found).empty
-    few = found.clips["clip_id"][:3].tolist()
-    part = found.model_centric[found.model_centric["clip_id"].isin(few)]
-    moved = part.assign(value=part["value"].mask(part["metric"] == "p_baseline", 0.05))
-    moved = moved.assign(value=moved["value"].mask(moved["metric"] == "deletion", 0.9))
-    lines = moved.assign(alternative="strong_blur", table="model_centric")
-    table = study.stronger_baseline(dataclasses.replace(found, extras={"alternatives": lines}))
-    assert set(table["n_clips"]) == {3} and table.index[0] == "ig"
-    assert table["gap"].tolist() == pytest.approx([0.4] * len(table))
-    assert table["gap_strong"].tolist() == pytest.approx([0.9] * len(table))
-    mine = part[(part["method"] == "ig") & (part["metric"] == "deletion")]["value"].mean()
-    assert table.loc["ig", ["deletion", "deletion_strong"]].tolist() == pytest.approx([mine, 0.9])

@@ -14,10 +14,10 @@ import pandas as pd
 
 from vad_helpers import viz
 from vad_helpers.metrics.catalog import METRICS
+from vad_helpers.pages import provenance
 from vad_helpers.pages.conclusions import CONCLUDING, Conclusions, incomplete
 from vad_helpers.pages.spelling import count, folded, judged_difference, percent, with_interval
-from vad_helpers.store import contrasts, published, study, tables
-from vad_helpers.store.origin import weights_origin
+from vad_helpers.store import contrasts, faithfulness, networks, published, study, tables
 from vad_helpers.store.published import Published
 from vad_helpers.viz import charts
 
@@ -112,13 +112,13 @@ def banner(found: Published) -> str:
 
 def performance(found: Published) -> str:
     """Accuracy and AUC of the networks, part by part, beside the paper's."""
-    table = study.performance(found)
+    table = networks.performance(found)
     if table.empty:
         return NOTHING
     shown = _spelled_performance(table)
     paper = {"test clips of": "the paper", "scene": "both", "clips": "–", "sequences": "–",
-             "anomalous": "not stated", "accuracy": f"{study.PAPER_PERFORMANCE['accuracy']:.4f}",
-             "ROC AUC": f"{study.PAPER_PERFORMANCE['auc']:.4f}"}  # fmt: skip
+             "anomalous": "not stated", "accuracy": f"{networks.PAPER_PERFORMANCE['accuracy']:.4f}",
+             "ROC AUC": f"{networks.PAPER_PERFORMANCE['auc']:.4f}"}  # fmt: skip
     shown.loc[len(shown)] = paper
     return viz.table_html(shown, index=False) + charts.figure(found, "history")
 
@@ -139,7 +139,7 @@ def _spelled_performance(table: pd.DataFrame) -> pd.DataFrame:
 
 def alternative_performance(found: Published) -> str:
     """Accuracy and AUC under other ways to cut and to split, beside the study's."""
-    table = study.alternative_performance(found)
+    table = networks.alternative_performance(found)
     if table.empty:
         return NOTHING
     shown = _spelled_performance(table)
@@ -163,28 +163,7 @@ def table_two(found: Published) -> str:
     names = ("model_centric", "robustness", "runtime")
     table = tables.second_table({name: study.summary(found, name) for name in names})
     pictures = [charts.figure(found, name) for name in ("curves", "frames", "cost")]
-    return _beside_paper(table) + f"\n{seconds_note(found)}\n" + "".join(pictures)
-
-
-def seconds_note(found: Published) -> str:
-    """Say how the seconds were taken, and in which precision each row's maps are computed."""
-    kinds = set(found.runtime.loc[found.runtime["metric"] == "seconds", "source"])
-    words = {
-        frozenset({"recorded"}): "Seconds were recorded once for each map, while it was made.",
-        frozenset({"measured"}): "Seconds are medians of repeats on one clip.",
-    }.get(frozenset(kinds), "Seconds were recorded with each map; some are medians of repeats.")
-    names, shown = study.labels(found), found.explanations
-    shown = shown[shown["method"].isin(study.main_rows(found))]
-    by_row = shown.groupby("method", sort=False)["precision"]
-    of_row = by_row.agg(lambda used: " and ".join(sorted(set(used.dropna()))))
-    if of_row.nunique() < 2:
-        return f"{words} All maps are computed in {of_row.iloc[0]}." if len(of_row) else words
-    usual = of_row.mode()[0]
-    others = [f"{names[method]} in {p}" for method, p in of_row.items() if p != usual]
-    return (
-        f"{words} Maps are computed in {usual}, but for {', '.join(others)}: seconds compare "
-        "within one precision."
-    )
+    return _beside_paper(table) + f"\n{provenance.seconds_note(found)}\n" + "".join(pictures)
 
 
 def _beside_paper(table: pd.DataFrame) -> str:
@@ -217,7 +196,7 @@ def costs(found: Published) -> str:
     medians = medians.rename(index=study.labels(found), columns=COSTS)
     medians["model calls"] = medians["model calls"].map(count)
     medians = medians.map(lambda value: value if isinstance(value, str) else f"{value:.3f}")
-    table = _means(tables.ranked(steady)).join(medians).fillna("–")
+    table = _means(steady).join(medians).fillna("–")
     return folded("Worst frame, model calls, parts of the seconds", viz.table_html(table))
 
 
@@ -254,7 +233,7 @@ def flatness(found: Published) -> str:
     """Faithfulness on the threshold axis beside its controls, and the constant map against all."""
     if found.model_centric.empty:
         return NOTHING
-    text = viz.table_html(_means(study.flatness(found)))
+    text = viz.table_html(_means(faithfulness.flatness(found)))
     metrics = ("deletion", "insertion", "area_matched_deletion", "area_matched_insertion")
     against = study.against_row(found, "constant", "model_centric", metrics)
     if len(against):
@@ -302,7 +281,7 @@ def varied(found: Published) -> str:
 
 def by_gap(found: Published) -> str:
     """Deletion and insertion on the clips whose baseline moves the network enough."""
-    table = study.faithfulness_by_gap(found)
+    table = faithfulness.faithfulness_by_gap(found)
     if table.empty:
         return NOTHING
     names = {bound: "all clips" if bound < 0 else f"gap > {bound:g}"
@@ -326,11 +305,11 @@ def by_gap(found: Published) -> str:
 
 def stronger(found: Published) -> str:
     """Deletion and insertion where a stronger blur fills removed pixels, in maps and scores."""
-    table = study.stronger_baseline(found)
+    table = faithfulness.stronger_baseline(found)
     if table.empty:
         return "*Scores with a stronger blur are not measured yet.*\n"
     shown = pd.DataFrame({"clips": table["n_clips"].map(count)})
-    for metric in study.FAITHFUL:
+    for metric in faithfulness.FAITHFUL:
         name = "p(x) − p(x_b)" if metric == "gap" else METRICS[metric].name
         pair = table[[metric, f"{metric}_strong"]].to_numpy(float)
         shown[name] = [f"{mild:.3f} → {strong:.3f}" for mild, strong in pair]
@@ -351,7 +330,7 @@ def _spelled_means(table: pd.DataFrame, name: str, most: pd.Series) -> list[str 
 
 def probabilities(found: Published) -> str:
     """p(x) and p(x_b) of every clip."""
-    table = study.gaps(found)
+    table = faithfulness.gaps(found)
     if table.empty:
         return NOTHING
     names = {"p_clip": "p(x)", "p_baseline": "p(x_b)", "clip_id": "clip"}
@@ -436,70 +415,10 @@ def _place(places: pd.DataFrame, clip_id: str) -> str:
     )
 
 
-def provenance(found: Published) -> str:
-    """Say on what, with what and how long each fold was computed."""
-    lines = []
-    scored = pd.Series(study.finished_clips(found)).map(found.clips.set_index("clip_id")["fold"])
-    scored = scored.value_counts()
-    for fold, entry in found.manifest["folds"].items():
-        explained = found.explanations[found.explanations["fold"] == int(fold)]
-        spent = {k: v for k, v in entry["seconds"].items() if k in ("training", "explanations")}
-        versions = ", ".join(f"{name} {v}" for name, v in entry["versions"].items())
-        lines.append({
-            "fold": fold, "device": entry["device"],
-            **{name: f"{value / 60:.0f} min" for name, value in spent.items()},
-            "training in": entry["train_precision"], "scores in": entry["precision"],
-            "clips": f"{scored.get(int(fold), 0)} of {entry['n_clips']}",
-            "maps on": _each(explained["machine"].str.replace("1 cores", "1 core")),
-            "clips a batch": _each(explained["batch_size"]),
-            "network": entry["weights_sha256"][:12], "data": entry["data"][:18],
-            "date": entry["date"], "versions": versions,
-        })  # fmt: skip
-    return viz.table_html(pd.DataFrame(lines).fillna("–"), index=False, wrap=True)
-
-
-def _each(values: pd.Series) -> str:
-    """Write each value once, the most frequent first."""
-    return ", ".join(map(str, values.value_counts().index)) or "–"
-
-
-def network(found: Published) -> str:
-    """Say what network is published, and what it started from."""
-    files = [n for n in found.manifest["files"] if n.endswith(".safetensors")]
-    start = initial_weights(found)
-    if not files:
-        return f"No network is published with these results. {start}\n"
-    sizes = ", ".join(
-        f"`results/{found.folder.name}/{n}` ({(found.folder / n).stat().st_size / 1e6:.1f} MB)"
-        for n in files
-    )
-    return f"Published: {sizes}. {start}\n"
-
-
-def initial_weights(found: Published) -> str:
-    """Say what training started from, whose it is, and what of it was missing."""
-    name = found.settings.get("init_weights")
-    if not name:
-        return "Training started from random weights."
-    fresh = sorted({n for entry in found.manifest["folds"].values() for n in entry["left_fresh"]})
-    lacking = f" It lacks {len(fresh)} convolutions, which started at random: " if fresh else ""
-    return (
-        f"Training started from `{name}` ({weights_origin(name)}).{lacking}"
-        + ", ".join(f"`{n}`" for n in fresh)
-        + ("." if fresh else "")
-    )
-
-
-def settings(found: Published) -> str:
-    """All parameters that the folds share."""
-    lines = pd.DataFrame({"value": {k: str(v) for k, v in found.settings.items()}})
-    return folded("All parameters", viz.table_html(lines, wrap=True))
-
-
 FRAGMENTS: dict[str, Callable[[Published], str]] = {
     "banner": banner,
     "performance": performance,
-    "start": initial_weights,
+    "start": provenance.initial_weights,
     "alternatives": alternative_performance,
     "table1": table_one,
     "table2": table_two,
@@ -516,7 +435,7 @@ FRAGMENTS: dict[str, Callable[[Published], str]] = {
     "ranks": ranks,
     "extras": extras,
     "gallery": gallery,
-    "provenance": provenance,
-    "network": network,
-    "settings": settings,
+    "provenance": provenance.folds,
+    "network": provenance.network,
+    "settings": provenance.settings,
 }

@@ -13,7 +13,7 @@ import pandas as pd
 
 from vad_helpers.metrics import statistics
 from vad_helpers.metrics.catalog import METRICS
-from vad_helpers.store import sensitivity, study, verdicts
+from vad_helpers.store import networks, sensitivity, study, verdicts
 from vad_helpers.store.published import Published
 from vad_helpers.store.verdicts import Judged
 
@@ -65,11 +65,11 @@ def claims(judged: Sequence[Judged]) -> str:
 
 def detector(found: Published) -> str:
     """Compare the networks with the paper's."""
-    table = study.performance(found).set_index(["part", "scene"])
-    name = study.pooled_name(found)
+    table = networks.performance(found).set_index(["part", "scene"])
+    name = networks.pooled_name(found)
     if (name, "both") not in table.index:
         return ""
-    pooled, paper = table.loc[name, "both"], study.PAPER_PERFORMANCE
+    pooled, paper = table.loc[name, "both"], networks.PAPER_PERFORMANCE
     parts = []
     for name, words in (("accuracy", "accuracy"), ("auc", "AUC")):
         low, high, bar = pooled[f"{name}_low"], pooled[f"{name}_high"], paper[name]
@@ -87,7 +87,7 @@ def detector(found: Published) -> str:
 
 def split(found: Published) -> str:
     """What is it worth to have seen other clips of the tested sequences?"""
-    both = study.alternative_performance(found).set_index("alternative")
+    both = networks.alternative_performance(found).set_index("alternative")
     if LEAKY not in both.index:
         return ""
     seen = both.loc[LEAKY]

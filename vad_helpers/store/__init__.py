@@ -12,8 +12,9 @@ paper's values), `contrasts` (planned comparisons, firm ranks), `benchmarks` (of
 `measuring` does the long computation clip by clip, `comparison` puts runs side by side.
 
 A study of several folds leaves the folder by `gather` and `publish`, and is read by `published` or
-taken back by `restore`. `study` makes its tables, `claims` has the paper's claims and `verdicts`
-judges them, `sensitivity` asks what the paper's open choices change.
+taken back by `restore`. `study` makes its tables (`networks` and `faithfulness` some of them),
+`claims` has the paper's claims and `verdicts` judges them, `sensitivity` asks what the paper's open
+choices change.
 """
 
 from vad_helpers.store.benchmarks import benchmark_growth, benchmark_table, precision_table

@@ -9,7 +9,9 @@ it; the book's results page is made from what `read` gives, without the videos a
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,22 @@ class Published:
     def figures(self) -> list[dict[str, str]]:
         """Pictures: file (relative to the folder), alt, caption."""
         return self.manifest.get("figures", [])
+
+
+Make = Callable[..., pd.DataFrame]
+
+
+def once(make: Make) -> Make:
+    """Evaluate a function of a study once for it: page, charts and lessons ask for the same."""
+
+    @functools.wraps(make)
+    def look_up(found: Published, *given: str) -> pd.DataFrame:
+        key = (make.__module__, make.__name__, *given)
+        if key not in found.memo:
+            found.memo[key] = make(found, *given)
+        return found.memo[key].copy()
+
+    return look_up
 
 
 def spell_curve(values: np.ndarray) -> str:

@@ -174,9 +174,10 @@ def _lines(
     found = []
     for a, b, name in _pairs(contrast, about):
         measured = _measured(wide.get(_key(contrast)), a, b, n_resamples, seed)
+        measured_on = _clips(wide.get(_key(contrast)), a, b)
         difference = _paper_difference(paper.get((contrast.level, contrast.metric), {}), a, b)
         line = shared | measured | {"name": name, "side": _side(measured, contrast.claimed)}
-        line["n_all_zero"] = _n_all_zero(wide.get(ALL_ZERO), wide.get(_key(contrast)), a, b)
+        line["n_all_zero"] = n_all_zero(wide.get(ALL_ZERO), measured_on, [*a, *b])
         agrees = None if np.isnan(difference) else difference * contrast.claimed > 0
         found.append(line | {"paper_difference": difference, "paper_agrees": agrees})
     return found
@@ -224,14 +225,28 @@ def _measured(
     return {**found, "p": sign_flip_test(first - second, groups, seed=seed)["p"]}
 
 
-def _n_all_zero(
-    zero: pd.DataFrame | None, scored: pd.DataFrame | None, a: list[str], b: list[str]
-) -> int:
-    """Clips of a comparison on which any of its maps has no positive voxel."""
-    if zero is None or scored is None or not {*a, *b} <= set(scored.columns) & set(zero.columns):
+def n_all_zero(zero: pd.DataFrame | None, clips: pd.Index, rows: Sequence[str]) -> int:
+    """Count clips on which the map of any row has no positive voxel.
+
+    Parameters
+    ----------
+    zero : DataFrame or None
+        The metric "all_zero": a line a clip, a column a row. None, or without a row: 0.
+    clips : Index
+        Those that count, where all rows have them.
+    rows : sequence of str
+    """
+    if zero is None or not set(rows) <= set(zero.columns):
         return 0
-    shared = scored[[*a, *b]].dropna().index.intersection(zero.index)
-    return int((zero.loc[shared, [*a, *b]] > 0).any(axis=1).sum())
+    part = zero.loc[clips.intersection(zero.index), list(rows)].dropna()
+    return int((part > 0).any(axis=1).sum())
+
+
+def _clips(wide: pd.DataFrame | None, a: list[str], b: list[str]) -> pd.Index:
+    """Clips of a comparison: those on which both sides are defined."""
+    if wide is None or not {*a, *b} <= set(wide.columns):
+        return pd.Index([])
+    return wide[[*a, *b]].dropna().index
 
 
 def _side(measured: Mapping[str, float], claimed: int) -> str:

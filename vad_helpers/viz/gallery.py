@@ -16,6 +16,7 @@ from vad_helpers.errors import InputError
 from vad_helpers.store import Run, maps, scores
 from vad_helpers.store.publish import Picture
 from vad_helpers.store.row import methods
+from vad_helpers.store.study import mean_auc
 from vad_helpers.viz.heatmaps import best_frame, heatmap_grid
 from vad_helpers.viz.style import WIDTH, png_bytes, styled
 
@@ -64,9 +65,7 @@ def localised(run: Run) -> pd.DataFrame:
     """
     found = scores.tidy(run, scores.finished(run, "human_centric"))
     listed = methods(run)
-    found = found[(found["level"] == "clip") & (found["metric"] == "auc")]
-    wide = found.pivot(index="clip_id", columns="method", values="value").reindex(columns=[*listed])
-    auc = wide.dropna().mean(axis=1).rename("auc").reset_index()
+    auc = mean_auc(found, list(listed)).reset_index()
     table = store.evaluation(run)[["clip_id", "scene"]].merge(auc, on="clip_id")
     there = [all(maps.explained(run, c, row) for row in listed.values()) for c in table["clip_id"]]
     return table[there]

@@ -1,0 +1,52 @@
+"""What the page says of how published results came about."""
+
+import dataclasses
+
+import pytest
+
+from tests import synthetic_study as synthetic
+from vad_helpers.pages import provenance
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    return synthetic.write(tmp_path_factory.mktemp("study"))
+
+
+def test_published_weights_are_named_with_their_size(tmp_path):
+    folder = tmp_path / "results" / "ucsd"
+    found = synthetic.write(folder)
+    assert "No network is published" in provenance.network(found)
+    (folder / "model-fold0.safetensors").write_bytes(b"0" * 2_500_000)
+    found.manifest["files"]["model-fold0.safetensors"] = ""
+    assert "`results/ucsd/model-fold0.safetensors` (2.5 MB)" in provenance.network(found)
+
+
+def test_the_page_says_how_seconds_were_taken_and_which_rows_have_another_precision(found):
+    note = provenance.seconds_note(found)
+    assert note.startswith("Seconds were recorded once for each map")
+    assert "in bf16, but for LIME in fp32: seconds compare" in note
+    timed = found.runtime.assign(source="measured")
+    same = found.explanations.assign(precision="fp32")
+    alike = provenance.seconds_note(dataclasses.replace(found, runtime=timed, explanations=same))
+    assert alike == "Seconds are medians of repeats on one clip. All maps are computed in fp32."
+
+
+def test_the_page_names_the_start_of_training_and_what_it_lacks(found):
+    assert "`start.safetensors`" in provenance.initial_weights(found)
+    assert (
+        "lacks 1 convolution, which started at random: `Mixed_4e.b1b`."
+        in provenance.initial_weights(found)
+    )
+    found.manifest["settings"].pop("init_weights")
+    try:
+        assert provenance.initial_weights(found) == "Training started from random weights."
+    finally:
+        found.manifest["settings"]["init_weights"] = "start.safetensors"
+
+
+def test_provenance_counts_scored_clips_and_names_what_maps_were_made_on(found):
+    shown = provenance.folds(found)
+    n = found.human_centric.loc[found.human_centric["fold"] == 0, "clip_id"].nunique()
+    assert f"<td>{n} of 4<" in shown.replace(' style="white-space: normal; text-align: left"', "")
+    assert "CPU, 1 core<" in shown

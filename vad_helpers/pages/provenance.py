@@ -1,0 +1,93 @@
+"""What published results were made from and on: videos, weights, machines, precision, settings."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from vad_helpers import viz
+from vad_helpers.pages.spelling import folded
+from vad_helpers.store import study
+from vad_helpers.store.origin import weights_origin
+from vad_helpers.store.published import Published
+
+
+def seconds_note(found: Published) -> str:
+    """Say how the seconds were taken, and in which precision each row's maps are computed."""
+    kinds = set(found.runtime.loc[found.runtime["metric"] == "seconds", "source"])
+    words = {
+        frozenset({"recorded"}): "Seconds were recorded once for each map, while it was made.",
+        frozenset({"measured"}): "Seconds are medians of repeats on one clip.",
+    }.get(frozenset(kinds), "Seconds were recorded with each map; some are medians of repeats.")
+    names, shown = study.labels(found), found.explanations
+    shown = shown[shown["method"].isin(study.main_rows(found))]
+    by_row = shown.groupby("method", sort=False)["precision"]
+    of_row = by_row.agg(lambda used: " and ".join(sorted(set(used.dropna()))))
+    if of_row.nunique() < 2:
+        return f"{words} All maps are computed in {of_row.iloc[0]}." if len(of_row) else words
+    usual = of_row.mode()[0]
+    others = [f"{names[method]} in {p}" for method, p in of_row.items() if p != usual]
+    return (
+        f"{words} Maps are computed in {usual}, but for {', '.join(others)}: seconds compare "
+        "within one precision."
+    )
+
+
+def folds(found: Published) -> str:
+    """Say on what, with what and how long each fold was computed."""
+    lines = []
+    scored = pd.Series(study.finished_clips(found)).map(found.clips.set_index("clip_id")["fold"])
+    scored = scored.value_counts()
+    for fold, entry in found.manifest["folds"].items():
+        explained = found.explanations[found.explanations["fold"] == int(fold)]
+        spent = {k: v for k, v in entry["seconds"].items() if k in ("training", "explanations")}
+        versions = ", ".join(f"{name} {v}" for name, v in entry["versions"].items())
+        lines.append({
+            "fold": fold, "device": entry["device"],
+            **{name: f"{value / 60:.0f} min" for name, value in spent.items()},
+            "training in": entry["train_precision"], "scores in": entry["precision"],
+            "clips": f"{scored.get(int(fold), 0)} of {entry['n_clips']}",
+            "maps on": _each(explained["machine"].str.replace("1 cores", "1 core")),
+            "clips a batch": _each(explained["batch_size"]),
+            "network": entry["weights_sha256"][:12], "data": entry["data"][:18],
+            "date": entry["date"], "versions": versions,
+        })  # fmt: skip
+    return viz.table_html(pd.DataFrame(lines).fillna("–"), index=False, wrap=True)
+
+
+def _each(values: pd.Series) -> str:
+    """Write each value once, the most frequent first."""
+    return ", ".join(map(str, values.value_counts().index)) or "–"
+
+
+def network(found: Published) -> str:
+    """Say what network is published, and what it started from."""
+    files = [n for n in found.manifest["files"] if n.endswith(".safetensors")]
+    start = initial_weights(found)
+    if not files:
+        return f"No network is published with these results. {start}\n"
+    sizes = ", ".join(
+        f"`results/{found.folder.name}/{n}` ({(found.folder / n).stat().st_size / 1e6:.1f} MB)"
+        for n in files
+    )
+    return f"Published: {sizes}. {start}\n"
+
+
+def initial_weights(found: Published) -> str:
+    """Say what training started from, whose it is, and what of it was missing."""
+    name = found.settings.get("init_weights")
+    if not name:
+        return "Training started from random weights."
+    fresh = sorted({n for entry in found.manifest["folds"].values() for n in entry["left_fresh"]})
+    noun = "convolution" if len(fresh) == 1 else "convolutions"
+    lacking = f" It lacks {len(fresh)} {noun}, which started at random: " if fresh else ""
+    return (
+        f"Training started from `{name}` ({weights_origin(name)}).{lacking}"
+        + ", ".join(f"`{n}`" for n in fresh)
+        + ("." if fresh else "")
+    )
+
+
+def settings(found: Published) -> str:
+    """All parameters that the folds share."""
+    lines = pd.DataFrame({"value": {k: str(v) for k, v in found.settings.items()}})
+    return folded("All parameters", viz.table_html(lines, wrap=True))
