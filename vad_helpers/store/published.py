@@ -86,7 +86,7 @@ class Published:
     extras : dict of str to DataFrame
         Tables of `OPTIONAL` that are there.
     memo : dict
-        What `vad_helpers.store.study` has computed of it.
+        What functions under `once` have computed of it.
     """
 
     folder: Path
