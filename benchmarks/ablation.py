@@ -50,7 +50,7 @@ def main(
     table = pd.DataFrame([line(run, name) for name in part or PARTS])
     print(table.to_string(index=False))
     if publish_to is not None:
-        publish.add_table(publish_to, "ablation", table, by=["recipe", "fold"])
+        publish.add_tables(publish_to, {"ablation": table}, by=["recipe", "fold"])
 
 
 def check_parts(run: Run, names: Iterable[str]) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vad_helpers.errors import InputError
+
+if TYPE_CHECKING:
+    from vad_helpers.store.cache import Run
 
 app = typer.Typer(
     help="Explain video anomaly detectors, and measure the explanations.",
@@ -94,15 +97,38 @@ def measure(
         list[str],
         typer.Option(help="Then measure the methods under it too: half_overlap, all_masks, ..."),
     ] = [],  # noqa: B006
+    study: Annotated[
+        bool, typer.Option(help="Measure the run's own rows; without, only what comes after them.")
+    ] = True,
 ) -> None:
     """Train, explain and score clip by clip, without notebooks; an interrupted one goes on."""
     from vad_helpers import pipeline, store
-    from vad_helpers.store import alternatives, measuring, restore
+    from vad_helpers.store import alternatives
     from vad_helpers.store import publish as publishing
 
     opened = pipeline.open_checked(profile, _overrides(param))
     for name in alternative:
         alternatives.check_name(name)
+    if study:
+        _measure_study(opened, publish_to)
+    elif not convergence and not alternative:
+        raise InputError(
+            "--no-study leaves nothing to measure; name --alternative or --convergence"
+        )
+    if convergence:
+        table = store.convergence_table(opened, progress=_watched()).assign(fold=opened.params.fold)
+        print(table.to_string(index=False))
+        if publish_to is not None:
+            publishing.add_tables(publish_to, {"convergence": table}, by=["fold"])
+    for name in alternative:
+        alternatives.measure(opened, name, dest=publish_to, progress=_watched())
+    print(opened.dir)
+
+
+def _measure_study(opened: Run, publish_to: Path | None) -> None:
+    """Measure the rows of a run; publish after every clip, if there is a folder for it."""
+    from vad_helpers.store import measuring, restore
+    from vad_helpers.store import publish as publishing
 
     def after_clip(clip_id: str) -> None:
         print(f"{clip_id}: all rows scored", flush=True)
@@ -114,14 +140,6 @@ def measure(
     measuring.measure(opened, progress=_watched(), after_clip=after_clip)
     if publish_to is not None:
         publishing.publish([opened], publish_to)
-    if convergence:
-        table = store.convergence_table(opened, progress=_watched()).assign(fold=opened.params.fold)
-        print(table.to_string(index=False))
-        if publish_to is not None:
-            publishing.add_table(publish_to, "convergence", table, by=["fold"])
-    for name in alternative:
-        alternatives.measure(opened, name, dest=publish_to, progress=_watched())
-    print(opened.dir)
 
 
 @app.command()

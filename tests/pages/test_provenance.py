@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import pandas as pd
 import pytest
 
 from tests import synthetic_study as synthetic
@@ -50,3 +51,20 @@ def test_provenance_counts_scored_clips_and_names_what_maps_were_made_on(found):
     n = found.human_centric.loc[found.human_centric["fold"] == 0, "clip_id"].nunique()
     assert f"<td>{n} of 4<" in shown.replace(' style="white-space: normal; text-align: left"', "")
     assert "CPU, 1 core<" in shown
+
+
+def test_the_page_says_how_many_clips_an_alternative_has_and_that_its_precision_differs(found):
+    assert provenance.alternatives(found) == ""
+    about = {"fold": 0, "device": "CPU", "date": "2026-01-02", "weights_sha256": "w"}
+    table = pd.DataFrame([
+        {"alternative": "strong_blur", "precision": "bf16", "n_clips": 1, **about},
+        {"alternative": "all_masks", "precision": "fp32", "n_clips": 6, **about},
+    ])  # fmt: skip
+    shown = provenance.alternatives(dataclasses.replace(found, extras={"alternative_runs": table}))
+    assert (
+        "“strong blur” was measured on 1 clip (fold 0, scores in bf16, CPU, 2026-01-02); "
+        "the study's scores are in fp32." in shown
+    )
+    assert shown.endswith(
+        "“all masks” was measured on 6 clips (fold 0, scores in fp32, CPU, 2026-01-02).\n"
+    )

@@ -13,6 +13,7 @@ from vad_helpers.store import (
     alternatives,
     detector,
     experiment,
+    measuring,
     networks,
     publish,
     published,
@@ -125,6 +126,43 @@ def test_only_the_methods_are_measured_and_published_beside_the_study(run, tmp_p
     assert (own["alternative"], part["alternative"]) == ("", "half_overlap")
     assert part["part"] == "fold 0" and part["n_clips"] == tested.sum() > own["n_clips"]
     assert set(found.extras["alternative_predictions"]["alternative"]) == {"half_overlap"}
+    (computed,) = found.extras["alternative_runs"].to_dict("records")
+    own_entry = found.manifest["folds"]["0"]
+    assert computed["weights_sha256"] == own_entry["weights_sha256"]
+    assert computed["n_clips"] == lines["clip_id"].nunique() and computed["precision"] == "fp32"
+
+
+def test_an_alternative_of_another_network_is_refused_before_it_is_measured(
+    run, tmp_path, monkeypatch
+):
+    dest = tmp_path / "results"
+    publish.publish([run], dest)
+    monkeypatch.setattr(measuring, "measure", lambda *a, **k: pytest.fail("measured"))
+    identity = publish.identity(run)
+    monkeypatch.setattr(publish, "identity", lambda _: identity | {"weights_sha256": "another"})
+    with pytest.raises(InputError, match="'half_overlap' explains another network than fold 0"):
+        alternatives.measure(run, "half_overlap", dest=dest)
+    with pytest.raises(InputError, match="no published results"):
+        alternatives.measure(run, "half_overlap", dest=tmp_path / "none")
+    elsewhere = Run(dataclasses.replace(run.params, fold=1), run.root, run.dir)
+    monkeypatch.setattr(alternatives, "open_alternative", lambda run, name: run)
+    with pytest.raises(InputError, match="fold 1 is not in .*; publish the study's fold first"):
+        alternatives.measure(elsewhere, "half_overlap", dest=dest)
+
+
+def test_the_command_measures_an_alternative_without_the_study(run, tmp_path, monkeypatch, capsys):
+    from vad_helpers import cli
+
+    monkeypatch.setattr(pipeline, "open_checked", lambda *_: run)
+    dest = tmp_path / "results"
+    publish.publish([run], dest)
+    cli.measure("tiny", publish_to=dest, alternative=["strong_blur"], study=False)
+    assert "strong_blur" in capsys.readouterr().out
+    assert scores.finished(run, "human_centric") == []
+    found = published.read(dest)
+    assert found.human_centric.empty and set(found.extras["alternatives"]["method"]) == {"ig"}
+    with pytest.raises(InputError, match="--no-study leaves nothing to measure"):
+        cli.measure("tiny", study=False)
 
 
 def _tested(run):

@@ -209,18 +209,18 @@ def test_optional_tables_are_added_and_read(run, tmp_path):
     dest = tmp_path / "results"
     table = pd.DataFrame({"setting": ["no flips"], "val_auc": [0.9]})
     with pytest.raises(InputError, match="no published results"):
-        publish.add_table(dest, "ablation", table)
+        publish.add_tables(dest, {"ablation": table})
     publish.publish([run], dest)
-    publish.add_table(dest, "ablation", table)
+    publish.add_tables(dest, {"ablation": table})
     pd.testing.assert_frame_equal(published.read(dest).extras["ablation"], table)
     with pytest.raises(InputError, match="no table 'other'.*ablation"):
-        publish.add_table(dest, "other", table)
+        publish.add_tables(dest, {"other": table})
 
 
 def test_lines_of_another_network_do_not_stay(run, tmp_path, monkeypatch):
     dest = tmp_path / "results"
     publish.publish([run], dest)
-    publish.add_table(dest, "convergence", pd.DataFrame({"fold": [0, 1], "n_samples": [25, 50]}))
+    publish.add_tables(dest, {"convergence": pd.DataFrame({"fold": [0, 1], "n_samples": [25, 50]})})
     publish.publish([run], dest)
     assert len(published.read(dest).extras["convergence"]) == 2
     other = {"data": "d", "weights_sha256": "another"}
@@ -247,8 +247,8 @@ def test_lines_that_agree_in_the_given_columns_are_replaced_and_others_stay(run,
     dest = tmp_path / "results"
     publish.publish([run], dest)
     table = pd.DataFrame({"recipe": ["a", "a", "b"], "fold": [0, 0, 0], "auc": [0.1, 0.2, 0.3]})
-    publish.add_table(dest, "ablation", table, by=["recipe", "fold"])
+    publish.add_tables(dest, {"ablation": table}, by=["recipe", "fold"])
     new = pd.DataFrame({"recipe": ["a", "b"], "fold": [0, 1], "auc": [0.5, 0.6]})
-    publish.add_table(dest, "ablation", new, by=["recipe", "fold"])
+    publish.add_tables(dest, {"ablation": new}, by=["recipe", "fold"])
     found = published.read(dest).extras["ablation"]
     assert found.to_numpy().tolist() == [["b", 0, 0.3], ["a", 0, 0.5], ["b", 1, 0.6]]

@@ -32,6 +32,27 @@ def seconds_note(found: Published) -> str:
     )
 
 
+def alternatives(found: Published) -> str:
+    """Say on how many clips, in what and when each alternative was measured."""
+    table = found.extras.get("alternative_runs")
+    if table is None:
+        return ""
+    entries = found.manifest["folds"]
+    own = {int(fold): entry["precision"] for fold, entry in entries.items()}
+    sentences = []
+    for run in table.itertuples():
+        name = run.alternative.replace("_", " ")
+        beside = own.get(run.fold, run.precision)
+        where = f"fold {run.fold}, scores in {run.precision}, {run.device}, {run.date}"
+        clips = f"{run.n_clips} clip" + ("" if run.n_clips == 1 else "s")
+        sentence = f"“{name}” was measured on {clips} ({where})"
+        sentences.append(
+            sentence
+            + ("." if beside == run.precision else f"; the study's scores are in {beside}.")
+        )
+    return "\n" + " ".join(sentences) + "\n"
+
+
 def folds(found: Published) -> str:
     """Say on what, with what and how long each fold was computed."""
     lines = []

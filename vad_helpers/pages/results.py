@@ -435,6 +435,7 @@ FRAGMENTS: dict[str, Callable[[Published], str]] = {
     "ranks": ranks,
     "extras": extras,
     "gallery": gallery,
+    "alternative_runs": provenance.alternatives,
     "provenance": provenance.folds,
     "network": provenance.network,
     "settings": provenance.settings,

@@ -19,6 +19,7 @@ from vad_helpers.errors import InputError
 from vad_helpers.store import detector, measuring, publish, scores
 from vad_helpers.store.cache import Run
 from vad_helpers.store.params import Params
+from vad_helpers.store.published import read_manifest
 from vad_helpers.store.row import methods
 
 N_CLIPS = 6
@@ -117,8 +118,15 @@ def measure(run: Run, name: str, *, dest: str | Path | None = None, progress: bo
     -------
     Run
         Of the alternative.
+
+    Raises
+    ------
+    InputError
+        As `add`, before anything is measured.
     """
     other = open_alternative(run, name)
+    if dest is not None:
+        _check_network(other, name, dest)
 
     def after_clip(clip_id: str) -> None:
         print(f"{name}, {clip_id}: all methods scored", flush=True)
@@ -143,9 +151,10 @@ def add(other: Run, name: str, dest: str | Path) -> None:
     Raises
     ------
     InputError
-        If nothing is published there yet.
+        If the study's fold is not published there, or with another network than is explained here.
     """
     about = {"alternative": name, "fold": other.params.fold}
+    _check_network(other, name, dest)
     scored = pd.concat(
         scores.tidy(other, scores.finished(other, table)).assign(table=table)
         for table in scores.MEASURES
@@ -153,5 +162,27 @@ def add(other: Run, name: str, dest: str | Path) -> None:
     scored = scored[scored["method"].isin(methods(other))]
     predicted = detector.predictions(other)
     predicted = predicted[predicted["split"] == "test"].drop(columns="split")
-    for table, lines in (("alternatives", scored), ("alternative_predictions", predicted)):
-        publish.add_table(dest, table, lines.assign(**about), by=KEY)
+    computed = publish.identity(other) | {
+        "device": detector.machine(other),
+        "date": publish.today(),
+    }
+    new = {
+        "alternatives": scored,
+        "alternative_predictions": predicted,
+        "alternative_runs": pd.DataFrame([computed | {"n_clips": scored["clip_id"].nunique()}]),
+    }
+    publish.add_tables(dest, {t: lines.assign(**about) for t, lines in new.items()}, by=KEY)
+
+
+def _check_network(other: Run, name: str, dest: str | Path) -> None:
+    """Refuse to put what explains another network beside a study's fold."""
+    fold = other.params.fold
+    entry = read_manifest(Path(dest))["folds"].get(str(fold))
+    if entry is None:
+        raise InputError(f"fold {fold} is not in {dest}; publish the study's fold first")
+    network = publish.identity(other)["weights_sha256"]
+    if not ALTERNATIVES[name].own_network and entry["weights_sha256"] != network:
+        raise InputError(
+            f"'{name}' explains another network than fold {fold} in {dest} was measured with; "
+            "publish that fold again first, or give its network as trained_weights"
+        )

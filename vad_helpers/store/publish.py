@@ -169,32 +169,34 @@ def check_settings(dest: str | Path, run: Run) -> None:
     _check_same(read_manifest(dest)["settings"], shared_settings(run), dest, run.dir)
 
 
-def add_table(dest: str | Path, name: str, table: pd.DataFrame, *, by: Sequence[str] = ()) -> None:
-    """Put one of the `OPTIONAL` tables into a published folder, in place of what is there.
+def add_tables(
+    dest: str | Path, new: Mapping[str, pd.DataFrame], *, by: Sequence[str] = ()
+) -> None:
+    """Put some of the `OPTIONAL` tables into a published folder, in place of what is there.
 
     Parameters
     ----------
     dest : str or Path
-        Such as `results/ucsd`.
-    name : str
-        One of `published.OPTIONAL`.
-    table : DataFrame
+        Such as `results/ucsd`; changed by all of the tables or by none.
+    new : mapping of str to DataFrame
+        By name, each one of `published.OPTIONAL`.
     by : sequence of str
         Columns: only lines with the same values in them are replaced, others stay.
 
     Raises
     ------
     InputError
-        If the name is not one of them, or nothing is published there yet.
+        If a name is not one of them, or nothing is published there yet.
     """
-    if name not in OPTIONAL:
-        raise InputError(f"no table '{name}' to publish; there are {', '.join(OPTIONAL)}")
+    for name in new:
+        if name not in OPTIONAL:
+            raise InputError(f"no table '{name}' to publish; there are {', '.join(OPTIONAL)}")
     with _changing(dest) as folder:
         manifest = read_manifest(folder)
-        path = folder / f"{name}.csv"
-        if by and path.is_file():
-            table = _beside(pd.read_csv(path), table, list(by))
-        _write_csv(table, path, name)
+        for name, table in new.items():
+            path = folder / f"{name}.csv"
+            kept = _beside(pd.read_csv(path), table, list(by)) if by and path.is_file() else table
+            _write_csv(kept, path, name)
         _write_manifest(folder, manifest)
 
 
@@ -267,8 +269,13 @@ def fold_entry(run: Run, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
         "seconds": gather.seconds(run, tables["explanations"]),
         "batch_size": p.eval_batch_size,
         "n_clips": len(tables["clips"]),
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "date": today(),
     }
+
+
+def today() -> str:
+    """Date (UTC), as published."""
+    return time.strftime("%Y-%m-%d", time.gmtime())
 
 
 def identity(run: Run) -> dict[str, str]:

@@ -53,7 +53,13 @@ TABLES: dict[str, tuple[str, ...]] = {
 }
 """Tables of every published folder: name -> columns."""
 
-OPTIONAL = ("ablation", "convergence", "alternatives", "alternative_predictions")
+OPTIONAL = (
+    "ablation",
+    "convergence",
+    "alternatives",
+    "alternative_predictions",
+    "alternative_runs",
+)
 """Tables that are read where they are there; their columns are their own."""
 
 
