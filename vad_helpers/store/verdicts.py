@@ -4,6 +4,7 @@ A claim *holds* if the interval of every comparison that it requires lies on the
 not hold* if one lies on the other side, and is *undecided* otherwise: also where a comparison is
 not measured. Intervals resample sequences and are those of single comparisons; beside them stands
 the p of the sign-flip test, after Holm's correction for the comparisons of all claims together.
+Secondary comparisons are shown beside, decide nothing, and are corrected in a family of their own.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from vad_helpers.metrics import resampling
 from vad_helpers.metrics.catalog import METRICS
 from vad_helpers.metrics.resampling import holm, paired_difference, sign_flip_test
 from vad_helpers.metrics.runtime import alike_timed
 from vad_helpers.store import contrasts, tables
-from vad_helpers.store.claims import CLAIMS, WITH_BLACK, WITH_BLUR, Claim, Contrast
+from vad_helpers.store.claims import CLAIMS, EQUAL_AREA, WITH_BLACK, WITH_BLUR, Claim, Contrast
 
 HOLDS, DOES_NOT, UNDECIDED = "holds", "does not hold", "undecided"
 AS_CLAIMED, AGAINST, OPEN, MISSING = "as claimed", "against", "undecided", "not measured"
 CHANCE = 0.5
+ALPHA = 0.05
+"""Level that p-values are compared with after the correction."""
 NAMES = {
     "auc_per_second": "AUC above chance a second",
 }
@@ -47,18 +51,46 @@ class Judged:
         Which comparisons decided, with their numbers.
     paper : str
         What the paper's own printed means say of the same comparisons; "" where it has none.
+    aside : str
+        What the secondary comparisons say, "At equal area: ..." first; "" without any.
     contrasts : DataFrame
-        `COLUMNS`: differences are first side minus second; p_holm is NaN for comparisons that do
-        not decide; n_all_zero counts the clips on which a map of either side has no positive
-        voxel, so that its score is a convention; paper_agrees is None where the paper prints no
-        such number.
+        `COLUMNS`: differences are first side minus second; p_holm is corrected over what decides,
+        or over what does not; n_all_zero counts the clips on which a map of either side has no
+        positive voxel, so that its score is a convention; paper_agrees is None where the paper
+        prints no such number.
     """
 
     claim: Claim
     verdict: str
     reason: str
     paper: str
+    aside: str
     contrasts: pd.DataFrame
+
+    @property
+    def deciding(self) -> pd.DataFrame:
+        """The comparisons that decide."""
+        return self.contrasts[self.contrasts["required"].astype(bool)]
+
+    @property
+    def stands(self) -> bool | None:
+        """Tell whether the p-values, corrected over all claims, say the same as the intervals.
+
+        None for a claim that is undecided; for one that does not hold, one comparison is enough.
+        """
+        small = self.deciding["p_holm"] < ALPHA
+        if self.verdict == UNDECIDED:
+            return None
+        if self.verdict == HOLDS:
+            return bool(small.all())
+        return bool((small & (self.deciding["side"] == AGAINST)).any())
+
+    @property
+    def at_equal_area(self) -> str:
+        """The verdict by the same rule where every map removes the same areas; "" if not asked."""
+        equal = self.contrasts[_equal_area(self.contrasts)]
+        measured = len(equal) and set(equal["side"]) != {MISSING}
+        return _verdict(equal) if measured else ""
 
 
 def judge(
@@ -100,15 +132,20 @@ def judge(
 
 
 def _corrected(table: pd.DataFrame) -> pd.Series:
-    """Holm's p over the required comparisons; one that several claims make counts once."""
+    """Holm's p within two families: what decides must not pay for what is shown beside it."""
     required = table["required"].astype(bool)
+    return _holm_once(table, required).fillna(_holm_once(table, ~required))
+
+
+def _holm_once(table: pd.DataFrame, family: pd.Series) -> pd.Series:
+    """Holm's p over a family; a comparison that several claims make counts once."""
     sides = table["name"].str.split(" - ").map(frozenset)
     asked = list(zip(table["table"], table["level"], table["metric"], sides, strict=True))
     asked = pd.Series(asked, index=table.index, dtype=object)
-    once = required & ~asked.where(required).duplicated()
+    once = family & ~asked.where(family).duplicated()
     corrected = holm(table["p"].where(once).astype(float))
     by_question = dict(zip(asked[once], corrected[once.to_numpy()], strict=True))
-    return asked.map(by_question).where(required).astype(float)
+    return asked.map(by_question).where(family).astype(float)
 
 
 def cost_scores(explanations: pd.DataFrame, localisation: pd.DataFrame) -> pd.DataFrame:
@@ -277,16 +314,41 @@ def _paper_difference(means: Mapping[str, float], a: list[str], b: list[str]) ->
 
 
 def _judged(claim: Claim, found: pd.DataFrame) -> Judged:
-    required = found[found["required"].astype(bool)]
-    sides = set(required["side"])
+    found = found.reset_index(drop=True)
+    decides = found["required"].astype(bool)
+    required = found[decides]
+    said = (_verdict(required), _reason(required), _paper_says(required), _aside(found[~decides]))
+    return Judged(claim, *said, found)
+
+
+def _verdict(lines: pd.DataFrame) -> str:
+    sides = set(lines["side"])
     if AGAINST in sides:
-        verdict = DOES_NOT
-    elif sides == {AS_CLAIMED}:
-        verdict = HOLDS
-    else:
-        verdict = UNDECIDED
-    reason, paper = _reason(required), _paper_says(required)
-    return Judged(claim, verdict, reason, paper, found.reset_index(drop=True))
+        return DOES_NOT
+    return HOLDS if sides == {AS_CLAIMED} else UNDECIDED
+
+
+def _equal_area(lines: pd.DataFrame) -> pd.Series:
+    return lines["metric"].str.startswith(EQUAL_AREA).astype(bool)
+
+
+def _aside(secondary: pd.DataFrame) -> str:
+    """Say what comparisons show that do not decide: first those at equal area, then the others."""
+    equal = secondary[_equal_area(secondary)]
+    others = secondary.drop(equal.index)
+    others = others[others["side"] != MISSING]
+    words = []
+    if len(equal):
+        missing = set(equal["side"]) == {MISSING}
+        said = "" if missing else f"the same rule says “{_verdict(equal)}”. "
+        words.append(f"At equal area: {said}{'not measured.' if missing else _reason(equal)}")
+    if len(others):
+        spelled = [
+            f"{spell_contrast(line)}, {resampling.verdict(line['low'], line['high'])}"
+            for _, line in others.iterrows()
+        ]
+        words.append(f"Beside it, deciding nothing: {'; '.join(spelled)}.")
+    return " ".join(words)
 
 
 def _reason(required: pd.DataFrame) -> str:
