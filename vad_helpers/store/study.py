@@ -14,6 +14,7 @@ import pandas as pd
 from vad_helpers.metrics import statistics
 from vad_helpers.metrics.catalog import direction
 from vad_helpers.store import contrasts, sensitivity, tables, verdicts
+from vad_helpers.store.claims import CLAIMS
 from vad_helpers.store.published import Published, once, read_curve
 from vad_helpers.store.row import TIME_AVERAGE
 
@@ -97,6 +98,61 @@ def summary(found: Published, table: str) -> pd.DataFrame:
 def judged(found: Published) -> list[verdicts.Judged]:
     """Judge the paper's claims on this study."""
     return verdicts.judge(scores(found), found.rows, **options(found))
+
+
+@once
+def judged_converged(found: Published) -> pd.DataFrame:
+    """Do the verdicts survive enough samples? The converged rows in place of their methods.
+
+    Only claims count that need a method with a converged row, and none that need a row without
+    one, as variants are. Both verdicts are on the clips that all converged rows have.
+
+    Returns
+    -------
+    DataFrame
+        claim, statement, before and after (verdicts), reason (of the verdict after), n_clips,
+        n_groups. Empty where no row is converged.
+    """
+    columns = ["claim", "statement", "before", "after", "reason", "n_clips", "n_groups"]
+    swaps = {f"{m}{CONVERGED}": m for m in methods(found)}
+    swaps = {row: m for row, m in swaps.items() if row in set(found.rows["method"])}
+    clips = _clips_with(found, [*swaps, *swaps.values()])
+    if not swaps or clips.empty:
+        return pd.DataFrame(columns=columns)
+    of_methods = set(methods(found))
+    asked = [
+        claim
+        for claim in CLAIMS
+        for needed in [verdicts.rows_of(claim, found.rows)]
+        if needed & set(swaps.values()) and needed <= of_methods
+    ]
+    before = {name: table[table["clip_id"].isin(clips["clip_id"])]
+              for name, table in scores(found).items()}  # fmt: skip
+    after = {name: _swapped(table, swaps) for name, table in before.items()}
+    two = [verdicts.judge(scored, found.rows, claims=asked, **options(found))
+           for scored in (before, after)]  # fmt: skip
+    size = (len(clips), clips["sequence"].nunique())
+    lines = [
+        (old.claim.number, old.claim.statement, old.verdict, new.verdict, new.reason, *size)
+        for old, new in zip(*two, strict=True)
+    ]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def _clips_with(found: Published, rows: Sequence[str]) -> pd.DataFrame:
+    """Clips on which all of these rows are scored, in every table."""
+    clips = found.clips
+    for name in MEASURED:
+        part = getattr(found, name)
+        counts = part[part["method"].isin(rows)].groupby("clip_id")["method"].nunique()
+        clips = clips[clips["clip_id"].isin(counts.index[counts == len(rows)])]
+    return clips
+
+
+def _swapped(scored: pd.DataFrame, swaps: dict[str, str]) -> pd.DataFrame:
+    """Scores in which rows stand in the place of others."""
+    kept = scored[~scored["method"].isin(swaps.values())]
+    return kept.assign(method=kept["method"].replace(swaps))
 
 
 def sensitivities(found: Published) -> pd.DataFrame:

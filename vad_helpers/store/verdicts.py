@@ -131,6 +131,13 @@ def judge(
     return [_judged(claim, table[table["claim"] == claim.number]) for claim in claims]
 
 
+def rows_of(claim: Claim, about: pd.DataFrame) -> set[str]:
+    """Rows that the deciding comparisons of a claim need."""
+    deciding = (contrast for contrast in claim.contrasts if contrast.required)
+    return {row for contrast in deciding
+            for a, b, _ in _pairs(contrast, about) for row in (*a, *b)}  # fmt: skip
+
+
 def _corrected(table: pd.DataFrame) -> pd.Series:
     """Holm's p within two families: what decides must not pay for what is shown beside it."""
     required = table["required"].astype(bool)
