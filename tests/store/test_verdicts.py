@@ -101,6 +101,8 @@ def test_the_papers_own_table_is_asked(planted):
     assert "OCCLUSION_SP, C_v: -0.086" in planted[9].paper
     assert "IoU, clip: -0.0014" in planted[10].paper
     assert planted[12].paper == "" and planted[14].paper == ""
+    assert planted[8].paper == "The paper's own table agrees in 1 of 1 comparison."
+    assert planted[8].reason == "Of 1 comparison: 1 as claimed."
     assert "agrees in 14 of 14" in planted[6].paper
 
 

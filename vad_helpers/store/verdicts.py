@@ -365,7 +365,7 @@ def _reason(required: pd.DataFrame) -> str:
     counts = required["side"].value_counts()
     words = [f"{counts[side]} {side}" for side in (AS_CLAIMED, AGAINST, OPEN, MISSING)
              if side in counts]  # fmt: skip
-    text = f"Of {len(required)} comparisons: {', '.join(words)}."
+    text = f"Of {counted(len(required))}: {', '.join(words)}."
     against = required[required["side"] == AGAINST]
     shown = against if len(against) else required[required["side"] == OPEN]
     strongest = shown.reindex(shown["difference"].abs().sort_values(ascending=False).index)
@@ -373,12 +373,18 @@ def _reason(required: pd.DataFrame) -> str:
     return text + _listed(heading, [spell_contrast(line) for _, line in strongest.iterrows()])
 
 
+def counted(n: int) -> str:
+    """Write a number of comparisons."""
+    return f"{n} comparison" + ("" if n == 1 else "s")
+
+
 def _paper_says(required: pd.DataFrame) -> str:
     printed = required[required["paper_agrees"].notna()]
     if printed.empty:
         return ""
     agreeing = printed["paper_agrees"].astype(bool)
-    text = f"The paper's own table agrees in {agreeing.sum()} of {len(printed)} comparisons."
+    of = counted(len(printed))
+    text = f"The paper's own table agrees in {agreeing.sum()} of {of}."
     against = [
         f"{contrast_name(line)}: {line['paper_difference']:+.3g}"
         for _, line in printed[~agreeing].iterrows()
