@@ -1,8 +1,10 @@
 """The results page: fragments from a published study, prose without results."""
 
+import ast
 import dataclasses
 import io
 import re
+import types
 from pathlib import Path
 
 import pandas as pd
@@ -11,8 +13,9 @@ from PIL import Image
 
 from tests import synthetic_study as synthetic
 from vad_helpers.errors import InputError
-from vad_helpers.pages import conclusions, results
+from vad_helpers.pages import conclusions, results, takeaways
 from vad_helpers.store import networks, published, study
+from vad_helpers.store.claims import CLAIMS
 from vad_helpers.viz import charts
 
 PAGES = Path(__file__).parents[2] / "book"
@@ -53,6 +56,34 @@ def test_pages_include_fragments_that_are_made_and_all_are_included(pages):
 def test_no_result_is_typed_by_hand(name):
     prose = re.sub(r"```.*?```", "", (PAGES / name).read_text(), flags=re.S)
     assert not re.findall(r"\d*\.\d+|\d+ ?%", prose)
+
+
+def literals(path):
+    """Every text of a module that is no docstring and no format."""
+    tree = ast.parse(path.read_text())
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    formats = {id(part) for node in ast.walk(tree) if isinstance(node, ast.FormattedValue)
+               and node.format_spec for part in ast.walk(node.format_spec)}  # fmt: skip
+    return [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        and id(node) not in docs | formats
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("module", [results, takeaways, conclusions], ids=lambda m: m.__name__)
+def test_no_result_is_typed_into_a_sentence_that_is_computed(module):
+    found = literals(Path(module.__file__))
+    assert any("Frame difference" in words or "claim" in words for words in found)
+    assert not [words for words in found if re.search(r"\d*\.\d+|\d+ ?%", words)]
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: str(claim.number))
+def test_an_explanation_of_a_claim_says_what_could_be_and_no_result(claim):
+    assert not re.search(r"\d*\.\d+|\d+ ?%", claim.statement + claim.explanation)
+    for judgement in ("take this away", "mostly", "most coefficients", "are sparse", "is far from"):
+        assert judgement not in claim.explanation
 
 
 def test_a_claims_verdict_is_not_typed_by_hand():
@@ -129,6 +160,44 @@ def test_all_claims_have_a_section_with_their_verdict_and_numbers(pages):
     assert re.findall(r"### Claim (\d+): holds", claims) == [str(n) for n in range(1, 15)]
     assert "The paper's own table agrees in 3 of 4 comparisons" in claims
     assert claims.count("What could make a difference") == 14
+    assert claims.count("**Holds, but not after Holm's correction.**") == 14, "ten sequences"
+    assert claims.count("At equal area: the same rule says “holds”.") == 3
+    assert claims.count(
+        "Beside it, deciding nothing: gradient methods − perturbation methods, mAUC"
+    )
+    assert claims.count("than a map of noise") == 1, "beside claim 8"
+
+
+def test_claims_are_judged_again_with_enough_samples(found, pages):
+    shown = text(pages, "converged_claims")
+    assert "Of the 11 claims that take in a method with a converged row, 10 keep" in shown
+    assert "claim 13 turns from “holds” to “undecided”" in shown, "its seconds are not measured"
+    assert "on the 20 clips of 10 sequences" in shown and "On all clips" not in shown
+    table = study.judged_converged(found)
+    other = [types.SimpleNamespace(claim=CLAIMS[1], verdict="undecided")]
+    elsewhere = conclusions._elsewhere(table, other)
+    assert elsewhere == " On all clips the verdict is another for claim 2 (“undecided”)."
+
+
+def test_whether_the_samples_are_enough_is_not_said_before_it_is_checked(found, pages):
+    shown = text(pages, "agreement")
+    assert shown.startswith("Rows that draw many more samples: LIME_CONVERGED, KERNEL")
+    assert "was not checked" in shown
+    rows = found.rows
+    drawn = rows["settings"].mask(rows["method"].eq("lime_converged"), '{"n_samples": 800}')
+    known = dataclasses.replace(found, rows=rows.assign(settings=drawn))
+    assert "LIME_CONVERGED (800 samples), KERNEL" in results.agreement(known)
+    plain = rows[~rows["method"].str.endswith("_converged")]
+    assert results.agreement(dataclasses.replace(found, rows=plain)) == ""
+    prose = (PAGES / "results.md").read_text()
+    assert "two seeds agreed" not in prose
+
+
+def test_the_studys_own_weights_stand_beside_the_commands(found, pages):
+    assert "`-p init_weights=start.safetensors`" in text(pages, "own_start")
+    settings = {**found.settings, "init_weights": None}
+    bare = dataclasses.replace(found, manifest={**found.manifest, "settings": settings})
+    assert "started from random weights" in results.own_start(bare)
 
 
 def test_performance_has_folds_scenes_and_the_paper(pages):

@@ -1,6 +1,7 @@
 """Sentences are chosen by the data: each can come out in its other way."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pandas as pd
@@ -136,10 +137,70 @@ def test_whether_seeds_agree_is_read_from_the_check_and_not_assumed(write):
         "fold": 0, "clip_id": "c", "method": "lime", "n_samples": [25, 50],
         "correlation": [0.5, 0.8], "converged": [False, False],
     })  # fmt: skip
-    for agrees, words in ((False, "agree there in 0 of 1"), (True, "agree there in 1 of 1")):
+    for agrees, words in ((False, "agree there in 0 of 1 checks: in the others it is not enough."),
+                          (True, "agree there in 1 of 1 checks: it is enough where")):  # fmt: skip
         last = check.assign(converged=[False, agrees])
         checked = dataclasses.replace(found, extras={"convergence": last})
         assert words in takeaways.converged(checked)
+
+
+def test_verdicts_are_counted_with_those_that_stand_after_the_correction(write):
+    few = takeaways.claims(study.judged(write(n_sequences=6)))
+    assert few.startswith("**Claims.** Of the paper's 14 claims, on these data 14 hold, 0 do not")
+    assert few.endswith("claims, 0 of the 14 that hold still stand.")
+    open_ones = takeaways.claims(study.judged(write(n_sequences=1, n_folds=1)))
+    assert open_ones.endswith("14 are undecided."), "nothing can stand"
+
+
+def test_verdicts_of_both_kinds_are_corrected_apart():
+    def one(verdict, stands):
+        return types.SimpleNamespace(verdict=verdict, stands=stands)
+
+    judged = [one("holds", True), one("holds", False), one("does not hold", True),
+              one("undecided", None)]  # fmt: skip
+    text = takeaways.claims(judged)
+    assert text.endswith("1 of the 2 that hold and 1 of the 1 that do not hold still stand.")
+
+
+def test_equal_area_is_a_lesson_where_it_contradicts_the_threshold_axis(write):
+    def judged(number, verdict, equal):
+        claim = types.SimpleNamespace(number=number)
+        return types.SimpleNamespace(claim=claim, verdict=verdict, at_equal_area=equal)
+
+    same = [judged(5, "holds", "holds"), judged(1, "holds", "")]
+    assert takeaways.equal_area(same) == ""
+    weaker = judged(6, "holds", "undecided")
+    text = takeaways.equal_area([*same, weaker])
+    assert text.startswith("**Equal area gives other verdicts** in 1 of 2 claims")
+    against = judged(7, "holds", "does not hold")
+    text = takeaways.equal_area([*same, weaker, against])
+    assert text.startswith("**Equal area turns the answer** in 1 of 3 claims on faithfulness.")
+    assert text.index("claim 7: “holds” on the threshold axis, “does not hold”") < text.index(
+        "claim 6: “holds” on the threshold axis, “undecided” at equal area"
+    )
+
+
+def test_the_steadiest_is_read_beside_a_map_of_noise(write):
+    found = moved(write(), "robustness", "random", "cv", 0.3)
+    text = takeaways.steadiest(found)
+    assert (
+        "4 of 8 methods are shown to be steadier (lower C_v) than a map of noise, 4 to be" in text
+    )
+    assert text.endswith("above chance in mAUC, as 8 of 8 methods are shown to be.")
+    lost = moved(found, "robustness", "lime", "mauc", 0.5)
+    assert takeaways.steadiest(lost).endswith("as 7 of 8 methods are shown to be (not LIME).")
+    assert takeaways.steadiness(write(drop=("random",))) == ""
+
+
+def test_methods_are_held_against_a_network_that_has_learnt_nothing(write):
+    found = write()
+    text = takeaways.learnt(moved(found, "human_centric", "random_weights", "auc", 0.65))
+    assert text.startswith("**Ask what a network that has learnt nothing gives.** 4 of 8 methods")
+    assert "better: IG, IG_SMOOTHGRAD, GRADIENT_SHAP, LIME; worse: GUIDED_BACKPROP" in text
+    low = takeaways.learnt(moved(found, "human_centric", "random_weights", "auc", 0.1))
+    assert low.startswith("**What was learnt.** 8 of 8 methods are shown to localise better")
+    assert "worse" not in low
+    assert takeaways.learnt(write(drop=("random_weights",))) == ""
 
 
 def test_a_method_that_is_not_ranked_is_named(write):

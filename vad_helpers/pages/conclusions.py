@@ -16,7 +16,9 @@ from vad_helpers.store.published import Published
 from vad_helpers.store.sensitivity import NOT_MEASURED
 from vad_helpers.store.verdicts import Judged
 
-ALPHA = 0.05
+STANDS = {True: "yes", False: "no", None: "–"}
+CORRECTED = {True: ", after Holm's correction too", None: "",
+             False: ", but not after Holm's correction"}  # fmt: skip
 ICONS = {verdicts.HOLDS: "✓", verdicts.DOES_NOT: "✗", verdicts.UNDECIDED: "?"}
 
 
@@ -43,24 +45,13 @@ def claims(found: Published, concluded: Conclusions) -> str:
         "claim": [j.claim.number for j in judged],
         "the paper says": [j.claim.statement for j in judged],
         "verdict here": [f"{ICONS[j.verdict]} {j.verdict}" for j in judged],
-        "also after Holm's correction": [_firm(j) for j in judged],
+        "also after Holm's correction": [STANDS[j.stands] for j in judged],
     })  # fmt: skip
     parts = [viz.table_html(glance, index=False, wrap=True)]
-    return "\n".join([*parts, *(_claim(j) for j in judged)])
+    return "\n".join([*parts, *(_claim(found, j) for j in judged)])
 
 
-def _firm(judged: Judged) -> str:
-    """Tell whether the p-values, corrected over all claims, say the same as the intervals."""
-    required = judged.contrasts[judged.contrasts["required"].astype(bool)]
-    small = required["p_holm"] < ALPHA
-    if judged.verdict == verdicts.HOLDS:
-        return "yes" if small.all() else "no"
-    if judged.verdict == verdicts.DOES_NOT:
-        return "yes" if (small & (required["side"] == verdicts.AGAINST)).any() else "no"
-    return "–"
-
-
-def _claim(judged: Judged) -> str:
+def _claim(found: Published, judged: Judged) -> str:
     claim, lines = judged.claim, judged.contrasts
     shown = pd.DataFrame({
         "comparison": lines["name"].str.replace(" - ", " − "),
@@ -68,6 +59,7 @@ def _claim(judged: Judged) -> str:
         "claimed": lines["claimed"].map({1: "higher", -1: "lower"}),
         "difference": [viz.spell_difference(line) for _, line in lines.iterrows()],
         "result": lines["side"],
+        "decides": lines["required"].map({True: "yes", False: "no"}),
         "p (Holm)": lines["p_holm"].map(lambda p: "–" if pd.isna(p) else f"{p:.2g}"),
         "clips": [
             f"{n}" + (f" ({zero} all-zero)" if zero else "")
@@ -76,13 +68,52 @@ def _claim(judged: Judged) -> str:
         "paper's difference": lines["paper_difference"].map(
             lambda v: "–" if pd.isna(v) else f"{v:+.3g}"),
     })  # fmt: skip
-    paper = f"\n\n{judged.paper}" if judged.paper else ""
+    steady = takeaways.steadiness(found) if set(judged.deciding["metric"]) == {"cv"} else ""
+    beside = "".join(f"\n\n{words}" for words in (judged.aside, steady, judged.paper) if words)
     return (
         f"### Claim {claim.number}: {judged.verdict}\n\n{claim.statement}\n\n"
-        f"**{judged.verdict.capitalize()}.** {judged.reason}{paper}\n\n"
+        f"**{judged.verdict.capitalize()}{CORRECTED[judged.stands]}.** {judged.reason}{beside}\n\n"
         f"*What could make a difference.* {claim.explanation}\n\n"
-        + folded(f"{len(lines)} comparisons", viz.table_html(shown, index=False))
+        + folded(verdicts.counted(len(lines)), viz.table_html(shown, index=False))
     )
+
+
+def converged_claims(found: Published, concluded: Conclusions) -> str:
+    """The claims on methods that sample, with the converged rows in their places."""
+    table = study.judged_converged(found)
+    if table.empty:
+        return ""
+    turned = table[table["before"] != table["after"]]
+    listed = "; ".join(
+        f"claim {line.claim} turns from “{line.before}” to “{line.after}”"
+        for line in turned.itertuples()
+    )
+    size = table.iloc[0]
+    words = (
+        f"Of the {len(table)} claims that take in a method with a converged row, "
+        f"{len(table) - len(turned)} keep their verdict with that row in its place"
+        + (f"; {listed}" if listed else "")
+        + f". Both verdicts are on the {size['n_clips']} clips of {size['n_groups']} sequences "
+        f"that have such rows.{_elsewhere(table, concluded.judged)}"
+    )
+    shown = pd.DataFrame({
+        "claim": table["claim"], "the paper says": table["statement"],
+        "at the paper's samples": [f"{ICONS[v]} {v}" for v in table["before"]],
+        "with the converged rows": [f"{ICONS[v]} {v}" for v in table["after"]],
+        "what decides it there": table["reason"],
+    })  # fmt: skip
+    return f"{words}\n\n{viz.table_html(shown, index=False, wrap=True)}"
+
+
+def _elsewhere(table: pd.DataFrame, judged: list[Judged]) -> str:
+    """Say which verdicts are others on all clips, with nothing swapped."""
+    of_all = {j.claim.number: j.verdict for j in judged}
+    other = [
+        f"claim {line.claim} (“{of_all[line.claim]}”)"
+        for line in table.itertuples()
+        if of_all.get(line.claim, line.before) != line.before
+    ]
+    return f" On all clips the verdict is another for {', '.join(other)}." if other else ""
 
 
 def lessons(found: Published, concluded: Conclusions) -> str:
@@ -159,6 +190,7 @@ def incomplete(found: Published) -> str:
 
 CONCLUDING: dict[str, Callable[[Published, Conclusions], str]] = {
     "claims": claims,
+    "converged_claims": converged_claims,
     "sensitivity": sensitivity,
     "lessons": lessons,
     "front": front,

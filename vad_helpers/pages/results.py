@@ -7,6 +7,7 @@ builds.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pandas as pd
 
 from vad_helpers import viz
 from vad_helpers.metrics.catalog import METRICS
-from vad_helpers.pages import provenance
+from vad_helpers.pages import provenance, takeaways
 from vad_helpers.pages.conclusions import CONCLUDING, Conclusions, incomplete
 from vad_helpers.pages.spelling import count, folded, judged_difference, percent, with_interval
 from vad_helpers.store import contrasts, faithfulness, networks, published, study, tables
@@ -105,8 +106,8 @@ def banner(found: Published) -> str:
         f"{done} of {wanted} clips measured in every row, sequences with any score: "
         f"{scored['sequence'].nunique()}, "
         f"each explained by a network that never saw its sequence; {s['n_frames']} frames of "
-        f"{size} pixels a clip.{incomplete(found)} Brackets are 95 % intervals that resample "
-        "sequences, given these trained networks.\n```\n"
+        f"{size} pixels a clip.{incomplete(found)} Brackets are {networks.LEVEL:.0%} intervals "
+        "that resample sequences, given these trained networks.\n```\n"
     )
 
 
@@ -260,6 +261,19 @@ def converged(found: Published) -> str:
     return viz.table_html(shown, index=False)
 
 
+def agreement(found: Published) -> str:
+    """Say what the converged rows draw, and whether that is known to be enough."""
+    rows = found.rows[found.rows["method"].str.endswith(study.CONVERGED)]
+    settings = rows["settings"].map(json.loads)
+    drawn = [
+        label + (f" ({given['n_samples']} samples)" if "n_samples" in given else "")
+        for label, given in zip(rows["label"], settings, strict=True)
+    ]
+    if not drawn:
+        return ""
+    return f"Rows that draw many more samples: {', '.join(drawn)}. {takeaways.enough(found)}\n"
+
+
 def varied(found: Published) -> str:
     """Every method against itself: on a network that knows nothing, and with other baselines."""
     columns = {}
@@ -392,6 +406,17 @@ def extras(found: Published) -> str:
     return "\n".join(parts) or NOTHING
 
 
+def own_start(found: Published) -> str:
+    """Say beside the commands which weights the study itself started from."""
+    name = found.settings.get("init_weights")
+    if not name:
+        return "The study itself started from random weights: leave `init_weights` out for that.\n"
+    return (
+        f"The study itself used `-p init_weights={Path(name).name}`; the file that the commands "
+        "name stands for yours.\n"
+    )
+
+
 def gallery(found: Published) -> str:
     """Pictures of a few explained clips."""
     places = study.localised(found)
@@ -426,6 +451,7 @@ FRAGMENTS: dict[str, Callable[[Published], str]] = {
     "sampled": sampled,
     "motion": motion,
     "flatness": flatness,
+    "agreement": agreement,
     "converged": converged,
     "varied": varied,
     "by_gap": by_gap,
@@ -435,6 +461,7 @@ FRAGMENTS: dict[str, Callable[[Published], str]] = {
     "ranks": ranks,
     "extras": extras,
     "gallery": gallery,
+    "own_start": own_start,
     "alternative_runs": provenance.alternatives,
     "provenance": provenance.folds,
     "network": provenance.network,

@@ -37,14 +37,16 @@ def sentences(found: Published, judged: Sequence[Judged], varied: pd.DataFrame) 
     """
     listed = [
         claims(judged),
+        equal_area(judged),
         detector(found),
         split(found),
         motion(found),
         moving(found),
+        learnt(found),
         flatness(found),
         firmest(found, "human_centric", "auc", "localisation at clip level (AUC)"),
         firmest(found, "model_centric", "area_matched_deletion", "deletion at equal area"),
-        firmest(found, "robustness", "cv", "stability over frames (C_v)"),
+        steadiest(found),
         converged(found),
         cheapest(found),
         sensitive(varied),
@@ -53,14 +55,46 @@ def sentences(found: Published, judged: Sequence[Judged], varied: pd.DataFrame) 
 
 
 def claims(judged: Sequence[Judged]) -> str:
-    """Count the verdicts."""
+    """Count the verdicts, and how many of them stand after Holm's correction."""
     counts = pd.Series([j.verdict for j in judged]).value_counts()
-    words = ", ".join(
-        f"{counts.get(verdict, 0)} {words}"
-        for verdict, words in ((verdicts.HOLDS, "hold"), (verdicts.DOES_NOT, "do not hold"),
-                               (verdicts.UNDECIDED, "are undecided"))
-    )  # fmt: skip
-    return f"**Claims.** Of the paper's {len(judged)} claims, on these data {words}."
+    spelled = ((verdicts.HOLDS, "hold"), (verdicts.DOES_NOT, "do not hold"),
+               (verdicts.UNDECIDED, "are undecided"))  # fmt: skip
+    words = ", ".join(f"{counts.get(verdict, 0)} {words}" for verdict, words in spelled)
+    text = f"**Claims.** Of the paper's {len(judged)} claims, on these data {words}."
+    standing = [
+        f"{sum(bool(j.stands) for j in judged if j.verdict == verdict)} of the "
+        f"{counts[verdict]} that {words}"
+        for verdict, words in spelled[:2]
+        if verdict in counts
+    ]
+    if not standing:
+        return text
+    return (
+        f"{text} After Holm's correction over the comparisons of all claims, "
+        f"{' and '.join(standing)} still stand."
+    )
+
+
+def equal_area(judged: Sequence[Judged]) -> str:
+    """Which verdicts on faithfulness become others where every map removes the same areas?"""
+    changed = [j for j in judged if j.at_equal_area not in ("", j.verdict)]
+    if not changed:
+        return ""
+    opposite = {verdicts.HOLDS: verdicts.DOES_NOT, verdicts.DOES_NOT: verdicts.HOLDS}
+    turned = [j for j in changed if opposite.get(j.verdict) == j.at_equal_area]
+    # What turns into its opposite comes first.
+    ordered = [*turned, *(j for j in changed if j not in turned)]
+    lead = "turns the answer" if turned else "gives other verdicts"
+    listed = "; ".join(
+        f"claim {j.claim.number}: “{j.verdict}” on the threshold axis, “{j.at_equal_area}” at "
+        "equal area"
+        for j in ordered
+    )
+    of = sum(bool(j.at_equal_area) for j in judged)
+    return (
+        f"**Equal area {lead}** in {len(turned) or len(changed)} of {of} claims on faithfulness. "
+        f"By the same rule, {listed}. Do not call a method faithful by the threshold axis alone."
+    )
 
 
 def detector(found: Published) -> str:
@@ -139,6 +173,48 @@ def _motion(found: Published, metric: str, most: str, otherwise: str) -> str:
     sampled = [f"{m}{study.CONVERGED}" for m in study.methods(found)]
     more = study.against_row(found, "motion", "human_centric", (metric,), rivals=sampled)
     return _control(against, most, otherwise, more)
+
+
+def learnt(found: Published) -> str:
+    """Which methods localise better than gradients of a network that has learnt nothing?"""
+    against = study.against_row(found, "random_weights", "human_centric", ("auc",))
+    if against.empty:
+        return ""
+    sides = (("b", "better"), ("a", "worse"), ("", "not told apart"))
+    named = [
+        (words, list(against.loc[against["better"] == side, "label"])) for side, words in sides
+    ]
+    n, of = len(named[0][1]), len(against)
+    listed = "; ".join(f"{words}: {', '.join(labels)}" for words, labels in named if labels)
+    title = "Ask what a network that has learnt nothing gives" if n <= of / 2 else "What was learnt"
+    return (
+        f"**{title}.** {n} of {of} methods are shown to localise better (clip AUC) than Integrated "
+        f"Gradients on a network with random weights ({listed})."
+    )
+
+
+def steadiest(found: Published) -> str:
+    """Which method is steadiest, and what a map of noise makes of that."""
+    best = firmest(found, "robustness", "cv", "stability over frames (C_v)")
+    return " ".join(part for part in (best, steadiness(found)) if part)
+
+
+def steadiness(found: Published) -> str:
+    """How many methods are steadier than noise, and on how many C_v should be read."""
+    against = study.against_row(found, "random", "robustness", ("cv",))
+    if against.empty:
+        return ""
+    of, better = len(against), against["better"]
+    means = study.summary(found, "robustness")
+    means = means[(means["metric"] == "mauc") & (means["kind"] == "method")]
+    above = means["low"] > verdicts.CHANCE
+    others = ", ".join(means.loc[~above, "label"])
+    return (
+        f"{(better == 'b').sum()} of {of} methods are shown to be steadier (lower C_v) than a map "
+        f"of noise, {(better == 'a').sum()} to be less steady. C_v does not ask whether a map "
+        f"finds anything: read it only among maps above chance in mAUC, as {above.sum()} of "
+        f"{len(means)} methods are shown to be" + (f" (not {others})." if others else ".")
+    )
 
 
 def flatness(found: Published) -> str:
@@ -222,18 +298,21 @@ def converged(found: Published) -> str:
     )
     return (
         "**Samples.** Clip AUC from the paper's number of samples to many more: "
-        f"{'; '.join(parts)}. {_enough(found)}{advice}"
+        f"{'; '.join(parts)}. {enough(found)} {advice}"
     )
 
 
-def _enough(found: Published) -> str:
+def enough(found: Published) -> str:
     """Whether two seeds agree at the larger number, where that was measured."""
     checked = found.extras.get("convergence")
     if checked is None or checked.empty:
-        return "Whether two seeds agree there was not checked. "
+        return "Whether two seeds agree there was not checked."
     last = checked.loc[checked.groupby(["fold", "clip_id", "method"])["n_samples"].idxmax()]
     agreeing = int(last["converged"].astype(bool).sum())
-    return f"Two seeds agree there in {agreeing} of {len(last)} checks. "
+    words = f"Two seeds agree there in {agreeing} of {len(last)} checks"
+    if agreeing == len(last):
+        return f"{words}: it is enough where it was checked."
+    return f"{words}: in the others it is not enough."
 
 
 def cheapest(found: Published) -> str:
