@@ -106,7 +106,7 @@ def clip_table(n_sequences=10, per_sequence=2, n_folds=2):
 def score_tables(means, clips, *, noise=0.02, seed=0):
     """Tidy scores by table: each method's mean plus noise of its own on every clip."""
     rng = np.random.default_rng(seed)
-    lines = {"human_centric": [], "model_centric": [], "robustness": []}
+    lines = {"human_centric": [], "model_centric": [], "robustness": [], "controls": []}
     for (table, level, metric), values in means.items():
         for method, mean in values.items():
             for clip in clips.itertuples():

@@ -95,7 +95,7 @@ def measure(
     ] = False,
     alternative: Annotated[
         list[str],
-        typer.Option(help="Then measure the methods under it too: half_overlap, all_masks, ..."),
+        typer.Option(help="Then measure the methods under it too: half_overlap, ..."),
     ] = [],  # noqa: B006
     study: Annotated[
         bool, typer.Option(help="Measure the run's own rows; without, only what comes after them.")

@@ -44,6 +44,25 @@ def test_a_bright_pixel_becomes_the_nine_taps_in_its_frame_alone():
     assert not result.any()
 
 
+def test_a_blur_over_time_spreads_a_flash_over_nine_frames():
+    clip = torch.zeros(3, 21, 21, 21)
+    clip[:, 10, 10, 10] = 1.0
+    result = baselines.make("spacetime_blur", clip).numpy()
+    expected = np.einsum("t,y,x->tyx", TAPS, TAPS, TAPS)
+    np.testing.assert_allclose(result[1, 6:15, 6:15, 6:15], expected, atol=2e-5)
+    assert not result[:, :6].any() and not result[:, 15:].any()
+
+
+def test_a_clip_that_stands_still_is_not_changed_by_blurring_over_time(make_clip):
+    frame = make_clip((1, 12, 17))
+    clip = frame.expand(-1, 5, -1, -1)
+    still = baselines.make("spacetime_blur", clip)
+    torch.testing.assert_close(still, baselines.make("blur", clip))
+    torch.testing.assert_close(
+        baselines.make("spacetime_blur", frame), baselines.make("blur", frame)
+    )
+
+
 def test_borders_reflect_without_repeating_the_edge():
     clip = torch.zeros(3, 1, 1, 21)
     clip[..., 0] = 1.0

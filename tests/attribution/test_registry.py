@@ -283,7 +283,7 @@ def test_gpu_and_cpu_agree(key, tiny_net, make_clip, small_settings):
 
 
 @pytest.mark.parametrize("key", [key for key in KEYS if key != "guided_backprop"])
-@pytest.mark.parametrize("name", ["blur", "strong_blur", "black"])
+@pytest.mark.parametrize("name", ["blur", "strong_blur", "spacetime_blur", "black"])
 def test_a_named_baseline_is_the_tensor_that_make_returns(
     key, name, tiny_net, make_clip, small_settings
 ):

@@ -375,6 +375,19 @@ def test_any_change_counts_where_the_clip_stands_still():
     np.testing.assert_array_equal(hc.moving_voxels(frames), expected)
 
 
+def test_a_deviation_counts_for_at_least_one_grey_step():
+    # Most voxels stand still, so the deviation is 0; by three steps of 2, a change must exceed 6.
+    speeds = np.array([0.0, 0.0, 0.0, 0.0, 2.0, 6.0, 8.0]).reshape(1, 1, 7)
+    frames = np.arange(3).reshape(3, 1, 1) * speeds
+    assert hc.moving_voxels(frames)[0, 0].tolist() == [False] * 4 + [True] * 3
+    assert hc.moving_voxels(frames, step=2)[0, 0].tolist() == [False] * 6 + [True]
+
+
+def test_a_deviation_above_one_grey_step_stays_what_it_is():
+    frames = 100 * np.random.default_rng(3).standard_normal((5, 8, 8))
+    np.testing.assert_array_equal(hc.moving_voxels(frames, step=1), hc.moving_voxels(frames))
+
+
 def test_normalising_a_clip_does_not_change_what_moves():
     # Grey values are whole numbers, so many changes are on the limit; float32 blurs them.
     noise = np.random.default_rng(0).standard_normal((6, 20, 20))
@@ -393,6 +406,8 @@ def test_one_frame_does_not_move():
 def test_a_negative_number_of_deviations_is_refused():
     with pytest.raises(ValueError, match="n_mads"):
         hc.moving_voxels(np.zeros((2, 2, 2)), n_mads=-1)
+    with pytest.raises(ValueError, match="step is -1"):
+        hc.moving_voxels(np.zeros((2, 2, 2)), step=-1)
 
 
 def test_leak_is_the_share_on_other_moving_voxels():
@@ -405,8 +420,46 @@ def test_leak_is_the_share_on_other_moving_voxels():
     assert hc.leakage(values, mask, motion) == pytest.approx(3 / 10)
     assert hc.leakage(values, mask, np.zeros_like(mask)) == 0
     assert np.isnan(hc.leakage(-np.abs(values), mask, motion))
+    assert hc.leakage(values, mask, motion, of="moving") == pytest.approx(3 / 6)
+    assert np.isnan(hc.leakage(values, mask, np.zeros_like(mask), of="moving"))
+    with pytest.raises(ValueError, match="of is 'mask'"):
+        hc.leakage(values, mask, motion, of="mask")
     with pytest.raises(ValueError, match="motion"):
         hc.leakage(values, mask, motion[:, :2])
+
+
+def test_a_flat_map_leaks_little_of_itself_and_its_fair_share_among_movers():
+    mask, motion = np.zeros((2, 1, 10, 10), dtype=bool)
+    mask[0, :2, :2], motion[0, :2, :6] = True, True
+    flat = np.ones(mask.shape)
+    assert hc.leakage(flat, mask, motion) == pytest.approx(8 / 100)
+    assert hc.leakage(flat, mask, motion, of="moving") == pytest.approx(8 / 12)
+
+
+def test_with_signs_the_order_of_negative_voxels_counts():
+    rng = np.random.default_rng(4)
+    values = rng.standard_normal((3, 8, 9)) - 1
+    values[0, 3, 3] = 9.0  # the peak: this frame is scored
+    mask = np.zeros(values.shape, dtype=bool)
+    mask[:, 2:5, 2:5] = True
+    found = hc.signed_aucs(values, mask)
+    assert found["clip"] == pytest.approx(roc_auc_score(mask.ravel(), values.ravel()), abs=1e-12)
+    expected = roc_auc_score(mask[0].ravel(), values[0].ravel())
+    assert found["frame"] == pytest.approx(expected, abs=1e-12)
+    assert found["clip"] != hc.localization(values, mask)["auc"]
+    positive = np.abs(values)
+    assert hc.signed_aucs(positive, mask)["clip"] == hc.localization(positive, mask)["auc"]
+
+
+def test_signed_aucs_are_averaged_over_tied_frames_and_undefined_without_one():
+    values, mask = np.zeros((3, 6, 6)), np.zeros((3, 6, 6), dtype=bool)
+    mask[:2, 2, 2] = True
+    values[:2, 2, 2] = 1.0
+    values[1, 4, 4] = 1.0
+    frames = [roc_auc_score(mask[t].ravel(), values[t].ravel()) for t in (0, 1)]
+    assert hc.signed_aucs(values, mask)["frame"] == pytest.approx(np.mean(frames))
+    empty = hc.signed_aucs(values, np.zeros_like(mask))
+    assert np.isnan(empty["clip"]) and np.isnan(empty["frame"])
 
 
 def test_concentration_by_hand():

@@ -39,6 +39,11 @@ def test_the_page_names_the_start_of_training_and_what_it_lacks(found):
         "lacks 1 convolution, which started at random: `Mixed_4e.b1b`."
         in provenance.initial_weights(found)
     )
+    digested = {
+        k: e | {"initial_weights_sha256": "0a1b"} for k, e in found.manifest["folds"].items()
+    }
+    known = dataclasses.replace(found, manifest=found.manifest | {"folds": digested})
+    assert "SHA-256 `0a1b`)" in provenance.initial_weights(known)
     found.manifest["settings"].pop("init_weights")
     try:
         assert provenance.initial_weights(found) == "Training started from random weights."
@@ -58,7 +63,7 @@ def test_the_page_says_how_many_clips_an_alternative_has_and_that_its_precision_
     about = {"fold": 0, "device": "CPU", "date": "2026-01-02", "weights_sha256": "w"}
     table = pd.DataFrame([
         {"alternative": "strong_blur", "precision": "bf16", "n_clips": 1, **about},
-        {"alternative": "all_masks", "precision": "fp32", "n_clips": 6, **about},
+        {"alternative": "added_masks", "precision": "fp32", "n_clips": 6, **about},
     ])  # fmt: skip
     shown = provenance.alternatives(dataclasses.replace(found, extras={"alternative_runs": table}))
     assert (
@@ -66,5 +71,5 @@ def test_the_page_says_how_many_clips_an_alternative_has_and_that_its_precision_
         "the study's scores are in fp32." in shown
     )
     assert shown.endswith(
-        "“all masks” was measured on 6 clips (fold 0, scores in fp32, CPU, 2026-01-02).\n"
+        "“added masks” was measured on 6 clips (fold 0, scores in fp32, CPU, 2026-01-02).\n"
     )

@@ -290,6 +290,34 @@ def test_a_complete_study_does_not_call_itself_a_part(tmp_path):
     assert networks.performance(found)["part"].tolist()[-1] == "all folds but 1"
 
 
+def test_what_moves_is_said_by_either_rule(found):
+    part = found.human_centric[found.human_centric["metric"] == "motion_auc"]
+    n_voxels = 20 * 158 * 237
+
+    def counts(name, share):
+        return part.assign(metric=name, value=share * n_voxels)
+
+    located = pd.concat([found.human_centric, counts("n_moving", 0.4)])
+    without = dataclasses.replace(found, human_centric=located)
+    assert "40% of a clip's voxels move. How many do by more" in results.motion(without)
+    few = part["clip_id"].isin(found.clips["clip_id"][:3])
+    movers = counts("n_movers", 0.1)
+    movers["value"] = movers["value"].where(few, 0.4 * n_voxels)
+    controls = pd.concat([movers, part.assign(metric="mover_auc")])
+    text = results.motion(dataclasses.replace(without, controls=controls))
+    assert f"In 3 of {len(found.clips)} clips its deviation is below one grey step" in text
+    assert text.count("AUC among movers") == 2
+
+
+def test_scores_under_another_baseline_say_how_they_change(found):
+    assert results.other_baselines(found).count("are not measured yet") == 2
+    lines = found.model_centric.assign(alternative="spacetime_blur", table="model_centric")
+    text = results.other_baselines(dataclasses.replace(found, extras={"alternatives": lines}))
+    assert "Scores with a stronger blur are not measured yet" in text
+    assert "The study's blur → a blur over time too" in text
+    assert "0.000 [0.000, 0.000]" in text and "CONSTANT" in text
+
+
 def test_scenes_count_their_clips_in_whole_numbers(found, pages):
     for scene, n in found.clips.groupby("scene").size().items():
         assert f"{scene}, {n} clips<" in text(pages, "scenes")

@@ -40,7 +40,7 @@ def test_overlap_brings_clips_in_between_which_the_same_network_explains(run):
     assert set(store.evaluation(other)["sequence"]) <= set(_tested(run))
 
 
-def test_with_added_masks_clips_are_eligible_that_were_not(run, monkeypatch):
+def test_added_masks_bring_the_clips_that_were_not_eligible_and_no_other(run, monkeypatch):
     found = ucsd.index(store.data_root(run))
     masked = next(s.id for s in found if s.masks is not None)
     index = [
@@ -48,10 +48,15 @@ def test_with_added_masks_clips_are_eligible_that_were_not(run, monkeypatch):
     ]
     monkeypatch.setattr(ucsd, "index", lambda _: index)
     study_run = store.open_run("tiny", masks="official", run_dir=str(run.dir.with_name("own")))
-    other = alternatives.open_alternative(study_run, "all_masks")
-    before, after = (store.clips(r).query("eligible") for r in (study_run, other))
-    assert masked not in set(before["sequence"]) and masked in set(after["sequence"])
-    assert set(before["clip_id"]) < set(after["clip_id"])
+    other = alternatives.open_alternative(study_run, "added_masks")
+    everything = store.open_run("tiny", masks="all", run_dir=str(run.dir.with_name("all")))
+    before, added, union = (
+        store.clips(r).query("eligible") for r in (study_run, other, everything)
+    )
+    not_official = {s.id for s in index if s.masks is not None and not s.official_mask}
+    assert masked in set(added["sequence"]) <= not_official
+    assert not_official.isdisjoint(before["sequence"])
+    assert set(union["clip_id"]) == set(before["clip_id"]) | set(added["clip_id"])
 
 
 def test_a_stronger_blur_explains_and_scores_the_study_s_own_clips(run):
@@ -113,7 +118,7 @@ def test_only_the_methods_are_measured_and_published_beside_the_study(run, tmp_p
     said = capsys.readouterr().out
     assert all(f"half_overlap, {c}" in said for c in store.evaluation(other)["clip_id"])
     measured = {row for _, row, _ in scores.finished(other, "robustness")}
-    assert measured == {"ig"}
+    assert measured == {"ig", *alternatives.BESIDE}
     alternatives.add(other, "half_overlap", dest)  # twice is once
     found = published.read(dest)
     lines = found.extras["alternatives"]
@@ -160,7 +165,10 @@ def test_the_command_measures_an_alternative_without_the_study(run, tmp_path, mo
     assert "strong_blur" in capsys.readouterr().out
     assert scores.finished(run, "human_centric") == []
     found = published.read(dest)
-    assert found.human_centric.empty and set(found.extras["alternatives"]["method"]) == {"ig"}
+    assert found.human_centric.empty and set(found.extras["alternatives"]["method"]) == {
+        "ig",
+        *alternatives.BESIDE,
+    }
     with pytest.raises(InputError, match="--no-study leaves nothing to measure"):
         cli.measure("tiny", study=False)
 

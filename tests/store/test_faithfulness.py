@@ -32,18 +32,25 @@ def test_every_clip_has_its_gap(found):
     assert part.loc[part["min_gap"] == 0.2, "n_clips"].eq(20).all()
 
 
-def test_scores_with_a_stronger_blur_stand_beside_the_study_s_on_the_same_clips(found):
-    assert faithfulness.stronger_baseline(found).empty
+def test_scores_with_another_baseline_stand_beside_the_study_s_on_the_same_clips(found):
+    assert faithfulness.other_baseline(found, "strong_blur").empty
     few = found.clips["clip_id"][:3].tolist()
     part = found.model_centric[found.model_centric["clip_id"].isin(few)]
     moved = part.assign(value=part["value"].mask(part["metric"] == "p_baseline", 0.05))
     moved = moved.assign(value=moved["value"].mask(moved["metric"] == "deletion", 0.9))
+    moved = moved[moved["method"].isin(["ig", "lime", "constant"])]
     lines = moved.assign(alternative="strong_blur", table="model_centric")
-    table = faithfulness.stronger_baseline(
-        dataclasses.replace(found, extras={"alternatives": lines})
+    extended = dataclasses.replace(found, extras={"alternatives": lines})
+    table = faithfulness.other_baseline(extended, "strong_blur")
+    assert set(table["n_clips"]) == {3} and table.index.tolist() == ["ig", "lime", "constant"]
+    assert table["gap"].tolist() == pytest.approx([0.4] * 3)
+    assert table["gap_other"].tolist() == pytest.approx([0.9] * 3)
+    assert table["gap_change"].tolist() == pytest.approx([0.5] * 3)
+    mine = part[(part["method"] == "ig") & (part["metric"] == "deletion")]["value"]
+    assert table.loc["ig", ["deletion", "deletion_other"]].tolist() == pytest.approx(
+        [mine.mean(), 0.9]
     )
-    assert set(table["n_clips"]) == {3} and table.index[0] == "ig"
-    assert table["gap"].tolist() == pytest.approx([0.4] * len(table))
-    assert table["gap_strong"].tolist() == pytest.approx([0.9] * len(table))
-    mine = part[(part["method"] == "ig") & (part["metric"] == "deletion")]["value"].mean()
-    assert table.loc["ig", ["deletion", "deletion_strong"]].tolist() == pytest.approx([mine, 0.9])
+    low, change, high = table.loc["ig", [f"deletion_{e}" for e in ("low", "change", "high")]]
+    assert change == pytest.approx(0.9 - mine.mean()) and low <= change <= high
+    assert (0.9 - mine).min() - 1e-9 <= low and high <= (0.9 - mine).max() + 1e-9
+    assert faithfulness.other_baseline(extended, "spacetime_blur").empty

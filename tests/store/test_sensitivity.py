@@ -143,6 +143,36 @@ def test_a_run_on_the_study_s_own_clips_is_compared_with_those_alone(study):
     assert lines["tau"].tolist() == pytest.approx([1, 1, 1]) and set(lines["n"]) == {3}
 
 
+def test_added_clips_join_the_study_s(study):
+    scored, about = study
+    scored = {name: table.assign(fold=0) for name, table in scored.items()}
+    located = scored["human_centric"]
+    clips = located["clip_id"].unique()
+    few = located[located["clip_id"].isin(clips[:3])]
+    # As many clips as decide against all others that there are: the ranking is turned round.
+    added = pd.concat([
+        few.assign(clip_id=f"{k} " + few["clip_id"], sequence=f"{k} " + few["sequence"],
+                   value=1 - few["value"])
+        for k in range(10)
+    ]).assign(alternative="added_masks", table="human_centric")  # fmt: skip
+    found = sensitivity.sensitivity(scored, about, elsewhere=added, **OPTIONS)
+    line = found[found["alternative"].str.startswith("also the sequences")].iloc[0]
+    assert line["n"] == len(clips) + 30 and line["tau"] < 0
+    found = sensitivity.sensitivity(scored, about, elsewhere=added.head(0), **OPTIONS)
+    line = found[found["alternative"].str.startswith("also the sequences")].iloc[0]
+    assert line["note"] == NOT_MEASURED
+
+
+def test_the_ranking_with_signs_is_read_from_the_controls(study):
+    scored, about = study
+    located = scored["human_centric"]
+    signed = located[(located["level"] == "clip") & (located["metric"] == "auc")]
+    signed = signed.assign(level="clip_signed", value=1 - signed["value"])
+    found = sensitivity.sensitivity({**scored, "controls": signed}, about, **OPTIONS)
+    (line,) = found[found["alternative"] == "keep their sign"].to_dict("records")
+    assert (line["level"], line["metric"], line["tau"]) == ("clip", "auc", pytest.approx(-1))
+
+
 def test_every_run_of_its_own_is_an_alternative_of_a_choice():
     named = {a.run for choice in CHOICES for a in choice.alternatives if a.run}
     assert named == set(ALTERNATIVES)

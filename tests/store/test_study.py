@@ -41,6 +41,21 @@ def test_frame_difference_is_compared_clip_by_clip(found):
     assert study.against_row(found, "nobody", "human_centric", ("auc",)).empty
 
 
+def test_shares_of_moving_voxels_are_those_of_one_row_a_clip(found):
+    def counted(metric, clips):
+        lines = clips.assign(method="ig", level="clip", metric=metric, value=20 * 158 * 237 / 4)
+        both = pd.concat([lines, lines.assign(method="lime")])
+        return both[list(published.TABLES["controls"])]
+
+    clips = found.clips[["fold", "clip_id", "sequence"]]
+    extended = changed(
+        found, human_centric=counted("n_moving", clips), controls=counted("n_movers", clips[:3])
+    )
+    shares = study.moving_shares(extended)
+    assert shares["moving"].tolist() == pytest.approx([0.25] * len(clips))
+    assert shares["movers"].count() == 3 and study.moving_shares(found).empty
+
+
 def test_converged_rows_take_their_methods_place_among_the_others(found):
     scored = found.human_centric
     moved = scored["method"].eq("lime_converged") & scored["metric"].eq("auc")

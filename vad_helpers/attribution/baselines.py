@@ -7,9 +7,14 @@ import torch
 
 from vad_helpers.attribution import checks
 
-# (standard deviation, radius) in pixels. 9 taps and sigma 1.7: the kernel size of the paper and
-# the deviation that OpenCV derives from it, .3 * ((9 - 1) / 2 - 1) + .8.
-_BLURS = {"blur": (1.7, 4), "strong_blur": (8.0, 32)}
+_SPACE, _SPACE_TIME = (-2, -1), (-3, -2, -1)
+# (standard deviation, radius) in pixels and frames, axes. 9 taps and sigma 1.7: the kernel size of
+# the paper and the deviation that OpenCV derives from it, .3 * ((9 - 1) / 2 - 1) + .8.
+_BLURS = {
+    "blur": (1.7, 4, _SPACE),
+    "strong_blur": (8.0, 32, _SPACE),
+    "spacetime_blur": (1.7, 4, _SPACE_TIME),
+}
 
 NAMES = (*_BLURS, "black")
 
@@ -19,10 +24,11 @@ def make(name: str, clip: torch.Tensor, *, black: float = -1.0) -> torch.Tensor:
 
     Parameters
     ----------
-    name : {"blur", "strong_blur", "black"}
-        ``"blur"``: every frame under a Gaussian of 9 x 9 taps, sigma 1.7 pixels.
-        ``"strong_blur"``: the same with 65 x 65 taps, sigma 8. ``"black"``: one value everywhere.
-        Blurs act in space only, with borders reflected without repeating the edge.
+    name : {"blur", "strong_blur", "spacetime_blur", "black"}
+        ``"blur"``: every frame under a Gaussian of 9 x 9 taps, sigma 1.7 pixels, in space only.
+        ``"strong_blur"``: the same with 65 x 65 taps, sigma 8. ``"spacetime_blur"``: as "blur",
+        over 9 frames too, so that motion is removed. ``"black"``: one value everywhere. Blurs
+        reflect borders, and the first and last frame, without repeating the edge.
     clip : torch.Tensor
         (3, T, H, W), floating, normalised.
     black : float, optional
@@ -46,12 +52,10 @@ def make(name: str, clip: torch.Tensor, *, black: float = -1.0) -> torch.Tensor:
     return _blur(clip, *_BLURS[name])
 
 
-def _blur(clip: torch.Tensor, sigma: float, radius: int) -> torch.Tensor:
+def _blur(clip: torch.Tensor, sigma: float, radius: int, axes: tuple[int, ...]) -> torch.Tensor:
     # SciPy's "mirror" is the reflection without the edge, also on frames smaller than the kernel,
     # where PyTorch's padding refuses. NumPy knows no bfloat16, hence at least float32.
     wide = torch.promote_types(clip.dtype, torch.float32)
     frames = clip.detach().to("cpu", wide).numpy()
-    blurred = scipy.ndimage.gaussian_filter(
-        frames, sigma, mode="mirror", radius=radius, axes=(-2, -1)
-    )
+    blurred = scipy.ndimage.gaussian_filter(frames, sigma, mode="mirror", radius=radius, axes=axes)
     return torch.from_numpy(blurred).to(clip.device, clip.dtype)

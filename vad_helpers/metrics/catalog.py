@@ -61,6 +61,8 @@ _ALL = (
     Metric("share_in_mask", "Share in the mask", _HUMAN, HIGHER, _SHARE, _SETS[1:]),
     Metric("leak", "Leak onto other movers", _HUMAN, LOWER, _SHARE, ("what counts as moving",)),
     Metric("motion_auc", "AUC among moving voxels", _HUMAN, HIGHER, _SHARE, ("n_mads",)),
+    Metric("mover_auc", "AUC among movers", _HUMAN, HIGHER, _SHARE, ("n_mads", "grey step")),
+    Metric("mover_leak", "Leak among movers", _HUMAN, LOWER, _SHARE, ("n_mads", "grey step")),
     Metric("deletion", "Deletion", _MODEL, HIGHER, _SIGNED, _THRESHOLD_AXIS),
     Metric("insertion", "Insertion", _MODEL, LOWER, _SIGNED, _THRESHOLD_AXIS),
     Metric("mean_area", "Mean area removed", _MODEL, None, _SHARE, ("n_thresholds",)),

@@ -315,8 +315,11 @@ def concentration(attribution: Any, mask: Any) -> dict[str, float]:
     }
 
 
-def leakage(attribution: Any, mask: Any, motion: Any) -> float:
+def leakage(attribution: Any, mask: Any, motion: Any, *, of: str = "map") -> float:
     """Say how much of a map's positive part lies on what moves and is no anomaly.
+
+    Of a whole map, a flat one leaks little: most of it lies where nothing moves. Of its part on
+    what moves, a flat map leaks the share of the moving voxels that are not anomalous.
 
     Parameters
     ----------
@@ -326,25 +329,63 @@ def leakage(attribution: Any, mask: Any, motion: Any) -> float:
         True on the anomaly.
     motion : array or tensor of bool, (T, H, W)
         True where something moves; see `moving_voxels`.
+    of : {"map", "moving"}
+        What the share is taken of: all of E+, or E+ on moving voxels.
 
     Returns
     -------
     float
-        Sum of E+ on moving voxels outside the mask over all of E+, in [0, 1], lower is better; NaN
-        without a positive voxel. Sensor noise of the background counts as moving too.
+        Sum of E+ on moving voxels outside the mask over that, in [0, 1], lower is better; NaN
+        without a positive voxel there. Sensor noise of the background may count as moving too.
 
     Raises
     ------
     ValueError
-        As `motion_localization`.
+        As `motion_localization`; also if `of` is neither.
     """
     positive, mask = validate(attribution, mask)
-    elsewhere = as_mask(motion, shape=mask.shape, name="motion") & ~mask
-    total = positive.sum(dtype=np.float64)
-    return float(positive[elsewhere].sum(dtype=np.float64) / total) if total else NAN
+    motion = as_mask(motion, shape=mask.shape, name="motion")
+    if of not in ("map", "moving"):
+        raise ValueError(f"of is {of!r}; give 'map' or 'moving'")
+    total = (positive if of == "map" else positive[motion]).sum(dtype=np.float64)
+    return float(positive[motion & ~mask].sum(dtype=np.float64) / total) if total else NAN
 
 
-def moving_voxels(clip: Any, *, n_mads: float = 3.0) -> np.ndarray:
+def signed_aucs(attribution: Any, mask: Any) -> dict[str, float]:
+    """AUC of a map with its signs, where `localization` counts all that is negative as zero.
+
+    IoU and F1 need no such twin: their sets hold positive voxels alone.
+
+    Parameters
+    ----------
+    attribution : array or tensor, (T, H, W)
+        Signed map.
+    mask : array or tensor of bool, (T, H, W)
+        True on the anomaly.
+
+    Returns
+    -------
+    dict
+        ``clip``: over all voxels. ``frame``: on the frame, or mean over the tied frames, that
+        `frame_localization` scores. Floats in [0, 1], higher is better, NaN where the mask leaves
+        them undefined.
+
+    Raises
+    ------
+    ValueError
+        As `frame_localization`.
+    """
+    positive, mask = validate(attribution, mask, ndim=3)
+    signed = as_map(attribution)
+    tied = _peak_frames(positive, _considered(mask, "visible"))
+    of_frames = [exact_auc(signed[t], mask[t]) for t in tied]
+    return {
+        "clip": exact_auc(signed, mask),
+        "frame": float(np.mean(of_frames)) if of_frames else NAN,
+    }
+
+
+def moving_voxels(clip: Any, *, n_mads: float = 3.0, step: float = 0.0) -> np.ndarray:
     """Find the voxels whose grey value changes: |dI/dt| above `n_mads` deviations of the clip.
 
     Parameters
@@ -353,22 +394,27 @@ def moving_voxels(clip: Any, *, n_mads: float = 3.0) -> np.ndarray:
         In any units.
     n_mads : float
         Factor on the clip's median absolute deviation of dI/dt from its median.
+    step : float
+        Distance of two grey values in the units of the clip (1/255 for bytes in [0, 1]), below
+        which a deviation cannot be told: it is taken to be at least that.
 
     Returns
     -------
     ndarray of bool, (T, H, W)
         The first frame uses the forward difference; a single frame does not move. In a clip
-        that mostly stands still the deviation is 0 and any change counts.
+        that mostly stands still the deviation is 0, and without `step` any change counts.
 
     Raises
     ------
     ValueError
-        If the clip has another number of axes or is not finite, or `n_mads` is negative.
+        If the clip has another number of axes or is not finite, or `n_mads` or `step` is
+        negative.
     """
-    if not n_mads >= 0:
-        raise ValueError(f"n_mads is {n_mads!r}; expected a number of at least 0")
+    for name, value in (("n_mads", n_mads), ("step", step)):
+        if not value >= 0:
+            raise ValueError(f"{name} is {value!r}; expected a number of at least 0")
     change = time_difference(grey_clip(clip))
-    limit = n_mads * np.median(np.abs(change - np.median(change)))
+    limit = n_mads * max(np.median(np.abs(change - np.median(change))), step)
     # Grey values come in 256 steps, so many voxels sit exactly on the limit: the slack keeps
     # float32 rounding of a normalised clip (some 1e-5 of the limit) from deciding for them.
     return np.abs(change) > limit * (1 + 1e-4)

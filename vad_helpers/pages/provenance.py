@@ -101,8 +101,11 @@ def initial_weights(found: Published) -> str:
     fresh = sorted({n for entry in found.manifest["folds"].values() for n in entry["left_fresh"]})
     noun = "convolution" if len(fresh) == 1 else "convolutions"
     lacking = f" It lacks {len(fresh)} {noun}, which started at random: " if fresh else ""
+    entries = found.manifest["folds"].values()
+    digests = {entry.get("initial_weights_sha256") for entry in entries} - {None}
+    known = "".join(f", SHA-256 `{digest}`" for digest in sorted(digests))
     return (
-        f"Training started from `{name}` ({weights_origin(name)}).{lacking}"
+        f"Training started from `{name}` ({weights_origin(name)}{known}).{lacking}"
         + ", ".join(f"`{n}`" for n in fresh)
         + ("." if fresh else "")
     )

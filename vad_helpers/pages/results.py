@@ -201,18 +201,41 @@ def costs(found: Published) -> str:
     return folded("Worst frame, model calls, parts of the seconds", viz.table_html(table))
 
 
+MOVING = {"human_centric": ("auc", "motion_auc"), "controls": ("mover_auc",)}
+
+
 def motion(found: Published) -> str:
-    """Frame difference against every method, over all voxels and among moving ones."""
-    against = study.against_row(found, "motion", "human_centric", ("auc", "motion_auc"))
-    if against.empty:
+    """Frame difference against every method: over all voxels, and among what moves."""
+    against = [study.against_row(found, "motion", *key) for key in MOVING.items()]
+    if against[0].empty:
         return NOTHING
-    levels = study.summary(found, "human_centric")
-    levels = levels[(levels["level"] == "clip") & levels["metric"].isin(["auc", "motion_auc"])]
+    levels = [study.summary(found, table) for table in MOVING]
+    levels = [part[(part["level"] == "clip") & part["metric"].isin(metrics)]
+              for part, metrics in zip(levels, MOVING.values(), strict=True)]  # fmt: skip
+    shown = pd.concat([part for part in levels if len(part)])
+    compared = pd.concat([part for part in against if len(part)])
     return (
-        viz.table_html(_means(tables.ranked(levels)))
-        + "\nFrame difference minus each method:\n\n"
-        + _against(against)
+        viz.table_html(_means(tables.ranked(shown)))
+        + f"\n{_what_moves(found)}\n\nFrame difference minus each method:\n\n"
+        + _against(compared)
         + charts.figure(found, "motion")
+    )
+
+
+def _what_moves(found: Published) -> str:
+    """Say how many voxels count as moving, by the protocol's rule and above one grey step."""
+    shares = study.moving_shares(found)
+    if shares["moving"].isna().all():
+        return ""
+    by_rule = f"By the protocol's rule {shares['moving'].mean():.0%} of a clip's voxels move"
+    known = shares.dropna(subset="movers")
+    if known.empty:
+        return f"{by_rule}. How many do by more than rounding hides is not measured yet."
+    raised = int((known["movers"] < known["moving"]).sum())
+    return (
+        f"{by_rule}. In {raised} of {len(known)} clips its deviation is below one grey step, so "
+        "that any change counts, that of compression too. Movers are the voxels above three grey "
+        f"steps there: {known['movers'].mean():.0%} of a clip's."
     )
 
 
@@ -317,18 +340,32 @@ def by_gap(found: Published) -> str:
     return "\n".join(parts)
 
 
-def stronger(found: Published) -> str:
-    """Deletion and insertion where a stronger blur fills removed pixels, in maps and scores."""
-    table = faithfulness.stronger_baseline(found)
-    if table.empty:
-        return "*Scores with a stronger blur are not measured yet.*\n"
-    shown = pd.DataFrame({"clips": table["n_clips"].map(count)})
-    for metric in faithfulness.FAITHFUL:
-        name = "p(x) − p(x_b)" if metric == "gap" else METRICS[metric].name
-        pair = table[[metric, f"{metric}_strong"]].to_numpy(float)
-        shown[name] = [f"{mild:.3f} → {strong:.3f}" for mild, strong in pair]
-    shown.index = table["label"]
-    return "Mild blur → stronger blur, in maps and scores:\n\n" + viz.table_html(shown)
+OTHER_BASELINES = {
+    "strong_blur": "a stronger blur",
+    "spacetime_blur": "a blur over time too",
+}
+
+
+def other_baselines(found: Published) -> str:
+    """Deletion and insertion where another blur fills removed pixels, in maps and scores."""
+    parts = []
+    for name, words in OTHER_BASELINES.items():
+        table = faithfulness.other_baseline(found, name)
+        if table.empty:
+            parts.append(f"*Scores with {words} are not measured yet.*\n")
+            continue
+        shown = pd.DataFrame({"clips": table["n_clips"].map(count)})
+        for metric in faithfulness.FAITHFUL:
+            title = "p(x) − p(x_b)" if metric == "gap" else METRICS[metric].name
+            ends = [metric, *(f"{metric}_{end}" for end in ("other", "change", "low", "high"))]
+            shown[title] = [
+                f"{own:.3f} → {other:.3f}, {with_interval(*change, digits=3)}"
+                for own, other, *change in table[ends].to_numpy(float)
+            ]
+        shown.index = table["label"]
+        head = f"The study's blur → {words}, and the change with its interval:"
+        parts.append(f"{head}\n\n{viz.table_html(shown)}")
+    return "\n".join(parts)
 
 
 def _spelled_means(table: pd.DataFrame, name: str, most: pd.Series) -> list[str | None]:
@@ -455,7 +492,7 @@ FRAGMENTS: dict[str, Callable[[Published], str]] = {
     "converged": converged,
     "varied": varied,
     "by_gap": by_gap,
-    "stronger": stronger,
+    "other_baselines": other_baselines,
     "probabilities": probabilities,
     "scenes": scenes,
     "ranks": ranks,

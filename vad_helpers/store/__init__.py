@@ -40,6 +40,7 @@ from vad_helpers.store.maps import attribution, baseline, explain_all, explanati
 from vad_helpers.store.origin import data_origin
 from vad_helpers.store.row import Row, rows
 from vad_helpers.store.scores import (
+    controls,
     curves,
     frame_aucs,
     human_centric,
@@ -66,6 +67,7 @@ __all__ = [
     "precision_table",
     "clip",
     "clips",
+    "controls",
     "convergence_table",
     "curves",
     "data_origin",

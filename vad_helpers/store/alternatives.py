@@ -23,6 +23,8 @@ from vad_helpers.store.published import read_manifest
 from vad_helpers.store.row import methods
 
 N_CLIPS = 6
+BESIDE = ("random", "motion", "constant")
+"""Reference rows that are measured beside the methods: their maps ask no network."""
 KEY = ("alternative", "fold")
 
 
@@ -44,10 +46,13 @@ class OwnRun:
 
 ALTERNATIVES = {
     "half_overlap": OwnRun(lambda p: {"stride": max(1, p.n_frames // 2)}),
-    "all_masks": OwnRun(lambda p: {"masks": "all"}),
+    "added_masks": OwnRun(lambda p: {"masks": "added"}),
     "split_by_clip": OwnRun(lambda p: {"split_by": "clip"}, own_network=True),
-    # The study's clips: maps and scores with a baseline that removes more.
+    # The study's clips: maps and scores with a baseline that removes more, or motion too.
     "strong_blur": OwnRun(lambda p: {"baseline": "strong_blur", "study_clips": p.study_clips}),
+    "spacetime_blur": OwnRun(
+        lambda p: {"baseline": "spacetime_blur", "study_clips": p.study_clips}
+    ),
 }
 """Name -> alternative."""
 
@@ -133,8 +138,13 @@ def measure(run: Run, name: str, *, dest: str | Path | None = None, progress: bo
         if dest is not None:
             add(other, name, dest)
 
-    measuring.measure(other, only=methods(other), progress=progress, after_clip=after_clip)
+    measuring.measure(other, only=_measured(other), progress=progress, after_clip=after_clip)
     return other
+
+
+def _measured(other: Run) -> list[str]:
+    """Keys of the rows that an alternative is measured on."""
+    return [*methods(other), *BESIDE]
 
 
 def add(other: Run, name: str, dest: str | Path) -> None:
@@ -159,7 +169,7 @@ def add(other: Run, name: str, dest: str | Path) -> None:
         scores.tidy(other, scores.finished(other, table)).assign(table=table)
         for table in scores.MEASURES
     )
-    scored = scored[scored["method"].isin(methods(other))]
+    scored = scored[scored["method"].isin(_measured(other))]
     predicted = detector.predictions(other)
     predicted = predicted[predicted["split"] == "test"].drop(columns="split")
     computed = publish.identity(other) | {

@@ -23,7 +23,7 @@ from vad_helpers.metrics.resampling import (
 )
 from vad_helpers.store.cache import manifest_in
 
-TABLES = ("human_centric", "model_centric", "robustness", "runtime")
+TABLES = ("human_centric", "model_centric", "robustness", "controls", "runtime")
 KEYS = ["table", "level", "metric", "method"]
 FOUND = [
     *(*KEYS, "run", "mean", "low", "high", "n"),

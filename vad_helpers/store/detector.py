@@ -125,6 +125,13 @@ def left_fresh(run: Run) -> list[str]:
     return list(report.convolutions_missing)
 
 
+def initial_digest(run: Run) -> str | None:
+    """SHA-256 of the file `init_weights`; None without it."""
+    if not run.params.init_weights:
+        return None
+    return file_digest(_weights_file(run, "init_weights"))
+
+
 def model_key(run: Run) -> str:
     """Key of the trained network."""
     return remember(run, "model_key", lambda: _model_key(run))  # hashes files of weights

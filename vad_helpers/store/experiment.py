@@ -91,11 +91,17 @@ def sequences(run: Run) -> dict[str, ucsd.Sequence]:
 
     def look_up() -> dict[str, ucsd.Sequence]:
         found = ucsd.index(data_root(run))
-        if run.params.masks == "all":
-            found = [dataclasses.replace(s, official_mask=s.masks is not None) for s in found]
+        masks = run.params.masks
+        if masks != "official":
+            found = [dataclasses.replace(s, official_mask=_counts(s, masks)) for s in found]
         return clip_data.by_id(found)
 
     return remember(run, "sequences", look_up)
+
+
+def _counts(sequence: ucsd.Sequence, masks: str) -> bool:
+    """Whether a sequence's masks are used, where others than the official ones are."""
+    return sequence.masks is not None and (masks == "all" or not sequence.official_mask)
 
 
 def clips(run: Run) -> pd.DataFrame:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from vad_helpers.metrics.gaps import by_gap
+from vad_helpers.metrics.resampling import paired_difference
 from vad_helpers.store.published import Published, once
-from vad_helpers.store.study import labels, main_rows, methods, options, summary
+from vad_helpers.store.study import labels, main_rows, options, summary
 
 FLATNESS = ("deletion", "insertion", "mean_area", "area_matched_deletion",
             "area_matched_insertion", "area_deletion", "area_insertion")  # fmt: skip
@@ -53,35 +54,57 @@ def faithfulness_by_gap(found: Published) -> pd.DataFrame:
 
 
 @once
-def stronger_baseline(found: Published) -> pd.DataFrame:
-    """Faithfulness where maps and scores fill with a stronger blur, beside the study's own.
+def other_baseline(found: Published, name: str) -> pd.DataFrame:
+    """Faithfulness where maps and scores fill with another baseline, beside the study's own.
+
+    Parameters
+    ----------
+    found : Published
+    name : str
+        Of the alternative: "strong_blur" or "spacetime_blur".
 
     Returns
     -------
     DataFrame
-        For every method: label, n_clips and gap (mean p(x) - p(x_b)), deletion, insertion and
-        area_matched_deletion, each of the study on these clips and with "_strong" of the run
-        beside it. Empty where it was not measured.
+        A line for every method and reference row: label, n_clips, and of gap (p(x) - p(x_b)),
+        deletion, insertion and area_matched_deletion: the study's mean on these clips, "_other"
+        under the other baseline, "_change" (other - study, clip by clip) with "_low" and "_high",
+        its 95 % interval by sequences. Empty where it was not measured.
     """
-    columns = ["label", "n_clips", *(f"{m}{end}" for m in FAITHFUL for end in ("", "_strong"))]
+    ends = ("", "_other", "_change", "_low", "_high")
+    columns = ["label", "n_clips", *(f"{m}{end}" for m in FAITHFUL for end in ends)]
     table = found.extras.get("alternatives")
     if table is None:
         return pd.DataFrame(columns=columns)
-    part = table[(table["alternative"] == "strong_blur") & (table["table"] == "model_centric")]
-    both = {"": found.model_centric, "_strong": part}
-    wide = {end: _faithfulness(scored, methods(found)) for end, scored in both.items()}
-    shared = wide[""].index.intersection(wide["_strong"].index)
-    means = [lines.loc[shared].groupby("method", sort=False).mean().add_suffix(end)
-             for end, lines in wide.items()]  # fmt: skip
-    joined = pd.concat(means, axis=1)
-    joined.insert(0, "n_clips", pd.Series(1, shared).groupby("method").sum())
+    part = table[(table["alternative"] == name) & (table["table"] == "model_centric")]
+    own, other = _faithfulness(found.model_centric), _faithfulness(part)
+    shared = own.index.intersection(other.index)
+    rows = [m for m in main_rows(found) if m in shared.get_level_values("method")]
+    lines = {m: _changes(own, other, shared[shared.get_level_values("method") == m],
+                         options(found)) for m in rows}  # fmt: skip
+    joined = pd.DataFrame.from_dict(lines, orient="index")
     joined.insert(0, "label", joined.index.map(labels(found)))
-    return joined.reindex([m for m in methods(found) if m in joined.index])[columns]
+    return joined.reindex(columns=columns)
 
 
-def _faithfulness(scored: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+def _faithfulness(scored: pd.DataFrame) -> pd.DataFrame:
     """Scores of `FAITHFUL`, a line a method and clip."""
-    scored = scored[(scored["level"] == "clip") & scored["method"].isin(keys)]
-    wide = scored.pivot(index=["method", "clip_id"], columns="metric", values="value")
+    scored = scored[scored["level"] == "clip"]
+    wide = scored.pivot(index=["method", "clip_id", "sequence"], columns="metric", values="value")
     wide = wide.assign(gap=wide.get("p_clip") - wide.get("p_baseline")) if len(wide) else wide
     return wide.reindex(columns=list(FAITHFUL))
+
+
+def _changes(
+    own: pd.DataFrame, other: pd.DataFrame, clips: pd.MultiIndex, drawn: dict[str, int]
+) -> dict[str, float]:
+    """Means of one method on the clips that both have, and how they change."""
+    line: dict[str, float] = {"n_clips": len(clips)}
+    groups = clips.get_level_values("sequence")
+    for metric in FAITHFUL:
+        before, after = own.loc[clips, metric], other.loc[clips, metric]
+        change = paired_difference(after.to_numpy(), before.to_numpy(), groups, **drawn)
+        line |= {metric: before.mean(), f"{metric}_other": after.mean()}
+        line |= {f"{metric}_change": change["difference"]}
+        line |= {f"{metric}_{end}": change[end] for end in ("low", "high")}
+    return line

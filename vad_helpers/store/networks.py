@@ -18,7 +18,7 @@ LEVEL = 0.95
 POOLED = "all folds"
 PERFORMANCE = ("part", "scene", "n_clips", "n_sequences", "n_anomalous", "accuracy",
                "accuracy_low", "accuracy_high", "auc", "auc_low", "auc_high")  # fmt: skip
-SAME_TEST = ("all_masks", "strong_blur")
+SAME_TEST = ("added_masks", "strong_blur", "spacetime_blur")
 """Alternatives that test the same networks on the same clips."""
 
 

@@ -67,7 +67,7 @@ class Params:
     frame_size : list of int
         Height and width in pixels after resizing.
     masks : str
-        Which masks measure localisation: "official", or "all" (also added ones).
+        Which masks measure localisation: "official", "added" (those that came later), or "all".
     walkway : dict
         Options of the synthetic dataset, see `vad_helpers.data.walkway.WalkwaySpec`.
     n_frames, stride : int
@@ -92,7 +92,7 @@ class Params:
     augmentation : dict
         How training clips are varied, see `vad_helpers.data.augmentation.Augmentation`.
     baseline : str
-        What replaces removed pixels: "blur", "strong_blur" or "black".
+        What replaces removed pixels: "blur", "strong_blur", "spacetime_blur" or "black".
     settings : dict
         Method -> its settings, where they differ from the paper's.
     variants : dict
@@ -385,13 +385,13 @@ def _check_names(values: Mapping[str, Any]) -> None:
 
 CHOICES = {
     "dataset": ("walkway", "ucsd"),
-    "masks": ("official", "all"),
+    "masks": ("official", "added", "all"),
     "split_by": ("sequence", "clip"),
     "device": ("auto", "cpu", "cuda"),
     "precision": ("fp32", "bf16", "auto"),
     "train_precision": ("fp32", "bf16", "auto"),
     "lr_schedule": ("step", "onecycle"),
-    "baseline": ("blur", "strong_blur", "black"),
+    "baseline": ("blur", "strong_blur", "spacetime_blur", "black"),
 }
 MINIMA = {
     "seed": 0,

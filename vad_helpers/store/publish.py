@@ -252,8 +252,9 @@ def fold_entry(run: Run, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     -------
     dict
         data (key of its content), weights_sha256, precision (that scores are computed in),
-        train_precision (None for weights that were given), initial_weights, left_fresh (the
-        convolutions that they lack), trained_weights, versions, device, seconds by step,
+        train_precision (None for weights that were given), initial_weights (name of the file),
+        initial_weights_sha256 (None without one), left_fresh (the convolutions that they lack),
+        trained_weights, versions, device, seconds by step,
         batch_size, n_clips, date (UTC).
     """
     p = run.params
@@ -261,6 +262,7 @@ def fold_entry(run: Run, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
         **identity(run),
         "train_precision": None if p.trained_weights else detector.training_precision(run),
         "initial_weights": _name(p.init_weights),
+        "initial_weights_sha256": None if p.trained_weights else detector.initial_digest(run),
         "left_fresh": [] if p.trained_weights else detector.left_fresh(run),
         "trained_weights": _name(p.trained_weights),
         "versions": {"python": platform.python_version()}

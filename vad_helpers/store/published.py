@@ -42,6 +42,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "human_centric": _SCORES,
     "model_centric": _SCORES,
     "robustness": _SCORES,
+    "controls": _SCORES,
     "runtime": (*_SCORES, "source"),
     "explanations": (
         *("fold", "clip_id", "sequence", "method", "seconds", "baseline_seconds"),
@@ -81,7 +82,7 @@ class Published:
         One line a fold and epoch.
     rows : DataFrame
         What every row of the tables is.
-    human_centric, model_centric, robustness, runtime : DataFrame
+    human_centric, model_centric, robustness, controls, runtime : DataFrame
         Tidy scores.
     explanations : DataFrame
         What every map cost and found.
@@ -104,6 +105,7 @@ class Published:
     human_centric: pd.DataFrame
     model_centric: pd.DataFrame
     robustness: pd.DataFrame
+    controls: pd.DataFrame
     runtime: pd.DataFrame
     explanations: pd.DataFrame
     curves: pd.DataFrame

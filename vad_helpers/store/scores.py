@@ -28,7 +28,13 @@ from vad_helpers.store.cache import Run, key_of, load_or_build
 from vad_helpers.store.row import TIME_AVERAGE, Row, rows
 
 COLUMNS = ["clip_id", "sequence", "method", "level", "metric", "value"]
-VERSIONS = {"human_centric": 3, "model_centric": 3, "robustness": 2, "runtime": 2}
+VERSIONS = {
+    "human_centric": 3,
+    "model_centric": 3,
+    "robustness": 2,
+    "controls": 1,
+    "runtime": 2,
+}
 
 
 def human_centric(run: Run, *, progress: bool = False) -> pd.DataFrame:
@@ -64,6 +70,24 @@ def robustness(run: Run, *, progress: bool = False) -> pd.DataFrame:
         `COLUMNS`; metrics mauc, worst (higher is better), stdauc, cv (lower), n_frames.
     """
     return _score(run, "robustness", progress=progress)
+
+
+def controls(run: Run, *, progress: bool = False) -> pd.DataFrame:
+    """Localisation under controls of its own, of methods and reference rows.
+
+    "Movers" move by more than what rounding to whole grey values hides: three times the clip's
+    median absolute deviation, which is taken to be at least one grey step. In most clips of real
+    video that deviation is 0, so that for `motion_auc` of the localisation table any change
+    counts as motion.
+
+    Returns
+    -------
+    DataFrame
+        `COLUMNS`; metrics mover_auc (higher is better), mover_leak (lower), n_moving (by the
+        localisation table's rule), n_movers, n_anomalous_movers and n_voxels. At the levels
+        clip_signed and frame_signed: auc of the map with its signs.
+    """
+    return _score(run, "controls", progress=progress)
 
 
 def curves(run: Run, row: str) -> dict[str, np.ndarray]:
@@ -179,10 +203,28 @@ def _steady(run: Run, clip_id: str, attribution: np.ndarray):
     return {("clip", name): float(v) for name, v in values.items()}, frames
 
 
+def _control(run: Run, clip_id: str, attribution: np.ndarray):
+    mask, clip = experiment.mask(run, clip_id), experiment.clip(run, clip_id)
+    movers = human.moving_voxels(clip, step=1 / 255 / run.params.std)
+    among = human.motion_localization(attribution, mask, movers)
+    signed = human.signed_aucs(attribution, mask)
+    values = {
+        ("clip", "mover_auc"): among["auc"],
+        ("clip", "mover_leak"): human.leakage(attribution, mask, movers, of="moving"),
+        ("clip", "n_moving"): float(human.moving_voxels(clip).sum()),
+        ("clip", "n_movers"): float(among["n_moving"]),
+        ("clip", "n_anomalous_movers"): float(among["n_anomalous_moving"]),
+        ("clip", "n_voxels"): float(mask.size),
+        ("clip", "all_zero"): float(human.is_all_zero(attribution)),
+    }
+    return values | {(f"{k}_signed", "auc"): value for k, value in signed.items()}, {}
+
+
 MEASURES: dict[str, Measure] = {
     "human_centric": _localise,
     "model_centric": _perturb,
     "robustness": _steady,
+    "controls": _control,
 }
 
 
@@ -200,7 +242,8 @@ def score(run: Run, table: str, clip_id: str, row: str) -> dict[str, Any]:
     Parameters
     ----------
     run : Run
-    table : {"human_centric", "model_centric", "robustness"}
+    table : str
+        One of `MEASURES`.
     clip_id, row : str
         One of `units`.
 
@@ -222,7 +265,8 @@ def finished(run: Run, table: str) -> list[Scored]:
     Parameters
     ----------
     run : Run
-    table : {"human_centric", "model_centric", "robustness"}
+    table : str
+        One of `MEASURES`.
 
     Returns
     -------
@@ -260,10 +304,15 @@ def _table(run: Run, name: str, build: Callable[[], pd.DataFrame]) -> pd.DataFra
 def units(run: Run, table: str) -> list[tuple[str, str]]:
     """All (clip, row) pairs of a table; clip by clip, so that its rows fill evenly.
 
-    Only the robustness table has the time-averaged maps of IG.
+    Only the robustness table has the time-averaged maps of IG. The controls leave variants out:
+    a variant changes one thing, and what localisation is has not to change with it.
     """
     listed = rows(run)
-    clips_of = {row.key: set(maps.clips_of(run, row)) for row in listed.values()}
+    clips_of = {
+        row.key: set(maps.clips_of(run, row))
+        for row in listed.values()
+        if table != "controls" or row.kind != "variant"
+    }
     if table == "robustness" and "ig" in listed:
         clips_of[TIME_AVERAGE] = clips_of["ig"]
     return [

@@ -59,6 +59,8 @@ class Alternative:
         Method -> family that it is filed under instead.
     run : str
         Name in `alternatives.ALTERNATIVES`, of runs of their own.
+    joins : bool
+        The clips of that run are added to the study's, instead of standing against them.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Alternative:
     levels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     family: Mapping[str, str] = dataclasses.field(default_factory=dict)
     run: str = ""
+    joins: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +94,11 @@ CHOICES: tuple[Choice, ...] = (
     Choice(
         "Which clips are explained",
         "anomalous clips of the officially masked sequences, balanced by scene",
-        (Alternative("also the sequences whose masks were added later", run="all_masks"),),
+        (
+            Alternative(
+                "also the sequences whose masks were added later", run="added_masks", joins=True
+            ),
+        ),
     ),
     Choice(
         "SmoothGrad's noise",
@@ -124,6 +131,7 @@ CHOICES: tuple[Choice, ...] = (
             Alternative("black, in explanations alone", suffix="black"),
             Alternative("a stronger blur, in explanations alone", suffix="strong_blur"),
             Alternative("a stronger blur, in scores too", run="strong_blur"),
+            Alternative("blurred over time too, in scores too", run="spacetime_blur"),
         ),
     ),
     Choice(
@@ -138,6 +146,10 @@ CHOICES: tuple[Choice, ...] = (
             Alternative(
                 "absolute values count",
                 levels={"clip": "clip_abs", "frame": "frame_abs"},
+            ),
+            Alternative(
+                "keep their sign",
+                levels={"clip": "clip_signed", "frame": "frame_signed"},
             ),
         ),
     ),
@@ -232,7 +244,7 @@ def ranking_change(before: pd.DataFrame, after: pd.DataFrame, metric: str) -> di
         "n_groups": n_groups,
         "tau": float(kendalltau(first, second).statistic),
         "tau_by_chance": _tau_by_chance(
-            before, None if before.index.equals(after.index) else n_groups
+            before, None if before.index.isin(after.index).all() else n_groups
         ),
         "best": best(first),
         "best_after": best(second),
@@ -316,11 +328,14 @@ def _by_run(
     methods = _methods(about)
     for table, level, metric in RANKINGS:
         own = scored.get(table)
-        own = None if own is None else own[own["fold"].isin(other["fold"])]
+        if own is not None and not alternative.joins:
+            own = own[own["fold"].isin(other["fold"])]
         before = _wide(own, level, metric, methods)
         after = _wide(other[other["table"] == table], level, metric, methods)
         if before is not None and after is not None:
-            if after.index.isin(before.index).all():
+            if alternative.joins:
+                after = pd.concat([before, after])
+            elif after.index.isin(before.index).all():
                 before = before.loc[after.index]  # the study's own clips: then clip by clip
             key = {"alternative": alternative.name, "table": table, "level": level}
             yield key | {"metric": metric} | ranking_change(before, after, metric)
@@ -341,10 +356,12 @@ def _by_level(
     alternative: Alternative, scored: Mapping[str, pd.DataFrame], about: pd.DataFrame
 ) -> Iterator[dict]:
     methods = _methods(about)
+    located = [scored[name] for name in ("human_centric", "controls") if name in scored]
+    located = pd.concat(located) if located else None
     for level, other in alternative.levels.items():
         for metric in ("iou", "auc"):
-            before = _wide(scored.get("human_centric"), level, metric, methods)
-            after = _wide(scored.get("human_centric"), other, metric, methods)
+            before = _wide(located, level, metric, methods)
+            after = _wide(located, other, metric, methods)
             if before is None or after is None:
                 continue
             shared = before.index.intersection(after.index)

@@ -44,7 +44,7 @@ def options(found: Published) -> dict[str, int]:
 
 def scores(found: Published) -> dict[str, pd.DataFrame]:
     """Tidy scores by table, with that of the costs."""
-    scored = {name: getattr(found, name) for name in MEASURED}
+    scored = {name: getattr(found, name) for name in (*MEASURED, "controls")}
     return scored | {"cost": verdicts.cost_scores(found.explanations, found.human_centric)}
 
 
@@ -189,6 +189,28 @@ def against_row(
     compared = compared.rename(columns={"contrast": "method"})
     compared.insert(1, "label", compared["method"].map(labels(found)))
     return compared
+
+
+def moving_shares(found: Published) -> pd.DataFrame:
+    """Say which share of a clip's voxels counts as moving, by either rule.
+
+    Returns
+    -------
+    DataFrame
+        Index clip_id; moving: by the rule of `motion_auc`; movers: by that of `mover_auc`, NaN
+        where the controls are not measured.
+    """
+    size = found.settings["n_frames"] * np.prod(found.settings["frame_size"])
+    shares = {}
+    for name, table, metric in (
+        ("moving", "human_centric", "n_moving"),
+        ("movers", "controls", "n_movers"),
+    ):
+        part = getattr(found, table)
+        part = part[(part["level"] == "clip") & (part["metric"] == metric)]
+        # Every row of a clip has the same number.
+        shares[name] = part.drop_duplicates("clip_id").set_index("clip_id")["value"] / size
+    return pd.DataFrame(shares)
 
 
 def against_variants(found: Published, suffix: str) -> pd.DataFrame:
