@@ -73,7 +73,7 @@ def robustness(run: Run, *, progress: bool = False) -> pd.DataFrame:
 
 
 def controls(run: Run, *, progress: bool = False) -> pd.DataFrame:
-    """Localisation under controls of its own, of methods and reference rows.
+    """Localisation under controls of its own, of rows that are on every clip.
 
     "Movers" move by more than what rounding to whole grey values hides: three times the clip's
     median absolute deviation, which is taken to be at least one grey step. In most clips of real
@@ -304,14 +304,14 @@ def _table(run: Run, name: str, build: Callable[[], pd.DataFrame]) -> pd.DataFra
 def units(run: Run, table: str) -> list[tuple[str, str]]:
     """All (clip, row) pairs of a table; clip by clip, so that its rows fill evenly.
 
-    Only the robustness table has the time-averaged maps of IG. The controls leave variants out:
-    a variant changes one thing, and what localisation is has not to change with it.
+    Only the robustness table has the time-averaged maps of IG. The controls leave out variants
+    that are on a few clips alone: they vary a map, and need not be seen under every score.
     """
     listed = rows(run)
     clips_of = {
         row.key: set(maps.clips_of(run, row))
         for row in listed.values()
-        if table != "controls" or row.kind != "variant"
+        if table != "controls" or row.n_clips is None
     }
     if table == "robustness" and "ig" in listed:
         clips_of[TIME_AVERAGE] = clips_of["ig"]
