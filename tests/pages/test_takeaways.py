@@ -36,6 +36,37 @@ def test_the_motion_baseline_warns_where_it_wins_and_not_where_it_loses(write):
     assert takeaways.motion(moved(found, "human_centric", "motion", "auc", float("nan"))) != ""
 
 
+def test_among_moving_voxels_the_stricter_rule_counts_once_the_methods_have_it(write):
+    found = write()
+    aucs = found.human_centric
+    aucs = aucs[(aucs["level"] == "clip") & (aucs["metric"] == "motion_auc")]
+    n_voxels = 20 * 158 * 237
+    any_change = found.clips["clip_id"][:4]
+
+    def controls(methods):
+        kept = aucs[aucs["method"].isin(methods)].assign(metric="mover_auc")
+        counts = aucs[aucs["method"] == "motion"].assign(metric="n_movers", value=0.1 * n_voxels)
+        return pd.concat([kept, counts])
+
+    moving = aucs[aucs["method"] == "motion"].assign(metric="n_moving", value=0.1 * n_voxels)
+    moving["value"] = moving["value"].mask(moving["clip_id"].isin(any_change), 0.4 * n_voxels)
+    tables = {name: getattr(found, name) for name in published.TABLES}
+    tables["human_centric"] = pd.concat([found.human_centric, moving])
+
+    def said(scored):
+        given = tables | {"controls": scored}
+        return takeaways.moving(
+            published.Published(folder=found.folder, manifest=found.manifest, **given)
+        )
+
+    everyone = said(controls(aucs["method"].unique()))
+    assert everyone.startswith("**Among movers alone,**") and "no verdict yet" not in everyone
+    few = said(controls(["motion"]))
+    assert few.startswith("**Among moving voxels alone,**")
+    assert f"In 4 of {len(found.clips)} clips any change counts as motion" in few
+    assert "any change" not in said(found.controls)
+
+
 def test_flat_maps_are_warned_of_where_equal_area_takes_their_lead_away(write):
     found = write()
     wins = {"deletion": 1.0, "insertion": 0.0}

@@ -88,11 +88,11 @@ def test_one_sequence_decides_nothing():
 
 
 def test_leak_is_judged_by_moving_voxels_where_it_is_not_measured(planted):
-    assert set(planted[12].contrasts["metric"]) == {"leak"}
+    assert set(planted[12].deciding["metric"]) == {"leak"}
     means = synthetic.complete(synthetic.HOLD)
     means.pop(("human_centric", "clip", "leak"))
     found = judge(means)[12]
-    assert set(found.contrasts["metric"]) == {"motion_auc"} and found.verdict == verdicts.HOLDS
+    assert set(found.deciding["metric"]) == {"motion_auc"} and found.verdict == verdicts.HOLDS
 
 
 def test_the_papers_own_table_is_asked(planted):

@@ -233,6 +233,11 @@ CLAIMS: tuple[Claim, ...] = (
                 instead=Contrast("human_centric", "clip", "motion_auc", (method,), _GUIDED, HIGHER),
             )
             for method in ("ig", "ig_smoothgrad")
+        )
+        # A flat map leaks little of all that it has; of what it has on movers, it leaks its share.
+        + tuple(
+            Contrast("controls", "clip", "mover_leak", (method,), _GUIDED, LOWER, required=False)
+            for method in ("ig", "ig_smoothgrad")
         ),
         "The paper reads this off one picture. Other objects are taken as moving voxels outside "
         "the mask, which could hold noise of the camera too.",

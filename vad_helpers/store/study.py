@@ -213,6 +213,18 @@ def moving_shares(found: Published) -> pd.DataFrame:
     return pd.DataFrame(shares)
 
 
+def controlled(found: Published) -> bool:
+    """Whether every method has its AUC among movers on nearly all clips that it is located on."""
+
+    def n_clips(table: pd.DataFrame, metric: str) -> pd.Series:
+        part = table[(table["metric"] == metric) & table["method"].isin(methods(found))]
+        return part.groupby("method")["clip_id"].nunique().reindex(methods(found), fill_value=0)
+
+    among = n_clips(found.controls, "mover_auc")
+    return bool(len(among) and (among >= SHARED * n_clips(found.human_centric, "auc")).all()
+                and among.all())  # fmt: skip
+
+
 def against_variants(found: Published, suffix: str) -> pd.DataFrame:
     """Compare every method with its variant `<method>_<suffix>`, on the clips that both have.
 
