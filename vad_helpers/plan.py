@@ -14,7 +14,7 @@ import torch
 
 from vad_helpers.attribution import occlusion
 from vad_helpers.chain import Triple
-from vad_helpers.store import detector, experiment, maps, rows
+from vad_helpers.store import detector, experiment, maps, rows, scores
 from vad_helpers.store.cache import Run, cached, remember
 from vad_helpers.store.row import Row
 
@@ -160,7 +160,7 @@ def _score_lines(run: Run, forward: float, backward: float) -> list[tuple]:
     p = run.params
     # Two curves on each axis; equal sets are evaluated once, so this is the most there can be.
     calls = n_maps * 2 * (p.n_thresholds + p.area_steps)
-    for name in ("human_centric", "model_centric", "robustness", "runtime"):
+    for name in (*scores.MEASURES, "runtime"):
         if run.path(f"{name}.csv").is_file():
             lines.append((f"scores: {name}", "there, checked when run", None, None))
         elif name == "model_centric":

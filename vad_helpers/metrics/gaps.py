@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from vad_helpers.metrics.resampling import bootstrap_mean
+from vad_helpers.metrics.resampling import LEVEL, bootstrap_mean
 
 GAPS = (0.0, 0.05, 0.1, 0.2)
 
@@ -21,7 +21,7 @@ def by_gap(
     *,
     gaps: Sequence[float] = GAPS,
     n_resamples: int = 2000,
-    level: float = 0.95,
+    level: float = LEVEL,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Average deletion and insertion over the clips whose baseline moves the model enough.

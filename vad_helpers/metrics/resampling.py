@@ -20,11 +20,13 @@ from vad_helpers.metrics.arrays import check_count, to_numpy
 from vad_helpers.metrics.catalog import HIGHER, LOWER
 
 UNDECIDED = "undecided"
+LEVEL = 0.95
+"""Coverage that intervals aim at unless another is asked for."""
 MAX_EXACT_GROUPS = 12
 
 
 def bootstrap_mean(
-    values: Any, groups: Any, *, n_resamples: int = 2000, level: float = 0.95, seed: int = 0
+    values: Any, groups: Any, *, n_resamples: int = 2000, level: float = LEVEL, seed: int = 0
 ) -> dict[str, float]:
     """Mean over clips with an interval from resampled sequences.
 
@@ -69,7 +71,7 @@ def bootstrap_mean(
 
 
 def paired_difference(
-    a: Any, b: Any, groups: Any, *, n_resamples: int = 2000, level: float = 0.95, seed: int = 0
+    a: Any, b: Any, groups: Any, *, n_resamples: int = 2000, level: float = LEVEL, seed: int = 0
 ) -> dict[str, float]:
     """Mean of a - b over clips with an interval from resampled sequences.
 
@@ -106,7 +108,7 @@ def independent_difference(
     b_groups: Any,
     *,
     n_resamples: int = 2000,
-    level: float = 0.95,
+    level: float = LEVEL,
     seed: int = 0,
 ) -> dict[str, float]:
     """Difference of the means of a and b, scored on different clips, with an interval.
@@ -133,16 +135,30 @@ def independent_difference(
     """
     check_resampling(n_resamples, level)
     # Each side has draws of its own: equal ones would pair sequences that have no pair.
-    first, first_draws = _drawn_means(a, a_groups, n_resamples, [seed, 0])
-    second, second_draws = _drawn_means(b, b_groups, n_resamples, [seed, 1])
+    first, first_draws = drawn_means(a, a_groups, n_resamples=n_resamples, seed=[seed, 0])
+    second, second_draws = drawn_means(b, b_groups, n_resamples=n_resamples, seed=[seed, 1])
     low, high = percentiles(first_draws - second_draws, level)
     return {"difference": first - second, "low": float(low), "high": float(high)}
 
 
-def _drawn_means(
-    values: Any, groups: Any, n_resamples: int, seed: list[int]
+def drawn_means(
+    values: Any, groups: Any, *, n_resamples: int, seed: int | list[int]
 ) -> tuple[float, np.ndarray]:
-    """Mean over clips, and means over resampled sequences (NaN if there are fewer than two)."""
+    """Mean over clips, and the means over resampled sequences that its interval is made of.
+
+    Parameters
+    ----------
+    values, groups
+        As `bootstrap_mean`.
+    n_resamples, seed
+        Scores that are drawn independently of one another need seeds of their own.
+
+    Returns
+    -------
+    mean : float
+    means : ndarray of float, (n_resamples,)
+        All NaN with fewer than two sequences.
+    """
     sums, counts, _ = _by_group(values, groups)
     mean = float(sums.sum() / counts.sum()) if len(sums) else np.nan
     if len(sums) < 2:
@@ -157,7 +173,7 @@ def bootstrap_auc(
     groups: Any,
     *,
     n_resamples: int = 2000,
-    level: float = 0.95,
+    level: float = LEVEL,
     seed: int = 0,
 ) -> dict[str, float]:
     """ROC AUC of clips with an interval from resampled sequences.
@@ -188,23 +204,47 @@ def bootstrap_auc(
         range.
     """
     check_resampling(n_resamples, level)
-    wins, n_pairs = _pairs_by_group(p, labels, groups)
-    # A drawn pair of sequences brings all its pairs of clips: no sorting for each draw.
-    drawn = resample(len(wins), n_resamples, seed)
-    totals = ((drawn @ n_pairs) * drawn).sum(axis=1)
-    defined = totals > 0
+    auc, aucs = drawn_aucs(p, labels, groups, n_resamples=n_resamples, seed=seed)
+    n_groups = len(np.unique(np.asarray(groups)))
+    defined = ~np.isnan(aucs)
     low = high = np.nan
-    if len(wins) > 1 and defined.any():
-        aucs = ((drawn @ wins) * drawn).sum(axis=1)[defined] / totals[defined]
-        low, high = percentiles(aucs, level)
+    if n_groups > 1 and defined.any():
+        low, high = percentiles(aucs[defined], level)
     return {
-        "auc": float(wins.sum() / n_pairs.sum()) if n_pairs.sum() else np.nan,
+        "auc": auc,
         "low": float(low),
         "high": float(high),
         "n": len(np.asarray(labels)),
-        "n_groups": len(wins),
+        "n_groups": n_groups,
         "n_one_class": int((~defined).sum()),
     }
+
+
+def drawn_aucs(
+    p: Any, labels: Any, groups: Any, *, n_resamples: int, seed: int | list[int]
+) -> tuple[float, np.ndarray]:
+    """ROC AUC of clips, and those of resampled sequences that its interval is made of.
+
+    Parameters
+    ----------
+    p, labels, groups
+        As `bootstrap_auc`.
+    n_resamples, seed
+        As `drawn_means`.
+
+    Returns
+    -------
+    auc : float
+        NaN if there is one class only.
+    aucs : ndarray of float, (n_resamples,)
+        NaN for a draw whose clips are all of one class. A single sequence is drawn as it is.
+    """
+    wins, n_pairs = _pairs_by_group(p, labels, groups)
+    # A drawn pair of sequences brings all its pairs of clips: no sorting for each draw.
+    drawn = resample(len(wins), n_resamples, seed)
+    won, totals = (((drawn @ pairs) * drawn).sum(axis=1) for pairs in (wins, n_pairs))
+    aucs = np.divide(won, totals, out=np.full(n_resamples, np.nan), where=totals > 0)
+    return float(wins.sum() / n_pairs.sum()) if n_pairs.sum() else np.nan, aucs
 
 
 def _pairs_by_group(p: Any, labels: Any, groups: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -25,6 +25,7 @@ from scipy.stats import rankdata
 
 from vad_helpers.metrics.catalog import HIGHER, direction
 from vad_helpers.metrics.resampling import (
+    LEVEL,
     UNDECIDED,
     bootstrap_auc,
     bootstrap_mean,
@@ -63,7 +64,7 @@ Side = str | Sequence[str]
 
 
 def summarise(
-    scores: pd.DataFrame, *, n_resamples: int = 2000, level: float = 0.95, seed: int = 0
+    scores: pd.DataFrame, *, n_resamples: int = 2000, level: float = LEVEL, seed: int = 0
 ) -> pd.DataFrame:
     """Mean and interval of every method, level and metric.
 
@@ -144,7 +145,7 @@ def _rank_part(part: pd.DataFrame, references: set[str]) -> pd.DataFrame:
 
 
 def rank_stability(
-    scores: pd.DataFrame, *, n_resamples: int = 2000, level: float = 0.95, seed: int = 0
+    scores: pd.DataFrame, *, n_resamples: int = 2000, level: float = LEVEL, seed: int = 0
 ) -> pd.DataFrame:
     """Say how firmly each method holds its rank when sequences are resampled.
 
@@ -225,7 +226,7 @@ def compare(
     *,
     within: Sequence[str] = (),
     n_resamples: int = 2000,
-    level: float = 0.95,
+    level: float = LEVEL,
     n_flips: int = 9999,
     seed: int = 0,
 ) -> pd.DataFrame:

@@ -24,7 +24,7 @@ STEPS = {
     "01_data": ("clips.csv",),
     "02_training": ("model.safetensors", "predictions.csv"),
     "03_qualitative_heatmaps": ("attributions", "convergence/"),
-    "04_human_centric": ("human_centric.csv",),
+    "04_human_centric": ("human_centric.csv", "controls.csv"),
     "05_model_centric": ("model_centric.csv",),
     "06_robustness": ("robustness.csv",),
     "07_runtime": ("runtime.csv",),

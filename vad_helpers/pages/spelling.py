@@ -6,6 +6,9 @@ import pandas as pd
 
 from vad_helpers import viz
 
+NOTHING = "*Not measured yet.*\n"
+"""What stands where a table would, as long as there is nothing for it."""
+
 
 def folded(title: str, content: str) -> str:
     """Put content behind a title that opens it (MyST)."""

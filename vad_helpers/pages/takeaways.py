@@ -180,11 +180,11 @@ def moving(found: Published) -> str:
 def _any_change(found: Published) -> str:
     """Say in how many clips the protocol's rule takes any change for motion, if that is known."""
     shares = study.moving_shares(found).dropna()
-    raised = int((shares["movers"] < shares["moving"]).sum())
-    if not raised:
+    n = shares["stricter"].sum()
+    if not n:
         return ""
     return (
-        f" In {raised} of {len(shares)} clips any change counts as motion, noise of compression "
+        f" In {n} of {len(shares)} clips any change counts as motion, noise of compression "
         "too: this is no verdict yet."
     )
 

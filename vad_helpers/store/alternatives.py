@@ -2,8 +2,8 @@
 
 Other open choices are rows or levels of the study itself. These here change which clips there are,
 what the network has seen, or what removed pixels are filled with in scores too, and need a run
-beside the study's: the methods at their settings, on a few clips of one fold, published as tables
-of their own (`published.OPTIONAL`).
+beside the study's: methods at their settings and some reference rows, on a few clips of a fold,
+published as tables of their own (`published.OPTIONAL`).
 """
 
 from __future__ import annotations

@@ -13,11 +13,11 @@ from vad_helpers.store.study import options
 
 PAPER_PERFORMANCE = {"accuracy": 0.8886, "auc": 0.9331}
 """The paper's detector, on a split that it does not state."""
-LEVEL = 0.95
-"""Coverage aimed at by the intervals of means over folds, as of all others."""
 POOLED = "all folds"
 PERFORMANCE = ("part", "scene", "n_clips", "n_sequences", "n_anomalous", "accuracy",
                "accuracy_low", "accuracy_high", "auc", "auc_low", "auc_high")  # fmt: skip
+Drawn = Callable[[pd.DataFrame, int, list[int]], tuple[float, np.ndarray]]
+"""Clips, number of draws and seed -> a score, and that of every draw of their sequences."""
 SAME_TEST = ("added_masks", "strong_blur", "spacetime_blur")
 """Alternatives that test the same networks on the same clips."""
 
@@ -98,8 +98,7 @@ def tuned_fold(found: Published) -> int:
 
 
 def _performance(name: str, scene: str, part: pd.DataFrame, found: Published) -> dict:
-    right = ((part["p"] >= 0.5) == (part["label"] == 1)).astype(float)
-    sure = statistics.bootstrap_mean(right, part["sequence"], **options(found))
+    sure = statistics.bootstrap_mean(_right(part), part["sequence"], **options(found))
     auc = statistics.bootstrap_auc(part["p"], part["label"], part["sequence"], **options(found))
     return {
         "part": name,
@@ -125,54 +124,39 @@ def _mean(name: str, scene: str, test: pd.DataFrame, found: Published) -> dict:
         "n_anomalous": int(test["label"].sum()),
     }
     folds = [part for _, part in test.groupby("fold")]
-    for metric, score in (("accuracy", _accuracies), ("auc", _aucs)):
-        value, low, high = _mean_over(folds, score, **options(found))
+    for metric, drawn in (("accuracy", _drawn_accuracies), ("auc", _drawn_aucs)):
+        value, low, high = _mean_over(folds, drawn, **options(found))
         line |= {metric: value, f"{metric}_low": low, f"{metric}_high": high}
     return line
 
 
 def _mean_over(
-    folds: list[pd.DataFrame],
-    score: Callable[[pd.DataFrame, np.ndarray], np.ndarray],
-    *,
-    n_resamples: int,
-    seed: int,
+    folds: list[pd.DataFrame], drawn: Drawn, *, n_resamples: int, seed: int
 ) -> tuple[float, float, float]:
     """Mean over folds and its interval; none where a fold has one sequence alone."""
-    values, draws, single = [], [], False
-    for i, part in enumerate(folds):
-        n_sequences = part["sequence"].nunique()
-        (value,) = score(part, np.ones((1, n_sequences)))
-        if np.isnan(value):
-            continue
-        values.append(value)
-        single |= n_sequences < 2
-        # Draws of its own for every fold: equal ones would pair sequences that have no pair.
-        draws.append(score(part, resampling.resample(n_sequences, n_resamples, [seed, i])))
-    if not values:
+    # Draws of its own for every fold: equal ones would pair sequences that have no pair.
+    scored = [drawn(part, n_resamples, [seed, i]) for i, part in enumerate(folds)]
+    scored = [(value, draws) for value, draws in scored if not np.isnan(value)]
+    if not scored:
         return np.nan, np.nan, np.nan
+    values, draws = zip(*scored, strict=True)
     means = np.mean(draws, axis=0)
     means = means[~np.isnan(means)]  # as for one fold: a draw without an AUC does not count
-    ends = resampling.percentiles(means, LEVEL) if len(means) and not single else (np.nan, np.nan)
-    return float(np.mean(values)), *map(float, ends)
+    low, high = resampling.percentiles(means, resampling.LEVEL) if len(means) else (np.nan, np.nan)
+    return float(np.mean(values)), float(low), float(high)
 
 
-def _weights(part: pd.DataFrame, drawn: np.ndarray) -> np.ndarray:
-    """How often every clip is drawn, with its sequence: (draws, clips)."""
-    return drawn[:, pd.factorize(part["sequence"], sort=True)[0]]
+def _drawn_accuracies(part: pd.DataFrame, n: int, seed: list[int]) -> tuple[float, np.ndarray]:
+    return resampling.drawn_means(_right(part), part["sequence"], n_resamples=n, seed=seed)
 
 
-def _accuracies(part: pd.DataFrame, drawn: np.ndarray) -> np.ndarray:
-    weights = _weights(part, drawn)
-    right = ((part["p"] >= 0.5) == (part["label"] == 1)).to_numpy(float)
-    return weights @ right / weights.sum(axis=1)
+def _drawn_aucs(part: pd.DataFrame, n: int, seed: list[int]) -> tuple[float, np.ndarray]:
+    columns = (part["p"], part["label"], part["sequence"])
+    auc, draws = resampling.drawn_aucs(*columns, n_resamples=n, seed=seed)
+    single = part["sequence"].nunique() < 2
+    return auc, np.full(n, np.nan) if single else draws
 
 
-def _aucs(part: pd.DataFrame, drawn: np.ndarray) -> np.ndarray:
-    """AUC of every draw, ties counting half; NaN where all its clips are of one class."""
-    weights, p, anomalous = _weights(part, drawn), part["p"].to_numpy(), part["label"] == 1
-    won = (1 + np.sign(p[anomalous][:, None] - p[~anomalous])) / 2
-    first, second = weights[:, anomalous], weights[:, ~anomalous]
-    pairs = first.sum(axis=1) * second.sum(axis=1)
-    wins = (first @ won * second).sum(axis=1)
-    return np.divide(wins, pairs, out=np.full(len(drawn), np.nan), where=pairs > 0)
+def _right(part: pd.DataFrame) -> pd.Series:
+    """Whether the network calls each clip what it is."""
+    return ((part["p"] >= 0.5) == (part["label"] == 1)).astype(float)

@@ -6,7 +6,7 @@ sequences over all folds together, given the trained networks, one a fold.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -61,14 +61,7 @@ def finished_clips(found: Published) -> list[str]:
     if found.settings.get("n_clips_slow") is not None:
         counts = found.explanations.groupby("method")["clip_id"].nunique()
         expected -= set(counts.index[counts < counts.max()])
-    finished = set(found.clips["clip_id"])
-    for name in MEASURED:
-        wanted = expected - ({TIME_AVERAGE} if name != "robustness" else set())
-        part = getattr(found, name)
-        part = part[part["method"].isin(wanted)]
-        counts = part.groupby("clip_id")["method"].nunique()
-        finished &= set(counts.index[counts == len(wanted)])
-    return [clip_id for clip_id in found.clips["clip_id"] if clip_id in finished]
+    return _clips_with(found, expected)["clip_id"].tolist()
 
 
 def methods(found: Published) -> list[str]:
@@ -139,13 +132,14 @@ def judged_converged(found: Published) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=columns)
 
 
-def _clips_with(found: Published, rows: Sequence[str]) -> pd.DataFrame:
+def _clips_with(found: Published, rows: Iterable[str]) -> pd.DataFrame:
     """Clips on which all of these rows are scored, in every table."""
     clips = found.clips
     for name in MEASURED:
+        wanted = set(rows) - ({TIME_AVERAGE} if name != "robustness" else set())
         part = getattr(found, name)
-        counts = part[part["method"].isin(rows)].groupby("clip_id")["method"].nunique()
-        clips = clips[clips["clip_id"].isin(counts.index[counts == len(rows)])]
+        counts = part[part["method"].isin(wanted)].groupby("clip_id")["method"].nunique()
+        clips = clips[clips["clip_id"].isin(counts.index[counts == len(wanted)])]
     return clips
 
 
@@ -198,7 +192,7 @@ def moving_shares(found: Published) -> pd.DataFrame:
     -------
     DataFrame
         Index clip_id; moving: by the rule of `motion_auc`; movers: by that of `mover_auc`, NaN
-        where the controls are not measured.
+        where the controls are not measured; stricter: whether they are fewer.
     """
     size = found.settings["n_frames"] * np.prod(found.settings["frame_size"])
     shares = {}
@@ -210,7 +204,8 @@ def moving_shares(found: Published) -> pd.DataFrame:
         part = part[(part["level"] == "clip") & (part["metric"] == metric)]
         # Every row of a clip has the same number.
         shares[name] = part.drop_duplicates("clip_id").set_index("clip_id")["value"] / size
-    return pd.DataFrame(shares)
+    table = pd.DataFrame(shares)
+    return table.assign(stricter=table["movers"] < table["moving"])
 
 
 def controlled(found: Published) -> bool:

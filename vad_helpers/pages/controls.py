@@ -1,0 +1,207 @@
+"""What controls a study's tables: motion, flat maps, samples, weights, baselines, gaps."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+
+from vad_helpers import viz
+from vad_helpers.metrics.catalog import METRICS
+from vad_helpers.pages import takeaways
+from vad_helpers.pages.spelling import NOTHING, count, folded, judged_difference, with_interval
+from vad_helpers.store import contrasts, faithfulness, study, tables
+from vad_helpers.store.published import Published
+from vad_helpers.viz import charts
+
+VARIED = {
+    "random": "minus random weights",
+    "black": "minus black baseline",
+    "strong_blur": "minus stronger blur",
+}
+"""Suffix of rows of variants -> heading of the differences from them."""
+MOVING = {"human_centric": ("auc", "motion_auc"), "controls": ("mover_auc",)}
+OTHER_BASELINES = {
+    "strong_blur": "a stronger blur",
+    "spacetime_blur": "a blur over time too",
+}
+
+
+def motion(found: Published) -> str:
+    """Frame difference against every method: over all voxels, and among what moves."""
+    against = [study.against_row(found, "motion", *key) for key in MOVING.items()]
+    if against[0].empty:
+        return NOTHING
+    levels = [study.summary(found, table) for table in MOVING]
+    levels = [part[(part["level"] == "clip") & part["metric"].isin(metrics)]
+              for part, metrics in zip(levels, MOVING.values(), strict=True)]  # fmt: skip
+    shown = pd.concat([part for part in levels if len(part)])
+    compared = pd.concat([part for part in against if len(part)])
+    return (
+        viz.table_html(means(tables.ranked(shown)))
+        + f"\n{_what_moves(found)}\n\nFrame difference minus each method:\n\n"
+        + _against(compared)
+        + charts.figure(found, "motion")
+    )
+
+
+def _what_moves(found: Published) -> str:
+    """Say how many voxels count as moving, by the protocol's rule and above one grey step."""
+    shares = study.moving_shares(found)
+    if shares["moving"].isna().all():
+        return ""
+    by_rule = f"By the protocol's rule {shares['moving'].mean():.0%} of a clip's voxels move"
+    known = shares.dropna(subset="movers")
+    if known.empty:
+        return f"{by_rule}. How many do by more than rounding hides is not measured yet."
+    return (
+        f"{by_rule}. In {known['stricter'].sum()} of {len(known)} clips its deviation is below one "
+        "grey step, so that the least change counts, that of compression too. Movers are the "
+        f"voxels above three grey steps there: {known['movers'].mean():.0%} of a clip's."
+    )
+
+
+def means(table: pd.DataFrame) -> pd.DataFrame:
+    """Spell a summary: a line a row, a column a metric, without the paper's values."""
+    return tables.wide(table.assign(paper=float("nan"))).xs("this run", axis=1, level=1)
+
+
+def _against(table: pd.DataFrame) -> str:
+    """Differences of one row from every method, a column a metric."""
+    cells = table.assign(cell=[judged_difference(line) for _, line in table.iterrows()])
+    order = cells["label"].drop_duplicates()
+    wide = cells.pivot(index="label", columns="metric", values="cell").loc[order]
+    wide = wide[list(table["metric"].unique())].rename(columns=lambda m: METRICS[m].name)
+    return viz.table_html(wide) + f"\n{contrasts.floor_note(table)}\n"
+
+
+def flatness(found: Published) -> str:
+    """Faithfulness on the threshold axis beside its controls, and the constant map against all."""
+    if found.model_centric.empty:
+        return NOTHING
+    text = viz.table_html(means(faithfulness.flatness(found)))
+    metrics = ("deletion", "insertion", "area_matched_deletion", "area_matched_insertion")
+    against = study.against_row(found, "constant", "model_centric", metrics)
+    if len(against):
+        text += "\nConstant map minus each method:\n\n" + _against(against)
+    return text + charts.figure(found, "flatness")
+
+
+def converged(found: Published) -> str:
+    """LIME and KernelSHAP at the paper's number of samples, and with enough."""
+    table = study.convergence(found)
+    if table.empty:
+        return NOTHING
+    shown = pd.DataFrame({
+        "method": table["label"],
+        "metric": [f"{METRICS[m].name}, {level}" for m, level in
+                   zip(table["metric"], table["level"], strict=True)],
+        "at the paper's samples (rank)": [f"{v:.3f} ({r:.0f})" for v, r in
+                                          table[["mean", "rank"]].to_numpy()],
+        "converged (rank)": [f"{v:.3f} ({r:.0f})" for v, r in
+                             table[["mean_after", "rank_after"]].to_numpy()],
+        "difference": [viz.spell_difference(line) for _, line in table.iterrows()],
+        "clips": table["n"],
+    })  # fmt: skip
+    return viz.table_html(shown, index=False)
+
+
+def agreement(found: Published) -> str:
+    """Say what the converged rows draw, and whether that is known to be enough."""
+    rows = found.rows[found.rows["method"].str.endswith(study.CONVERGED)]
+    settings = rows["settings"].map(json.loads)
+    drawn = [
+        label + (f" ({given['n_samples']} samples)" if "n_samples" in given else "")
+        for label, given in zip(rows["label"], settings, strict=True)
+    ]
+    if not drawn:
+        return ""
+    return f"Rows that draw many more samples: {', '.join(drawn)}. {takeaways.enough(found)}\n"
+
+
+def varied(found: Published) -> str:
+    """Every method against itself: on a network that knows nothing, and with other baselines."""
+    columns = {}
+    for suffix, words in VARIED.items():
+        table = study.against_variants(found, suffix)
+        for metric, part in table.groupby("metric", sort=False):
+            cells = [
+                f"{viz.spell_difference(line)} {line['verdict']}, {line['n']:.0f} clips"
+                + (f" ({line['n_all_zero']} all-zero)" if line["n_all_zero"] else "")
+                for _, line in part.iterrows()
+            ]
+            columns[words, METRICS[metric].name] = pd.Series(cells, index=part["label"])
+    if not columns:
+        return NOTHING
+    order = [study.labels(found)[m] for m in study.methods(found)]
+    wide = pd.DataFrame(columns)
+    return viz.table_html(wide.reindex([k for k in order if k in wide.index]).fillna("–"))
+
+
+def by_gap(found: Published) -> str:
+    """Deletion and insertion on the clips whose baseline moves the network enough."""
+    table = faithfulness.faithfulness_by_gap(found)
+    if table.empty:
+        return NOTHING
+    names = {bound: "all clips" if bound < 0 else f"gap > {bound:g}"
+             for bound in table["min_gap"].unique()}  # fmt: skip
+    # Rows on fewer clips have counts of their own: the largest are those of the study.
+    counts = table.groupby("min_gap")["n_clips"].max()
+    parts = []
+    for metric in ("deletion", "insertion", "deletion_by_gap", "insertion_by_gap"):
+        cells = table.assign(cell=_spelled_means(table, metric, table["min_gap"].map(counts)))
+        wide = cells.pivot(index="label", columns="min_gap", values="cell")
+        wide = wide.loc[table["label"].drop_duplicates()].dropna(axis=1, how="all")
+        if wide.empty:
+            continue
+        wide.columns = [f"{names[b]} ({counts[b]} clips)" for b in wide.columns]
+        wide = wide.fillna("–")
+        base = METRICS[metric.removesuffix("_by_gap")]
+        title = base.name + (" / gap" if metric.endswith("_by_gap") else "")
+        parts.append(f"**{title}** ({base.direction} is better)\n\n{viz.table_html(wide)}")
+    return "\n".join(parts)
+
+
+def other_baselines(found: Published) -> str:
+    """Deletion and insertion where another blur fills removed pixels, in maps and scores."""
+    parts = []
+    for name, words in OTHER_BASELINES.items():
+        table = faithfulness.other_baseline(found, name)
+        if table.empty:
+            parts.append(f"*Scores with {words} are not measured yet.*\n")
+            continue
+        shown = pd.DataFrame({"clips": table["n_clips"].map(count)})
+        for metric in faithfulness.FAITHFUL:
+            title = "p(x) − p(x_b)" if metric == "gap" else METRICS[metric].name
+            ends = [metric, *(f"{metric}_{end}" for end in ("other", "change", "low", "high"))]
+            shown[title] = [
+                f"{own:.3f} → {other:.3f}, {with_interval(*change, digits=3)}"
+                for own, other, *change in table[ends].to_numpy(float)
+            ]
+        shown.index = table["label"]
+        head = f"The study's blur → {words}, and the change with its interval:"
+        parts.append(f"{head}\n\n{viz.table_html(shown)}")
+    return "\n".join(parts)
+
+
+def _spelled_means(table: pd.DataFrame, name: str, most: pd.Series) -> list[str | None]:
+    """Each mean with its interval, and its clips where they are fewer than most; None for NaN."""
+    columns = [name, f"{name}_low", f"{name}_high", "n_clips"]
+    return [
+        None
+        if pd.isna(mean)
+        else with_interval(mean, low, high, digits=3) + (f" ({n:.0f} clips)" if n < full else "")
+        for (mean, low, high, n), full in zip(table[columns].to_numpy(float), most, strict=True)
+    ]
+
+
+def probabilities(found: Published) -> str:
+    """p(x) and p(x_b) of every clip."""
+    table = faithfulness.gaps(found)
+    if table.empty:
+        return NOTHING
+    names = {"p_clip": "p(x)", "p_baseline": "p(x_b)", "clip_id": "clip"}
+    return folded(
+        f"p(x) and p(x_b) of all {len(table)} clips",
+        viz.table_html(table.rename(columns=names), index=False),
+    )
