@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import pandas as pd
 import pytest
 
 from vad_helpers import store
@@ -49,6 +50,14 @@ def test_every_row_is_scored_and_the_tables_then_only_collect(run, monkeypatch):
             assert n_clips["ig_black"] == 1 and n_clips["ig_random"] == 2
         if table == "robustness":
             assert n_clips[TIME_AVERAGE] == 3
+
+
+def test_a_table_without_scores_leaves_the_numbers_of_others_numbers(run):
+    clip_id = store.evaluation(run)["clip_id"][0]
+    unit = scores.score(run, "robustness", clip_id, "random")
+    some, none = scores.tidy(run, [(clip_id, "random", unit)]), scores.tidy(run, [])
+    assert none.columns.tolist() == scores.COLUMNS and none.empty
+    assert pd.concat([some, none])["value"].dtype == float
 
 
 def test_clips_with_the_most_rows_come_first(run):

@@ -16,8 +16,8 @@ PAPER_PERFORMANCE = {"accuracy": 0.8886, "auc": 0.9331}
 POOLED = "all folds"
 PERFORMANCE = ("part", "scene", "n_clips", "n_sequences", "n_anomalous", "accuracy",
                "accuracy_low", "accuracy_high", "auc", "auc_low", "auc_high")  # fmt: skip
+# Clips, number of draws, seed -> a score, and that of every draw of their sequences.
 Drawn = Callable[[pd.DataFrame, int, list[int]], tuple[float, np.ndarray]]
-"""Clips, number of draws and seed -> a score, and that of every draw of their sequences."""
 SAME_TEST = ("added_masks", "strong_blur", "spacetime_blur")
 """Alternatives that test the same networks on the same clips."""
 

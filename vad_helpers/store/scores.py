@@ -280,6 +280,8 @@ def tidy(run: Run, scored: list[Scored]) -> pd.DataFrame:
     """Lay out scores as a table of `COLUMNS`."""
     lines = [(clip_id, row, *line) for clip_id, row, unit in scored for line in unit["values"]]
     found = pd.DataFrame(lines, columns=["clip_id", "method", "level", "metric", "value"])
+    # Without lines it would be a column of objects, and make one of what it is joined with.
+    found = found.astype({"value": float})
     sequence_of = experiment.evaluation(run).set_index("clip_id")["sequence"]
     return found.assign(sequence=found["clip_id"].map(sequence_of))[COLUMNS]
 
