@@ -54,7 +54,7 @@ def test_numbers_of_runs_must_make_sense(wrong):
 def test_the_machine_is_described_without_host_or_paths():
     found = runtime.machine()
     assert set(found) == {
-        "processor", "cores", "threads", "device", "torch", "python", "system"
+        "processor", "instructions", "cores", "threads", "device", "torch", "python", "system"
     }  # fmt: skip
     assert found["cores"] >= 1
     text = " ".join(str(value) for value in found.values())

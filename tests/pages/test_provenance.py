@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -31,6 +32,18 @@ def test_the_page_says_how_seconds_were_taken_and_which_rows_have_another_precis
     same = found.explanations.assign(precision="fp32")
     alike = provenance.seconds_note(dataclasses.replace(found, runtime=timed, explanations=same))
     assert alike == "Seconds are medians of repeats on one clip. All maps are computed in fp32."
+
+
+def test_the_page_says_how_many_clips_seconds_of_another_machine_leave_out(found):
+    explained = found.explanations
+    elsewhere = (explained["clip_id"] == explained["clip_id"].iloc[0]).to_numpy()
+    other = explained.assign(
+        machine=np.where(elsewhere, "slow CPU, 1 cores", explained["machine"]),
+        precision=np.where(elsewhere, "fp64", explained["precision"]),
+    )
+    note = provenance.seconds_note(dataclasses.replace(found, explanations=other))
+    assert "Those of 1 clip are left out, which another machine explained." in note
+    assert "fp64" not in note and "left out" not in provenance.seconds_note(found)
 
 
 def test_the_page_names_the_start_of_training_and_what_it_lacks(found):

@@ -188,6 +188,25 @@ def test_seconds_of_another_machine_do_not_enter(found):
     assert cost.loc[cost["metric"] == "seconds", "value"].max() < 1e5
 
 
+def test_timings_of_a_fold_on_another_machine_are_left_out_of_the_table(found):
+    elsewhere = found.explanations["fold"] == 1
+    explained = found.explanations.assign(
+        machine=np.where(elsewhere, "slow CPU, 1 cores", found.explanations["machine"])
+    )
+    slow = found.runtime.assign(
+        value=found.runtime["value"] * np.where(found.runtime["fold"] == 1, 50, 1)
+    )
+    mixed = changed(found, explanations=explained, runtime=slow)
+    before = found.runtime[found.runtime["fold"] != 1]
+    alone = changed(found, runtime=before)
+    seconds = [
+        study.summary(part, "runtime").query("metric == 'seconds'").set_index("method")
+        for part in (mixed, alone)
+    ]
+    pd.testing.assert_frame_equal(*seconds)
+    assert study.timed_alike(found).shape[0] == len(found.runtime)
+
+
 def test_a_method_is_compared_with_its_variants_and_ig_with_random_weights(found):
     black = study.against_variants(found, "black").set_index(["method", "metric"])
     assert set(black.index.get_level_values("method")) == {"ig", "lime"}

@@ -114,13 +114,15 @@ def machine() -> dict[str, str | int]:
     Returns
     -------
     dict
-        ``processor``: model name. ``cores``: processors this process may use. ``threads``: those
-        torch uses. ``device``: the GPU's name, or "cpu". ``torch``, ``python``: versions.
-        ``system``: operating system.
+        ``processor``: model name. ``instructions``: the widest that torch uses of it, such as
+        "AVX2" or "AVX512"; a cloud may name two processors alike whose times differ severalfold.
+        ``cores``: processors this process may use. ``threads``: those torch uses. ``device``: the
+        GPU's name, or "cpu". ``torch``, ``python``: versions. ``system``: operating system.
     """
     gpu = torch.cuda.is_available()
     return {
         "processor": _processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": _cores(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if gpu else "cpu",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from vad_helpers import viz
+from vad_helpers.metrics.runtime import alike_timed
 from vad_helpers.pages.spelling import folded
 from vad_helpers.store import study
 from vad_helpers.store.origin import weights_origin
@@ -12,13 +13,19 @@ from vad_helpers.store.published import Published
 
 
 def seconds_note(found: Published) -> str:
-    """Say how the seconds were taken, and in which precision each row's maps are computed."""
-    kinds = set(found.runtime.loc[found.runtime["metric"] == "seconds", "source"])
+    """Say how the seconds were taken, in which precision each row's maps are computed, and of how
+    many clips the seconds are left out, as another machine computed them."""
+    timed = study.timed_alike(found)
+    kinds = set(timed.loc[timed["metric"] == "seconds", "source"])
     words = {
         frozenset({"recorded"}): "Seconds were recorded once for each map, while it was made.",
         frozenset({"measured"}): "Seconds are medians of repeats on one clip.",
     }.get(frozenset(kinds), "Seconds were recorded with each map; some are medians of repeats.")
-    names, shown = study.labels(found), found.explanations
+    elsewhere = found.explanations["clip_id"].nunique() - timed["clip_id"].nunique()
+    if elsewhere and not timed.empty:
+        clips = "1 clip" if elsewhere == 1 else f"{elsewhere} clips"
+        words += f" Those of {clips} are left out, which another machine explained."
+    names, shown = study.labels(found), alike_timed(found.explanations)
     shown = shown[shown["method"].isin(study.main_rows(found))]
     by_row = shown.groupby("method", sort=False)["precision"]
     of_row = by_row.agg(lambda used: " and ".join(sorted(set(used.dropna()))))

@@ -291,7 +291,7 @@ def machine(run: Run) -> str:
     facts = runtime.machine()
     if torch_device(run) == "cuda":
         return facts["device"]
-    return f"{facts['processor']}, {facts['cores']} cores"
+    return f"{facts['processor']}, {facts['instructions']}, {facts['cores']} cores"
 
 
 def _train(run: Run, *, progress: bool) -> torch.nn.Module:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from vad_helpers.metrics import statistics
 from vad_helpers.metrics.catalog import direction
+from vad_helpers.metrics.runtime import alike_timed
 from vad_helpers.store import contrasts, sensitivity, tables, verdicts
 from vad_helpers.store.claims import CLAIMS
 from vad_helpers.store.published import Published, once, read_curve
@@ -77,7 +78,7 @@ def labels(found: Published) -> dict[str, str]:
 @once
 def summary(found: Published, table: str) -> pd.DataFrame:
     """Summarise one table of scores, of `main_rows`; see `tables.summary`."""
-    scored = getattr(found, table)
+    scored = timed_alike(found) if table == "runtime" else getattr(found, table)
     # Other levels are alternatives, for `sensitivities`.
     kept = scored["method"].isin(main_rows(found))
     scored = scored[kept & scored["level"].isin(LEVELS)]
@@ -86,6 +87,15 @@ def summary(found: Published, table: str) -> pd.DataFrame:
                    "n", "n_groups", "n_undefined", "n_all_zero")  # fmt: skip
         return pd.DataFrame(columns=list(columns))
     return tables.summarise(scored, found.rows, **options(found))
+
+
+def timed_alike(found: Published) -> pd.DataFrame:
+    """Timings that compare over all folds: those of maps that are `runtime.alike_timed`.
+
+    A fold's own timings compare; another fold may have been computed elsewhere.
+    """
+    kept = alike_timed(found.explanations)[["clip_id", "method"]]
+    return found.runtime.merge(kept, on=["clip_id", "method"])
 
 
 def judged(found: Published) -> list[verdicts.Judged]:
