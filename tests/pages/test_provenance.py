@@ -42,7 +42,7 @@ def test_the_page_says_how_many_clips_seconds_of_another_machine_leave_out(found
         precision=np.where(elsewhere, "fp64", explained["precision"]),
     )
     note = provenance.seconds_note(dataclasses.replace(found, explanations=other))
-    assert "Those of 1 clip are left out, which another machine explained." in note
+    assert "Those of 1 clip are left out: made on another machine or in other batches." in note
     assert "fp64" not in note and "left out" not in provenance.seconds_note(found)
 
 

@@ -14,7 +14,7 @@ from vad_helpers.store.published import Published
 
 def seconds_note(found: Published) -> str:
     """Say how the seconds were taken, in which precision each row's maps are computed, and of how
-    many clips the seconds are left out, as another machine computed them."""
+    many clips the seconds are left out, as they do not compare."""
     timed = study.timed_alike(found)
     kinds = set(timed.loc[timed["metric"] == "seconds", "source"])
     words = {
@@ -24,7 +24,7 @@ def seconds_note(found: Published) -> str:
     elsewhere = found.explanations["clip_id"].nunique() - timed["clip_id"].nunique()
     if elsewhere and not timed.empty:
         clips = "1 clip" if elsewhere == 1 else f"{elsewhere} clips"
-        words += f" Those of {clips} are left out, which another machine explained."
+        words += f" Those of {clips} are left out: made on another machine or in other batches."
     names, shown = study.labels(found), alike_timed(found.explanations)
     shown = shown[shown["method"].isin(study.main_rows(found))]
     by_row = shown.groupby("method", sort=False)["precision"]
