@@ -14,17 +14,17 @@ from vad_helpers.store.published import Published
 
 def seconds_note(found: Published) -> str:
     """Say how the seconds were taken, in which precision each row's maps are computed, and of how
-    many clips the seconds are left out, as they do not compare."""
+    many maps the seconds are left out, as they do not compare."""
     timed = study.timed_alike(found)
     kinds = set(timed.loc[timed["metric"] == "seconds", "source"])
     words = {
         frozenset({"recorded"}): "Seconds were recorded once for each map, while it was made.",
         frozenset({"measured"}): "Seconds are medians of repeats on one clip.",
     }.get(frozenset(kinds), "Seconds were recorded with each map; some are medians of repeats.")
-    elsewhere = found.explanations["clip_id"].nunique() - timed["clip_id"].nunique()
-    if elsewhere and not timed.empty:
-        clips = "1 clip" if elsewhere == 1 else f"{elsewhere} clips"
-        words += f" Those of {clips} are left out: made on another machine or in other batches."
+    left_out = _timed_maps(found.runtime) - _timed_maps(timed)
+    if left_out and not timed.empty:
+        maps = "1 map" if left_out == 1 else f"{left_out} maps"
+        words += f" Those of {maps} are left out: made on another machine or in other batches."
     names, shown = study.labels(found), alike_timed(found.explanations)
     shown = shown[shown["method"].isin(study.main_rows(found))]
     by_row = shown.groupby("method", sort=False)["precision"]
@@ -37,6 +37,10 @@ def seconds_note(found: Published) -> str:
         f"{words} Maps are computed in {usual}, but for {', '.join(others)}: seconds compare "
         "within one precision."
     )
+
+
+def _timed_maps(timings: pd.DataFrame) -> int:
+    return len(timings[["clip_id", "method"]].drop_duplicates())
 
 
 def alternatives(found: Published) -> str:
