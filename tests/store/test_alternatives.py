@@ -1,7 +1,10 @@
 """Runs beside a study's, in which data or split are settled differently."""
 
 import dataclasses
+import re
+import shutil
 
+import pandas as pd
 import pytest
 import torch
 
@@ -13,6 +16,7 @@ from vad_helpers.store import (
     alternatives,
     detector,
     experiment,
+    maps,
     measuring,
     networks,
     publish,
@@ -171,6 +175,73 @@ def test_the_command_measures_an_alternative_without_the_study(run, tmp_path, mo
     }
     with pytest.raises(InputError, match="--no-study leaves nothing to measure"):
         cli.measure("tiny", study=False)
+
+
+def interrupted_after(n, run, name, dest, monkeypatch):
+    """Measure an alternative until `n` of its clips are published."""
+    done, add = [], alternatives.add
+
+    def add_and_stop(*args):
+        add(*args)
+        done.append(args)
+        if len(done) == n:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(alternatives, "add", add_and_stop)
+        alternatives.measure(run, name, dest=dest)
+
+
+def moved(run, folder, **changes):
+    """The run on another machine: its network is there, nothing else is."""
+    folder.mkdir()
+    for name in ("clips.csv", "model.safetensors", "history.csv", "manifest.json"):
+        if run.path(name).is_file():
+            shutil.copy(run.path(name), folder / name)
+    params = dataclasses.replace(run.params, run_dir=str(folder), **changes)
+    return Run(params, run.root, folder)
+
+
+def test_an_alternative_goes_on_elsewhere_and_repeats_nothing(run, tmp_path, monkeypatch, capsys):
+    dest = tmp_path / "results"
+    publish.publish([run], dest)
+    interrupted_after(1, run, "strong_blur", dest, monkeypatch)
+    first = published.read(dest).extras["alternatives"]
+    (clip_id,) = set(first["clip_id"])
+    explained, plain = [], maps._explain
+    monkeypatch.setattr(
+        maps, "_explain", lambda r, c, *a, **k: explained.append(c) or plain(r, c, *a, **k)
+    )
+    alternatives.measure(moved(run, tmp_path / "elsewhere"), "strong_blur", dest=dest)
+    assert re.search(r"strong_blur: ([1-9]\d*) scores restored", capsys.readouterr().out)
+    assert explained and clip_id not in explained
+    found = published.read(dest).extras["alternatives"]
+    assert found["clip_id"].nunique() == 2
+    keys = ["clip_id", "table", "method", "level", "metric"]
+    assert not found.duplicated(keys).any()
+    again = found[found["clip_id"] == clip_id].set_index(keys)["value"]
+    pd.testing.assert_series_equal(
+        again.loc[first.set_index(keys).index], first.set_index(keys)["value"]
+    )
+
+
+def test_an_alternative_computed_otherwise_is_not_taken_back_nor_lost(
+    run, tmp_path, monkeypatch, capsys
+):
+    dest = tmp_path / "results"
+    publish.publish([run], dest)
+    alternatives.measure(run, "strong_blur", dest=dest)
+    before = published.read(dest).extras["alternative_runs"]
+    other = moved(run, tmp_path / "elsewhere", area_steps=3)
+    capsys.readouterr()
+    interrupted_after(1, other, "strong_blur", dest, monkeypatch)
+    said = capsys.readouterr().out
+    assert "strong_blur: 0 scores restored" in said
+    assert f"strong_blur: {dest} keeps its 2 clips, computed otherwise" in said
+    pd.testing.assert_frame_equal(published.read(dest).extras["alternative_runs"], before)
+    alternatives.measure(other, "strong_blur", dest=dest)
+    (after,) = published.read(dest).extras["alternative_runs"].to_dict("records")
+    assert after["settings"] != before["settings"].iloc[0] and after["n_clips"] == 2
 
 
 def _tested(run):

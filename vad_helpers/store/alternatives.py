@@ -16,10 +16,9 @@ from typing import Any
 import pandas as pd
 
 from vad_helpers.errors import InputError
-from vad_helpers.store import detector, measuring, publish, scores
-from vad_helpers.store.cache import Run
+from vad_helpers.store import detector, measuring, publish, published, restore, scores
+from vad_helpers.store.cache import Run, key_of
 from vad_helpers.store.params import Params
-from vad_helpers.store.published import read_manifest
 from vad_helpers.store.row import methods
 
 N_CLIPS = 6
@@ -108,6 +107,9 @@ def open_alternative(run: Run, name: str) -> Run:
 def measure(run: Run, name: str, *, dest: str | Path | None = None, progress: bool = False) -> Run:
     """Explain and score the methods under an alternative; see `measuring.measure`.
 
+    What is published of it already, computed from the same data, network, precision and settings,
+    is taken back first, so that an interrupted one goes on anywhere.
+
     Parameters
     ----------
     run : Run
@@ -132,6 +134,7 @@ def measure(run: Run, name: str, *, dest: str | Path | None = None, progress: bo
     other = open_alternative(run, name)
     if dest is not None:
         _check_network(other, name, dest)
+        print(f"{name}: {_restore(other, name, dest)} scores restored from {dest}", flush=True)
 
     def after_clip(clip_id: str) -> None:
         print(f"{name}, {clip_id}: all methods scored", flush=True)
@@ -139,7 +142,35 @@ def measure(run: Run, name: str, *, dest: str | Path | None = None, progress: bo
             add(other, name, dest)
 
     measuring.measure(other, only=_measured(other), progress=progress, after_clip=after_clip)
+    if dest is not None:
+        add(other, name, dest)
     return other
+
+
+def _restore(other: Run, name: str, dest: str | Path) -> int:
+    """Take back what is published of this very run; how many (clip, row) scores that is."""
+    found = published.read(dest).extras
+    before = _lines_of(found.get("alternative_runs"), other, name)
+    if before.empty or not _is_same(before.iloc[0], _computed(other)):
+        return 0
+    return restore.restore_lines(other, _lines_of(found["alternatives"], other, name))
+
+
+def _lines_of(table: pd.DataFrame | None, other: Run, name: str) -> pd.DataFrame:
+    if table is None:
+        return pd.DataFrame()
+    return table[(table["alternative"] == name) & (table["fold"] == other.params.fold)]
+
+
+def _computed(other: Run) -> dict[str, str]:
+    """What an alternative's scores stand and fall with."""
+    settings = publish.shared_settings(other)
+    key = key_of("alternative", 1, scores=scores.VERSIONS, settings=settings)
+    return publish.identity(other) | {"settings": f"key-{key}"}  # never digits alone in a CSV
+
+
+def _is_same(before: pd.Series, computed: dict[str, str]) -> bool:
+    return all(before.get(name) == value for name, value in computed.items())
 
 
 def _measured(other: Run) -> list[str]:
@@ -149,6 +180,9 @@ def _measured(other: Run) -> list[str]:
 
 def add(other: Run, name: str, dest: str | Path) -> None:
     """Put what is scored of an alternative into a published folder, beside what is there.
+
+    What was computed there otherwise (another network, precision or setting) stays until this run
+    has as many clips.
 
     Parameters
     ----------
@@ -170,24 +204,34 @@ def add(other: Run, name: str, dest: str | Path) -> None:
         for table in scores.MEASURES
     )
     scored = scored[scored["method"].isin(_measured(other))]
+    computed = _computed(other) | {"n_clips": scored["clip_id"].nunique()}
+    before = _lines_of(published.read(dest).extras.get("alternative_runs"), other, name)
+    if _would_lose(before, computed):
+        print(f"{name}: {dest} keeps its {before['n_clips'].iloc[0]} clips, computed otherwise")
+        return
     predicted = detector.predictions(other)
     predicted = predicted[predicted["split"] == "test"].drop(columns="split")
-    computed = publish.identity(other) | {
-        "device": detector.machine(other),
-        "date": publish.today(),
-    }
+    computed |= {"device": detector.machine(other), "date": publish.today()}
     new = {
         "alternatives": scored,
         "alternative_predictions": predicted,
-        "alternative_runs": pd.DataFrame([computed | {"n_clips": scored["clip_id"].nunique()}]),
+        "alternative_runs": pd.DataFrame([computed]),
     }
     publish.add_tables(dest, {t: lines.assign(**about) for t, lines in new.items()}, by=KEY)
+
+
+def _would_lose(before: pd.DataFrame, computed: dict[str, Any]) -> bool:
+    """Whether what is published was computed otherwise and has more clips."""
+    if before.empty:
+        return False
+    same = _is_same(before.iloc[0], {k: v for k, v in computed.items() if k != "n_clips"})
+    return not same and before["n_clips"].iloc[0] > computed["n_clips"]
 
 
 def _check_network(other: Run, name: str, dest: str | Path) -> None:
     """Refuse to put what explains another network beside a study's fold."""
     fold = other.params.fold
-    entry = read_manifest(Path(dest))["folds"].get(str(fold))
+    entry = published.read_manifest(Path(dest))["folds"].get(str(fold))
     if entry is None:
         raise InputError(f"fold {fold} is not in {dest}; publish the study's fold first")
     network = publish.identity(other)["weights_sha256"]

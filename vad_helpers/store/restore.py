@@ -65,11 +65,36 @@ def _check_same_study(run: Run, found: Published) -> None:
         )
 
 
+def restore_lines(run: Run, lines: pd.DataFrame) -> int:
+    """Write published scores of an alternative's run where that run looks for its own.
+
+    Parameters
+    ----------
+    run : Run
+        Of the alternative.
+    lines : DataFrame
+        Of the published table `alternatives`, this run's alone: whether they are, only the caller
+        knows. They have no curves, nor are those published.
+
+    Returns
+    -------
+    int
+        How many (clip, row) scores were restored; those that the run has are kept.
+    """
+    by_table = dict(tuple(lines.groupby("table")))
+    return sum(_write_missing(run, table, part, {}) for table, part in by_table.items())
+
+
 def _restore_table(run: Run, found: Published, table: str) -> int:
-    fold = run.params.fold
     lines = getattr(found, table)
-    values = dict(tuple(lines[lines["fold"] == fold].groupby(["clip_id", "method"])))
-    curves = _curves_of(found, table, run)
+    part = lines[lines["fold"] == run.params.fold]
+    return _write_missing(run, table, part, _curves_of(found, table, run))
+
+
+def _write_missing(
+    run: Run, table: str, lines: pd.DataFrame, curves: dict[tuple[str, str], dict[str, Any]]
+) -> int:
+    values = dict(tuple(lines.groupby(["clip_id", "method"])))
     wanted = [pair for pair in scores.units(run, table) if pair in values]
     missing = [pair for pair in wanted if not scores.is_scored(run, table, *pair)]
     for clip_id, row in missing:
