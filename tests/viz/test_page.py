@@ -95,6 +95,15 @@ def test_table_says_what_its_headers_head(shown):
     assert "<thead>" in html
 
 
+def test_an_interval_may_go_below_its_mean_and_nothing_else_is_taken_for_one():
+    cells = ["0.12 [0.1, 0.2]", "-0.12 [-0.2, -0.1] (2)", "ig [1]", "[0.1, 0.2]"]
+    html = page.table_html(pd.DataFrame({"auc": cells}))
+    assert '<td class="vad-mean">0.12 <span>[0.1, 0.2]</span></td>' in html
+    assert '<td class="vad-mean">-0.12 <span>[-0.2, -0.1]</span> (2)</td>' in html
+    assert "<td>ig [1]</td>" in html and "<td>[0.1, 0.2]</td>" in html
+    assert "<td>" not in page.table_html(pd.DataFrame({"auc": cells[:2]}), wrap=True)
+
+
 @pytest.fixture
 def summary():
     rows = [

@@ -26,6 +26,8 @@ ORIGINS = {
     "ucsd": "UCSD",
     "own": "own videos in UCSD's layout",
 }
+# A number and its interval in a cell: where there is no room, the interval goes below the number.
+INTERVAL = re.compile(r"<td>([-+−]?[\d.]+) (\[[^\[\]<]*\])")
 PACKAGES = ("vad-helpers", "torch", "captum", "numpy", "scikit-image", "scikit-learn")
 NOTICES = {
     "walkway": "**Synthetic data.** This run uses `walkway`, videos drawn by a program so that "
@@ -113,6 +115,7 @@ def table_html(
     head = re.sub(r"<th(?=[ >])", '<th scope="col"', head)
     body = re.sub(r"<th(?=[ >])", '<th scope="row"', body)
     html = f"{head}<tbody>{body}"
+    html = INTERVAL.sub(r'<td class="vad-mean">\1 <span>\2</span>', html)
     if wrap:
         html = html.replace("<td>", '<td style="white-space: normal; text-align: left">')
     return f'<div class="vad-table-frame" tabindex="0">\n{html}\n</div>\n'
