@@ -244,6 +244,20 @@ def test_an_alternative_computed_otherwise_is_not_taken_back_nor_lost(
     assert after["settings"] != before["settings"].iloc[0] and after["n_clips"] == 2
 
 
+def test_a_clip_that_is_not_finished_is_kept_but_not_counted(run, tmp_path):
+    dest = tmp_path / "results"
+    publish.publish([run], dest)
+    other = alternatives.open_alternative(run, "strong_blur")
+    first, second = store.evaluation(other)["clip_id"]
+    for row in ("ig", *alternatives.BESIDE):
+        scores.score(other, "human_centric", first, row)
+    scores.score(other, "human_centric", second, "ig")
+    alternatives.add(other, "strong_blur", dest)
+    found = published.read(dest).extras
+    assert found["alternative_runs"]["n_clips"].tolist() == [1]
+    assert set(found["alternatives"]["clip_id"]) == {first, second}
+
+
 def _tested(run):
     clips = store.clips(run)
     return clips.loc[clips["split"] == "test", "sequence"]

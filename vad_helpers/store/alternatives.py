@@ -204,7 +204,7 @@ def add(other: Run, name: str, dest: str | Path) -> None:
         for table in scores.MEASURES
     )
     scored = scored[scored["method"].isin(_measured(other))]
-    computed = _computed(other) | {"n_clips": scored["clip_id"].nunique()}
+    computed = _computed(other) | {"n_clips": _n_complete(scored, _measured(other))}
     before = _lines_of(published.read(dest).extras.get("alternative_runs"), other, name)
     if _would_lose(before, computed):
         print(f"{name}: {dest} keeps its {before['n_clips'].iloc[0]} clips, computed otherwise")
@@ -218,6 +218,11 @@ def add(other: Run, name: str, dest: str | Path) -> None:
         "alternative_runs": pd.DataFrame([computed]),
     }
     publish.add_tables(dest, {t: lines.assign(**about) for t, lines in new.items()}, by=KEY)
+
+
+def _n_complete(scored: pd.DataFrame, rows: list[str]) -> int:
+    """Clips that every row is scored on: an interrupted clip's scores are kept, but not counted."""
+    return int((scored.groupby("clip_id")["method"].nunique() == len(rows)).sum())
 
 
 def _would_lose(before: pd.DataFrame, computed: dict[str, Any]) -> bool:
