@@ -113,3 +113,17 @@ def in_project(tiny_root, monkeypatch):
     """Work inside the tiny project."""
     monkeypatch.chdir(tiny_root)
     return tiny_root
+
+
+@pytest.fixture
+def take_network():
+    """Copies a run's network into the empty folder of a run on another machine."""
+
+    def copied(run, folder):
+        folder.mkdir()
+        for name in ("clips.csv", "model.safetensors", "history.csv", "manifest.json"):
+            if run.path(name).is_file():
+                shutil.copy(run.path(name), folder / name)
+        return folder
+
+    return copied

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import shutil
 
 import pandas as pd
 import pytest
@@ -192,17 +191,21 @@ def interrupted_after(n, run, name, dest, monkeypatch):
         alternatives.measure(run, name, dest=dest)
 
 
-def moved(run, folder, **changes):
+@pytest.fixture
+def moved(run, tmp_path, take_network):
     """The run on another machine: its network is there, nothing else is."""
-    folder.mkdir()
-    for name in ("clips.csv", "model.safetensors", "history.csv", "manifest.json"):
-        if run.path(name).is_file():
-            shutil.copy(run.path(name), folder / name)
-    params = dataclasses.replace(run.params, run_dir=str(folder), **changes)
-    return Run(params, run.root, folder)
+
+    def opened(**changes):
+        folder = take_network(run, tmp_path / "elsewhere")
+        params = dataclasses.replace(run.params, run_dir=str(folder), **changes)
+        return Run(params, run.root, folder)
+
+    return opened
 
 
-def test_an_alternative_goes_on_elsewhere_and_repeats_nothing(run, tmp_path, monkeypatch, capsys):
+def test_an_alternative_goes_on_elsewhere_and_repeats_nothing(
+    run, moved, tmp_path, monkeypatch, capsys
+):
     dest = tmp_path / "results"
     publish.publish([run], dest)
     interrupted_after(1, run, "strong_blur", dest, monkeypatch)
@@ -212,7 +215,7 @@ def test_an_alternative_goes_on_elsewhere_and_repeats_nothing(run, tmp_path, mon
     monkeypatch.setattr(
         maps, "_explain", lambda r, c, *a, **k: explained.append(c) or plain(r, c, *a, **k)
     )
-    alternatives.measure(moved(run, tmp_path / "elsewhere"), "strong_blur", dest=dest)
+    alternatives.measure(moved(), "strong_blur", dest=dest)
     assert re.search(r"strong_blur: ([1-9]\d*) scores restored", capsys.readouterr().out)
     assert explained and clip_id not in explained
     found = published.read(dest).extras["alternatives"]
@@ -226,13 +229,13 @@ def test_an_alternative_goes_on_elsewhere_and_repeats_nothing(run, tmp_path, mon
 
 
 def test_an_alternative_computed_otherwise_is_not_taken_back_nor_lost(
-    run, tmp_path, monkeypatch, capsys
+    run, moved, tmp_path, monkeypatch, capsys
 ):
     dest = tmp_path / "results"
     publish.publish([run], dest)
     alternatives.measure(run, "strong_blur", dest=dest)
     before = published.read(dest).extras["alternative_runs"]
-    other = moved(run, tmp_path / "elsewhere", area_steps=3)
+    other = moved(area_steps=3)
     capsys.readouterr()
     interrupted_after(1, other, "strong_blur", dest, monkeypatch)
     said = capsys.readouterr().out

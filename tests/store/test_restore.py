@@ -1,7 +1,5 @@
 """Going on with a study on another machine, from what was published."""
 
-import shutil
-
 import pandas as pd
 import pytest
 
@@ -20,14 +18,10 @@ def run(in_project, tmp_path):
 
 
 @pytest.fixture
-def elsewhere(run, tmp_path):
+def elsewhere(run, tmp_path, take_network):
     """The same run on another machine: its network was trained again, to the same bits."""
     store.model(run)
-    folder = tmp_path / "elsewhere"
-    folder.mkdir()
-    for name in ("clips.csv", "model.safetensors", "history.csv", "manifest.json"):
-        if run.path(name).is_file():
-            shutil.copy(run.path(name), folder / name)
+    folder = take_network(run, tmp_path / "elsewhere")
     return store.open_run("tiny", **FEW, run_dir=str(folder))
 
 

@@ -19,6 +19,7 @@ from vad_helpers.errors import InputError
 from vad_helpers.store import detector, measuring, publish, published, restore, scores
 from vad_helpers.store.cache import Run, key_of
 from vad_helpers.store.params import Params
+from vad_helpers.store.published import Published
 from vad_helpers.store.row import methods
 
 N_CLIPS = 6
@@ -149,16 +150,20 @@ def measure(run: Run, name: str, *, dest: str | Path | None = None, progress: bo
 
 def _restore(other: Run, name: str, dest: str | Path) -> int:
     """Take back what is published of this very run; how many (clip, row) scores that is."""
-    found = published.read(dest).extras
-    before = _lines_of(found.get("alternative_runs"), other, name)
-    if before.empty or not _is_same(before.iloc[0], _computed(other)):
+    found = published.read(dest)
+    if not _is_same(_published_run(found, other, name), _computed(other)):
         return 0
-    return restore.restore_lines(other, _lines_of(found["alternatives"], other, name))
+    return restore.restore_lines(other, _lines_of(found.extras["alternatives"], other, name))
 
 
-def _lines_of(table: pd.DataFrame | None, other: Run, name: str) -> pd.DataFrame:
-    if table is None:
-        return pd.DataFrame()
+def _published_run(found: Published, other: Run, name: str) -> dict[str, Any]:
+    """The line of `alternative_runs` on this alternative and fold; empty if there is none."""
+    table = found.extras.get("alternative_runs")
+    lines = [] if table is None else _lines_of(table, other, name).to_dict("records")
+    return lines[0] if lines else {}
+
+
+def _lines_of(table: pd.DataFrame, other: Run, name: str) -> pd.DataFrame:
     return table[(table["alternative"] == name) & (table["fold"] == other.params.fold)]
 
 
@@ -169,7 +174,7 @@ def _computed(other: Run) -> dict[str, str]:
     return publish.identity(other) | {"settings": f"key-{key}"}  # never digits alone in a CSV
 
 
-def _is_same(before: pd.Series, computed: dict[str, str]) -> bool:
+def _is_same(before: dict[str, Any], computed: dict[str, str]) -> bool:
     return all(before.get(name) == value for name, value in computed.items())
 
 
@@ -204,18 +209,18 @@ def add(other: Run, name: str, dest: str | Path) -> None:
         for table in scores.MEASURES
     )
     scored = scored[scored["method"].isin(_measured(other))]
-    computed = _computed(other) | {"n_clips": _n_complete(scored, _measured(other))}
-    before = _lines_of(published.read(dest).extras.get("alternative_runs"), other, name)
-    if _would_lose(before, computed):
-        print(f"{name}: {dest} keeps its {before['n_clips'].iloc[0]} clips, computed otherwise")
+    computed, n_clips = _computed(other), _n_complete(scored, _measured(other))
+    before = _published_run(published.read(dest), other, name)
+    if before and not _is_same(before, computed) and before["n_clips"] > n_clips:
+        print(f"{name}: {dest} keeps its {before['n_clips']} clips, computed otherwise")
         return
     predicted = detector.predictions(other)
     predicted = predicted[predicted["split"] == "test"].drop(columns="split")
-    computed |= {"device": detector.machine(other), "date": publish.today()}
+    about_run = {"device": detector.machine(other), "date": publish.today(), "n_clips": n_clips}
     new = {
         "alternatives": scored,
         "alternative_predictions": predicted,
-        "alternative_runs": pd.DataFrame([computed]),
+        "alternative_runs": pd.DataFrame([computed | about_run]),
     }
     publish.add_tables(dest, {t: lines.assign(**about) for t, lines in new.items()}, by=KEY)
 
@@ -223,14 +228,6 @@ def add(other: Run, name: str, dest: str | Path) -> None:
 def _n_complete(scored: pd.DataFrame, rows: list[str]) -> int:
     """Clips that every row is scored on: an interrupted clip's scores are kept, but not counted."""
     return int((scored.groupby("clip_id")["method"].nunique() == len(rows)).sum())
-
-
-def _would_lose(before: pd.DataFrame, computed: dict[str, Any]) -> bool:
-    """Whether what is published was computed otherwise and has more clips."""
-    if before.empty:
-        return False
-    same = _is_same(before.iloc[0], {k: v for k, v in computed.items() if k != "n_clips"})
-    return not same and before["n_clips"].iloc[0] > computed["n_clips"]
 
 
 def _check_network(other: Run, name: str, dest: str | Path) -> None:

@@ -115,9 +115,10 @@ def table_html(
     head = re.sub(r"<th(?=[ >])", '<th scope="col"', head)
     body = re.sub(r"<th(?=[ >])", '<th scope="row"', body)
     html = f"{head}<tbody>{body}"
-    html = INTERVAL.sub(r'<td class="vad-mean">\1 <span>\2</span>', html)
     if wrap:
         html = html.replace("<td>", '<td style="white-space: normal; text-align: left">')
+    else:
+        html = INTERVAL.sub(r'<td class="vad-mean">\1 <span>\2</span>', html)
     return f'<div class="vad-table-frame" tabindex="0">\n{html}\n</div>\n'
 
 
