@@ -204,7 +204,10 @@ def history(folds):
 SETTINGS = {"n_resamples": 300, "seed": 0, "n_folds": 5, "n_clips": 40, "study_clips": 40,
             "n_frames": 20, "frame_size": [158, 237], "n_thresholds": 5, "area_steps": 5,
             "init_weights": "start.safetensors", "precision": "fp32", "epochs": 3,
-            "mean": 0.5, "std": 0.5, "dataset": "ucsd", "stride": 20}  # fmt: skip
+            "mean": 0.5, "std": 0.5, "dataset": "ucsd", "stride": 20, "epoch_clips": None,
+            "batch_size": 5, "lr": 4e-4, "lr_schedule": "onecycle", "weight_decay": 1e-4,
+            "early_end": "Mixed_3b", "early_lr": 0.0, "average": 0.98, "label_smoothing": 0.0,
+            "augmentation": {"flip": True, "scale": 1.1, "blur": 0}}  # fmt: skip
 
 
 def write(folder, means=None, *, n_sequences=10, per_sequence=2, n_folds=2, drop=(), extras=None):

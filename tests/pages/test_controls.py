@@ -57,3 +57,28 @@ def test_scores_under_another_baseline_say_how_they_change(found):
     assert "Scores with a stronger blur are not measured yet" in text
     assert "The study's blur → a blur over time too" in text
     assert "0.000 [0.000, 0.000]" in text and "CONSTANT" in text
+    assert "20 (10)" in text and "the change with its interval" in text
+
+
+def test_of_three_sequences_there_is_no_interval_and_another_precision_is_named(found):
+    lines = found.model_centric.assign(alternative="strong_blur", table="model_centric")
+    few = lines[lines["sequence"].isin(sorted(found.clips["sequence"].unique())[:3])]
+    runs = pd.DataFrame({"alternative": ["strong_blur"], "fold": [0], "precision": ["bf16"]})
+    extras = {"alternatives": few, "alternative_runs": runs}
+    text = controls.other_baselines(dataclasses.replace(found, extras=extras))
+    assert "a stronger blur (in bf16, the study in fp32)" in text
+    assert "(no interval: it takes 4 sequences)" in text and "6 (3)" in text
+    assert "[" not in text.split("not measured yet")[0]
+    same = extras | {"alternative_runs": runs.assign(precision="fp32")}
+    assert "(in fp32" not in controls.other_baselines(dataclasses.replace(found, extras=same))
+
+
+def test_scores_among_movers_are_shown_once_nearly_all_clips_have_them(found):
+    part = found.human_centric[found.human_centric["metric"] == "motion_auc"]
+    few = part[part["clip_id"].isin(found.clips["clip_id"][:2])].assign(metric="mover_auc")
+    sizes = [part.assign(metric=name, value=40.0) for name in ("n_moving", "n_movers")]
+    located = pd.concat([found.human_centric, sizes[0]])
+    scored = pd.concat([few, sizes[1]])
+    text = controls.motion(dataclasses.replace(found, human_centric=located, controls=scored))
+    assert "AUC among movers is not measured on enough clips." in text
+    assert text.count("AUC among movers") == 1

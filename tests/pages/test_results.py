@@ -15,7 +15,7 @@ from tests import synthetic_study as synthetic
 from vad_helpers.errors import InputError
 from vad_helpers.pages import conclusions, controls, provenance, results, takeaways
 from vad_helpers.pages.spelling import NOTHING
-from vad_helpers.store import networks, published, study
+from vad_helpers.store import faithfulness, networks, published, study
 from vad_helpers.store.claims import CLAIMS
 from vad_helpers.viz import charts
 
@@ -114,6 +114,7 @@ def test_the_front_page_says_what_a_study_comes_to_once_it_is_complete(found, pa
 
 def test_a_project_with_results_shows_them(found, pages, monkeypatch):
     assert "20 of 40 clips measured" in text(pages, "banner")
+    assert "They are of 10 of 10 of fold 0, 10 of 10 of fold 1" in text(pages, "banner")
     monkeypatch.setattr(results, "fragments", lambda found: {"of": found.clips})
     pd.testing.assert_frame_equal(results.pages(found.folder.parents[1])["of"], found.clips)
 
@@ -211,7 +212,52 @@ def test_methods_stand_beside_their_variants(pages):
 def test_every_clip_has_its_two_probabilities(pages, found):
     shown = text(pages, "probabilities")
     assert all(clip_id in shown for clip_id in found.clips["clip_id"])
-    assert "all 20 clips" in shown and "0.550" in shown
+    assert "all 20 clips, and p(x_b) of the 20 that are measured" in shown and "0.550" in shown
+
+
+def test_a_clip_that_is_not_measured_has_one_probability(found):
+    lacking = found.clips["clip_id"][0]
+    scored = found.model_centric[found.model_centric["clip_id"] != lacking]
+    p = pd.DataFrame({"clip_id": [lacking], "split": "test", "p": [0.12345]})
+    shown = controls.probabilities(dataclasses.replace(found, model_centric=scored, predictions=p))
+    assert "p(x) of all 20 clips, and p(x_b) of the 19 that are measured" in shown
+    line = shown[shown.index(lacking) :]
+    assert re.findall(r"<td>(.*?)</td>", line)[:3] == ["0.123", "–", "–"]
+
+
+def test_the_recipe_stands_beside_the_papers(found, pages):
+    shown = re.sub(r"<[^>]+>", " ", text(pages, "recipe"))
+    for name, paper, here in (
+        ("epochs", "100", "3"),
+        ("learning rate", "0.001, × 0.1 every 30 epochs", "0.0004, one cycle"),
+        ("stages before Mixed_3b", "trained", "frozen"),
+        ("label smoothing", "no", "no"),
+        ("augmentation", "random crops and rescaling", "flip, scale 1.1"),
+    ):
+        assert re.search(rf"{re.escape(name)}\s+{re.escape(paper)}\s+{re.escape(here)}\s", shown)
+    other = {"lr_schedule": "step", "lr": 0.01, "lr_gamma": 0.5, "lr_step": 7, "early_lr": 0.1,
+             "augmentation": {}, "init_weights": None}  # fmt: skip
+    manifest = {**found.manifest, "settings": {**found.settings, **other}}
+    bare = provenance.recipe(dataclasses.replace(found, manifest=manifest))
+    for words in ("0.01, × 0.5 every 7 epochs", "at 0.1 of the rate", "none", "random weights"):
+        assert words in bare, words
+
+
+def test_claims_on_localisation_are_judged_again_by_absolute_values(found, pages):
+    assert text(pages, "absolute") == NOTHING and text(pages, "absolute_claims") == ""
+    located = found.human_centric
+    located = located[located["metric"].isin(["iou", "auc"])]
+    other = located.assign(level=located["level"] + "_abs", value=1 - located["value"])
+    both = dataclasses.replace(found, human_centric=pd.concat([found.human_centric, other]))
+    nothing = conclusions.Conclusions([], pd.DataFrame())
+    shown = conclusions.absolute_claims(both, nothing)
+    assert "Of the 7 claims that localisation alone decides, 0 keep their verdict" in shown
+    assert "claim 2 turns from “holds” to “does not hold”" in shown
+    assert re.search(r"Of their (\d+) comparisons \1 come out differently, \1 of them", shown)
+    table = controls.absolute(both)
+    assert "AUC, frame" in table
+    line = re.sub(r"<[^>]+>", " ", table).split(" LIME ")[1]
+    assert re.search(r"0\.\d{3} → 0\.20\d, -0\.[56]\d\d \[-", line)
 
 
 def test_scores_by_gap_count_their_clips(pages):
@@ -238,9 +284,14 @@ def test_the_gallery_shows_what_is_published(tmp_path):
     line = study.localised(found).loc[clip_id]
     words = f"{line['auc']:.3f}, place {line['place']:.0f} of 20 clips"
     assert words in results.gallery(found)
+    gap = faithfulness.gaps(found).set_index("clip_id").loc[clip_id]
+    asked = f"p(x) {gap['p_clip']:.3f}, p(x_b) {gap['p_baseline']:.3f}."
+    assert asked in results.gallery(found)
     elsewhere = found.human_centric["clip_id"] != clip_id
     without = dataclasses.replace(found, human_centric=found.human_centric[elsewhere])
     assert "place" not in results.gallery(without)
+    scored = found.model_centric[found.model_centric["clip_id"] != clip_id]
+    assert "p(x)" not in results.gallery(dataclasses.replace(found, model_centric=scored))
     assert "mahadevan2010anomaly" in results.gallery(found)
     assert "0.9123" in results.extras(found)
 
@@ -282,7 +333,9 @@ def test_a_complete_study_does_not_call_itself_a_part(tmp_path):
 
 def test_scenes_count_their_clips_in_whole_numbers(found, pages):
     for scene, n in found.clips.groupby("scene").size().items():
-        assert f"{scene}, {n} clips<" in text(pages, "scenes")
+        assert f"{scene}, {n} clips of 5 sequences<" in text(pages, "scenes")
+    for heading in ("**AUC** (higher", "**Deletion** (higher", "**Deletion at equal area**"):
+        assert heading in text(pages, "scenes")
 
 
 def test_scores_by_gap_and_their_controls_have_intervals(found, pages):

@@ -78,6 +78,42 @@ def test_flat_maps_are_warned_of_where_equal_area_takes_their_lead_away(write):
     assert "at equal area 0 and 0" in text
     fair = moved(found, "model_centric", "constant", "deletion", 0.0)
     assert not takeaways.flatness(fair).startswith("**Do not rank")
+    # Ten sequences cannot give a p that is small enough for so many comparisons.
+    assert "(0 of these 16 after Holm's correction)" in text
+    assert "those shown to beat a map of noise on deletion are" in text
+
+
+def test_methods_that_beat_noise_on_deletion_are_counted_and_few_are_named(write):
+    found = moved(write(), "model_centric", "random", "deletion", 0.6)
+    found = moved(found, "model_centric", "random", "area_matched_deletion", 0.0)
+    assert takeaways._beats_noise(found) == (
+        " Of 8 methods, those shown to beat a map of noise on deletion are 2 (LIME, OCCLUSION_LP) "
+        "on the threshold axis and 8 at equal area."
+    )
+    assert takeaways._beats_noise(write(drop=("random",))) == ""
+
+
+def test_signs_are_a_lesson_with_the_untrained_network_treated_alike(write):
+    found = write()
+    assert takeaways.signed(found) == ""
+    aucs = found.human_centric
+    aucs = aucs[aucs["metric"].eq("auc") & aucs["level"].eq("clip")]
+    up = aucs["method"].isin(["lime", "random_weights"])
+    other = aucs.assign(level="clip_abs", value=aucs["value"].mask(up, aucs["value"] + 0.19))
+    both = dataclasses.replace(found, human_centric=pd.concat([found.human_centric, other]))
+    text = takeaways.signed(both)
+    assert "the clip AUC of 1 of 8 methods is shown to rise and that of 0 to fall" in text
+    assert "most that of LIME (0.799 → 0.989)" in text
+    assert "So treated, 3 of 8 are shown to localise better" in text, "0.69 is the bar"
+    assert text.endswith("treated alike (IG, IG_SMOOTHGRAD, LIME).")
+    scored = both.human_centric[both.human_centric["method"] != "random_weights"]
+    assert "So treated" not in takeaways.signed(dataclasses.replace(both, human_centric=scored))
+
+
+def test_a_leak_is_read_beside_that_of_flat_maps(write):
+    text = takeaways.leakage(write())
+    assert "(RANDOM)" in text and "(CONSTANT)" in text
+    assert takeaways.leakage(write(drop=("random", "constant"))) == ""
 
 
 def test_the_best_is_called_firm_only_where_it_is(write):
@@ -112,6 +148,16 @@ def test_the_cheapest_of_the_equally_good_is_named(write):
     equal = write(synthetic.level_out(synthetic.HOLD))
     text = takeaways.cheapest(moved(equal, "human_centric", "occlusion_sp", "auc", 0.51))
     assert text.startswith("**Cost.** GUIDED_BACKPROP (0.") and "is not told apart" in text
+    assert "which is ahead by 0.0" in text and " in fp32" not in text
+
+
+def test_seconds_name_their_precision_where_rows_differ_in_it(write):
+    found = write(synthetic.level_out(synthetic.HOLD))
+    found = moved(found, "human_centric", "occlusion_sp", "auc", 0.51)
+    cheap = found.explanations["method"].eq("guided_backprop")
+    mixed = found.explanations.assign(precision=cheap.map({True: "bf16", False: "fp32"}))
+    text = takeaways.cheapest(dataclasses.replace(found, explanations=mixed))
+    assert " s in bf16 a clip)" in text and " s in fp32)" in text
 
 
 def test_the_networks_are_placed_beside_the_papers(write):
@@ -127,6 +173,7 @@ def test_the_networks_are_placed_beside_the_papers(write):
 def test_open_choices_name_what_turns_most(write):
     text = takeaways.sensitive(study.sensitivities(write()))
     assert "choices were varied" in text and "Kendall's tau" in text
+    assert "is best in 6 of 24 rankings, and in 6 of these the order turns more" in text
     assert takeaways.sensitive(pd.DataFrame({"tau": [float("nan")], "choice": ["x"]})) == ""
     draws = pd.DataFrame({"tau": [0.1, 0.2], "choice": list(takeaways.DRAWS)})
     assert takeaways.sensitive(draws) == ""  # what is drawn is no way to measure
@@ -232,6 +279,7 @@ def test_methods_are_held_against_a_network_that_has_learnt_nothing(write):
     assert low.startswith("**What was learnt.** 8 of 8 methods are shown to localise better")
     assert "worse" not in low
     assert takeaways.learnt(write(drop=("random_weights",))) == ""
+    assert text.endswith("With many more samples, LIME_CONVERGED is too.")
 
 
 def test_a_method_that_is_not_ranked_is_named(write):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from tests import synthetic_study as synthetic
+from vad_helpers.metrics import statistics
 from vad_helpers.store import published, study
 
 
@@ -138,28 +139,39 @@ def test_parts_are_compared_on_clips_that_all_rows_have(found):
     lacking = found.clips["clip_id"][0]
     gone = scored["method"].eq("constant") & scored["clip_id"].eq(lacking)
     part = changed(found, human_centric=scored[~gone])
-    assert study.breakdown(part, "scene")["clips"].sum() == len(found.clips) - 1
+    scenes = study.breakdown(part, "scene").drop_duplicates("part")
+    assert scenes["clips"].sum() == len(found.clips) - 1
 
 
 def test_parts_are_averaged_apart(found):
-    scenes = study.breakdown(found, "scene")
-    assert scenes["clips"].tolist() == [10, 10]
+    scenes = study.breakdown(found, "scene").set_index(["part", "label"])
+    assert set(scenes["clips"]) == {10} and set(scenes["n_groups"]) == {5}
     part = found.human_centric.merge(found.clips[["clip_id", "scene"]], on="clip_id")
     part = part[(part["level"] == "clip") & (part["metric"] == "auc")]
     mine = part[(part["method"] == "lime") & (part["scene"] == "ped1")]
-    assert scenes.loc["ped1", "LIME"] == pytest.approx(mine["value"].mean())
-    assert len(study.breakdown(found, "sequence")) == 10
+    line = scenes.loc["ped1", "LIME"]
+    assert line["mean"] == pytest.approx(mine["value"].mean())
+    drawn = statistics.bootstrap_mean(mine["value"], mine["sequence"], **study.options(found))
+    assert (line["low"], line["high"]) == (drawn["low"], drawn["high"])
+    sequences = study.breakdown(found, "sequence")
+    assert sequences["part"].nunique() == 10 and sequences["low"].isna().all()
+    deleted = study.breakdown(found, "scene", table="model_centric", metric="deletion")
+    part = found.model_centric.merge(found.clips[["clip_id", "scene"]], on="clip_id")
+    part = part[(part["metric"] == "deletion") & (part["method"] == "lime")]
+    of_ped2 = deleted.set_index(["part", "label"]).loc[("ped2", "LIME"), "mean"]
+    assert of_ped2 == pytest.approx(part.loc[part["scene"] == "ped2", "value"].mean())
 
 
 def test_clips_that_the_network_missed_stand_apart(found):
     p = pd.DataFrame({"clip_id": found.clips["clip_id"], "split": "test", "p": 0.5})
     p.loc[:3, "p"] = 0.49
-    calls = study.breakdown(changed(found, predictions=p), "call")
-    assert calls["clips"].to_dict() == {"called anomalous": 16, "missed": 4}
+    calls = study.breakdown(changed(found, predictions=p), "call").set_index(["part", "label"])
+    sizes = calls.xs("LIME", level="label")["clips"].to_dict()
+    assert sizes == {"called anomalous": 16, "missed": 4}
     part = found.human_centric
     part = part[(part["level"] == "clip") & (part["metric"] == "auc") & (part["method"] == "lime")]
     missed = part[part["clip_id"].isin(p["clip_id"][:4])]["value"].mean()
-    assert calls.loc["missed", "LIME"] == pytest.approx(missed)
+    assert calls.loc[("missed", "LIME"), "mean"] == pytest.approx(missed)
 
 
 def test_curves_are_averaged_over_the_clips_of_all_folds(found):
@@ -172,6 +184,15 @@ def test_curves_are_averaged_over_the_clips_of_all_folds(found):
 def test_frames_without_an_auc_leave_a_gap(found):
     means = study.frame_means(found)["lime"]
     assert len(means) == 20 and means[0] == 0.6 and np.isnan(means[4:]).all()
+
+
+def test_frames_are_averaged_over_the_clips_that_all_rows_have(found):
+    first = found.clips["clip_id"][0]
+    better = found.frame_auc["clip_id"].eq(first) & found.frame_auc["method"].ne("constant")
+    aucs = found.frame_auc.assign(auc=found.frame_auc["auc"].mask(better, 1.0))
+    assert study.frame_means(changed(found, frame_auc=aucs))["lime"][0] > 0.6
+    lacking = aucs["clip_id"].eq(first) & aucs["method"].eq("constant")
+    assert study.frame_means(changed(found, frame_auc=aucs[~lacking]))["lime"][0] == 0.6
 
 
 def test_other_levels_stay_out_of_the_tables(found):

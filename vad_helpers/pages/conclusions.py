@@ -11,7 +11,7 @@ from vad_helpers import viz
 from vad_helpers.metrics.catalog import METRICS
 from vad_helpers.pages import takeaways
 from vad_helpers.pages.spelling import count, folded
-from vad_helpers.store import study, verdicts
+from vad_helpers.store import signs, study, verdicts
 from vad_helpers.store.published import Published
 from vad_helpers.store.sensitivity import NOT_MEASURED
 from vad_helpers.store.verdicts import Judged
@@ -68,8 +68,8 @@ def _claim(found: Published, judged: Judged) -> str:
         "paper's difference": lines["paper_difference"].map(
             lambda v: "–" if pd.isna(v) else f"{v:+.3g}"),
     })  # fmt: skip
-    steady = takeaways.steadiness(found) if set(judged.deciding["metric"]) == {"cv"} else ""
-    beside = "".join(f"\n\n{words}" for words in (judged.aside, steady, judged.paper) if words)
+    said = (judged.aside, _caution(found, judged), judged.paper)
+    beside = "".join(f"\n\n{words}" for words in said if words)
     return (
         f"### Claim {claim.number}: {judged.verdict}\n\n{claim.statement}\n\n"
         f"**{judged.verdict.capitalize()}{CORRECTED[judged.stands]}.** {judged.reason}{beside}\n\n"
@@ -78,31 +78,68 @@ def _claim(found: Published, judged: Judged) -> str:
     )
 
 
+def _caution(found: Published, judged: Judged) -> str:
+    """What must be known of the metric that decides a claim; "" where nothing must."""
+    metrics = set(judged.deciding["metric"])
+    if metrics == {"cv"}:
+        return takeaways.steadiness(found)
+    return takeaways.leakage(found) if metrics == {"leak"} else ""
+
+
 def converged_claims(found: Published, concluded: Conclusions) -> str:
     """The claims on methods that sample, with the converged rows in their places."""
     table = study.judged_converged(found)
     if table.empty:
         return ""
-    turned = table[table["before"] != table["after"]]
-    listed = "; ".join(
-        f"claim {line.claim} turns from “{line.before}” to “{line.after}”"
-        for line in turned.itertuples()
-    )
-    size = table.iloc[0]
+    size, n_kept = table.iloc[0], (table["before"] == table["after"]).sum()
     words = (
         f"Of the {len(table)} claims that take in a method with a converged row, "
-        f"{len(table) - len(turned)} keep their verdict with that row in its place"
-        + (f"; {listed}" if listed else "")
-        + f". Both verdicts are on the {size['n_clips']} clips of {size['n_groups']} sequences "
+        f"{n_kept} keep their verdict with that row in its place{_turned_claims(table)}"
+        f". Both verdicts are on the {size['n_clips']} clips of {size['n_groups']} sequences "
         f"that have such rows.{_elsewhere(table, concluded.judged)}"
     )
+    return words + _judged_again(table, "at the paper's samples", "with the converged rows")
+
+
+def absolute_claims(found: Published, concluded: Conclusions) -> str:
+    """The claims on localisation, with the size of attributions in place of E+."""
+    table = signs.judged_absolute(found)
+    if table.empty:
+        return ""
+    n_kept = (table["before"] == table["after"]).sum()
+    words = (
+        f"Of the {len(table)} claims that localisation alone decides, {n_kept} keep their verdict "
+        f"where absolute values count{_turned_claims(table)}.{_moved(table)}"
+    )
+    return words + _judged_again(table, "positive values count", "absolute values count")
+
+
+def _turned_claims(table: pd.DataFrame) -> str:
+    """List the verdicts that are others after; "" if all stay."""
+    turned = table[table["before"] != table["after"]]
+    return "".join(
+        f"; claim {line.claim} turns from “{line.before}” to “{line.after}”"
+        for line in turned.itertuples()
+    )
+
+
+def _moved(table: pd.DataFrame) -> str:
+    """Count the deciding comparisons that come out differently: a verdict can stay all the same."""
+    n, changed, turned = table[["n_contrasts", "n_changed", "n_turned"]].sum()
+    return (
+        f" Of their {n} comparisons {changed} come out differently, {turned} of them as the "
+        "opposite."
+    )
+
+
+def _judged_again(table: pd.DataFrame, before: str, after: str) -> str:
     shown = pd.DataFrame({
         "claim": table["claim"], "the paper says": table["statement"],
-        "at the paper's samples": [f"{ICONS[v]} {v}" for v in table["before"]],
-        "with the converged rows": [f"{ICONS[v]} {v}" for v in table["after"]],
+        before: [f"{ICONS[v]} {v}" for v in table["before"]],
+        after: [f"{ICONS[v]} {v}" for v in table["after"]],
         "what decides it there": table["reason"],
     })  # fmt: skip
-    return f"{words}\n\n{viz.table_html(shown, index=False, wrap=True)}"
+    return f"\n\n{viz.table_html(shown, index=False, wrap=True)}"
 
 
 def _elsewhere(table: pd.DataFrame, judged: list[Judged]) -> str:
@@ -191,6 +228,7 @@ def incomplete(found: Published) -> str:
 CONCLUDING: dict[str, Callable[[Published, Conclusions], str]] = {
     "claims": claims,
     "converged_claims": converged_claims,
+    "absolute_claims": absolute_claims,
     "sensitivity": sensitivity,
     "lessons": lessons,
     "front": front,

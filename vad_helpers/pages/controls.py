@@ -8,9 +8,9 @@ import pandas as pd
 
 from vad_helpers import viz
 from vad_helpers.metrics.catalog import METRICS
-from vad_helpers.pages import takeaways
-from vad_helpers.pages.spelling import NOTHING, count, folded, judged_difference, with_interval
-from vad_helpers.store import contrasts, faithfulness, study, tables
+from vad_helpers.pages import provenance, takeaways
+from vad_helpers.pages.spelling import NOTHING, folded, judged_difference, with_interval
+from vad_helpers.store import contrasts, faithfulness, signs, study, tables
 from vad_helpers.store.published import Published
 from vad_helpers.viz import charts
 
@@ -21,6 +21,9 @@ VARIED = {
 }
 """Suffix of rows of variants -> heading of the differences from them."""
 MOVING = {"human_centric": ("auc", "motion_auc"), "controls": ("mover_auc",)}
+FEWEST = 4
+"""Sequences that an interval takes: of fewer, the percentiles are the smallest and the largest."""
+NAN = float("nan")
 OTHER_BASELINES = {
     "strong_blur": "a stronger blur",
     "spacetime_blur": "a blur over time too",
@@ -29,12 +32,15 @@ OTHER_BASELINES = {
 
 def motion(found: Published) -> str:
     """Frame difference against every method: over all voxels, and among what moves."""
-    against = [study.against_row(found, "motion", *key) for key in MOVING.items()]
+    # Scores among movers stand beside the others once nearly all clips have them.
+    asked = {name: metrics for name, metrics in MOVING.items()
+             if name != "controls" or study.controlled(found)}  # fmt: skip
+    against = [study.against_row(found, "motion", *key) for key in asked.items()]
     if against[0].empty:
         return NOTHING
-    levels = [study.summary(found, table) for table in MOVING]
+    levels = [study.summary(found, table) for table in asked]
     levels = [part[(part["level"] == "clip") & part["metric"].isin(metrics)]
-              for part, metrics in zip(levels, MOVING.values(), strict=True)]  # fmt: skip
+              for part, metrics in zip(levels, asked.values(), strict=True)]  # fmt: skip
     shown = pd.concat([part for part in levels if len(part)])
     compared = pd.concat([part for part in against if len(part)])
     return (
@@ -58,6 +64,7 @@ def _what_moves(found: Published) -> str:
         f"{by_rule}. In {known['stricter'].sum()} of {len(known)} clips its deviation is below one "
         "grey step, so that the least change counts, that of compression too. Movers are the "
         f"voxels above three grey steps there: {known['movers'].mean():.0%} of a clip's."
+        + ("" if study.controlled(found) else " AUC among movers is not measured on enough clips.")
     )
 
 
@@ -87,6 +94,24 @@ def flatness(found: Published) -> str:
     return text + charts.figure(found, "flatness")
 
 
+def absolute(found: Published) -> str:
+    """Localisation by E+ and by |E|."""
+    table = signs.absolute(found)
+    if table.empty:
+        return NOTHING
+    cells = [
+        f"{line['mean']:.3f} → {line['mean_after']:.3f}, {viz.spell_difference(line)}"
+        for _, line in table.iterrows()
+    ]
+    headings = [f"{METRICS[m].name}, {level}" for m, level in
+                zip(table["metric"], table["level"], strict=True)]  # fmt: skip
+    wide = table.assign(cell=cells, heading=headings).pivot(
+        index="label", columns="heading", values="cell"
+    )
+    wide = wide.loc[table["label"].drop_duplicates(), list(dict.fromkeys(headings))].fillna("–")
+    return viz.table_html(wide)
+
+
 def converged(found: Published) -> str:
     """LIME and KernelSHAP at the paper's number of samples, and with enough."""
     table = study.convergence(found)
@@ -98,7 +123,7 @@ def converged(found: Published) -> str:
                    zip(table["metric"], table["level"], strict=True)],
         "at the paper's samples (rank)": [f"{v:.3f} ({r:.0f})" for v, r in
                                           table[["mean", "rank"]].to_numpy()],
-        "converged (rank)": [f"{v:.3f} ({r:.0f})" for v, r in
+        "at many more (rank)": [f"{v:.3f} ({r:.0f})" for v, r in
                              table[["mean_after", "rank_after"]].to_numpy()],
         "difference": [viz.spell_difference(line) for _, line in table.iterrows()],
         "clips": table["n"],
@@ -170,18 +195,28 @@ def other_baselines(found: Published) -> str:
         if table.empty:
             parts.append(f"*Scores with {words} are not measured yet.*\n")
             continue
-        shown = pd.DataFrame({"clips": table["n_clips"].map(count)})
+        sizes = table[["n_clips", "n_groups"]].to_numpy()
+        shown = pd.DataFrame({"clips (sequences)": [f"{n:.0f} ({k:.0f})" for n, k in sizes]},
+                             index=table.index)  # fmt: skip
         for metric in faithfulness.FAITHFUL:
             title = "p(x) − p(x_b)" if metric == "gap" else METRICS[metric].name
-            ends = [metric, *(f"{metric}_{end}" for end in ("other", "change", "low", "high"))]
-            shown[title] = [
-                f"{own:.3f} → {other:.3f}, {with_interval(*change, digits=3)}"
-                for own, other, *change in table[ends].to_numpy(float)
-            ]
+            shown[title] = _spelled_changes(table, metric)
         shown.index = table["label"]
-        head = f"The study's blur → {words}, and the change with its interval:"
-        parts.append(f"{head}\n\n{viz.table_html(shown)}")
+        few = table["n_groups"].max() < FEWEST
+        head = f"The study's blur → {words}{provenance.beside(found, name)}, and the change" + (
+            f" (no interval: it takes {FEWEST} sequences)" if few else " with its interval"
+        )
+        parts.append(f"{head}:\n\n{viz.table_html(shown)}")
     return "\n".join(parts)
+
+
+def _spelled_changes(table: pd.DataFrame, metric: str) -> list[str]:
+    ends = [metric, *(f"{metric}_{end}" for end in ("other", "change", "low", "high")), "n_groups"]
+    return [
+        f"{own:.3f} → {other:.3f}, "
+        + with_interval(change, *((low, high) if n >= FEWEST else (NAN, NAN)), digits=3)
+        for own, other, change, low, high, n in table[ends].to_numpy(float)
+    ]
 
 
 def _spelled_means(table: pd.DataFrame, name: str, most: pd.Series) -> list[str | None]:
@@ -196,12 +231,16 @@ def _spelled_means(table: pd.DataFrame, name: str, most: pd.Series) -> list[str 
 
 
 def probabilities(found: Published) -> str:
-    """p(x) and p(x_b) of every clip."""
-    table = faithfulness.gaps(found)
-    if table.empty:
+    """p(x) of every clip of the study, and p(x_b) of those that are measured."""
+    measured = faithfulness.gaps(found)
+    if measured.empty:
         return NOTHING
+    test = found.predictions[found.predictions["split"] == "test"].set_index("clip_id")["p"]
+    ends = measured.set_index("clip_id")[["p_clip", "p_baseline", "gap"]]
+    table = found.clips[["fold", "scene", "clip_id"]].join(ends, on="clip_id")
+    table["p_clip"] = table["p_clip"].fillna(table["clip_id"].map(test))
+    for name in ends:
+        table[name] = table[name].map(lambda p: "–" if pd.isna(p) else f"{p:.3f}")
     names = {"p_clip": "p(x)", "p_baseline": "p(x_b)", "clip_id": "clip"}
-    return folded(
-        f"p(x) and p(x_b) of all {len(table)} clips",
-        viz.table_html(table.rename(columns=names), index=False),
-    )
+    title = f"p(x) of all {len(table)} clips, and p(x_b) of the {len(measured)} that are measured"
+    return folded(title, viz.table_html(table.rename(columns=names), index=False))

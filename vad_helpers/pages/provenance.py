@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pandas as pd
 
 from vad_helpers import viz
 from vad_helpers.metrics.runtime import alike_timed
+from vad_helpers.model.recipe import TrainingSpec
 from vad_helpers.pages.spelling import folded
 from vad_helpers.store import study
 from vad_helpers.store.origin import weights_origin
@@ -62,6 +65,58 @@ def alternatives(found: Published) -> str:
             + ("." if beside == run.precision else f"; the study's scores are in {beside}.")
         )
     return "\n" + " ".join(sentences) + "\n"
+
+
+def beside(found: Published, name: str) -> str:
+    """Say in which precision an alternative was scored, where the study's is another one."""
+    table = found.extras.get("alternative_runs")
+    if table is None:
+        return ""
+    runs = table[table["alternative"] == name]
+    used, entries = set(runs["precision"]), found.manifest["folds"]
+    own = {entries[str(fold)]["precision"] for fold in runs["fold"]}
+    if not used or used == own:
+        return ""
+    return f" (in {' and '.join(sorted(used))}, the study in {' and '.join(sorted(own))})"
+
+
+def recipe(found: Published) -> str:
+    """The training recipe beside the paper's."""
+    s, paper = found.settings, TrainingSpec()
+    lines = {
+        "starts from": ("ImageNet, inflated", s.get("init_weights") or "random weights"),
+        "epochs": (paper.epochs, s["epochs"]),
+        "clips an epoch": ("all, once", s["epoch_clips"] or "all, once"),
+        "clips a batch": (paper.batch_size, s["batch_size"]),
+        "learning rate": tuple(_rate(spec) for spec in (dataclasses.asdict(paper), s)),
+        "weight decay": (paper.weight_decay, s["weight_decay"]),
+        f"stages before {s['early_end']}": ("trained", _early(s["early_lr"])),
+        "averaged weights": ("no", f"decay {s['average']} a step" if s["average"] else "no"),
+        "label smoothing": ("no", s["label_smoothing"] or "no"),
+        "augmentation": ("random crops and rescaling", _augmentation(s["augmentation"])),
+    }
+    table = pd.DataFrame.from_dict(lines, orient="index", columns=["the paper", "here"])
+    return viz.table_html(table.astype(str))
+
+
+def _rate(settings: dict) -> str:
+    """Write the highest learning rate, and how it falls."""
+    kind = settings.get("lr_schedule", settings.get("schedule"))
+    if kind == "onecycle":
+        return f"{settings['lr']:g}, one cycle"
+    return f"{settings['lr']:g}, × {settings['lr_gamma']:g} every {settings['lr_step']} epochs"
+
+
+def _early(factor: float) -> str:
+    if factor == 1:
+        return "trained"
+    return "frozen" if factor == 0 else f"at {factor:g} of the rate"
+
+
+def _augmentation(given: dict) -> str:
+    """Write what is done to clips: a switch by its name, an amount behind it."""
+    used = [name if value is True else f"{name} {value}" for name, value in given.items() if value]
+    return ", ".join(used) or "none"
 
 
 def folds(found: Published) -> str:

@@ -18,7 +18,7 @@ from vad_helpers.metrics.resampling import LEVEL
 from vad_helpers.pages import controls, provenance
 from vad_helpers.pages.conclusions import CONCLUDING, Conclusions, incomplete
 from vad_helpers.pages.spelling import NOTHING, count, folded, percent, with_interval
-from vad_helpers.store import networks, published, study, tables
+from vad_helpers.store import faithfulness, networks, published, study, tables
 from vad_helpers.store.published import Published
 from vad_helpers.viz import charts
 
@@ -30,6 +30,11 @@ COSTS = {
     "superpixel_seconds": "of the seconds, superpixels",
 }
 FRAMES = ("worst", "n_frames")
+BROKEN_DOWN = (
+    ("human_centric", "auc"),
+    ("model_centric", "deletion"),
+    ("model_centric", "area_matched_deletion"),
+)
 RANKED = (
     ("human_centric", "clip", "iou"),
     ("human_centric", "clip", "auc"),
@@ -99,9 +104,22 @@ def banner(found: Published) -> str:
         f"{done} of {wanted} clips measured in every row, sequences with any score: "
         f"{scored['sequence'].nunique()}, "
         f"each explained by a network that never saw its sequence; {s['n_frames']} frames of "
-        f"{size} pixels a clip.{incomplete(found)} Brackets are {LEVEL:.0%} intervals "
-        "that resample sequences, given these trained networks.\n```\n"
+        f"{size} pixels a clip.{incomplete(found)}{_by_fold(found)} Brackets are {LEVEL:.0%} "
+        "intervals that resample sequences, given these trained networks.\n```\n"
     )
+
+
+def _by_fold(found: Published) -> str:
+    """Clips of each fold that are measured, where some are not: they need not be a fair part."""
+    if not incomplete(found):
+        return ""
+    done = study.finished_clips(found)
+    folds = found.clips.groupby("fold")["clip_id"].agg(list)
+    listed = ", ".join(
+        f"{sum(clip in done for clip in clips)} of {len(clips)} of fold {fold}"
+        for fold, clips in folds.items()
+    )
+    return f" They are of {listed}: the rest can differ."
 
 
 def performance(found: Published) -> str:
@@ -195,15 +213,35 @@ def costs(found: Published) -> str:
 
 
 def scenes(found: Published) -> str:
-    """Clip AUC in each scene and sequence, and where the network was right."""
-    if found.human_centric.empty:
+    """Scores in each scene, where the network was right, and clip AUC in each sequence."""
+    parts = [_by_part(found, *key) for key in BROKEN_DOWN]
+    if not any(parts):
         return NOTHING
-    parts = pd.concat([study.breakdown(found, by) for by in ("scene", "call")])
-    counts = parts.pop("clips")  # transposed beside scores they would be spelled as such
-    parts.index = [f"{name}, {count(n)} clips" for name, n in counts.items()]
     sequences = study.breakdown(found, "sequence")
-    title = f"Each of the {len(sequences)} sequences"
-    return viz.table_html(parts.T) + folded(title, viz.table_html(sequences))
+    if sequences.empty:
+        return "\n".join(parts)
+    wide = sequences.pivot(index=["part", "clips"], columns="label", values="mean")
+    wide = wide[list(sequences["label"].unique())].reset_index("clips")
+    title = f"Clip AUC in each of the {len(wide)} sequences"
+    return "\n".join(parts) + folded(title, viz.table_html(wide.rename_axis("sequence")))
+
+
+def _by_part(found: Published, table: str, metric: str) -> str:
+    """One metric by scene and by what the network says, a line a row."""
+    parts = [study.breakdown(found, by, table=table, metric=metric) for by in ("scene", "call")]
+    joined = pd.concat([part for part in parts if len(part)] or parts)
+    if joined.empty:
+        return ""
+    joined["cell"] = [with_interval(*line, digits=3) for line in
+                      joined[["mean", "low", "high"]].to_numpy(float)]  # fmt: skip
+    joined["heading"] = [
+        f"{part}, {count(n)} clips of {count(n_groups)} sequences"
+        for part, n, n_groups in joined[["part", "clips", "n_groups"]].to_numpy()
+    ]
+    wide = joined.pivot(index="label", columns="heading", values="cell")
+    wide = wide.loc[joined["label"].unique(), joined["heading"].unique()]
+    about = METRICS[metric]
+    return f"**{about.name}** ({about.direction} is better)\n\n{viz.table_html(wide)}"
 
 
 def ranks(found: Published) -> str:
@@ -259,10 +297,11 @@ def own_start(found: Published) -> str:
 
 def gallery(found: Published) -> str:
     """Pictures of a few explained clips."""
-    places = study.localised(found)
+    places, asked = study.localised(found), faithfulness.gaps(found).set_index("clip_id")
     parts = [
         f"```{{figure}} _run/{_figure_name(figure)}\n:alt: {figure['alt']}\n\n"
-        f"{figure['caption']}{_place(places, figure['clip_id'])} Frames: UCSD "
+        f"{figure['caption']}{_place(places, figure['clip_id'])}"
+        f"{_asked(asked, figure['clip_id'])} Frames: UCSD "
         "{cite}`mahadevan2010anomaly`.\n```\n"
         for figure in found.figures
     ]
@@ -280,10 +319,19 @@ def _place(places: pd.DataFrame, clip_id: str) -> str:
     )
 
 
+def _asked(asked: pd.DataFrame, clip_id: str) -> str:
+    """What the network says of a clip and of its baseline."""
+    if clip_id not in asked.index:
+        return ""
+    line = asked.loc[clip_id]
+    return f" p(x) {line['p_clip']:.3f}, p(x_b) {line['p_baseline']:.3f}."
+
+
 FRAGMENTS: dict[str, Callable[[Published], str]] = {
     "banner": banner,
     "performance": performance,
     "start": provenance.initial_weights,
+    "recipe": provenance.recipe,
     "alternatives": alternative_performance,
     "table1": table_one,
     "table2": table_two,
@@ -292,6 +340,7 @@ FRAGMENTS: dict[str, Callable[[Published], str]] = {
     "motion": controls.motion,
     "flatness": controls.flatness,
     "agreement": controls.agreement,
+    "absolute": controls.absolute,
     "converged": controls.converged,
     "varied": controls.varied,
     "by_gap": controls.by_gap,

@@ -13,7 +13,8 @@ import pandas as pd
 
 from vad_helpers.metrics import statistics
 from vad_helpers.metrics.catalog import METRICS
-from vad_helpers.store import networks, sensitivity, study, verdicts
+from vad_helpers.metrics.runtime import alike_timed
+from vad_helpers.store import networks, sensitivity, signs, study, verdicts
 from vad_helpers.store.published import Published
 from vad_helpers.store.verdicts import Judged
 
@@ -43,6 +44,7 @@ def sentences(found: Published, judged: Sequence[Judged], varied: pd.DataFrame) 
         motion(found),
         moving(found),
         learnt(found),
+        signed(found),
         flatness(found),
         firmest(found, "human_centric", "auc", "localisation at clip level (AUC)"),
         firmest(found, "model_centric", "area_matched_deletion", "deletion at equal area"),
@@ -193,8 +195,7 @@ def _motion(found: Published, score: tuple[str, str], most: str, otherwise: str)
     """Frame difference against the methods, and those that draw enough samples at last."""
     table, metric = score
     against = study.against_row(found, "motion", table, (metric,))
-    sampled = [f"{m}{study.CONVERGED}" for m in study.methods(found)]
-    more = study.against_row(found, "motion", table, (metric,), rivals=sampled)
+    more = study.against_row(found, "motion", table, (metric,), rivals=_sampled(found))
     return _control(against, most, otherwise, more)
 
 
@@ -210,9 +211,62 @@ def learnt(found: Published) -> str:
     n, of = len(named[0][1]), len(against)
     listed = "; ".join(f"{words}: {', '.join(labels)}" for words, labels in named if labels)
     title = "Ask what a network that has learnt nothing gives" if n <= of / 2 else "What was learnt"
+    sampled = study.against_row(
+        found, "random_weights", "human_centric", ("auc",), rivals=_sampled(found)
+    )
+    ahead = list(sampled.loc[sampled["better"] == "b", "label"])
+    more = f" With many more samples, {' and '.join(ahead)} {_is(ahead)} too." if ahead else ""
     return (
         f"**{title}.** {n} of {of} methods are shown to localise better (clip AUC) than Integrated "
-        f"Gradients on a network with random weights ({listed})."
+        f"Gradients on a network with random weights ({listed}).{more}"
+    )
+
+
+def _is(labels: list[str]) -> str:
+    return "is" if len(labels) == 1 else "are"
+
+
+def _sampled(found: Published) -> list[str]:
+    """Keys that rows of many more samples have, where there are such rows."""
+    return [f"{method}{study.CONVERGED}" for method in study.methods(found)]
+
+
+def signed(found: Published) -> str:
+    """What becomes of localisation when the sizes of attributions count, whatever their signs?"""
+    table = signs.absolute(found)
+    table = table[(table["level"] == "clip") & (table["metric"] == "auc")]
+    table = table[table["method"].isin(study.methods(found))]
+    if table.empty:
+        return ""
+    rises, falls = (table["low"] > 0).sum(), (table["high"] < 0).sum()
+    most = table.loc[table["difference"].abs().idxmax()]
+    text = (
+        f"**Signs.** Where absolute values count instead of positive ones, the clip AUC of {rises} "
+        f"of {len(table)} methods is shown to rise and that of {falls} to fall, most that of "
+        f"{most['label']} ({most['mean']:.3f} → {most['mean_after']:.3f})"
+    )
+    level = signs.ABSOLUTE["clip"]
+    against = study.against_row(found, "random_weights", "human_centric", ("auc",), level=level)
+    if against.empty:
+        return f"{text}."
+    better = list(against.loc[against["better"] == "b", "label"])
+    return (
+        f"{text}. So treated, {len(better)} of {len(against)} are shown to localise better than "
+        "Integrated Gradients on a network with random weights, treated alike"
+        + (f" ({', '.join(better)})." if better else ".")
+    )
+
+
+def leakage(found: Published) -> str:
+    """What the share on other moving objects is of maps that know nothing, and how it is read."""
+    means = study.summary(found, "human_centric")
+    means = means[(means["metric"] == "leak") & means["method"].isin(["constant", "random"])]
+    if means.empty:
+        return ""
+    listed = " and ".join(f"{line.mean:.3f} ({line.label})" for line in means.itertuples())
+    return (
+        "A share of the whole map is low for flat maps too: the same measure gives "
+        f"{listed}.{_any_change(found)}"
     )
 
 
@@ -246,19 +300,42 @@ def flatness(found: Published) -> str:
     against = study.against_row(found, "constant", "model_centric", metrics)
     if against.empty:
         return ""
-    wins = against[against["better"] == "a"].groupby("metric").size()
+    won = against[against["better"] == "a"]
+    wins = won.groupby("metric").size()
     of = against["label"].nunique()
     n, m, a, b = (int(wins.get(metric, 0)) for metric in metrics)
     words = (
         f"a constant map, which says nothing, beats {n} of {of} methods on deletion and {m} on "
-        f"insertion; at equal area {a} and {b}."
+        f"insertion; at equal area {a} and {b}"
     )
+    if len(won):
+        kept = (won["p_holm"] < verdicts.ALPHA).sum()
+        words += f" ({kept} of these {len(won)} after Holm's correction)"
+    words += f".{_beats_noise(found)}"
     if min(n, m) > of / 2 and max(a, b) < min(n, m):
         return (
             f"**Do not rank by deletion and insertion on the threshold axis alone:** {words} "
             "Compare at equal area."
         )
     return f"**Flat maps.** On the threshold axis {words}"
+
+
+def _beats_noise(found: Published) -> str:
+    """How many methods are more faithful than a map of noise, on either axis."""
+    metrics = ("deletion", "area_matched_deletion")
+    against = study.against_row(found, "random", "model_centric", metrics)
+    if against.empty:
+        return ""
+    better = against[against["better"] == "b"].groupby("metric")["label"].agg(list)
+    spelled = []
+    for metric, axis in zip(metrics, ("on the threshold axis", "at equal area"), strict=True):
+        names = better.get(metric, [])
+        listed = f" ({', '.join(names)})" if 0 < len(names) <= 3 else ""
+        spelled.append(f"{len(names)}{listed} {axis}")
+    return (
+        f" Of {against['label'].nunique()} methods, those shown to beat a map of noise on "
+        f"deletion are {' and '.join(spelled)}."
+    )
 
 
 def _control(against: pd.DataFrame, most: str, otherwise: str, more: pd.DataFrame) -> str:
@@ -349,24 +426,38 @@ def cheapest(found: Published) -> str:
         return ""
     wide = part.pivot(index=["clip_id", "sequence"], columns="method", values="value")[keys]
     best = wide.mean().idxmax()
-    equal = [m for m in keys if m == best or not _worse(wide, m, best, found)]
+    equal = [m for m in keys if m == best or not _behind(wide, m, best, found)["low"] > 0]
     cheap = seconds[equal].idxmin()
-    names = study.labels(found)
+    names, spent = study.labels(found), {m: _spent(found, m, seconds[m]) for m in keys}
     if cheap == best:
         return (
             f"**Cost.** {names[best]} has the highest clip AUC, and nothing cheaper "
-            f"({seconds[best]:.3g} s a clip) comes as close as the intervals can tell."
+            f"({spent[best]} a clip) comes as close as the intervals can tell."
         )
+    behind = _behind(wide, cheap, best, found)
+    interval = ("" if pd.isna(behind["low"])
+                else f" [{behind['low']:+.3f}, {behind['high']:+.3f}]")  # fmt: skip
     return (
-        f"**Cost.** {names[cheap]} ({seconds[cheap]:.3g} s a clip) is not told apart by clip AUC "
-        f"from {names[best]} ({seconds[best]:.3g} s)."
+        f"**Cost.** {names[cheap]} ({spent[cheap]} a clip) is not told apart by clip AUC "
+        f"from {names[best]} ({spent[best]}), which is ahead by {behind['difference']:.3f}"
+        f"{interval}."
     )
 
 
-def _worse(wide: pd.DataFrame, method: str, best: str, found: Published) -> bool:
+def _behind(wide: pd.DataFrame, method: str, best: str, found: Published) -> dict[str, float]:
+    """By how much a method is behind the best one."""
     groups = wide.index.get_level_values("sequence")
-    paired = statistics.paired_difference(wide[best], wide[method], groups, **study.options(found))
-    return bool(paired["low"] > 0)
+    return statistics.paired_difference(wide[best], wide[method], groups, **study.options(found))
+
+
+def _spent(found: Published, method: str, seconds: float) -> str:
+    """Write seconds, with the precision of the maps where rows differ in it."""
+    timed = alike_timed(found.explanations)
+    timed = timed[timed["method"].isin(study.methods(found))]
+    known = timed["precision"].dropna()
+    if known.nunique() < 2:
+        return f"{seconds:.3g} s"
+    return f"{seconds:.3g} s in {' and '.join(sorted(set(known[timed['method'] == method])))}"
 
 
 def sensitive(varied: pd.DataFrame) -> str:
@@ -375,14 +466,16 @@ def sensitive(varied: pd.DataFrame) -> str:
     if measured.empty:
         return ""
     changed = measured[measured["best"] != measured["best_after"]]
+    firmly = changed[changed["tau"] < changed["tau_by_chance"]]
     lowest = measured.loc[measured["tau"].idxmin()]
     words = (
-        f"they change the best method in {len(changed)} of {len(measured)} rankings; the order "
-        f"turns most under “{lowest['alternative']}” ({lowest['choice'].lower()}, "
+        f"another method is best in {len(changed)} of {len(measured)} rankings, and in "
+        f"{len(firmly)} of these the order turns more than by chance. It turns most under "
+        f"“{lowest['alternative']}” ({lowest['choice'].lower()}, "
         f"{METRICS[lowest['metric']].name}, {lowest['level']} level: "
         f"Kendall's tau {lowest['tau']:.2f}"
     )
     if not np.isnan(lowest["tau_by_chance"]):
         words += f", {lowest['tau_by_chance']:.2f} by chance"
     n_choices = measured["choice"].nunique()
-    return f"**Open choices.** {n_choices} choices were varied: {words})."
+    return f"**Open choices.** Where {n_choices} choices were varied, {words})."

@@ -27,7 +27,7 @@ def flatness(found: Published) -> pd.DataFrame:
 
 
 def gaps(found: Published) -> pd.DataFrame:
-    """p(x) and p(x_b) of every clip: fold, scene, clip_id, p_clip, p_baseline, gap."""
+    """p(x) and p(x_b) of every measured clip: fold, scene, clip_id, p_clip, p_baseline, gap."""
     part = found.model_centric[found.model_centric["metric"].isin(["p_clip", "p_baseline"])]
     if part.empty:
         return pd.DataFrame(columns=["fold", "scene", "clip_id", "p_clip", "p_baseline", "gap"])
@@ -66,13 +66,13 @@ def other_baseline(found: Published, name: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A line for every method and reference row: label, n_clips, and of gap (p(x) - p(x_b)),
-        deletion, insertion and area_matched_deletion: the study's mean on these clips, "_other"
-        under the other baseline, "_change" (other - study, clip by clip) with "_low" and "_high",
-        its 95 % interval by sequences. Empty where it was not measured.
+        A line for every method and reference row: label, n_clips, n_groups (sequences), and of gap
+        (p(x) - p(x_b)), deletion, insertion and area_matched_deletion: the study's mean on these
+        clips, "_other" under the other baseline, "_change" (other - study, clip by clip) with
+        "_low" and "_high", its 95 % interval by sequences. Empty where it was not measured.
     """
     ends = ("", "_other", "_change", "_low", "_high")
-    columns = ["label", "n_clips", *(f"{m}{end}" for m in FAITHFUL for end in ends)]
+    columns = ["label", "n_clips", "n_groups", *(f"{m}{end}" for m in FAITHFUL for end in ends)]
     table = found.extras.get("alternatives")
     if table is None:
         return pd.DataFrame(columns=columns)
@@ -99,8 +99,8 @@ def _changes(
     own: pd.DataFrame, other: pd.DataFrame, clips: pd.MultiIndex, drawn: dict[str, int]
 ) -> dict[str, float]:
     """Means of one method on the clips that both have, and how they change."""
-    line: dict[str, float] = {"n_clips": len(clips)}
     groups = clips.get_level_values("sequence")
+    line: dict[str, float] = {"n_clips": len(clips), "n_groups": groups.nunique()}
     for metric in FAITHFUL:
         before, after = own.loc[clips, metric], other.loc[clips, metric]
         change = paired_difference(after.to_numpy(), before.to_numpy(), groups, **drawn)

@@ -6,7 +6,7 @@ sequences over all folds together, given the trained networks, one a fold.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from vad_helpers.metrics import statistics
 from vad_helpers.metrics.catalog import direction
 from vad_helpers.metrics.runtime import alike_timed
 from vad_helpers.store import contrasts, sensitivity, tables, verdicts
-from vad_helpers.store.claims import CLAIMS
+from vad_helpers.store.claims import CLAIMS, Claim
 from vad_helpers.store.published import Published, once, read_curve
 from vad_helpers.store.row import TIME_AVERAGE
 
@@ -30,6 +30,8 @@ VARIANT_METRICS = (
     ("model_centric", "deletion"),
     ("model_centric", "area_matched_deletion"),
 )
+TWICE = ("claim", "statement", "before", "after", "reason", "n_contrasts", "n_changed", "n_turned",
+         "n_clips", "n_groups")  # fmt: skip
 CONVERGENCE = (
     ("human_centric", "clip", "auc"),
     ("human_centric", "clip", "iou"),
@@ -113,15 +115,13 @@ def judged_converged(found: Published) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        claim, statement, before and after (verdicts), reason (of the verdict after), n_clips,
-        n_groups. Empty where no row is converged.
+        As `judged_twice`. Empty where no row is converged.
     """
-    columns = ["claim", "statement", "before", "after", "reason", "n_clips", "n_groups"]
     swaps = {f"{m}{CONVERGED}": m for m in methods(found)}
     swaps = {row: m for row, m in swaps.items() if row in set(found.rows["method"])}
     clips = _clips_with(found, [*swaps, *swaps.values()])
     if not swaps or clips.empty:
-        return pd.DataFrame(columns=columns)
+        return pd.DataFrame(columns=list(TWICE))
     of_methods = set(methods(found))
     asked = [
         claim
@@ -132,14 +132,51 @@ def judged_converged(found: Published) -> pd.DataFrame:
     before = {name: table[table["clip_id"].isin(clips["clip_id"])]
               for name, table in scores(found).items()}  # fmt: skip
     after = {name: _swapped(table, swaps) for name, table in before.items()}
-    two = [verdicts.judge(scored, found.rows, claims=asked, **options(found))
-           for scored in (before, after)]  # fmt: skip
     size = (len(clips), clips["sequence"].nunique())
+    return judged_twice(found, before, after, asked, size)
+
+
+def judged_twice(
+    found: Published,
+    before: Mapping[str, pd.DataFrame],
+    after: Mapping[str, pd.DataFrame],
+    claims: Sequence[Claim],
+    size: tuple[int, int],
+) -> pd.DataFrame:
+    """Judge claims on two sets of scores by the same rule.
+
+    Parameters
+    ----------
+    found : Published
+    before, after : mapping of str to DataFrame
+        Tidy scores by name of the table.
+    claims : sequence of Claim
+    size : tuple of int
+        Clips and sequences, for the table.
+
+    Returns
+    -------
+    DataFrame
+        `TWICE`: claim, statement, before and after (verdicts), reason (of the verdict after),
+        n_contrasts (that decide), n_changed (of them: with another result), n_turned (of these:
+        from one side to the other), n_clips, n_groups.
+    """
+    two = [verdicts.judge(scored, found.rows, claims=claims, **options(found))
+           for scored in (before, after)]  # fmt: skip
     lines = [
-        (old.claim.number, old.claim.statement, old.verdict, new.verdict, new.reason, *size)
+        (old.claim.number, old.claim.statement, old.verdict, new.verdict, new.reason,
+         len(old.deciding), *_n_moved(old, new), *size)
         for old, new in zip(*two, strict=True)
-    ]
-    return pd.DataFrame(lines, columns=columns)
+    ]  # fmt: skip
+    return pd.DataFrame(lines, columns=list(TWICE))
+
+
+def _n_moved(old: verdicts.Judged, new: verdicts.Judged) -> tuple[int, int]:
+    """Count the deciding comparisons with another result, and those that change sides."""
+    before, after = (judged.deciding["side"].to_numpy() for judged in (old, new))
+    sides = {verdicts.AS_CLAIMED, verdicts.AGAINST}
+    turned = [{a, b} == sides for a, b in zip(before, after, strict=True)]
+    return int((before != after).sum()), sum(turned)
 
 
 def _clips_with(found: Published, rows: Iterable[str]) -> pd.DataFrame:
@@ -375,28 +412,42 @@ def localised(found: Published) -> pd.DataFrame:
     return pd.DataFrame({"auc": auc, "place": auc.rank(ascending=False, method="min")})
 
 
-def breakdown(found: Published, by: str, *, metric: str = "auc") -> pd.DataFrame:
-    """Mean clip-level localisation of the main rows in every part of the clips.
+def breakdown(
+    found: Published, by: str, *, table: str = "human_centric", metric: str = "auc"
+) -> pd.DataFrame:
+    """Mean clip-level score of the main rows in every part of the clips.
 
     Parameters
     ----------
     found : Published
     by : {"scene", "sequence", "call"}
         "call": what the network says of the clip, at p >= .5: `CALLED` or `MISSED`.
-    metric : str
+    table, metric : str
+        Of the scores.
 
     Returns
     -------
     DataFrame
-        Index the parts, with a column "clips" and one a row, by label. Only clips that all of
-        these rows have.
+        part, clips, label, mean, low, high (a 95 % interval by sequences; NaN for one sequence),
+        n_groups; the rows of a part in their order. Only clips that all of these rows have.
     """
-    wide = wide_scores(found, "human_centric", "clip", metric, main_rows(found)).dropna()
-    wide = wide.droplevel("sequence").rename(columns=labels(found))
-    group = wide.index.map(_parts_of_clips(found).set_index("clip_id")[by])
-    means = wide.groupby(group).mean().rename_axis(by)
-    means.insert(0, "clips", wide.groupby(group).size())
-    return means
+    wide = wide_scores(found, table, "clip", metric, main_rows(found)).dropna()
+    wide = wide.rename(columns=labels(found))
+    clip_ids = wide.index.get_level_values("clip_id")
+    group = clip_ids.map(_parts_of_clips(found).set_index("clip_id")[by])
+    lines = [
+        {"part": part, "clips": len(scored), "label": label, **_part_mean(column, found)}
+        for part, scored in wide.groupby(group)
+        for label, column in scored.items()
+    ]
+    columns = ["part", "clips", "label", "mean", "low", "high", "n_groups"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def _part_mean(column: pd.Series, found: Published) -> dict[str, float]:
+    groups = column.index.get_level_values("sequence")
+    drawn = statistics.bootstrap_mean(column, groups, **options(found))
+    return {name: drawn[name] for name in ("mean", "low", "high", "n_groups")}
 
 
 def _parts_of_clips(found: Published) -> pd.DataFrame:
@@ -449,8 +500,16 @@ def mean_curves(found: Published, curve: str) -> dict[str, np.ndarray]:
 
 
 def frame_means(found: Published) -> dict[str, np.ndarray]:
-    """AUC of every frame, averaged over clips: key -> (T,), NaN where no clip has one."""
+    """AUC of every frame, averaged over the clips that all main rows have.
+
+    Returns
+    -------
+    dict
+        Key -> (T,), NaN where no clip has one.
+    """
     part = found.frame_auc[found.frame_auc["method"].isin(main_rows(found))]
+    n_rows = part.groupby("clip_id")["method"].nunique()
+    part = part[part["clip_id"].isin(n_rows.index[n_rows == part["method"].nunique()])]
     wide = part.pivot_table(index="method", columns="frame", values="auc", aggfunc="mean")
     wide = wide.reindex(columns=range(int(found.settings["n_frames"])))
     return {key: line.to_numpy() for key, line in wide.iterrows()}

@@ -27,13 +27,21 @@ ALT = {
     "method joined to ours",
     "history": "Validation AUC and loss of every fold's training, one line a fold",
 }
+DOTS = (
+    "Large dots: means over clips, with 95 % intervals; small dots: means of single sequences. "
+    "Colours: families of methods; grey: reference rows."
+)
 CAPTIONS = {
-    "localisation": "Localisation at clip level. Crosses: the paper.",
-    "motion": "AUC over all voxels, and among moving ones alone.",
-    "flatness": "Deletion as the paper has it, and at equal area.",
-    "curves": "Mean change of p while the sets of the threshold axis grow.",
-    "frames": "Where in a clip the maps localise.",
-    "cost": "Quality and cost. Open marks: the paper, on its GPU.",
+    "localisation": f"Localisation at clip level (higher is better). {DOTS} Crosses: the paper.",
+    "motion": f"AUC over all voxels, and among moving ones alone (higher is better). {DOTS}",
+    "flatness": "Deletion as the paper has it, and at equal area (higher is better). "
+    f"{DOTS} Crosses: the paper.",
+    "curves": "Mean change of p while the sets of the threshold axis grow, over the clips that all "
+    "rows have.",
+    "frames": "Where in a clip the maps localise: mean over the clips that all rows have, of those "
+    "with an anomaly in that frame.",
+    "cost": "Quality and cost. Open marks: the paper, on its GPU. Seconds depend on the precision "
+    "of a row's maps, which is named below Table II.",
     "history": "Training of every fold; its own test part played no role in it.",
 }
 
