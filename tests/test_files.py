@@ -73,3 +73,22 @@ def test_a_failing_change_leaves_the_folder_as_it_was(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="refused"), atomic_folder(tmp_path / "fresh"):
         pass
     assert [p.name for p in tmp_path.iterdir()] == ["results"]
+
+
+def test_an_interrupt_between_the_two_renames_loses_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "results"
+    with atomic_folder(path) as folder:
+        (folder / "a").write_text("1")
+    replace, calls = os.replace, []
+
+    def interrupted(source, target):
+        replace(source, target)
+        calls.append(target)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt), atomic_folder(path) as folder:
+        (folder / "a").write_text("new")
+    assert (path / "a").read_text() == "1"
+    assert [p.name for p in tmp_path.iterdir()] == ["results"]

@@ -80,11 +80,11 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         else:
             new.mkdir()
         yield new
-        if path.is_dir():
-            os.replace(path, old)
         try:
+            if path.is_dir():
+                os.replace(path, old)
             os.replace(new, path)
-        except OSError:
-            if old.is_dir():
+        except BaseException:  # an interrupt between the two must not lose the folder either
+            if old.is_dir() and not path.exists():
                 os.replace(old, path)
             raise

@@ -245,6 +245,13 @@ def test_an_alternative_computed_otherwise_is_not_taken_back_nor_lost(
     alternatives.measure(other, "strong_blur", dest=dest)
     (after,) = published.read(dest).extras["alternative_runs"].to_dict("records")
     assert after["settings"] != before["settings"].iloc[0] and after["n_clips"] == 2
+    assert after["code"] == before["code"].iloc[0]
+    monkeypatch.setitem(scores.VERSIONS, "robustness", 99)
+    capsys.readouterr()
+    with pytest.raises(pytest.fail.Exception, match="measured"):
+        monkeypatch.setattr(measuring, "measure", lambda *a, **k: pytest.fail("measured"))
+        alternatives.measure(dataclasses.replace(other, memo={}), "strong_blur", dest=dest)
+    assert "strong_blur: 0 scores restored" in capsys.readouterr().out
 
 
 def test_a_clip_that_is_not_finished_is_kept_but_not_counted(run, tmp_path):
@@ -257,8 +264,13 @@ def test_a_clip_that_is_not_finished_is_kept_but_not_counted(run, tmp_path):
     scores.score(other, "human_centric", second, "ig")
     alternatives.add(other, "strong_blur", dest)
     found = published.read(dest).extras
-    assert found["alternative_runs"]["n_clips"].tolist() == [1]
+    assert found["alternative_runs"]["n_clips"].tolist() == [0], "one of four tables"
     assert set(found["alternatives"]["clip_id"]) == {first, second}
+    for table in scores.MEASURES:
+        for row in ("ig", *alternatives.BESIDE):
+            scores.score(other, table, first, row)
+    alternatives.add(other, "strong_blur", dest)
+    assert published.read(dest).extras["alternative_runs"]["n_clips"].tolist() == [1]
 
 
 def _tested(run):

@@ -52,6 +52,17 @@ def test_every_row_is_scored_and_the_tables_then_only_collect(run, monkeypatch):
             assert n_clips[TIME_AVERAGE] == 3
 
 
+def test_a_damaged_score_is_not_taken_for_done(run):
+    clip_id = store.evaluation(run)["clip_id"][0]
+    for table in scores.MEASURES:
+        scores.score(run, table, clip_id, "random")
+    assert "random" not in measuring.pending(run)[clip_id]
+    (path,) = run.path("scores").glob(f"robustness/random-*/{clip_id}.json")
+    path.write_text("")
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert measuring.pending(run)[clip_id]["random"] == ["robustness"]
+
+
 def test_a_table_without_scores_leaves_the_numbers_of_others_numbers(run):
     clip_id = store.evaluation(run)["clip_id"][0]
     unit = scores.score(run, "robustness", clip_id, "random")

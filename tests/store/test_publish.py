@@ -229,6 +229,88 @@ def test_lines_of_another_network_do_not_stay(run, tmp_path, monkeypatch):
     assert published.read(dest).extras["convergence"]["fold"].tolist() == [1]
 
 
+def test_a_network_and_pictures_of_a_fold_go_with_it(run, tmp_path, monkeypatch):
+    dest = tmp_path / "results"
+    clip_id = store.evaluation(run)["clip_id"][0]
+    pictures = {"own": publish.Picture(b"png", "a", "b", clip_id),
+                "other": publish.Picture(b"png", "a", "b", "of another fold")}  # fmt: skip
+    publish.publish([run], dest, weights=True, pictures=pictures)
+    publish.publish([run], dest)
+    assert (dest / "model-fold0.safetensors").is_file() and len(published.read(dest).figures) == 2
+    identity = publish.identity(run)
+    monkeypatch.setattr(publish, "identity", lambda _: identity | {"weights_sha256": "another"})
+    found = publish.publish([run], dest)
+    assert not (dest / "model-fold0.safetensors").exists()
+    assert [figure["file"] for figure in found.figures] == ["figures/other.png"]
+    assert [path.name for path in (dest / "figures").iterdir()] == ["other.png"]
+
+
+def test_a_check_of_convergence_goes_with_its_precision_and_other_tables_stay(
+    run, tmp_path, monkeypatch
+):
+    dest = tmp_path / "results"
+    publish.publish([run], dest)
+    lines = pd.DataFrame({"fold": [0], "value": [1.0]})
+    publish.add_tables(dest, {"convergence": lines, "alternatives": lines})
+    identity = publish.identity(run)
+    monkeypatch.setattr(publish, "identity", lambda _: identity | {"precision": "another"})
+    publish.publish([run], dest)
+    extras = published.read(dest).extras
+    assert extras["convergence"].empty and len(extras["alternatives"]) == 1
+
+
+def test_what_a_run_does_not_hold_of_its_fold_stays(run, tmp_path, take_network):
+    dest = tmp_path / "results"
+    before = publish.publish([run], dest)
+    folder = take_network(run, tmp_path / "elsewhere")
+    moved = store.open_run("tiny", **FEW, run_dir=str(folder))
+    store.predictions(moved)
+    clip_id = store.evaluation(moved)["clip_id"][0]
+    scores.score(moved, "human_centric", clip_id, "lime")
+    after = publish.publish([moved], dest)
+    for name in ("human_centric", "model_centric", "robustness", "curves", "frame_auc",
+                 "explanations"):  # fmt: skip
+        keys = [c for c in ("clip_id", "method", "level", "metric", "curve", "frame")
+                if c in getattr(before, name)]  # fmt: skip
+        two = [getattr(found, name).set_index(keys).sort_index() for found in (before, after)]
+        assert two[0].index.equals(two[1].index), name
+    pd.testing.assert_frame_equal(after.history, before.history)
+
+
+def test_other_settings_replace_a_fold_whole(run, tmp_path):
+    dest = tmp_path / "results"
+    publish.publish([run], dest)
+    params = dataclasses.replace(run.params, n_thresholds=7)
+    changed = dataclasses.replace(run, params=params, memo={})
+    found = publish.publish([changed], dest)
+    assert found.human_centric.empty and found.curves.empty
+    assert found.settings["n_thresholds"] == 7
+
+
+def test_scores_of_older_code_do_not_stay(run, tmp_path, take_network, monkeypatch):
+    dest = tmp_path / "results"
+    publish.publish([run], dest)
+    monkeypatch.setitem(scores.VERSIONS, "human_centric", 99)
+    moved = store.open_run("tiny", **FEW, run_dir=str(take_network(run, tmp_path / "elsewhere")))
+    store.predictions(moved)
+    after = publish.publish([moved], dest)
+    assert after.human_centric.empty and not after.robustness.empty
+
+
+def test_a_given_network_that_was_published_keeps_the_record_of_its_training(run, tmp_path):
+    dest = tmp_path / "results"
+    before = publish.publish([run], dest, weights=True)
+    folder = tmp_path / "given"
+    weights = str(dest / "model-fold0.safetensors")
+    given = store.open_run("tiny", **FEW, trained_weights=weights, run_dir=str(folder))
+    store.predictions(given)
+    after = publish.publish([given], dest)
+    first, second = (found.manifest["folds"]["0"] for found in (before, after))
+    assert second["trained_weights"] is None and second["train_precision"] == "fp32"
+    assert second["seconds"]["training"] == first["seconds"]["training"]
+    pd.testing.assert_frame_equal(after.history, before.history)
+
+
 def test_a_network_finer_than_half_is_not_published_as_if_it_were_itself(run, tmp_path):
     network, about = load(run.path("model.safetensors"))
     with torch.no_grad():

@@ -1,9 +1,13 @@
 """Going on with a study on another machine, from what was published."""
 
+import dataclasses
+import json
+
 import pandas as pd
 import pytest
 
 from vad_helpers import store
+from vad_helpers.attribution import METHODS
 from vad_helpers.errors import InputError
 from vad_helpers.store import maps, measuring, publish, published, restore, scores
 
@@ -108,6 +112,31 @@ def test_scores_of_another_study_are_not_restored(run, tmp_path, change, words):
     with pytest.raises(InputError, match=words):
         restore.restore(other, tmp_path / "results")
     assert not other.path("scores").exists()
+
+
+def test_scores_that_older_code_made_are_measured_again(run, elsewhere, tmp_path, monkeypatch):
+    measuring.measure(run)
+    publish.publish([run], tmp_path / "results")
+    n_clips, rows = 2, store.rows(run)
+    monkeypatch.setitem(scores.VERSIONS, "model_centric", 99)
+    monkeypatch.setitem(METHODS, "lime", dataclasses.replace(METHODS["lime"], version=99))
+    # Of three tables, all rows but LIME; robustness has the time-averaged row beside.
+    others = n_clips * (len(rows) - 1)
+    assert restore.restore(elsewhere, tmp_path / "results") == 3 * others + n_clips
+    todo = measuring.pending(elsewhere)
+    assert all(set(tables) >= {"model_centric"} for of_clip in todo.values()
+               for tables in of_clip.values())  # fmt: skip
+    assert all(len(of_clip["lime"]) == len(scores.MEASURES) for of_clip in todo.values())
+
+
+def test_a_fold_published_before_versions_were_kept_is_not_restored(run, elsewhere, tmp_path):
+    measuring.measure(run)
+    publish.publish([run], tmp_path / "results")
+    path = tmp_path / "results" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["folds"]["0"]["code"]
+    path.write_text(json.dumps(manifest))
+    assert restore.restore(elsewhere, tmp_path / "results") == 0
 
 
 def test_curves_are_spelled_and_read_alike():

@@ -57,6 +57,26 @@ def test_the_model_is_trained_once_and_its_history_kept(run, monkeypatch):
     assert len(store.history(run)) == 1
 
 
+def test_maps_of_a_network_that_is_gone_are_not_taken_for_those_of_another(
+    in_project, tmp_path, monkeypatch
+):
+    run = store.open_run("tiny", run_dir=str(tmp_path / "run"))
+    network = store.model(run)
+    run.path("model.safetensors").unlink()
+    monkeypatch.setattr(detector, "_train", lambda run, progress: network)
+    store.model(run)  # the same bits again, or nothing explained yet: no harm
+    run.path("scores").mkdir()
+    run.path("model.safetensors").unlink()
+    store.model(run)
+    other = detector.fresh_network(run)
+    monkeypatch.setattr(detector, "_train", lambda run, progress: other)
+    run.path("model.safetensors").unlink()
+    with pytest.raises(InputError, match="holds scores of a network that is gone.*delete scores"):
+        store.model(run)
+    run.path("scores").rmdir()
+    store.model(run)
+
+
 def test_initial_weights_enter_the_models_key_and_must_be_there(run, tmp_path):
     store.model(run)
     started = store.open_run("tiny", init_weights=str(run.path("model.safetensors")))

@@ -93,11 +93,30 @@ def test_other_levels_are_alternatives(study):
     lines = found[found["alternative"].str.contains("all frames")]
     assert lines["metric"].tolist() == ["iou", "auc"]
     assert lines["tau"].tolist() == pytest.approx([-1, -1])
-    other = turned.assign(clip_id="other" + turned["clip_id"])
+    lines = found[found["alternative"].str.contains("absolute values count")]
+    assert lines["note"].tolist() == [NOT_MEASURED]
+    apart = turned.assign(level="frame_abs", clip_id="other" + turned["clip_id"])
     found = sensitivity.sensitivity(
-        {**scored, "human_centric": pd.concat([located, other])}, about, **OPTIONS
+        {**scored, "human_centric": pd.concat([located, apart])}, about, **OPTIONS
     )
-    assert found[found["alternative"].str.contains("all frames")]["note"].tolist() == [NOT_MEASURED]
+    assert found[found["alternative"].str.contains("absolute values count")]["note"].tolist() == [
+        NOT_MEASURED
+    ]
+
+
+def test_a_choice_of_frames_counts_the_clips_that_have_one_only_by_it(study):
+    scored, about = study
+    located = scored["human_centric"]
+    frames = located[located["level"] == "frame"]
+    few = frames["clip_id"].isin(frames["clip_id"].unique()[:8])
+    # Where both rules find a frame it is the same; where one alone does, the order is turned.
+    other = frames.assign(level="frame_any", value=frames["value"].where(few, 1 - frames["value"]))
+    kept = located[(located["level"] != "frame") | few.reindex(located.index, fill_value=True)]
+    found = sensitivity.sensitivity(
+        {**scored, "human_centric": pd.concat([kept, other])}, about, **OPTIONS
+    )
+    lines = found[found["alternative"].str.contains("all frames")]
+    assert set(lines["n"]) == {20} and (lines["n_flips"] > 0).all()
 
 
 def test_runs_of_their_own_are_compared_with_the_study_s_clips_of_their_fold(study):

@@ -150,7 +150,7 @@ def test_secondary_comparisons_are_corrected_among_themselves(planted):
         assert j.deciding["p_holm"].tolist() == alone[number].contrasts["p_holm"].tolist()
     beside = pd.concat([j.contrasts for j in planted.values()])
     beside = beside[~beside["required"].astype(bool)].dropna(subset="p")
-    assert set(beside["claim"]) == {5, 6, 7, 8, 14}
+    assert set(beside["claim"]) == {1, 5, 6, 7, 8, 14}
     pair = beside["name"].str.split(" - ").map(frozenset)
     n_asked = len(set(zip(beside["metric"], pair, strict=True)))
     assert beside["p_holm"].min() == pytest.approx(min(1, beside["p"].min() * n_asked))
@@ -169,7 +169,15 @@ def test_equal_area_is_asked_of_the_claims_on_faithfulness_and_decides_nothing(p
         assert turned[number].at_equal_area == verdicts.DOES_NOT
         assert turned[number].aside.startswith("At equal area: the same rule says “does not hold”.")
         assert words in turned[number].aside
-    assert planted[1].at_equal_area == "" and planted[1].aside == ""
+    assert planted[1].at_equal_area == "" and planted[2].aside == ""
+
+
+def test_whether_lime_is_the_exception_stands_beside_claim_one_and_decides_nothing(planted):
+    assert planted[1].aside.startswith("Beside it, deciding nothing: LIME − gradient methods, IoU")
+    means = synthetic.complete(synthetic.HOLD)
+    for metric in ("iou", "auc"):
+        means["human_centric", "clip", metric]["lime"] = 0.1
+    assert judge(means)[1].verdict == verdicts.HOLDS, "an exception that is none"
     lacking = {key: v for key, v in means.items() if not key[2].startswith("area_matched")}
     without = judge(lacking)[5]
     assert without.aside == "At equal area: not measured." and without.at_equal_area == ""

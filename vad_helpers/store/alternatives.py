@@ -170,8 +170,10 @@ def _lines_of(table: pd.DataFrame, other: Run, name: str) -> pd.DataFrame:
 def _computed(other: Run) -> dict[str, str]:
     """What an alternative's scores stand and fall with."""
     settings = publish.shared_settings(other)
-    key = key_of("alternative", 1, scores=scores.VERSIONS, settings=settings)
-    return publish.identity(other) | {"settings": f"key-{key}"}  # never digits alone in a CSV
+    key = key_of("alternative", 2, settings=settings)
+    code = key_of("code", 1, versions=scores.code_versions(other))
+    # Never digits alone in a CSV.
+    return publish.identity(other) | {"settings": f"key-{key}", "code": f"key-{code}"}
 
 
 def _is_same(before: dict[str, Any], computed: dict[str, str]) -> bool:
@@ -226,8 +228,9 @@ def add(other: Run, name: str, dest: str | Path) -> None:
 
 
 def _n_complete(scored: pd.DataFrame, rows: list[str]) -> int:
-    """Clips that every row is scored on: an interrupted clip's scores are kept, but not counted."""
-    return int((scored.groupby("clip_id")["method"].nunique() == len(rows)).sum())
+    """Clips with every row in every table: an interrupted clip's scores are kept, not counted."""
+    done = scored.drop_duplicates(["clip_id", "table", "method"]).groupby("clip_id").size()
+    return int((done == len(rows) * len(scores.MEASURES)).sum())
 
 
 def _check_network(other: Run, name: str, dest: str | Path) -> None:

@@ -22,6 +22,7 @@ from vad_helpers.store.cache import (
     file_digest,
     key_of,
     load_or_build,
+    read_manifest,
     remember,
 )
 
@@ -39,8 +40,13 @@ def model(run: Run, *, progress: bool = False) -> torch.nn.Module:
     if run.params.trained_weights:
         return _load_trained(run)
 
+    about = training_settings(run)
+
     def build() -> torch.nn.Module:
-        return _train(run, progress=progress)
+        network = _train(run, progress=progress)
+        about["fingerprint"] = weights.fingerprint(network)
+        _check_as_explained(run, about["fingerprint"])
+        return network
 
     def save(network: torch.nn.Module, path: Path) -> None:
         weights.save(network, path, **_weights_metadata(run))
@@ -52,8 +58,25 @@ def model(run: Run, *, progress: bool = False) -> torch.nn.Module:
         build=build,
         save=save,
         load=lambda path: weights.load(path)[0],
-        settings=training_settings(run),
+        settings=about,
     )
+
+
+def _check_as_explained(run: Run, fingerprint: str) -> None:
+    """Refuse maps and scores of a network that was lost, if training gives another one now.
+
+    Their keys name what the network was trained with; that gives the same bits on one kind of
+    machine, and need not on another.
+    """
+    before = read_manifest(run).get("model.safetensors", {})
+    known = before.get("fingerprint", fingerprint)
+    left = [name for name in ("attributions", "scores") if run.path(name).exists()]
+    if before.get("key") == model_key(run) and known != fingerprint and left:
+        raise InputError(
+            f"{run.dir} holds {' and '.join(left)} of a network that is gone, and training gives "
+            "another one here: put the old model.safetensors back, or delete "
+            f"{' and '.join(left)} there"
+        )
 
 
 def _weights_metadata(run: Run) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import pandas as pd
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_folder
 from vad_helpers.model import weights as model_weights
-from vad_helpers.store import detector, experiment, gather
+from vad_helpers.store import detector, earlier, experiment, gather, scores
 from vad_helpers.store.cache import (
     Run,
     artifact_lock,
@@ -43,6 +43,8 @@ PER_FOLD = ("fold", "run_dir", "device", "eval_batch_size", "trained_weights")
 scores and seconds depend on: network, device, batch size."""
 PATHS = ("data_dir", "init_weights")
 """Parameters of which only the file's name is published."""
+NETWORK = ("data", "weights_sha256")
+"""Of `identity`: what tables that do not come from a fold's own scores stand and fall with."""
 PACKAGES = ("vad-helpers", "torch", "captum", "numpy", "scikit-image", "scikit-learn")
 MAX_WEIGHTS = 25_000_000
 DIGITS, DIGITS_OF_P = "%.6g", "%.9g"
@@ -102,7 +104,8 @@ def publish(
     Parameters
     ----------
     runs : sequence of Run
-        One a fold. Lines of the same folds that were published before are replaced.
+        One a fold. What was published of the same folds is replaced; where data, network, precision
+        and settings are the same, what a run does not hold of it stays.
     dest : str or Path
         Such as `results/ucsd`; changed whole or not at all.
     weights : bool
@@ -124,11 +127,19 @@ def publish(
     _check_folds(runs)
     new = {run.params.fold: gather.tables(run) for run in runs}
     with _changing(dest) as folder:
-        _drop_stale(folder, runs)
+        before = read_manifest(folder) if exists(folder) else {"folds": {}}
+        figures = _drop_stale(folder, runs, before)
+        entries = {}
         for run in runs:
-            _complete_costs(folder, run, new[run.params.fold])
-        entries = {run.params.fold: fold_entry(run, new[run.params.fold]) for run in runs}
-        manifest = _merged_manifest(folder, runs, entries)
+            fold = run.params.fold
+            known = before["folds"].get(str(fold), {})
+            goes_on = _is_same(run, known) and before["settings"] == shared_settings(run)
+            if goes_on:
+                new[fold] = earlier.complete(run, new[fold], folder, known)
+            new[fold] = earlier.with_costs(run, new[fold])
+            entry = fold_entry(run, new[fold])
+            entries[fold] = earlier.with_training(entry, known) if goes_on else entry
+        manifest = _merged_manifest(runs, entries, before) | {"figures": figures}
         for name in TABLES:
             parts = {fold: tables[name] for fold, tables in new.items()}
             path = folder / f"{name}.csv"
@@ -142,19 +153,44 @@ def publish(
     return read(dest)
 
 
-def _drop_stale(folder: Path, runs: Sequence[Run]) -> None:
-    """Take lines of optional tables away that are of another network of the same fold."""
-    before = read_manifest(folder)["folds"] if exists(folder) else {}
-    changed = [
-        run.params.fold
-        for run in runs
-        if (entry := before.get(str(run.params.fold)))
-        and entry["weights_sha256"] != identity(run)["weights_sha256"]
-    ]
-    for path in [folder / f"{name}.csv" for name in OPTIONAL]:
-        if changed and path.is_file():
+def _is_same(run: Run, entry: Mapping[str, Any]) -> bool:
+    """Tell whether a fold was published from the same data and network, in the same precision."""
+    return all(entry.get(name) == value for name, value in identity(run).items())
+
+
+def _drop_stale(
+    folder: Path, runs: Sequence[Run], before: Mapping[str, Any]
+) -> list[dict[str, str]]:
+    """Take away what another network of the same fold left; give the pictures that stay.
+
+    A check of convergence is of maps in one precision, and goes with that too.
+    """
+    known = {str(run.params.fold): run for run in runs if str(run.params.fold) in before["folds"]}
+    asked = [(run.params.fold, before["folds"][fold], identity(run)) for fold, run in known.items()]
+    changed = [fold for fold, entry, own in asked if any(entry[n] != own[n] for n in NETWORK)]
+    other = [fold for fold, entry, own in asked if any(entry.get(n) != own[n] for n in own)]
+    for name in OPTIONAL:
+        path, stale = folder / f"{name}.csv", other if name == "convergence" else changed
+        if stale and path.is_file():
             table = pd.read_csv(path)
-            _write_csv(table[~table["fold"].isin(changed)], path, path.stem)
+            _write_csv(table[~table["fold"].isin(stale)], path, name)
+    for fold in changed:
+        (folder / f"model-fold{fold}.safetensors").unlink(missing_ok=True)
+    return _drop_pictures(folder, changed, before.get("figures", []))
+
+
+def _drop_pictures(
+    folder: Path, changed: Sequence[int], figures: Sequence[dict[str, str]]
+) -> list[dict[str, str]]:
+    """Delete the pictures of these folds' clips; give the others."""
+    if not changed or not figures:
+        return list(figures)
+    clips = pd.read_csv(folder / "clips.csv")
+    stale = set(clips.loc[clips["fold"].isin(changed), "clip_id"])
+    for figure in figures:
+        if figure["clip_id"] in stale:
+            (folder / figure["file"]).unlink(missing_ok=True)
+    return [figure for figure in figures if figure["clip_id"] not in stale]
 
 
 def check_settings(dest: str | Path, run: Run) -> None:
@@ -254,7 +290,7 @@ def fold_entry(run: Run, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
         data (key of its content), weights_sha256, precision (that scores are computed in),
         train_precision (None for weights that were given), initial_weights (name of the file),
         initial_weights_sha256 (None without one), left_fresh (the convolutions that they lack),
-        trained_weights, versions, device, seconds by step,
+        trained_weights, versions, code (as `scores.code_versions`), device, seconds by step,
         batch_size, n_clips, date (UTC).
     """
     p = run.params
@@ -267,6 +303,7 @@ def fold_entry(run: Run, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
         "trained_weights": _name(p.trained_weights),
         "versions": {"python": platform.python_version()}
         | {name: metadata.version(name) for name in PACKAGES},
+        "code": scores.code_versions(run),
         "device": detector.machine(run),
         "seconds": gather.seconds(run, tables["explanations"]),
         "batch_size": p.eval_batch_size,
@@ -292,10 +329,9 @@ def identity(run: Run) -> dict[str, str]:
 
 
 def _merged_manifest(
-    folder: Path, runs: Sequence[Run], entries: Mapping[int, dict[str, Any]]
+    runs: Sequence[Run], entries: Mapping[int, dict[str, Any]], before: Mapping[str, Any]
 ) -> dict[str, Any]:
     settings = shared_settings(runs[0])
-    before = read_manifest(folder) if exists(folder) else {"folds": {}}
     staying = {k: e for k, e in before["folds"].items() if int(k) not in entries}
     if staying:
         _check_same(before["settings"], settings, "what is published", runs[0].dir)
@@ -305,7 +341,6 @@ def _merged_manifest(
         "profile": settings["profile"],
         "settings": settings,
         "folds": dict(sorted(folds.items(), key=lambda item: int(item[0]))),
-        "figures": before.get("figures", []),
     }
 
 
@@ -316,31 +351,6 @@ def _merged(path: Path, new: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
         parts |= {k: part for k, part in pd.read_csv(path).groupby("fold") if k not in new}
     filled = [parts[k] for k in sorted(parts) if len(parts[k])]
     return pd.concat(filled, ignore_index=True) if filled else next(iter(new.values()))
-
-
-def _complete_costs(folder: Path, run: Run, new: dict[str, pd.DataFrame]) -> None:
-    """Add what is published of the cost of maps that are not here, their scores being restored.
-
-    Without timings, the seconds recorded with all of these maps stand for them.
-    """
-    explained = _with_earlier(folder, run, new["explanations"])
-    new["explanations"] = explained
-    if new["runtime"].empty:
-        found = gather.recorded_runtime(explained, new["rows"]).assign(fold=run.params.fold)
-        new["runtime"] = found.reindex(columns=list(TABLES["runtime"]))
-
-
-def _with_earlier(folder: Path, run: Run, explained: pd.DataFrame) -> pd.DataFrame:
-    """Lines of a fold's maps, and the published ones of other maps in the same circumstances."""
-    path, fold = folder / "explanations.csv", run.params.fold
-    if not path.is_file():
-        return explained
-    before = read_manifest(folder)["folds"].get(str(fold), {})
-    if any(before.get(name) != value for name, value in identity(run).items()):
-        return explained
-    earlier = pd.read_csv(path)
-    both = pd.concat([explained, earlier[earlier["fold"] == fold]], ignore_index=True)
-    return both.drop_duplicates(["clip_id", "method"])
 
 
 def _merged_rows(path: Path, new: Mapping[int, pd.DataFrame]) -> pd.DataFrame:

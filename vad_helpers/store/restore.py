@@ -34,7 +34,8 @@ def restore(run: Run, folder: str | Path) -> int:
     Returns
     -------
     int
-        How many (clip, row) scores were restored; 0 if nothing of this fold is published.
+        How many (clip, row) scores were restored; 0 if nothing of this fold is published. Scores
+        that code of other versions made are not.
 
     Raises
     ------
@@ -88,6 +89,10 @@ def restore_lines(run: Run, lines: pd.DataFrame) -> int:
 def _restore_table(run: Run, found: Published, table: str) -> int:
     lines = getattr(found, table)
     part = lines[lines["fold"] == run.params.fold]
+    versions = found.manifest["folds"][str(run.params.fold)].get("code", {})
+    current = [row for row in part["method"].unique()
+               if scores.is_current(run, versions, table, row)]  # fmt: skip
+    part = part[part["method"].isin(current)]
     return _write_missing(run, table, part, _curves_of(found, table, run))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from vad_helpers.attribution import METHODS
 from vad_helpers.files import atomic_write
 from vad_helpers.metrics import human_centric as human
 from vad_helpers.metrics import model_centric as faithful
@@ -287,8 +288,38 @@ def tidy(run: Run, scored: list[Scored]) -> pd.DataFrame:
 
 
 def is_scored(run: Run, table: str, clip_id: str, row: str) -> bool:
-    """Tell whether the scores of a map are there."""
-    return _unit_path(run, table, clip_id, row).is_file()
+    """Tell whether the scores of a map are there, undamaged."""
+    return _read_unit(_unit_path(run, table, clip_id, row)) is not None
+
+
+def code_versions(run: Run) -> dict[str, int]:
+    """Versions of the code that published scores of this run stand and fall with.
+
+    Returns
+    -------
+    dict
+        By name of the table of scores, and of the method; "explanation" is what all maps share.
+    """
+    used = {row.method for row in rows(run).values() if row.method}
+    methods = {name: METHODS[name].version for name in sorted(used)}
+    tables = {table: VERSIONS[table] for table in MEASURES}
+    return {"explanation": maps.EXPLANATION_VERSION, **tables, **methods}
+
+
+def is_current(run: Run, versions: Mapping[str, int], table: str, row: str) -> bool:
+    """Tell whether scores that code of these versions made are what this code would make.
+
+    Parameters
+    ----------
+    run : Run
+    versions : mapping of str to int
+        As `code_versions` gave them then; without a name, its version is not known.
+    table, row : str
+    """
+    own, listed = code_versions(run), rows(run)
+    source = listed.get("ig" if row == TIME_AVERAGE else row)
+    method = [source.method] if source is not None and source.method else []
+    return all(versions.get(name) == own[name] for name in ("explanation", table, *method))
 
 
 def _table(run: Run, name: str, build: Callable[[], pd.DataFrame]) -> pd.DataFrame:

@@ -61,6 +61,8 @@ class Alternative:
         Name in `alternatives.ALTERNATIVES`, of runs of their own.
     joins : bool
         The clips of that run are added to the study's, instead of standing against them.
+    own_clips : bool
+        The levels differ in which clips have a score: each ranking is on its own.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Alternative:
     family: Mapping[str, str] = dataclasses.field(default_factory=dict)
     run: str = ""
     joins: bool = False
+    own_clips: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +160,11 @@ CHOICES: tuple[Choice, ...] = (
         "Which frame is scored",
         "the maximum among frames that show the anomaly whole; ties are averaged",
         (
-            Alternative("the maximum among all frames with a mask", levels={"frame": "frame_any"}),
+            Alternative(
+                "the maximum among all frames with a mask",
+                levels={"frame": "frame_any"},
+                own_clips=True,
+            ),
             Alternative("the first of tied frames", levels={"frame": "frame_first"}),
         ),
     ),
@@ -364,13 +371,13 @@ def _by_level(
             after = _wide(located, other, metric, methods)
             if before is None or after is None:
                 continue
-            shared = before.index.intersection(after.index)
-            if shared.empty:
+            if not alternative.own_clips:
+                shared = before.index.intersection(after.index)
+                before, after = before.loc[shared], after.loc[shared]
+            if before.empty:
                 continue
             key = {"table": "human_centric", "level": level, "metric": metric}
-            yield {"alternative": alternative.name, **key} | ranking_change(
-                before.loc[shared], after.loc[shared], metric
-            )
+            yield {"alternative": alternative.name, **key} | ranking_change(before, after, metric)
 
 
 def _wide(

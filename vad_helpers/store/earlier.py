@@ -1,0 +1,105 @@
+"""What was published of a fold before, where the run that publishes it again does not hold it.
+
+A study is measured in pieces, and on more than one machine. A run that goes on with a fold on the
+same data and network, with the same settings, adds to what is published; any other one replaces it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vad_helpers.store import gather, scores
+from vad_helpers.store.cache import Run
+from vad_helpers.store.published import TABLES
+
+SOURCES = {name: name for name in scores.MEASURES} | {
+    "curves": "model_centric",
+    "frame_auc": "robustness",
+}
+"""Table that is scored map by map -> the table of scores whose code makes it."""
+TRAINING = (
+    *("train_precision", "initial_weights", "initial_weights_sha256", "left_fresh"),
+    "trained_weights",
+)
+"""Fields of a fold's entry that say how its network came about."""
+
+
+def complete(
+    run: Run, new: Mapping[str, pd.DataFrame], folder: Path, before: Mapping[str, Any]
+) -> dict[str, pd.DataFrame]:
+    """Add what is published of the same fold, and not in its new tables.
+
+    Parameters
+    ----------
+    run : Run
+    new : mapping of str to DataFrame
+        From `gather.tables`.
+    folder : Path
+        Published, the run's fold with the same data, network, precision and settings.
+    before : mapping
+        The fold's entry in the manifest.
+
+    Returns
+    -------
+    dict of str to DataFrame
+        The new tables: scores and costs of maps that code of the same versions made, and the
+        training history, completed.
+    """
+    versions = before.get("code", {})
+    done = dict(new)
+    for name, source in SOURCES.items():
+        earlier = _lines(folder, name, run)
+        kept = _current(earlier, lambda row, t=source: scores.is_current(run, versions, t, row))
+        done[name] = _added(new[name], kept)
+    # A map has no table of scores of its own: any of them knows the versions behind it.
+    kept = _current(_lines(folder, "explanations", run),
+                    lambda row: scores.is_current(run, versions, "human_centric", row))  # fmt: skip
+    done["explanations"] = _added(new["explanations"], kept)
+    if new["history"].empty:
+        done["history"] = _lines(folder, "history", run)
+    return done
+
+
+def with_costs(run: Run, tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Let the seconds recorded with all maps stand for timings that were not taken."""
+    if len(tables["runtime"]):
+        return dict(tables)
+    found = gather.recorded_runtime(tables["explanations"], tables["rows"])
+    found = found.assign(fold=run.params.fold).reindex(columns=list(TABLES["runtime"]))
+    return {**tables, "runtime": found}
+
+
+def with_training(entry: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep what is known of a network's training, where the run was given the trained network."""
+    if entry["trained_weights"] is None or before.get("trained_weights"):
+        return entry
+    known = {name: before[name] for name in TRAINING if name in before}
+    spent = {name: before["seconds"][name] for name in ("training", "model.safetensors")
+             if name in before.get("seconds", {})}  # fmt: skip
+    return {**entry, **known, "seconds": {**entry["seconds"], **spent}}
+
+
+def _lines(folder: Path, name: str, run: Run) -> pd.DataFrame:
+    """Lines of the run's fold in a published table."""
+    path = folder / f"{name}.csv"
+    if not path.is_file():
+        return pd.DataFrame(columns=list(TABLES[name]))
+    table = pd.read_csv(path)
+    return table[table["fold"] == run.params.fold].reindex(columns=list(TABLES[name]))
+
+
+def _current(lines: pd.DataFrame, keep: Callable[[str], bool]) -> pd.DataFrame:
+    kept = [row for row in lines["method"].unique() if keep(row)]
+    return lines[lines["method"].isin(kept)]
+
+
+def _added(new: pd.DataFrame, earlier: pd.DataFrame) -> pd.DataFrame:
+    """The new lines, and the earlier ones of other maps."""
+    pairs = ["clip_id", "method"]
+    others = ~earlier.set_index(pairs).index.isin(new.set_index(pairs).index)
+    parts = [part for part in (new, earlier[others]) if len(part)]
+    return pd.concat(parts, ignore_index=True) if parts else new
