@@ -15,7 +15,7 @@ from tests import synthetic_study as synthetic
 from vad_helpers.errors import InputError
 from vad_helpers.pages import conclusions, controls, provenance, results, takeaways
 from vad_helpers.pages.spelling import NOTHING
-from vad_helpers.store import faithfulness, networks, published, study
+from vad_helpers.store import faithfulness, networks, published, rejudged, study
 from vad_helpers.store.claims import CLAIMS
 from vad_helpers.viz import charts
 
@@ -178,7 +178,7 @@ def test_claims_are_judged_again_with_enough_samples(found, pages):
     assert "Of the 11 claims that take in a method with a converged row, 10 keep" in shown
     assert "claim 13 turns from “holds” to “undecided”" in shown, "its seconds are not measured"
     assert "on the 20 clips of 10 sequences" in shown and "On all clips" not in shown
-    table = study.judged_converged(found)
+    table = rejudged.judged_converged(found)
     other = [types.SimpleNamespace(claim=CLAIMS[1], verdict="undecided")]
     elsewhere = conclusions._elsewhere(table, other)
     assert elsewhere == " On all clips the verdict is another for claim 2 (“undecided”)."

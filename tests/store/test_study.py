@@ -57,25 +57,6 @@ def test_shares_of_moving_voxels_are_those_of_one_row_a_clip(found):
     assert shares["movers"].count() == 3 and study.moving_shares(found).empty
 
 
-def test_converged_rows_take_their_methods_place_among_the_others(found):
-    scored = found.human_centric
-    moved = scored["method"].eq("lime_converged") & scored["metric"].eq("auc")
-    better = scored.assign(value=scored["value"].mask(moved, 0.1))
-    table = study.convergence(changed(found, human_centric=better))
-    line = table[(table["method"] == "lime") & (table["metric"] == "auc")].iloc[0]
-    assert (line["rank"], line["rank_after"]) == (1, 8)
-    assert line["mean_after"] == pytest.approx(0.1)
-    assert line["difference"] == pytest.approx(0.1 - line["mean"])
-    without = scored[~scored["method"].str.endswith("_converged")]
-    table = study.convergence(changed(found, human_centric=without))
-    assert set(table["metric"]) == {"deletion", "cv"}
-
-
-def test_a_lower_metric_ranks_the_lowest_first(found):
-    table = study.convergence(found).set_index(["method", "metric"])
-    assert table.loc[("kernel_shap", "cv"), "rank"] == 8
-
-
 def test_all_zero_maps_are_counted_of_every_method(found):
     table = study.sampled_maps(with_all_zero(found, "ig", found.clips["clip_id"][:1]))
     assert table.index.tolist() == ["ig", "kernel_shap", "lime"]
@@ -248,42 +229,3 @@ def test_a_study_is_summarised_once_and_a_changed_one_anew(found, monkeypatch):
         pd.testing.assert_frame_equal(study.summary(found, "human_centric"), first)
     fewer = changed(found, human_centric=found.human_centric.iloc[::2])
     assert not study.summary(fewer, "human_centric").equals(first)
-
-
-def with_converged(found, clips=None, **values):
-    """Give converged rows one value in AUC and IoU, on some clips."""
-    scored = found.human_centric
-    for row, value in values.items():
-        part = scored["method"].eq(row) & scored["metric"].isin(["auc", "iou"])
-        scored = scored.assign(value=scored["value"].mask(part, value))
-    if clips is not None:
-        lacking = scored["method"].str.endswith("_converged") & ~scored["clip_id"].isin(clips)
-        scored = scored[~lacking]
-    return changed(found, human_centric=scored)
-
-
-def test_claims_are_judged_again_with_the_converged_rows_in_their_methods_places(found):
-    """LIME falls from the first place to the last, and KernelSHAP with it."""
-    worse = with_converged(found, lime_converged=0.1, kernel_shap_converged=0.05)
-    table = study.judged_converged(worse).set_index("claim")
-    assert table.index.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13]
-    assert set(table["before"]) == {"holds"}
-    turned = table.index[table["after"] != "holds"].tolist()
-    assert turned == [2, 3, 13], "the costs have no converged row: not measured"
-    assert table.loc[2, "after"] == "does not hold" and "against" in table.loc[2, "reason"]
-    assert set(table["n_clips"]) == {20} and set(table["n_groups"]) == {10}
-
-
-def test_claims_that_need_no_converged_row_or_one_that_lacks_are_left_out(found):
-    asked = set(study.judged_converged(found)["claim"])
-    assert not asked & {10, 12}, "neither LIME nor KernelSHAP is in them"
-    assert 14 not in asked, "the variants with a black baseline have no converged counterpart"
-    plain = found.rows[~found.rows["method"].str.endswith("_converged")]
-    assert study.judged_converged(changed(found, rows=plain)).empty
-
-
-def test_claims_are_judged_again_on_the_clips_that_the_converged_rows_have(found):
-    few = with_converged(found, found.clips["clip_id"][:6])
-    assert set(study.judged_converged(few)["n_clips"]) == {6}
-    assert set(study.judged_converged(few)["n_groups"]) == {3}
-    assert study.judged_converged(with_converged(found, [])).empty

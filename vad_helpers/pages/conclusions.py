@@ -11,7 +11,7 @@ from vad_helpers import viz
 from vad_helpers.metrics.catalog import METRICS
 from vad_helpers.pages import takeaways
 from vad_helpers.pages.spelling import count, folded
-from vad_helpers.store import signs, study, verdicts
+from vad_helpers.store import rejudged, signs, study, verdicts
 from vad_helpers.store.published import Published
 from vad_helpers.store.sensitivity import NOT_MEASURED
 from vad_helpers.store.verdicts import Judged
@@ -88,7 +88,7 @@ def _caution(found: Published, judged: Judged) -> str:
 
 def converged_claims(found: Published, concluded: Conclusions) -> str:
     """The claims on methods that sample, with the converged rows in their places."""
-    table = study.judged_converged(found)
+    table = rejudged.judged_converged(found)
     if table.empty:
         return ""
     size, n_kept = table.iloc[0], (table["before"] == table["after"]).sum()

@@ -10,7 +10,7 @@ from vad_helpers import viz
 from vad_helpers.metrics.catalog import METRICS
 from vad_helpers.pages import provenance, takeaways
 from vad_helpers.pages.spelling import NOTHING, folded, judged_difference, with_interval
-from vad_helpers.store import contrasts, faithfulness, signs, study, tables
+from vad_helpers.store import contrasts, faithfulness, rejudged, signs, study, tables
 from vad_helpers.store.published import Published
 from vad_helpers.viz import charts
 
@@ -114,7 +114,7 @@ def absolute(found: Published) -> str:
 
 def converged(found: Published) -> str:
     """LIME and KernelSHAP at the paper's number of samples, and with enough."""
-    table = study.convergence(found)
+    table = rejudged.convergence(found)
     if table.empty:
         return NOTHING
     shown = pd.DataFrame({

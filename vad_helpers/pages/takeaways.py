@@ -14,7 +14,8 @@ import pandas as pd
 from vad_helpers.metrics import statistics
 from vad_helpers.metrics.catalog import METRICS
 from vad_helpers.metrics.runtime import alike_timed
-from vad_helpers.store import networks, sensitivity, signs, study, verdicts
+from vad_helpers.pages.spelling import with_interval
+from vad_helpers.store import networks, rejudged, sensitivity, signs, study, verdicts
 from vad_helpers.store.published import Published
 from vad_helpers.store.verdicts import Judged
 
@@ -379,7 +380,7 @@ def firmest(found: Published, table: str, metric: str, what: str) -> str:
 
 def converged(found: Published) -> str:
     """Do LIME and KernelSHAP change when they draw many more samples, and are these enough?"""
-    table = study.convergence(found)
+    table = rejudged.convergence(found)
     table = table[table["metric"] == "auc"]
     if table.empty:
         return ""
@@ -435,12 +436,10 @@ def cheapest(found: Published) -> str:
             f"({spent[best]} a clip) comes as close as the intervals can tell."
         )
     behind = _behind(wide, cheap, best, found)
-    interval = ("" if pd.isna(behind["low"])
-                else f" [{behind['low']:+.3f}, {behind['high']:+.3f}]")  # fmt: skip
+    ahead = with_interval(behind["difference"], behind["low"], behind["high"], digits=3)
     return (
         f"**Cost.** {names[cheap]} ({spent[cheap]} a clip) is not told apart by clip AUC "
-        f"from {names[best]} ({spent[best]}), which is ahead by {behind['difference']:.3f}"
-        f"{interval}."
+        f"from {names[best]} ({spent[best]}), which is ahead by {ahead}."
     )
 
 

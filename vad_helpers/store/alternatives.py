@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from vad_helpers.errors import InputError
-from vad_helpers.store import detector, measuring, publish, published, restore, scores
+from vad_helpers.store import detector, earlier, measuring, publish, published, restore, scores
 from vad_helpers.store.cache import Run, key_of
 from vad_helpers.store.params import Params
 from vad_helpers.store.published import Published
@@ -151,7 +151,7 @@ def measure(run: Run, name: str, *, dest: str | Path | None = None, progress: bo
 def _restore(other: Run, name: str, dest: str | Path) -> int:
     """Take back what is published of this very run; how many (clip, row) scores that is."""
     found = published.read(dest)
-    if not _is_same(_published_run(found, other, name), _computed(other)):
+    if not earlier.agrees(_published_run(found, other, name), _computed(other)):
         return 0
     return restore.restore_lines(other, _lines_of(found.extras["alternatives"], other, name))
 
@@ -174,10 +174,6 @@ def _computed(other: Run) -> dict[str, str]:
     code = key_of("code", 1, versions=scores.code_versions(other))
     # Never digits alone in a CSV.
     return publish.identity(other) | {"settings": f"key-{key}", "code": f"key-{code}"}
-
-
-def _is_same(before: dict[str, Any], computed: dict[str, str]) -> bool:
-    return all(before.get(name) == value for name, value in computed.items())
 
 
 def _measured(other: Run) -> list[str]:
@@ -213,7 +209,7 @@ def add(other: Run, name: str, dest: str | Path) -> None:
     scored = scored[scored["method"].isin(_measured(other))]
     computed, n_clips = _computed(other), _n_complete(scored, _measured(other))
     before = _published_run(published.read(dest), other, name)
-    if before and not _is_same(before, computed) and before["n_clips"] > n_clips:
+    if before and not earlier.agrees(before, computed) and before["n_clips"] > n_clips:
         print(f"{name}: {dest} keeps its {before['n_clips']} clips, computed otherwise")
         return
     predicted = detector.predictions(other)

@@ -6,7 +6,7 @@ same data and network, with the same settings, adds to what is published; any ot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,21 @@ TRAINING = (
     "trained_weights",
 )
 """Fields of a fold's entry that say how its network came about."""
+
+
+PAIR = ("clip_id", "method")
+
+
+def agrees(entry: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Tell whether what is published says the same of everything that is wanted."""
+    return all(entry.get(name) == value for name, value in wanted.items())
+
+
+def beside(before: pd.DataFrame, new: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Put lines in the place of those with the same values in some columns; others stay."""
+    replaced = before.set_index([*by]).index.isin(new.set_index([*by]).index)
+    parts = [part for part in (before[~replaced], new) if len(part)]
+    return pd.concat(parts, ignore_index=True) if parts else new
 
 
 def complete(
@@ -54,11 +69,11 @@ def complete(
     for name, source in SOURCES.items():
         earlier = _lines(folder, name, run)
         kept = _current(earlier, lambda row, t=source: scores.is_current(run, versions, t, row))
-        done[name] = _added(new[name], kept)
+        done[name] = beside(kept, new[name], PAIR)
     # A map has no table of scores of its own: any of them knows the versions behind it.
     kept = _current(_lines(folder, "explanations", run),
                     lambda row: scores.is_current(run, versions, "human_centric", row))  # fmt: skip
-    done["explanations"] = _added(new["explanations"], kept)
+    done["explanations"] = beside(kept, new["explanations"], PAIR)
     if new["history"].empty:
         done["history"] = _lines(folder, "history", run)
     return done
@@ -95,11 +110,3 @@ def _lines(folder: Path, name: str, run: Run) -> pd.DataFrame:
 def _current(lines: pd.DataFrame, keep: Callable[[str], bool]) -> pd.DataFrame:
     kept = [row for row in lines["method"].unique() if keep(row)]
     return lines[lines["method"].isin(kept)]
-
-
-def _added(new: pd.DataFrame, earlier: pd.DataFrame) -> pd.DataFrame:
-    """The new lines, and the earlier ones of other maps."""
-    pairs = ["clip_id", "method"]
-    others = ~earlier.set_index(pairs).index.isin(new.set_index(pairs).index)
-    parts = [part for part in (new, earlier[others]) if len(part)]
-    return pd.concat(parts, ignore_index=True) if parts else new

@@ -133,7 +133,9 @@ def publish(
         for run in runs:
             fold = run.params.fold
             known = before["folds"].get(str(fold), {})
-            goes_on = _is_same(run, known) and before["settings"] == shared_settings(run)
+            goes_on = earlier.agrees(known, identity(run)) and before[
+                "settings"
+            ] == shared_settings(run)
             if goes_on:
                 new[fold] = earlier.complete(run, new[fold], folder, known)
             new[fold] = earlier.with_costs(run, new[fold])
@@ -153,11 +155,6 @@ def publish(
     return read(dest)
 
 
-def _is_same(run: Run, entry: Mapping[str, Any]) -> bool:
-    """Tell whether a fold was published from the same data and network, in the same precision."""
-    return all(entry.get(name) == value for name, value in identity(run).items())
-
-
 def _drop_stale(
     folder: Path, runs: Sequence[Run], before: Mapping[str, Any]
 ) -> list[dict[str, str]]:
@@ -168,7 +165,7 @@ def _drop_stale(
     known = {str(run.params.fold): run for run in runs if str(run.params.fold) in before["folds"]}
     asked = [(run.params.fold, before["folds"][fold], identity(run)) for fold, run in known.items()]
     changed = [fold for fold, entry, own in asked if any(entry[n] != own[n] for n in NETWORK)]
-    other = [fold for fold, entry, own in asked if any(entry.get(n) != own[n] for n in own)]
+    other = [fold for fold, entry, own in asked if not earlier.agrees(entry, own)]
     for name in OPTIONAL:
         path, stale = folder / f"{name}.csv", other if name == "convergence" else changed
         if stale and path.is_file():
@@ -231,15 +228,9 @@ def add_tables(
         manifest = read_manifest(folder)
         for name, table in new.items():
             path = folder / f"{name}.csv"
-            kept = _beside(pd.read_csv(path), table, list(by)) if by and path.is_file() else table
+            kept = earlier.beside(pd.read_csv(path), table, by) if by and path.is_file() else table
             _write_csv(kept, path, name)
         _write_manifest(folder, manifest)
-
-
-def _beside(before: pd.DataFrame, table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    replaced = before.set_index(by).index.isin(table.set_index(by).index)
-    kept = before[~replaced]
-    return pd.concat([kept, table], ignore_index=True) if len(kept) else table
 
 
 def _check_folds(runs: Sequence[Run]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pandas as pd
 
 from vad_helpers.metrics.resampling import paired_difference
-from vad_helpers.store import study
+from vad_helpers.store import rejudged, study
 from vad_helpers.store.claims import CLAIMS, Claim
 from vad_helpers.store.published import Published, once
 
@@ -64,20 +64,20 @@ def judged_absolute(found: Published) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        As `study.judged_twice`. Empty where it was not measured.
+        As `rejudged.judged_twice`. Empty where it was not measured.
     """
     before = study.scores(found)
     located = before["human_centric"]
     back = {other: level for level, other in ABSOLUTE.items()}
     after = located[located["level"].isin(back)]
     if after.empty:
-        return pd.DataFrame(columns=list(study.TWICE))
+        return pd.DataFrame(columns=list(rejudged.TWICE))
     # Both on the same clips.
     shared = located[located["level"].isin(ABSOLUTE) & located["clip_id"].isin(after["clip_id"])]
     sides = (shared, after.assign(level=after["level"].map(back)))
     size = (after["clip_id"].nunique(), after["sequence"].nunique())
     asked = [claim for claim in CLAIMS if _is_located(claim)]
-    return study.judged_twice(
+    return rejudged.judged_twice(
         found, *({**before, "human_centric": side} for side in sides), asked, size
     )
 

@@ -6,16 +6,14 @@ sequences over all folds together, given the trained networks, one a fold.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from vad_helpers.metrics import statistics
-from vad_helpers.metrics.catalog import direction
 from vad_helpers.metrics.runtime import alike_timed
 from vad_helpers.store import contrasts, sensitivity, tables, verdicts
-from vad_helpers.store.claims import CLAIMS, Claim
 from vad_helpers.store.published import Published, once, read_curve
 from vad_helpers.store.row import TIME_AVERAGE
 
@@ -29,14 +27,6 @@ VARIANT_METRICS = (
     ("human_centric", "auc"),
     ("model_centric", "deletion"),
     ("model_centric", "area_matched_deletion"),
-)
-TWICE = ("claim", "statement", "before", "after", "reason", "n_contrasts", "n_changed", "n_turned",
-         "n_clips", "n_groups")  # fmt: skip
-CONVERGENCE = (
-    ("human_centric", "clip", "auc"),
-    ("human_centric", "clip", "iou"),
-    ("model_centric", "clip", "deletion"),
-    ("robustness", "clip", "cv"),
 )
 
 
@@ -64,7 +54,7 @@ def finished_clips(found: Published) -> list[str]:
     if found.settings.get("n_clips_slow") is not None:
         counts = found.explanations.groupby("method")["clip_id"].nunique()
         expected -= set(counts.index[counts < counts.max()])
-    return _clips_with(found, expected)["clip_id"].tolist()
+    return clips_with(found, expected)["clip_id"].tolist()
 
 
 def methods(found: Published) -> list[str]:
@@ -105,81 +95,7 @@ def judged(found: Published) -> list[verdicts.Judged]:
     return verdicts.judge(scores(found), found.rows, **options(found))
 
 
-@once
-def judged_converged(found: Published) -> pd.DataFrame:
-    """Do the verdicts survive enough samples? The converged rows in place of their methods.
-
-    Only claims count that need a method with a converged row, and none that need a row without
-    one, as variants are. Both verdicts are on the clips that all converged rows have.
-
-    Returns
-    -------
-    DataFrame
-        As `judged_twice`. Empty where no row is converged.
-    """
-    swaps = {f"{m}{CONVERGED}": m for m in methods(found)}
-    swaps = {row: m for row, m in swaps.items() if row in set(found.rows["method"])}
-    clips = _clips_with(found, [*swaps, *swaps.values()])
-    if not swaps or clips.empty:
-        return pd.DataFrame(columns=list(TWICE))
-    of_methods = set(methods(found))
-    asked = [
-        claim
-        for claim in CLAIMS
-        for needed in [verdicts.rows_of(claim, found.rows)]
-        if needed & set(swaps.values()) and needed <= of_methods
-    ]
-    before = {name: table[table["clip_id"].isin(clips["clip_id"])]
-              for name, table in scores(found).items()}  # fmt: skip
-    after = {name: _swapped(table, swaps) for name, table in before.items()}
-    size = (len(clips), clips["sequence"].nunique())
-    return judged_twice(found, before, after, asked, size)
-
-
-def judged_twice(
-    found: Published,
-    before: Mapping[str, pd.DataFrame],
-    after: Mapping[str, pd.DataFrame],
-    claims: Sequence[Claim],
-    size: tuple[int, int],
-) -> pd.DataFrame:
-    """Judge claims on two sets of scores by the same rule.
-
-    Parameters
-    ----------
-    found : Published
-    before, after : mapping of str to DataFrame
-        Tidy scores by name of the table.
-    claims : sequence of Claim
-    size : tuple of int
-        Clips and sequences, for the table.
-
-    Returns
-    -------
-    DataFrame
-        `TWICE`: claim, statement, before and after (verdicts), reason (of the verdict after),
-        n_contrasts (that decide), n_changed (of them: with another result), n_turned (of these:
-        from one side to the other), n_clips, n_groups.
-    """
-    two = [verdicts.judge(scored, found.rows, claims=claims, **options(found))
-           for scored in (before, after)]  # fmt: skip
-    lines = [
-        (old.claim.number, old.claim.statement, old.verdict, new.verdict, new.reason,
-         len(old.deciding), *_n_moved(old, new), *size)
-        for old, new in zip(*two, strict=True)
-    ]  # fmt: skip
-    return pd.DataFrame(lines, columns=list(TWICE))
-
-
-def _n_moved(old: verdicts.Judged, new: verdicts.Judged) -> tuple[int, int]:
-    """Count the deciding comparisons with another result, and those that change sides."""
-    before, after = (judged.deciding["side"].to_numpy() for judged in (old, new))
-    sides = {verdicts.AS_CLAIMED, verdicts.AGAINST}
-    turned = [{a, b} == sides for a, b in zip(before, after, strict=True)]
-    return int((before != after).sum()), sum(turned)
-
-
-def _clips_with(found: Published, rows: Iterable[str]) -> pd.DataFrame:
+def clips_with(found: Published, rows: Iterable[str]) -> pd.DataFrame:
     """Clips on which all of these rows are scored, in every table."""
     clips = found.clips
     for name in MEASURED:
@@ -188,12 +104,6 @@ def _clips_with(found: Published, rows: Iterable[str]) -> pd.DataFrame:
         counts = part[part["method"].isin(wanted)].groupby("clip_id")["method"].nunique()
         clips = clips[clips["clip_id"].isin(counts.index[counts == len(wanted)])]
     return clips
-
-
-def _swapped(scored: pd.DataFrame, swaps: dict[str, str]) -> pd.DataFrame:
-    """Scores in which rows stand in the place of others."""
-    kept = scored[~scored["method"].isin(swaps.values())]
-    return kept.assign(method=kept["method"].replace(swaps))
 
 
 def sensitivities(found: Published) -> pd.DataFrame:
@@ -306,58 +216,6 @@ def n_all_zero(found: Published, rows: Sequence[str]) -> int:
 
 def _variant(method: str, suffix: str) -> str:
     return "random_weights" if (method, suffix) == ("ig", "random") else f"{method}_{suffix}"
-
-
-@once
-def convergence(found: Published) -> pd.DataFrame:
-    """Does the place of LIME and KernelSHAP change when their samples are enough?
-
-    Returns
-    -------
-    DataFrame
-        method, label, level, metric, mean and rank at the paper's number of samples, mean_after
-        and rank_after with many more (rank among the methods over the clips that all have, the
-        other converged variants in their methods' places too),
-        difference (after - before), low, high, n, n_groups. Empty where no row is converged.
-    """
-    keys = [m for m in methods(found) if f"{m}{CONVERGED}" in set(found.rows["method"])]
-    lines = [
-        line
-        for method in keys
-        for key in CONVERGENCE
-        if (line := _convergence(found, method, *key)) is not None
-    ]
-    columns = ["method", "label", "level", "metric", "mean", "rank", "mean_after", "rank_after",
-               "difference", "low", "high", "n", "n_groups"]  # fmt: skip
-    return pd.DataFrame(lines, columns=columns)
-
-
-def _convergence(found: Published, method: str, table: str, level: str, metric: str):
-    rivals, variant = methods(found), f"{method}{CONVERGED}"
-    swaps = {f"{m}{CONVERGED}": m for m in rivals}
-    wide = wide_scores(found, table, level, metric, [*rivals, *swaps])
-    if not {method, variant} <= set(wide.columns):
-        return None
-    wide = wide.dropna(axis=1, how="all").dropna()
-    if wide.empty:
-        return None
-    means = wide[[m for m in rivals if m in wide]].mean()
-    after = means.copy()
-    for converged, plain in swaps.items():
-        if converged in wide:
-            after[plain] = wide[converged].mean()
-    ascending = direction(metric) == "lower"
-    groups = wide.index.get_level_values("sequence")
-    paired = statistics.paired_difference(wide[variant], wide[method], groups, **options(found))
-    paired.pop("n_undefined")
-    return {
-        **{"method": method, "label": labels(found)[method], "level": level, "metric": metric},
-        "mean": means[method],
-        "rank": means.rank(ascending=ascending, method="min")[method],
-        "mean_after": after[method],
-        "rank_after": after.rank(ascending=ascending, method="min")[method],
-        **paired,
-    }
 
 
 def sampled_maps(found: Published) -> pd.DataFrame:
