@@ -100,17 +100,23 @@ def measure(
     study: Annotated[
         bool, typer.Option(help="Measure the run's own rows; without, only what comes after them.")
     ] = True,
+    part: Annotated[
+        str, typer.Option(metavar="K/N", help="The K-th of N parts of the clips: one a process.")
+    ] = "1/1",
 ) -> None:
     """Train, explain and score clip by clip, without notebooks; an interrupted one goes on."""
     from vad_helpers import pipeline, store
     from vad_helpers.store import alternatives
     from vad_helpers.store import publish as publishing
 
+    share = _part(part)
     opened = pipeline.open_checked(profile, _overrides(param))
     for name in alternative:
         alternatives.check_name(name)
+    if convergence and share != (1, 1):
+        raise InputError("--convergence is one table of all clips; give it without --part")
     if study:
-        _measure_study(opened, publish_to)
+        _measure_study(opened, share, publish_to)
     elif not convergence and not alternative:
         raise InputError(
             "--no-study leaves nothing to measure; name --alternative or --convergence"
@@ -121,11 +127,21 @@ def measure(
         if publish_to is not None:
             publishing.add_tables(publish_to, {"convergence": table}, by=["fold"])
     for name in alternative:
-        alternatives.measure(opened, name, dest=publish_to, progress=_watched())
+        alternatives.measure(opened, name, part=share, dest=publish_to, progress=_watched())
     print(opened.dir)
 
 
-def _measure_study(opened: Run, publish_to: Path | None) -> None:
+def _part(text: str) -> tuple[int, int]:
+    """Read "2/3" as (2, 3)."""
+    number, slash, n_parts = text.partition("/")
+    if not (
+        slash and number.isdecimal() and n_parts.isdecimal() and 1 <= int(number) <= int(n_parts)
+    ):
+        raise InputError(f"--part is '{text}'; give K/N with K from 1 to N, such as 2/3")
+    return int(number), int(n_parts)
+
+
+def _measure_study(opened: Run, part: tuple[int, int], publish_to: Path | None) -> None:
     """Measure the rows of a run; publish after every clip, if there is a folder for it."""
     from vad_helpers.store import measuring, restore
     from vad_helpers.store import publish as publishing
@@ -137,7 +153,7 @@ def _measure_study(opened: Run, publish_to: Path | None) -> None:
 
     if publish_to is not None:
         print(f"{restore.restore(opened, publish_to)} scores restored from {publish_to}")
-    measuring.measure(opened, progress=_watched(), after_clip=after_clip)
+    measuring.measure(opened, part=part, progress=_watched(), after_clip=after_clip)
     if publish_to is not None:
         publishing.publish([opened], publish_to)
 

@@ -105,7 +105,14 @@ def open_alternative(run: Run, name: str) -> Run:
     return Run(dataclasses.replace(p, **changes), run.root, folder)
 
 
-def measure(run: Run, name: str, *, dest: str | Path | None = None, progress: bool = False) -> Run:
+def measure(
+    run: Run,
+    name: str,
+    *,
+    part: tuple[int, int] = (1, 1),
+    dest: str | Path | None = None,
+    progress: bool = False,
+) -> Run:
     """Explain and score the methods under an alternative; see `measuring.measure`.
 
     What is published of it already, computed from the same data, network, precision and settings,
@@ -117,6 +124,8 @@ def measure(run: Run, name: str, *, dest: str | Path | None = None, progress: bo
         Of the study.
     name : str
         One of `ALTERNATIVES`.
+    part : (int, int)
+        (k, n): the k-th of n parts of its clips.
     dest : str or Path, optional
         A published folder, to which `add` what there is after every clip.
     progress : bool
@@ -130,7 +139,7 @@ def measure(run: Run, name: str, *, dest: str | Path | None = None, progress: bo
     Raises
     ------
     InputError
-        As `add`, before anything is measured.
+        As `add`, before anything is measured; or if there is no such part.
     """
     other = open_alternative(run, name)
     if dest is not None:
@@ -142,7 +151,9 @@ def measure(run: Run, name: str, *, dest: str | Path | None = None, progress: bo
         if dest is not None:
             add(other, name, dest)
 
-    measuring.measure(other, only=_measured(other), progress=progress, after_clip=after_clip)
+    measuring.measure(
+        other, only=_measured(other), part=part, progress=progress, after_clip=after_clip
+    )
     if dest is not None:
         add(other, name, dest)
     return other
