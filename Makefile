@@ -5,6 +5,7 @@ ARCHIVE ?=
 PARAMS ?=
 PIP_ARGS ?=
 BENCH ?=
+JOBS ?= logical
 
 BIN := .venv/bin
 OVERRIDES := $(foreach param,$(PARAMS),-p '$(param)')
@@ -43,9 +44,11 @@ ifneq ($(ARCHIVE),)
 endif
 	$(BIN)/vad run --profile $(PROFILE) $(OVERRIDES)
 
-# One thread: the tests are many small computations, which more threads only slow down.
+# A process a core with one thread each: the tests are many small computations, which more threads
+# only slow down. Some hold a network at full size, so that there are four at most. JOBS=0: one process.
 test: venv
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 \
+	    --dist loadgroup --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=90
 
 lint: venv
 	$(BIN)/ruff check .

@@ -47,6 +47,21 @@ TINY = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Deal tests to processes file by file; all of the built book go to one, and first.
+
+    Fixtures of a file are then made once, and the longest part does not begin last.
+    """
+    if not hasattr(config, "workerinput"):  # one process: nothing to deal
+        return
+    files = {item.path for item in items if "built_book" in item.fixturenames}
+    for item in items:
+        group = "book" if item.path in files else str(item.path.relative_to(ROOT))
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.path not in files)
+
+
 @pytest.fixture(scope="session")
 def tiny_root(tmp_path_factory):
     """Folder of a project with the profile `tiny`, shared by tests that only add to it."""

@@ -20,6 +20,7 @@ from vad_helpers.data import walkway
 from vad_helpers.errors import InputError
 from vad_helpers.model import weights
 from vad_helpers.model.i3d import InceptionI3d
+from vad_helpers.store import measuring
 
 SMALL = {"n_train": 5, "n_test": 5, "n_frames": 32, "ped1_size": (48, 64), "ped2_size": (48, 64)}
 
@@ -327,6 +328,22 @@ def test_a_dry_run_lists_steps_and_starts_nothing(in_project, call, tmp_path):
 def test_a_dry_run_without_data_says_what_comes_first(in_project, call):
     status, out, _ = call("run", "--profile", "tiny", "--dry-run", "-p", "data_dir=data/nowhere")
     assert status == 0 and "to do" in out and "once the data are there" in out
+
+
+@pytest.mark.parametrize("part", ["2", "0/2", "3/2", "a/2", "1/", "-1/2", "1/2/3"])
+def test_a_part_that_makes_no_sense_is_refused(in_project, refuse, part):
+    refuse("measure", "--profile", "tiny", "--part", part, words=[f"'{part}'", "K/N"])
+
+
+def test_measure_takes_a_part_of_the_clips_and_convergence_none(
+    in_project, call, refuse, monkeypatch, tmp_path
+):
+    asked = []
+    monkeypatch.setattr(measuring, "measure", lambda run, **given: asked.append(given["part"]))
+    options = ["measure", "--profile", "tiny", "-p", f"run_dir={tmp_path}/run", "--part", "2/3"]
+    assert call(*options, "--alternative", "half_overlap")[0] == 0
+    assert asked == [(2, 3), (2, 3)]  # of the study, and of the alternative
+    refuse(*options, "--convergence", words=["--convergence", "without --part"])
 
 
 def test_publish_writes_what_a_run_has_and_refuses_a_folder_without_one(

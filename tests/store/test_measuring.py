@@ -29,6 +29,13 @@ def run(in_project, tmp_path):
     return store.open_run("tiny", **FEW, run_dir=str(tmp_path / "run"))
 
 
+def trained(folder):
+    """A trained network of the run's fold."""
+    first = store.open_run("tiny", run_dir=str(folder / "first"))
+    store.model(first)
+    return str(first.path("model.safetensors"))
+
+
 def test_every_row_is_scored_and_the_tables_then_only_collect(run, monkeypatch):
     done = []
     measuring.measure(run, after_clip=done.append)
@@ -75,6 +82,37 @@ def test_clips_with_the_most_rows_come_first(run):
     counts = [len(rows) for rows in measuring.pending(run).values()]
     assert counts == sorted(counts, reverse=True)
     assert counts[0] == counts[-1] + 2  # both variants
+
+
+@pytest.mark.parametrize("n_parts", [1, 2, 3, 5])
+def test_parts_share_all_clips_out_and_none_twice(run, n_parts):
+    everything = measuring.pending(run)
+    parts = [measuring.pending(run, part=(k, n_parts)) for k in range(1, n_parts + 1)]
+    listed = [clip_id for part in parts for clip_id in part]
+    assert sorted(listed) == sorted(everything) and len(set(listed)) == len(listed)
+    assert {clip_id: rows for part in parts for clip_id, rows in part.items()} == everything
+    sizes = [len(part) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_processes_with_a_part_each_leave_what_one_process_leaves(in_project, tmp_path):
+    few = {"methods": ["ig"], "variants": {}, "trained_weights": trained(tmp_path)}
+    one, shared = (store.open_run("tiny", **few, run_dir=str(tmp_path / n)) for n in "ab")
+    measuring.measure(one)
+    own = set(measuring.pending(shared, part=(2, 2)))
+    measuring.measure(shared, part=(2, 2))
+    # What is scored by now changes nothing about whose the other clips are.
+    assert set(measuring.pending(shared)) == set(measuring.pending(shared, part=(1, 2)))
+    assert measuring.pending(shared, part=(2, 2)) == {} and own
+    measuring.measure(shared, part=(1, 2))
+    for table in scores.MEASURES:
+        assert getattr(store, table)(shared).equals(getattr(store, table)(one))
+
+
+@pytest.mark.parametrize("part", [(0, 2), (3, 2), (1, 0)])
+def test_a_part_that_is_none_is_refused(run, part):
+    with pytest.raises(InputError, match=f"no part {part[0]} of {part[1]}"):
+        measuring.pending(run, part=part)
 
 
 def test_nothing_is_finished_before_it_is_measured(run):

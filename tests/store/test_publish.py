@@ -259,6 +259,15 @@ def test_a_check_of_convergence_goes_with_its_precision_and_other_tables_stay(
     assert extras["convergence"].empty and len(extras["alternatives"]) == 1
 
 
+def test_a_check_of_convergence_goes_with_the_settings(run, tmp_path):
+    dest = tmp_path / "results"
+    publish.publish([run], dest)
+    publish.add_tables(dest, {"convergence": pd.DataFrame({"fold": [0], "value": [1.0]})})
+    params = dataclasses.replace(run.params, n_thresholds=7)
+    publish.publish([dataclasses.replace(run, params=params, memo={})], dest)
+    assert published.read(dest).extras["convergence"].empty
+
+
 def test_what_a_run_does_not_hold_of_its_fold_stays(run, tmp_path, take_network):
     dest = tmp_path / "results"
     before = publish.publish([run], dest)
@@ -297,13 +306,20 @@ def test_scores_of_older_code_do_not_stay(run, tmp_path, take_network, monkeypat
     assert after.human_centric.empty and not after.robustness.empty
 
 
-def test_a_given_network_that_was_published_keeps_the_record_of_its_training(run, tmp_path):
+@pytest.mark.parametrize("changed", ["nothing", "precision", "n_thresholds"])
+def test_a_given_network_that_was_published_keeps_the_record_of_its_training(
+    run, tmp_path, monkeypatch, changed
+):
     dest = tmp_path / "results"
     before = publish.publish([run], dest, weights=True)
-    folder = tmp_path / "given"
-    weights = str(dest / "model-fold0.safetensors")
-    given = store.open_run("tiny", **FEW, trained_weights=weights, run_dir=str(folder))
+    given = {"trained_weights": str(dest / "model-fold0.safetensors")}
+    if changed == "n_thresholds":
+        given |= {"n_thresholds": 7}
+    given = store.open_run("tiny", **FEW, **given, run_dir=str(tmp_path / "given"))
     store.predictions(given)
+    if changed == "precision":
+        identity = publish.identity(given)
+        monkeypatch.setattr(publish, "identity", lambda _: identity | {"precision": "another"})
     after = publish.publish([given], dest)
     first, second = (found.manifest["folds"]["0"] for found in (before, after))
     assert second["trained_weights"] is None and second["train_precision"] == "fp32"

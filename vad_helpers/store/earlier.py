@@ -61,8 +61,7 @@ def complete(
     Returns
     -------
     dict of str to DataFrame
-        The new tables: scores and costs of maps that code of the same versions made, and the
-        training history, completed.
+        The new tables: scores and costs of maps that code of the same versions made, completed.
     """
     versions = before.get("code", {})
     done = dict(new)
@@ -74,9 +73,16 @@ def complete(
     kept = _current(_lines(folder, "explanations", run),
                     lambda row: scores.is_current(run, versions, "human_centric", row))  # fmt: skip
     done["explanations"] = beside(kept, new["explanations"], PAIR)
-    if new["history"].empty:
-        done["history"] = _lines(folder, "history", run)
     return done
+
+
+def with_history(
+    run: Run, tables: Mapping[str, pd.DataFrame], folder: Path
+) -> dict[str, pd.DataFrame]:
+    """Keep the published history of a network's training, where the run was given the network."""
+    if len(tables["history"]):
+        return dict(tables)
+    return {**tables, "history": _lines(folder, "history", run)}
 
 
 def with_costs(run: Run, tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

@@ -132,15 +132,7 @@ def publish(
         entries = {}
         for run in runs:
             fold = run.params.fold
-            known = before["folds"].get(str(fold), {})
-            goes_on = earlier.agrees(known, identity(run)) and before[
-                "settings"
-            ] == shared_settings(run)
-            if goes_on:
-                new[fold] = earlier.complete(run, new[fold], folder, known)
-            new[fold] = earlier.with_costs(run, new[fold])
-            entry = fold_entry(run, new[fold])
-            entries[fold] = earlier.with_training(entry, known) if goes_on else entry
+            entries[fold], new[fold] = _beside_earlier(run, new[fold], folder, before)
         manifest = _merged_manifest(runs, entries, before) | {"figures": figures}
         for name in TABLES:
             parts = {fold: tables[name] for fold, tables in new.items()}
@@ -155,17 +147,35 @@ def publish(
     return read(dest)
 
 
+def _beside_earlier(
+    run: Run, tables: dict[str, pd.DataFrame], folder: Path, before: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+    """A fold's entry and tables, completed by what still holds of those published before."""
+    known = before["folds"].get(str(run.params.fold), {})
+    own = identity(run)
+    same_network = earlier.agrees(known, {name: own[name] for name in NETWORK})
+    if earlier.agrees(known, own) and before["settings"] == shared_settings(run):
+        tables = earlier.complete(run, tables, folder, known)
+    if same_network:
+        tables = earlier.with_history(run, tables, folder)
+    tables = earlier.with_costs(run, tables)
+    entry = fold_entry(run, tables)
+    return earlier.with_training(entry, known) if same_network else entry, tables
+
+
 def _drop_stale(
     folder: Path, runs: Sequence[Run], before: Mapping[str, Any]
 ) -> list[dict[str, str]]:
     """Take away what another network of the same fold left; give the pictures that stay.
 
-    A check of convergence is of maps in one precision, and goes with that too.
+    A check of convergence is of maps in one precision with one run's settings, and goes with those
+    too.
     """
     known = {str(run.params.fold): run for run in runs if str(run.params.fold) in before["folds"]}
     asked = [(run.params.fold, before["folds"][fold], identity(run)) for fold, run in known.items()]
     changed = [fold for fold, entry, own in asked if any(entry[n] != own[n] for n in NETWORK)]
-    other = [fold for fold, entry, own in asked if not earlier.agrees(entry, own)]
+    resettled = bool(known) and before["settings"] != shared_settings(runs[0])
+    other = [fold for fold, entry, own in asked if resettled or not earlier.agrees(entry, own)]
     for name in OPTIONAL:
         path, stale = folder / f"{name}.csv", other if name == "convergence" else changed
         if stale and path.is_file():
