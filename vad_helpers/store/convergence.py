@@ -22,7 +22,7 @@ def convergence_table(run: Run, *, progress: bool = False) -> pd.DataFrame:
     """Double the samples of LIME and KernelSHAP on a clip of each scene until two seeds agree.
 
     The doubling ends at the largest number of samples that a row of the method has in this run:
-    it tells whether that row is converged, and costs about four times that row's map.
+    it tells whether that row is converged, and costs at most twice that row's map.
 
     Parameters
     ----------
