@@ -48,7 +48,7 @@ endif
 # only slow down. Some hold a network at full size, so that there are four at most. JOBS=0: one process.
 test: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 \
-	    --dist loadgroup --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=90
+	    --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=90
 
 lint: venv
 	$(BIN)/ruff check .

@@ -47,19 +47,16 @@ TINY = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config, items):
-    """Deal tests to processes file by file; all of the built book go to one, and first.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Deal tests to processes file by file, but all of the built book to one: it is built once."""
+    from xdist.scheduler import LoadFileScheduling
 
-    Fixtures of a file are then made once, and the longest part does not begin last.
-    """
-    if not hasattr(config, "workerinput"):  # one process: nothing to deal
-        return
-    files = {item.path for item in items if "built_book" in item.fixturenames}
-    for item in items:
-        group = "book" if item.path in files else str(item.path.relative_to(ROOT))
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.path not in files)
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return "book" if nodeid.startswith("tests/book/") else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """The plan of a run: what is there, and what the rest is expected to cost."""
 
+import warnings
+
 import pytest
 
 from vad_helpers import plan, store
@@ -11,6 +13,7 @@ def steps(in_project, tmp_path, monkeypatch):
     """Steps of a fresh run in which a forward pass takes 1 s and one with its gradient 10 s."""
     store.clips(store.open_run("tiny"))  # the data are there
     monkeypatch.setattr(plan, "seconds_per_clip", lambda run: (1.0, 10.0))
+    monkeypatch.setattr(plan, "seconds_per_training_clip", lambda run: 5.0)
 
     def look(**overrides):
         options = {"run_dir": str(tmp_path / "run"), "variants": {}, **overrides}
@@ -33,6 +36,46 @@ def test_the_chapter_on_run_time_repeats_the_fast_methods(steps, monkeypatch):
     monkeypatch.setattr(maps, "SLOW_CALLS", 10)
     found = steps(methods=["ig", "lime"], runtime_repeats=3).loc["scores: runtime"]
     assert found["model_calls"] == 4 * 4
+
+
+def test_variants_on_a_few_clips_are_not_timed_again(steps):
+    variants = {"few": {"method": "ig", "n_clips": 1, "baseline": "black"},
+                "every": {"method": "ig", "baseline": "black"}}  # fmt: skip
+    found = steps(methods=["ig"], runtime_repeats=3, variants=variants).loc["scores: runtime"]
+    assert found["model_calls"] == 4 * (4 + 4 + 60)  # the profile has a variant of LIME too
+
+
+def test_training_costs_the_clips_that_its_recipe_draws(steps):
+    clips = store.clips(store.open_run("tiny"))["split"].value_counts()
+    found = steps(methods=["ig"], epochs=2).loc["training"]
+    assert found["model_calls"] == 2 * (clips["train"] + clips["val"])
+    assert found["minutes"] == pytest.approx(2 * (5 * clips["train"] + clips["val"]) / 60)
+    found = steps(methods=["ig"], epochs=2, epoch_clips=3).loc["training"]
+    assert found["model_calls"] == 2 * (3 + clips["val"])
+    overlapping = steps(methods=["ig"], epochs=1, train_stride=2).loc["training", "model_calls"]
+    assert overlapping > 2 * clips["train"]
+
+
+def test_predictions_and_the_doubling_of_samples_count_until_they_are_there(steps, tmp_path):
+    given = {"methods": ["ig", "lime"], "n_clips": 2}
+    clips = store.clips(store.open_run("tiny"))["split"].value_counts()
+    found = steps(**given)
+    assert found.loc["predictions", "model_calls"] == clips["val"] + clips["test"]
+    # Two seeds of the 25 samples that LIME has, on a clip of each scene.
+    assert found.loc["doubling of samples", "model_calls"] == 2 * 2 * 25
+    run = store.open_run("tiny", variants={}, run_dir=str(tmp_path / "run"), **given)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of maps that are all zero
+        store.convergence_table(run)
+    store.predictions(run)
+    found = steps(**given)
+    assert found["model_calls"].isna()[["predictions", "doubling of samples"]].all()
+    assert steps(methods=["ig"]).loc["doubling of samples", "state"] == "cached"
+
+
+def test_a_training_step_is_measured(in_project, tmp_path):
+    run = store.open_run("tiny", run_dir=str(tmp_path / "run"))
+    assert 0 < plan.seconds_per_training_clip(run) < 5
 
 
 def test_a_window_of_occlusion_costs_what_it_recomputes(steps, monkeypatch):

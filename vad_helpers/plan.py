@@ -1,8 +1,8 @@
 """What a run would do: steps, what is there already, and an estimate of the cost.
 
-The estimate times one clip through the untrained network, forward and backward, on the device
-the run would use, and multiplies by the counted model calls; the chapter on run time repeats the
-fast methods. It leaves out reading the data, drawing figures, and starting kernels.
+The estimate times one clip through the untrained network, forward, backward and in a training step,
+on the device the run would use, and multiplies by the counted model calls; the chapter on run time
+repeats the fast methods. It leaves out reading the data, drawing figures, and starting kernels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import torch
 
 from vad_helpers.attribution import occlusion
 from vad_helpers.chain import Triple
-from vad_helpers.store import detector, experiment, maps, rows, scores
+from vad_helpers.model.recipe import frozen_stages
+from vad_helpers.store import convergence, detector, experiment, maps, rows, scores
 from vad_helpers.store.cache import Run, cached, remember
 from vad_helpers.store.row import Row
 
@@ -39,8 +40,9 @@ def steps(run: Run) -> pd.DataFrame:
     if not _data_is_there(run):
         lines.append(("everything else", "to do", None, None))
         return _frame(lines)
-    lines += _model_lines(run, forward, backward)
+    lines += _model_lines(run, forward)
     lines += [_row_line(run, key, forward, backward) for key in rows(run)]
+    lines.append(_doubling_line(run, forward))
     lines += _score_lines(run, forward, backward)
     return _frame(lines)
 
@@ -82,6 +84,34 @@ def seconds_per_clip(run: Run) -> tuple[float, float]:
     return forward, timed(True)
 
 
+def seconds_per_training_clip(run: Run) -> float:
+    """Time a training step: forward, and backward to the weights that the recipe trains.
+
+    Returns
+    -------
+    float
+        Seconds a clip, warm.
+    """
+    device = torch.device(detector.torch_device(run))
+    precision = detector.training_precision(run)
+    network = detector.fresh_network(run).train().to(device)
+    for stage in frozen_stages(network, detector.training_spec(run)):
+        stage.requires_grad_(False).eval()
+    p = run.params
+    clips = torch.zeros((min(2, p.batch_size), 3, p.n_frames, *p.frame_size), device=device)
+
+    def step() -> float:
+        started = time.perf_counter()
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+            logits = network(clips)
+        logits.float().sum().backward()
+        float(logits.detach().sum())  # waits for the device
+        return (time.perf_counter() - started) / len(clips)
+
+    step()
+    return step()
+
+
 def _frame(lines: list[tuple]) -> pd.DataFrame:
     table = pd.DataFrame(lines, columns=["step", "state", "model_calls", "minutes"])
     return table.astype({"model_calls": "Int64", "minutes": float})
@@ -96,19 +126,29 @@ def _data_line(run: Run) -> tuple:
     return ("data", "cached" if there else "to do", None, None if there else 0.7)
 
 
-def _model_lines(run: Run, forward: float, backward: float) -> list[tuple]:
+def _model_lines(run: Run, forward: float) -> list[tuple]:
+    p = run.params
     counts = experiment.clips(run)["split"].value_counts()
-    trained = run.params.trained_weights or cached(
-        run, "model.safetensors", detector.model_key(run)
-    )
-    calls = run.params.epochs * int(counts.get("train", 0))
-    validation = run.params.epochs * int(counts.get("val", 0))
-    # A training step also computes the weights' gradients: about half a backward pass more.
-    minutes = (calls * 1.5 * backward + validation * forward) / 60
-    line = ("training", "cached", None, None)
-    if not trained:
-        line = ("training", "to do", calls + validation, minutes)
-    return [line]
+    lines = []
+    if p.trained_weights or cached(run, "model.safetensors", detector.model_key(run)):
+        lines.append(("training", "cached", None, None))
+    else:
+        drawn = p.epoch_clips or int((experiment.training_clips(run)["split"] == "train").sum())
+        calls, validation = p.epochs * drawn, p.epochs * int(counts.get("val", 0))
+        seconds = calls * seconds_per_training_clip(run) + validation * forward
+        lines.append(("training", "to do", calls + validation, seconds / 60))
+    if run.path("predictions.csv").is_file():
+        lines.append(("predictions", "there, checked when run", None, None))
+    else:
+        asked = int(counts.get("val", 0) + counts.get("test", 0))
+        lines.append(("predictions", "to do", asked, asked * forward / 60))
+    return lines
+
+
+def _doubling_line(run: Run, forward: float) -> tuple:
+    calls = convergence.calls_to_do(run)
+    return ("doubling of samples", "to do, at most" if calls else "cached",
+            calls or None, calls * forward / 60 or None)  # fmt: skip
 
 
 def _row_line(run: Run, key: str, forward: float, backward: float) -> tuple:
@@ -144,11 +184,13 @@ def window_seconds(run: Run, window: Triple, stride: Triple) -> float:
 
 
 def _timing_cost(run: Run, forward: float, backward: float) -> tuple[int, float]:
-    """Model calls and seconds of the chapter on run time: a warm-up and the repeats of each fast
-    method; slow ones were timed when they were explained."""
+    """Model calls and seconds of the chapter on run time: a warm-up and repeats of what it times.
+
+    The other rows were timed when they were explained.
+    """
     calls, seconds = 0, 0.0
     for row in rows(run).values():
-        if row.kind in ("method", "variant") and not maps.is_slow(run, row):
+        if maps.is_timed(run, row):
             n = (1 + run.params.runtime_repeats) * maps.expected_calls(run, row)
             calls, seconds = calls + n, seconds + n * _seconds_per_call(run, row, forward, backward)
     return calls, seconds

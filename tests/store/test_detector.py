@@ -65,10 +65,10 @@ def test_performance_covers_both_splits_by_scene(run):
 
 def test_stages_that_start_at_random_are_never_frozen(run, tmp_path):
     frozen = {"early_lr": 0.0, "early_end": "Mixed_4b", "run_dir": str(tmp_path / "frozen")}
-    assert detector._training_spec(store.open_run("tiny", **frozen)).early_lr == 1
+    assert detector.training_spec(store.open_run("tiny", **frozen)).early_lr == 1
     store.model(run)
     started = store.open_run("tiny", **frozen, init_weights=str(run.path("model.safetensors")))
-    assert detector._training_spec(started).early_lr == 0
+    assert detector.training_spec(started).early_lr == 0
     detector.check_weights(started)
     with pytest.raises(InputError, match="lacks Mixed_3b.b1b, which would stay near random"):
         detector._check_early_stages(started, ["Mixed_3b.b1b", "Mixed_5b.b1b"])

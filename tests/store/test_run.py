@@ -226,6 +226,16 @@ def test_slow_methods_are_explained_on_fewer_clips_and_timed_as_recorded(
     assert counted["lime_converged", "mauc"] == 1 and counted["ig", "mauc"] == 3
 
 
+def test_variants_on_a_few_clips_are_timed_as_recorded(in_project, tmp_path):
+    variants = {"few": {"method": "ig", "baseline": "black", "n_clips": 1},
+                "every": {"method": "ig", "baseline": "black"}}  # fmt: skip
+    options = {"methods": ["ig"], "variants": variants, "run_dir": str(tmp_path / "run")}
+    run = store.open_run("tiny", **options)
+    source = store.runtime(run).drop_duplicates("method").set_index("method")["source"]
+    assert source.pop("few") == "recorded" and set(source) == {"measured"}
+    assert {"ig", "every"} <= set(source.index)
+
+
 def test_the_clips_of_a_slow_method_are_of_both_scenes_and_of_the_evaluation_set(run, monkeypatch):
     monkeypatch.setattr(maps, "SLOW_CALLS", 59)
     for n in (2, 3, 9):

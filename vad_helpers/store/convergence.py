@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from vad_helpers.attribution import METHODS
 from vad_helpers.attribution.convergence import converge
 from vad_helpers.store import detector, experiment, maps
-from vad_helpers.store.cache import Run, key_of, load_or_build
+from vad_helpers.store.cache import Run, cached, key_of, load_or_build
 from vad_helpers.store.row import Row, rows
 
 CONVERGENCE_VERSION = 1
@@ -37,18 +37,31 @@ def convergence_table(run: Run, *, progress: bool = False) -> pd.DataFrame:
         line a number tried. The clips are the first of each scene that the largest row has.
         Empty if the run has neither method.
     """
+    parts = [
+        _one(run, clip_id, row).assign(scene=scene, clip_id=clip_id, method=row.method)
+        for row, scene, clip_id in tqdm(_units(run), desc="doubling samples", disable=not progress)
+    ]
+    columns = ["scene", "clip_id", "method", "n_samples", "correlation", "converged"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def calls_to_do(run: Run) -> int:
+    """Model calls that `convergence_table` takes at most, without what is there."""
+    found = 0
+    for row, _, clip_id in _units(run):
+        if not cached(run, _file(row, clip_id), _key(run, row, clip_id)):
+            found += 2 * _n_samples(row)  # two seeds; smaller numbers are part of the largest
+    return found
+
+
+def _units(run: Run) -> list[tuple[Row, str, str]]:
+    """What is doubled: row, scene, clip_id."""
     largest = [row for key in SAMPLED if (row := _largest(run, key)) is not None]
-    units = [
+    return [
         (row, scene, clip_id)
         for row in largest
         for scene, clip_id in _first_clips(run, row).items()
     ]
-    parts = [
-        _one(run, clip_id, row).assign(scene=scene, clip_id=clip_id, method=row.method)
-        for row, scene, clip_id in tqdm(units, desc="doubling samples", disable=not progress)
-    ]
-    columns = ["scene", "clip_id", "method", "n_samples", "correlation", "converged"]
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
 def _largest(run: Run, method: str) -> Row | None:
@@ -69,15 +82,22 @@ def _first_clips(run: Run, row: Row) -> pd.Series:
 
 
 def _one(run: Run, clip_id: str, row: Row) -> pd.DataFrame:
-    key = key_of("convergence", CONVERGENCE_VERSION, map=maps.row_key(run, row), clip=clip_id)
     return load_or_build(
         run,
-        f"convergence/{row.key}-{clip_id}.csv",
-        key,
+        _file(row, clip_id),
+        _key(run, row, clip_id),
         build=lambda: _double(run, clip_id, row),
         save=_save_csv,
         load=pd.read_csv,
     )
+
+
+def _file(row: Row, clip_id: str) -> str:
+    return f"convergence/{row.key}-{clip_id}.csv"
+
+
+def _key(run: Run, row: Row, clip_id: str) -> str:
+    return key_of("convergence", CONVERGENCE_VERSION, map=maps.row_key(run, row), clip=clip_id)
 
 
 def _double(run: Run, clip_id: str, row: Row) -> pd.DataFrame:

@@ -130,7 +130,7 @@ def check_weights(run: Run) -> None:
     from vad_helpers.model import checkpoints
 
     _augmentation(run)
-    _training_spec(run)
+    training_spec(run)
     if run.params.init_weights:
         report = checkpoints.initialise(fresh_network(run), _weights_file(run, "init_weights"))
         _check_early_stages(run, report.convolutions_missing)
@@ -173,7 +173,7 @@ def _model_key(run: Run) -> str:
 def training_settings(run: Run) -> dict[str, Any]:
     """What the trained weights depend on, apart from the clips."""
     p = run.params
-    settings = dataclasses.asdict(_training_spec(run)) | {
+    settings = dataclasses.asdict(training_spec(run)) | {
         "seed": p.seed,
         "precision": training_precision(run),
         "width": p.model_width,
@@ -187,7 +187,8 @@ def training_settings(run: Run) -> dict[str, Any]:
     return settings
 
 
-def _training_spec(run: Run):
+def training_spec(run: Run):
+    """Recipe of the run's training, a `vad_helpers.model.recipe.TrainingSpec`."""
     from vad_helpers.model.training import TrainingSpec
 
     p = run.params
@@ -330,7 +331,7 @@ def _train(run: Run, *, progress: bool) -> torch.nn.Module:
         network,
         dataset(run, "train", training=True),
         dataset(run, "val"),
-        _training_spec(run),
+        training_spec(run),
         checkpoint_dir=run.path("training"),
         device=p.device,
         precision=training_precision(run),

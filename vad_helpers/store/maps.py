@@ -150,6 +150,15 @@ def is_slow(run: Run, row: Row) -> bool:
     return expected_calls(run, row) > SLOW_CALLS
 
 
+def is_timed(run: Run, row: Row) -> bool:
+    """Tell whether the chapter on run time explains a clip again, and again, to time a row.
+
+    It does for methods and variants that take few calls and are on every clip.
+    """
+    every_clip = row.n_clips is None
+    return row.kind in ("method", "variant") and every_clip and not is_slow(run, row)
+
+
 def expected_calls(run: Run, row: Row) -> int:
     """Model calls a clip that a row's map is expected to need."""
     if row.method is None:

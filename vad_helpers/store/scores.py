@@ -34,7 +34,7 @@ VERSIONS = {
     "model_centric": 3,
     "robustness": 2,
     "controls": 1,
-    "runtime": 2,
+    "runtime": 3,
 }
 
 
@@ -105,8 +105,9 @@ def runtime(run: Run, *, progress: bool = False) -> pd.DataFrame:
     """Seconds a clip of every method, one clip at a time, warm.
 
     Fast methods are timed now, `runtime_repeats` times on the first clip after a warm-up. Slow
-    ones (see `row.SLOW_CALLS`) give the median of the times recorded when they were explained on
-    this machine with this `eval_batch_size`; if there are none, one clip is timed now.
+    ones (see `row.SLOW_CALLS`) and variants on a few clips give the median of the times recorded
+    when they were explained on this machine with this `eval_batch_size`; if there are none, one
+    clip is timed now.
 
     Returns
     -------
@@ -443,8 +444,8 @@ def _time_row(run: Run, row: Row) -> list[tuple[Any, ...]]:
     recorded = maps.explanations(run)
     recorded = recorded[recorded["method"] == row.key]
     seconds = _recorded_seconds(run, recorded)
-    slow = maps.is_slow(run, row)
-    if slow and len(seconds):
+    repeated = maps.is_timed(run, row)
+    if not repeated and len(seconds):
         times = {
             "seconds": seconds.median(),
             "seconds_min": seconds.min(),
@@ -455,8 +456,8 @@ def _time_row(run: Run, row: Row) -> list[tuple[Any, ...]]:
     else:
         times = timing.measure(
             lambda: maps.explain_now(run, clip_id, row.key),
-            repeats=1 if slow else run.params.runtime_repeats,
-            warmup=0 if slow else 1,
+            repeats=run.params.runtime_repeats if repeated else 1,
+            warmup=1 if repeated else 0,
             synchronize=torch.cuda.synchronize if torch.cuda.is_available() else None,
         )
         source = "measured"
