@@ -45,7 +45,8 @@ endif
 	$(BIN)/vad run --profile $(PROFILE) $(OVERRIDES)
 
 # A process a core with one thread each: the tests are many small computations, which more threads
-# only slow down. Some hold a network at full size, so that there are four at most. JOBS=0: one process.
+# only slow down. Some hold a network at full size, so that there are four processes at most.
+# JOBS=0: one process.
 test: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 \
 	    --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=90

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from vad_helpers.attribution import explain
+from vad_helpers.attribution import explain, prepared
 from vad_helpers.attribution.convergence import converge
 from vad_helpers.errors import InputError
 
@@ -56,6 +56,29 @@ def test_samples_of_smaller_numbers_are_not_asked_again_and_maps_are_those_of_ex
         maps = [explain(model, clip, method, n_samples=n_samples, seed=seed, **settings)
                 for seed in (0, 1)]  # fmt: skip
         assert correlation == pytest.approx(np.corrcoef(*(m.ravel() for m in maps))[0, 1], abs=1e-6)
+
+
+def test_a_prepared_models_batch_size_is_measured_once_and_not_answered_from_memory(
+    case, monkeypatch
+):
+    model, clip = case
+    sizes, timed = [], []
+
+    def network(clips):
+        sizes.append(len(clips))
+        return model(clips)
+
+    def fastest(work, *, device):
+        work(3)
+        work(3)
+        timed.extend(sizes)
+        return 7
+
+    monkeypatch.setattr(prepared, "fastest_batch", fastest)
+    ready = prepared.prepare(network)
+    converge(ready, clip, "lime", start=21, most=42, threshold=1.0, n_segments=60, alpha=1e-6)
+    assert timed == [3, 3]
+    assert max(sizes[2:]) == 7
 
 
 def test_methods_with_gradients_double_their_samples_too(case):

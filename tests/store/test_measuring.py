@@ -12,7 +12,7 @@ import pytest
 from vad_helpers import store
 from vad_helpers.errors import InputError
 from vad_helpers.model import prediction
-from vad_helpers.store import experiment, maps, measuring, scores
+from vad_helpers.store import detector, experiment, maps, measuring, scores
 from vad_helpers.store.row import TIME_AVERAGE
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*all zero.*")
@@ -113,6 +113,12 @@ def test_processes_with_a_part_each_leave_what_one_process_leaves(in_project, tm
 def test_a_part_that_is_none_is_refused(run, part):
     with pytest.raises(InputError, match=f"no part {part[0]} of {part[1]}"):
         measuring.pending(run, part=part)
+
+
+def test_a_part_that_is_none_is_refused_before_anything_is_trained(run, monkeypatch):
+    monkeypatch.setattr(detector, "predictions", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(InputError, match="no part 3 of 2"):
+        measuring.measure(run, part=(3, 2))
 
 
 def test_nothing_is_finished_before_it_is_measured(run):

@@ -7,6 +7,7 @@ forces holds even where the map is wrong. Two seeds against each other are an ho
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 
 from vad_helpers.attribution import checks
 from vad_helpers.attribution.prepared import Model, Prepared, prepare
+from vad_helpers.attribution.probability import UNMEASURED
 from vad_helpers.attribution.registry import METHODS, explain
 from vad_helpers.errors import InputError
 
@@ -66,12 +68,15 @@ def converge(
     if not 1 <= start <= most:
         raise InputError(f"start is {start}; expected a whole number from 1 to most = {most}")
     if spec.superpixels:
-        model, precision = _Remembering(prepare(model, precision=precision)), "fp32"
-    options["precision"] = precision
+        if not isinstance(model, Prepared):  # as `explain`, which measures for prepared ones alone
+            options = {"batch_size": UNMEASURED, **options}
+        model = _Remembering(prepare(model, precision=precision))
     rows, n_samples = [], start
     while n_samples <= most:
         maps = [
-            explain(model, clip, method, seed=seed, n_samples=n_samples, **options)
+            explain(
+                model, clip, method, precision=precision, seed=seed, n_samples=n_samples, **options
+            )
             for seed in seeds
         ]
         correlation = _correlation(*maps)
@@ -82,24 +87,30 @@ def converge(
     return pd.DataFrame(rows, columns=["n_samples", "correlation", "converged"])
 
 
-class _Remembering(torch.nn.Module):
-    """A model that answers from memory what it was asked before, to the bit."""
+class _Remembering(Prepared):
+    """A prepared model that answers from memory what it was asked before, to the bit."""
 
     def __init__(self, ready: Prepared) -> None:
-        super().__init__()
-        self._ready = ready
+        vars(self).update(vars(ready))  # measured batch sizes are shared too
         self._known: dict[bytes, torch.Tensor] = {}
-        if ready.device is not None:  # says where clips are to be, and of which type
-            self.register_buffer("_place", torch.zeros((), device=ready.device, dtype=ready.dtype))
+        self._measuring = False
 
-    def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        if clips.requires_grad:  # what is remembered has no gradients
-            return self._ready.evaluate(clips)
+    def __call__(self, clips: torch.Tensor) -> torch.Tensor:
+        if clips.requires_grad or self._measuring:  # what is remembered has no gradients
+            return super().__call__(clips)
         keys = [_digest(clip) for clip in clips]
         new = [i for i, key in enumerate(keys) if key not in self._known]
         if new:
-            self._known |= zip((keys[i] for i in new), self._ready(clips[new]), strict=True)
+            self._known |= zip((keys[i] for i in new), super().__call__(clips[new]), strict=True)
         return torch.stack([self._known[key] for key in keys])
+
+    def batch_size(self, name: str, work: Callable[[int], Any], *, device: torch.device) -> int:
+        """As for any prepared model: work is timed that memory would answer at once."""
+        self._measuring = True
+        try:
+            return super().batch_size(name, work, device=device)
+        finally:
+            self._measuring = False
 
 
 def _digest(clip: torch.Tensor) -> bytes:

@@ -1,7 +1,8 @@
 """What was published of a fold before, where the run that publishes it again does not hold it.
 
 A study is measured in pieces, and on more than one machine. A run that goes on with a fold on the
-same data and network, with the same settings, adds to what is published; any other one replaces it.
+same data and network, with the same settings, adds to what is published; any other one replaces it,
+but for the record of the training of a network that is the same.
 """
 
 from __future__ import annotations
@@ -26,8 +27,6 @@ TRAINING = (
     "trained_weights",
 )
 """Fields of a fold's entry that say how its network came about."""
-
-
 PAIR = ("clip_id", "method")
 
 

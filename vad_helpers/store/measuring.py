@@ -41,7 +41,13 @@ def measure(
     after_clip : callable, optional
         Called with the clip_id when all rows of a clip are scored that were not before: to publish
         what there is, say.
+
+    Raises
+    ------
+    InputError
+        If there is no such part.
     """
+    _check_part(part)  # before anything is trained
     detector.predictions(run, progress=progress)
     todo = pending(run, only=only, part=part)
     total = sum(map(len, todo.values()))
@@ -71,9 +77,8 @@ def pending(
     InputError
         If there is no such part.
     """
+    _check_part(part)
     number, n_parts = part
-    if not 1 <= number <= n_parts:
-        raise InputError(f"there is no part {number} of {n_parts}; give 1/{n_parts} or later ones")
     pairs = {table: scores.units(run, table) for table in scores.MEASURES}
     n_rows = Counter(clip_id for listed in pairs.values() for clip_id, _ in listed)
     clips = [clip_id for clip_id, _ in n_rows.most_common()][number - 1 :: n_parts]
@@ -84,3 +89,9 @@ def pending(
             if wanted and not scores.is_scored(run, table, clip_id, row):
                 found[clip_id].setdefault(row, []).append(table)
     return {clip_id: rows for clip_id, rows in found.items() if rows}
+
+
+def _check_part(part: tuple[int, int]) -> None:
+    number, n_parts = part
+    if not 1 <= number <= n_parts:
+        raise InputError(f"there is no part {number} of {n_parts}; give 1/{n_parts} or later ones")

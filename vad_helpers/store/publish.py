@@ -105,7 +105,8 @@ def publish(
     ----------
     runs : sequence of Run
         One a fold. What was published of the same folds is replaced; where data, network, precision
-        and settings are the same, what a run does not hold of it stays.
+        and settings are the same, what a run does not hold of it stays; where the network is, the
+        record of its training does.
     dest : str or Path
         Such as `results/ucsd`; changed whole or not at all.
     weights : bool
