@@ -47,6 +47,14 @@ def test_intervals_resample_the_sequences_of_the_clips_above_the_bound(gap_score
     assert np.isnan(table.loc[("ig", 0.0), "deletion_low"])
 
 
+def test_scores_at_equal_area_are_averaged_where_they_are_given(gap_scores):
+    assert "area_matched_deletion" not in gaps.by_gap(gap_scores)
+    both = gap_scores.assign(area_matched_deletion=0.4, area_matched_insertion=-0.2)
+    row = gaps.by_gap(both).set_index(["method", "min_gap"]).loc[("lime", 0.2)]
+    assert row["area_matched_deletion_by_gap"] == pytest.approx(0.5)
+    assert row["area_matched_insertion"] == pytest.approx(-0.2)
+
+
 def test_a_gap_on_the_bound_does_not_pass_it(gap_scores):
     exact = gap_scores.assign(p_clip=0.5, p_baseline=0.25)
     assert gaps.by_gap(exact, gaps=(0.25,))["n_clips"].tolist() == [3, 0, 1, 0]

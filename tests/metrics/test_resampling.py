@@ -313,6 +313,24 @@ def test_the_smallest_p_is_that_of_sequences_which_all_agree(n_groups):
     assert smallest_p(n_groups) == pytest.approx(agreeing["p"])
 
 
+@pytest.mark.parametrize("n_groups", [1, 2, 5, 16])
+def test_all_flips_are_those_that_can_be_listed_one_by_one(n_groups):
+    sums = np.random.default_rng(n_groups).normal(0.5, 1, n_groups)
+    signs = np.array(list(itertools.product((1, -1), repeat=n_groups)))
+    expected = (np.abs(signs @ sums) >= abs(sums.sum()) - 1e-12).mean()
+    found = sign_flip_test(sums, np.arange(n_groups), seed=n_groups)
+    assert found["exact"] and found["p"] == pytest.approx(expected, abs=0)
+
+
+def test_up_to_thirty_sequences_the_seed_decides_nothing():
+    differences = np.random.default_rng(1).normal(0.6, 1, 30)
+    ps = {sign_flip_test(differences, np.arange(30), seed=s)["p"] for s in range(3)}
+    assert len(ps) == 1
+    agreeing = sign_flip_test(np.ones(30), np.arange(30))
+    assert agreeing == {"p": 2 / 2**30, "n_groups": 30, "exact": True}
+    assert sign_flip_test(np.zeros(30), np.arange(30))["p"] == 1
+
+
 def test_the_smallest_p_of_many_sequences_is_set_by_the_number_of_flips():
     agreeing = sign_flip_test(np.ones(40), np.arange(40), n_flips=99)
     assert smallest_p(40, n_flips=99) == agreeing["p"] == 0.01

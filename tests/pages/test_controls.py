@@ -56,7 +56,7 @@ def test_scores_under_another_baseline_say_how_they_change(found):
     text = controls.other_baselines(dataclasses.replace(found, extras={"alternatives": lines}))
     assert "Scores with a stronger blur are not measured yet" in text
     assert "The study's blur → a blur over time too" in text
-    assert "0.000 [0.000, 0.000]" in text and "CONSTANT" in text
+    assert "+0.000 [+0.000, +0.000]" in text and "CONSTANT" in text
     assert "20 (10)" in text and "the change with its interval" in text
 
 

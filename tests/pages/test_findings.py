@@ -136,5 +136,6 @@ def test_a_row_on_fewer_clips_has_no_star_and_says_so(run_with, monkeypatch):
                                      & (scored["clip_id"] == "c0")])  # fmt: skip
     monkeypatch.setattr(tables.scores, "human_centric", lambda run: fewer)
     table = findings.headline(run)
+    assert "the best method, guided_backprop, 0.500" in findings.against_motion(run).evidence
     assert table.loc["occlusion_sp", "AUC ↑"] == "0.800 (fewer clips)"
     assert table.loc["guided_backprop", "AUC ↑"].endswith("★")

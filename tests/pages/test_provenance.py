@@ -31,7 +31,28 @@ def test_the_page_says_how_seconds_were_taken_and_which_rows_have_another_precis
     timed = found.runtime.assign(source="measured")
     same = found.explanations.assign(precision="fp32")
     alike = provenance.seconds_note(dataclasses.replace(found, runtime=timed, explanations=same))
-    assert alike == "Seconds are medians of repeats on one clip. All maps are computed in fp32."
+    assert alike == "Seconds are medians of repeats on one clip. Those shown are of maps in fp32."
+
+
+def test_the_page_names_folds_whose_maps_are_in_another_precision(found):
+    assert "another precision" not in provenance.seconds_note(found)
+    explained = found.explanations
+    first = (explained["fold"] == 0).to_numpy()
+    other = explained.assign(
+        machine=np.where(first, "slow CPU, 1 cores", explained["machine"]),
+        precision=np.where(first, "fp32", explained["precision"]),
+    )
+    note = provenance.seconds_note(dataclasses.replace(found, explanations=other.iloc[::-1]))
+    assert ("fold 0 (fp32) are in another precision" in note) != (
+        "fold 1 (bf16) are in another precision" in note
+    ), "the fold whose seconds are not shown"
+
+
+def test_every_row_s_settings_stand_there_with_the_defaults(found):
+    text = provenance.settings(found)
+    assert "Settings of every row" in text and "n_steps 30, channels sum" in text
+    rows = found.rows.assign(settings='{"n_steps": 7}').query("method == 'ig'")
+    assert "n_steps 7, channels sum" in provenance.settings(dataclasses.replace(found, rows=rows))
 
 
 def test_the_page_says_how_many_maps_of_another_machine_seconds_leave_out(found):

@@ -20,6 +20,11 @@ def test_a_difference_without_a_corrected_p_does_not_speak_of_one(missing):
     assert spelling.judged_difference(line) == "+0.100 [+0.050, +0.200] higher"
 
 
+def test_a_share_that_only_rounds_to_none_or_all_is_not_called_so():
+    spelled = [spelling.share(value) for value in (0, 0.0001, 0.4, 0.9999, 1)]
+    assert spelled == ["0%", "under 1%", "40%", "over 99%", "100%"]
+
+
 def test_an_undefined_difference_says_so():
     nothing = dict.fromkeys(("difference", "low", "high", "p_holm"), float("nan"))
     line = pd.Series(nothing | {"verdict": "undecided"})

@@ -80,15 +80,15 @@ def test_flat_maps_are_warned_of_where_equal_area_takes_their_lead_away(write):
     assert not takeaways.flatness(fair).startswith("**Do not rank")
     # Ten sequences cannot give a p that is small enough for so many comparisons.
     assert "(0 of these 16 after Holm's correction)" in text
-    assert "those shown to beat a map of noise on deletion are" in text
+    assert "those shown to beat a map of noise on deletion number" in text
 
 
 def test_methods_that_beat_noise_on_deletion_are_counted_and_few_are_named(write):
     found = moved(write(), "model_centric", "random", "deletion", 0.6)
     found = moved(found, "model_centric", "random", "area_matched_deletion", 0.0)
     assert takeaways._beats_noise(found) == (
-        " Of 8 methods, those shown to beat a map of noise on deletion are 2 (LIME, OCCLUSION_LP) "
-        "on the threshold axis and 8 at equal area."
+        " Of 8 methods, those shown to beat a map of noise on deletion number 2 (LIME, "
+        "OCCLUSION_LP) on the threshold axis and 8 at equal area."
     )
     assert takeaways._beats_noise(write(drop=("random",))) == ""
 
@@ -112,7 +112,7 @@ def test_signs_are_a_lesson_with_the_untrained_network_treated_alike(write):
 
 def test_a_leak_is_read_beside_that_of_flat_maps(write):
     text = takeaways.leakage(write())
-    assert "(RANDOM)" in text and "(CONSTANT)" in text
+    assert "GUIDED_BACKPROP 0.698" in text and "CONSTANT 0.508, RANDOM 0.497" in text
     assert takeaways.leakage(write(drop=("random", "constant"))) == ""
 
 
@@ -173,7 +173,8 @@ def test_the_networks_are_placed_beside_the_papers(write):
 def test_open_choices_name_what_turns_most(write):
     text = takeaways.sensitive(study.sensitivities(write()))
     assert "choices were varied" in text and "Kendall's tau" in text
-    assert "is best in 6 of 24 rankings, and in 6 of these the order turns more" in text
+    assert "is best in 8 of 32 rankings, and in 5 of these the order turns more than in 19" in text
+    assert "redraws of the sequences: 0.83 on average" in text
     assert takeaways.sensitive(pd.DataFrame({"tau": [float("nan")], "choice": ["x"]})) == ""
     draws = pd.DataFrame({"tau": [0.1, 0.2], "choice": list(takeaways.DRAWS)})
     assert takeaways.sensitive(draws) == ""  # what is drawn is no way to measure
@@ -201,7 +202,7 @@ def test_what_a_split_by_clip_is_worth_is_said_where_it_was_measured(write):
 
 def test_rows_with_many_more_samples_are_asked_too(write):
     found = write()
-    assert takeaways.motion(found).count("ahead of these too") == 1
+    assert "and than the rows of many more samples too." in takeaways.motion(found)
     ahead = moved(found, "human_centric", "lime_converged", "auc", 0.99)
     assert "not shown to be ahead of LIME" in takeaways.motion(ahead)
     bare = write(drop=("lime_converged", "kernel_shap_converged"))
@@ -279,7 +280,51 @@ def test_methods_are_held_against_a_network_that_has_learnt_nothing(write):
     assert low.startswith("**What was learnt.** 8 of 8 methods are shown to localise better")
     assert "worse" not in low
     assert takeaways.learnt(write(drop=("random_weights",))) == ""
-    assert text.endswith("With many more samples, LIME_CONVERGED is too.")
+    assert "With many more samples, LIME_CONVERGED is too." in text
+    none = takeaways.learnt(moved(found, "human_centric", "random_weights", "auc", 0.8))
+    assert "0 of 8 methods are shown" in none and "too." not in none
+
+
+def test_methods_are_held_against_themselves_on_a_network_that_has_learnt_nothing(write):
+    found = write()
+    aucs = found.human_centric[found.human_centric["method"] == "lime"]
+    for shift, words in ((0.1, "worse: LIME"), (-0.1, "better: IG, LIME"),
+                         (0, "not told apart: LIME")):  # fmt: skip
+        other = aucs.assign(method="lime_random", value=aucs["value"] + shift)
+        both = pd.concat([found.human_centric, other])
+        text = takeaways.learnt(dataclasses.replace(found, human_centric=both))
+        own = text.split("Against itself on such a network")[1]
+        assert words in own
+
+
+def test_equal_area_is_warned_of_where_few_voxels_do_more_than_the_whole_baseline(write):
+    found = write()
+    gap = 0.4  # of every clip
+    assert takeaways.beyond_gap(moved(found, "model_centric", "ig", "deletion", 0.9)) == (
+        takeaways.beyond_gap(found)
+    )
+    for method in study.methods(found):
+        found = moved(found, "model_centric", method, "area_matched_deletion", gap - 0.1)
+    assert takeaways.beyond_gap(found) == ""
+    more = moved(found, "model_centric", "lime", "area_matched_deletion", 0.9)
+    text = takeaways.beyond_gap(more)
+    assert "There LIME on 20 of 20 clips lower p by more" in text
+    assert "(LIME: by 0.900, the baseline by 0.400)" in text
+
+
+def test_clips_that_the_network_misses_are_counted_and_networks_at_chance_named(write):
+    found = write()
+    assert "misses" not in takeaways.explained(found)
+    probabilities = found.model_centric
+    few = probabilities["clip_id"].isin(found.clips["clip_id"][:3])
+    low = probabilities["metric"].eq("p_clip") & few
+    missed = probabilities.assign(value=probabilities["value"].mask(low, 0.2))
+    text = takeaways.explained(dataclasses.replace(found, model_centric=missed))
+    assert "the network misses 3 (p below one half), and on 3 its p rises" in text
+    assert "chance" not in text
+    random = found.predictions.assign(p=0.5)
+    text = takeaways.explained(dataclasses.replace(found, model_centric=missed, predictions=random))
+    assert "the network of fold 0 and fold 1 is not shown to beat chance" in text
 
 
 def test_a_method_that_is_not_ranked_is_named(write):

@@ -32,6 +32,21 @@ def test_every_clip_has_its_gap(found):
     assert part.loc[part["min_gap"] == 0.2, "n_clips"].eq(20).all()
 
 
+def test_clips_whose_equal_area_score_exceeds_their_gap_are_counted(found):
+    scored = found.model_centric
+    mine = scored["metric"].eq("area_matched_deletion") & scored["method"].eq("ig")
+    above = mine & scored["clip_id"].isin(found.clips["clip_id"][:5])
+    value = scored["value"].mask(mine, 0.4 - 1e-9).mask(above, 0.5)
+    moved = dataclasses.replace(found, model_centric=scored.assign(value=value))
+    table = faithfulness.beyond_gap(moved).set_index("method")
+    assert table.loc["ig", ["n_clips", "n_beyond"]].tolist() == [20, 5]
+    assert table.loc["ig", "gap"] == pytest.approx(0.4)
+    assert table.loc["ig", "deletion"] == pytest.approx(0.425)
+    assert "ig_black" not in table.index
+    few = scored[scored["metric"] != "p_baseline"]
+    assert faithfulness.beyond_gap(dataclasses.replace(found, model_centric=few)).empty
+
+
 def test_scores_with_another_baseline_stand_beside_the_study_s_on_the_same_clips(found):
     assert faithfulness.other_baseline(found, "strong_blur").empty
     few = found.clips["clip_id"][:3].tolist()

@@ -103,7 +103,7 @@ def test_a_fold_of_one_class_is_left_out_of_the_mean_and_one_sequence_has_no_int
 
 def test_the_fold_that_the_recipe_was_tuned_on_is_left_out_apart(found):
     table = networks.performance(found).set_index("part")
-    rest = table.loc["folds 0, 1 but 1"]
+    rest = table.loc["folds 0, 1 but fold 1"]
     assert rest["auc"] == pytest.approx(table[table["scene"] == "both"].loc["fold 0", "auc"])
     alone = found.predictions[found.predictions["fold"] == 0]
     parts = networks.performance(dataclasses.replace(found, predictions=alone))["part"]

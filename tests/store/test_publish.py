@@ -286,6 +286,21 @@ def test_what_a_run_does_not_hold_of_its_fold_stays(run, tmp_path, take_network)
     pd.testing.assert_frame_equal(after.history, before.history)
 
 
+def test_timings_that_were_measured_stay_where_a_run_holds_none(run, tmp_path, take_network):
+    dest = tmp_path / "results"
+    before = publish.publish([run], dest)
+    assert set(before.runtime["source"]) == {"measured"}
+    folder = take_network(run, tmp_path / "elsewhere")
+    moved = store.open_run("tiny", **FEW, run_dir=str(folder))
+    store.predictions(moved)
+    after = publish.publish([moved], dest).runtime
+    keys = ["clip_id", "method", "metric"]
+    kept = after[after["source"] == "measured"].set_index(keys).sort_index()
+    expected = before.runtime.set_index(keys).sort_index()
+    pd.testing.assert_series_equal(kept["value"], expected["value"])
+    assert not after.duplicated(keys).any()
+
+
 def test_other_settings_replace_a_fold_whole(run, tmp_path):
     dest = tmp_path / "results"
     publish.publish([run], dest)

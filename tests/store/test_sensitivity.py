@@ -38,7 +38,11 @@ def test_one_of_three_pairs_that_turns_gives_tau_one_third():
 def test_chance_turns_a_ranking_that_sequences_disagree_on():
     before = wide({"x": 0.0, "y": 0.0}, sequences=("a", "b", "c"))
     before["x"], before["y"] = [1.0, 0.0, 0.0], [0.0, 0.45, 0.45]
-    assert ranking_change(before, before, "auc")["tau_by_chance"] < 1
+    drawn = ranking_change(before, before, "auc")
+    # Draws of sequence a alone, or without it, decide: tau is 1 or -1 (a tie in no draw).
+    assert drawn["tau_by_chance"] < 1 and drawn["tau_low"] == -1
+    firm = wide({"x": 1.0, "y": 0.0}, sequences=("a", "b", "c"))
+    assert ranking_change(firm, firm, "auc")["tau_low"] == 1
     alone = wide({"x": 1.0, "y": 0.0}, sequences=("a", "a"))
     assert np.isnan(ranking_change(alone, alone, "auc")["tau_by_chance"])
 
@@ -134,6 +138,27 @@ def test_runs_of_their_own_are_compared_with_the_study_s_clips_of_their_fold(stu
     assert (lines["tau"] < -0.7).all() and set(lines["n"]) == {4}
     (note,) = found.loc[found["choice"] == "Which clips", "note"]
     assert note == NOT_MEASURED
+
+
+def test_runs_of_their_own_are_compared_on_the_sequences_that_both_have(study):
+    scored, about = study
+    scored = {name: table.assign(fold=0) for name, table in scored.items()}
+    located = scored["human_centric"]
+    first = located["sequence"].unique()[:5]
+    # On other sequences the study's order is another one: with them before, tau would fall.
+    elsewhere = ~located["sequence"].isin(first)
+    scored["human_centric"] = located.assign(
+        value=located["value"].mask(elsewhere, 1 - located["value"])
+    )
+    same = located[~elsewhere]
+    other = same.assign(alternative="half_overlap", table="human_centric",
+                        clip_id="half " + same["clip_id"])  # fmt: skip
+    found = sensitivity.sensitivity(scored, about, elsewhere=other, **OPTIONS)
+    lines = found[found["choice"] == "Which clips"]
+    assert lines["tau"].tolist() == pytest.approx([1, 1, 1]) and set(lines["n_groups"]) == {5}
+    strangers = other.assign(sequence="x" + other["sequence"])
+    found = sensitivity.sensitivity(scored, about, elsewhere=strangers, **OPTIONS)
+    assert found.loc[found["choice"] == "Which clips", "note"].tolist() == [NOT_MEASURED]
 
 
 def test_two_draws_agree_less_by_chance_than_one_with_the_ranking_itself():

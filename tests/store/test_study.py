@@ -42,6 +42,22 @@ def test_frame_difference_is_compared_clip_by_clip(found):
     assert study.against_row(found, "nobody", "human_centric", ("auc",)).empty
 
 
+def test_means_are_over_the_clips_that_all_rows_have_and_comparisons_over_all_pairs(found):
+    clip = found.clips["clip_id"].iloc[0]
+    begun = {}
+    for name in study.MEASURED:
+        table = getattr(found, name)
+        begun[name] = table[(table["clip_id"] != clip) | table["method"].isin(["ig", "lime"])]
+    part = changed(found, **begun)
+    assert set(study.summary(part, "human_centric")["n"]) == {len(found.clips) - 1}
+    assert study.evened(found) is found
+    scored = part.human_centric
+    three = study.against_row(part, "ig", "human_centric", ("auc",)).set_index("method")["n"]
+    assert three["lime"] == len(found.clips) and three["occlusion_lp"] == len(found.clips) - 1
+    nothing = changed(found, human_centric=scored[scored["method"] == "ig"])
+    assert study.evened(nothing) is nothing, "nothing is finished: what there is, is shown"
+
+
 def test_shares_of_moving_voxels_are_those_of_one_row_a_clip(found):
     def counted(metric, clips):
         lines = clips.assign(method="ig", level="clip", metric=metric, value=20 * 158 * 237 / 4)

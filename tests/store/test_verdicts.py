@@ -107,8 +107,25 @@ def test_the_papers_own_table_is_asked(planted):
 
 
 def test_a_difference_and_its_p_are_those_worked_by_hand():
+    (found,) = judged_by_hand(lambda i: f"s{i}")
+    line = found.contrasts.iloc[0]
+    assert line["difference"] == pytest.approx(0.25)
+    # Of the 16 choices of signs, all plus and all minus are as far: p = 2 of 16.
+    assert line["p"] == pytest.approx(2 / 16) and 0.1 < line["low"] < line["high"] < 0.4
+    assert line["n"] == 4 and line["n_groups"] == 4 and found.verdict == verdicts.HOLDS
+
+
+def test_of_too_few_sequences_there_is_no_interval_and_no_verdict():
+    (found,) = judged_by_hand(lambda i: f"s{i // 2}")
+    line = found.contrasts.iloc[0]
+    assert line["difference"] == pytest.approx(0.25) and line["n_groups"] == 2
+    assert np.isnan(line["low"]) and np.isnan(line["high"])
+    assert line["side"] == verdicts.OPEN and found.verdict == verdicts.UNDECIDED
+
+
+def judged_by_hand(sequence):
     values = {"a": [0.9, 0.7, 0.8, 0.6], "b": [0.5, 0.5, 0.5, 0.5]}
-    lines = [(f"c{i}", f"s{i // 2}", m, "clip", "auc", v)
+    lines = [(f"c{i}", sequence(i), m, "clip", "auc", v)
              for m, column in values.items() for i, v in enumerate(column)]  # fmt: skip
     columns = ["clip_id", "sequence", "method", "level", "metric", "value"]
     about = pd.DataFrame({"method": ["a", "b"], "label": ["A", "B"], "kind": "method",
@@ -116,12 +133,7 @@ def test_a_difference_and_its_p_are_those_worked_by_hand():
     contrast = Contrast("human_centric", "clip", "auc", ("a",), ("b",), HIGHER)
     claim = Claim(1, "A is better.", (contrast,), "")
     scored = {"human_centric": pd.DataFrame(lines, columns=columns)}
-    (found,) = verdicts.judge(scored, about.assign(baseline="blur"), claims=[claim], **OPTIONS)
-    line = found.contrasts.iloc[0]
-    assert line["difference"] == pytest.approx(0.25)
-    # Sequence means .3 and .2; both signs flipped is as far, so p = 2 of 4.
-    assert (line["low"], line["high"], line["p"]) == pytest.approx((0.2, 0.3, 0.5))
-    assert line["n"] == 4 and line["n_groups"] == 2 and found.verdict == verdicts.HOLDS
+    return verdicts.judge(scored, about.assign(baseline="blur"), claims=[claim], **OPTIONS)
 
 
 def test_the_correction_counts_what_decides_alone(planted):

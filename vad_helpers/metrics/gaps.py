@@ -1,7 +1,8 @@
 """Deletion and insertion where there is something to measure: by the gap p(x) - p(x_b).
 
-The gap bounds every score of `vad_helpers.metrics.model_centric`. A baseline that keeps the
-probability leaves nothing to delete, and a mean over such clips says little of a method.
+The gap is what the whole baseline does. One that keeps the probability leaves little to delete, and
+a mean over such clips says little of a method. It is no bound: a clip of which a part is replaced
+can have a lower probability than either.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import pandas as pd
 from vad_helpers.metrics.resampling import LEVEL, bootstrap_mean
 
 GAPS = (0.0, 0.05, 0.1, 0.2)
+SCORES = ("deletion", "insertion")
+EQUAL_AREA = ("area_matched_deletion", "area_matched_insertion")
+"""Scores that are averaged too where they are given."""
 
 
 def by_gap(
@@ -30,7 +34,7 @@ def by_gap(
     ----------
     scores : DataFrame
         One row a clip and method: ``clip_id``, ``sequence``, ``method``, ``deletion``,
-        ``insertion``, ``p_clip``, ``p_baseline``.
+        ``insertion``, ``p_clip``, ``p_baseline``; the columns of `EQUAL_AREA` may be there too.
     gaps : sequence of float
         Lower bounds of the gap p(x) - p(x_b), exclusive.
     n_resamples, level, seed
@@ -43,16 +47,17 @@ def by_gap(
         ``min_gap``, ``n_clips``, ``n_sequences``, ``deletion`` (higher is better), ``insertion``
         (lower is better), ``deletion_by_gap`` and ``insertion_by_gap``: means of the scores
         divided by each clip's gap, 1 for what the whole baseline does. These two are NaN for all
-        clips, where gaps may be 0 or negative, and unsteady for a bound near 0. Each of the four
-        has an interval from resampled sequences beside it, such as ``deletion_low`` and
-        ``deletion_high``; NaN with fewer than two sequences.
+        clips, where gaps may be 0 or negative, and unsteady for a bound near 0. The same of the
+        scores of `EQUAL_AREA` that are given. Each mean has an interval from resampled sequences
+        beside it, such as ``deletion_low`` and ``deletion_high``; NaN with fewer than two
+        sequences.
 
     Raises
     ------
     ValueError
         If a column is missing, a bound is negative, or a parameter is out of range.
     """
-    needed = {"clip_id", "sequence", "method", "deletion", "insertion", "p_clip", "p_baseline"}
+    needed = {"clip_id", "sequence", "method", *SCORES, "p_clip", "p_baseline"}
     missing = sorted(needed - set(scores.columns))
     if missing:
         raise ValueError(f"scores lacks the columns {missing}; expected one row a clip and method")
@@ -71,12 +76,9 @@ def by_gap(
 def _gap_means(scores: pd.DataFrame, bound: float, options: dict[str, float]) -> dict[str, float]:
     scores = scores[scores["gap"] > bound]
     gap = scores["gap"] if np.isfinite(bound) else np.nan
-    values = {
-        "deletion": scores["deletion"],
-        "insertion": scores["insertion"],
-        "deletion_by_gap": scores["deletion"] / gap,
-        "insertion_by_gap": scores["insertion"] / gap,
-    }
+    given = [name for name in (*SCORES, *EQUAL_AREA) if name in scores]
+    values = {name: scores[name] for name in given}
+    values |= {f"{name}_by_gap": scores[name] / gap for name in given}
     means = {n: bootstrap_mean(v, scores["sequence"], **options) for n, v in values.items()}
     return {
         "n_clips": scores["clip_id"].nunique(),

@@ -22,7 +22,11 @@ from vad_helpers.metrics.catalog import HIGHER, LOWER
 UNDECIDED = "undecided"
 LEVEL = 0.95
 """Coverage that intervals aim at unless another is asked for."""
-MAX_EXACT_GROUPS = 12
+MAX_EXACT_GROUPS = 30
+"""Sequences of which all flips are counted: with drawn ones, a small p and what a correction makes
+of it would depend on the seed."""
+FEWEST_GROUPS = 4
+"""Sequences that a judged interval takes: of fewer, its ends are the smallest and largest draws."""
 
 
 def bootstrap_mean(
@@ -276,7 +280,7 @@ def sign_flip_test(
     groups : array, (n,)
         The sequence of each clip: its clips keep or change their sign together.
     n_flips : int
-        Random flips where there are more than 12 sequences; up to 12, all flips are enumerated.
+        Random flips where there are more than 30 sequences; up to 30, all flips are counted.
     seed : int
         Of the random flips.
 
@@ -285,7 +289,7 @@ def sign_flip_test(
     dict
         ``p``: in (0, 1], never 0 (the flip that changes nothing counts); NaN without values. The
         smallest that G sequences can give is 2 / 2**G. ``n_groups``; ``exact``: whether all flips
-        were enumerated.
+        were counted.
 
     Raises
     ------
@@ -297,11 +301,13 @@ def sign_flip_test(
     exact = len(sums) <= MAX_EXACT_GROUPS
     if not len(sums):
         return {"p": np.nan, "n_groups": 0, "exact": exact}
-    signs = _all_signs(len(sums)) if exact else _random_signs(len(sums), n_flips, seed)
     # Sums of the same numbers in another order may differ in the last digits: ties must count.
-    slack = 1e-12 * np.abs(sums).sum()
-    as_far = int((np.abs(signs @ sums) >= abs(sums.sum()) - slack).sum())
-    p = as_far / len(signs) if exact else (as_far + 1) / (len(signs) + 1)
+    bound = abs(sums.sum()) - 1e-12 * np.abs(sums).sum()
+    if exact:
+        p = _share_as_far(sums, bound)
+    else:
+        flipped = _random_signs(len(sums), n_flips, seed) @ sums
+        p = (int((np.abs(flipped) >= bound).sum()) + 1) / (n_flips + 1)
     return {"p": p, "n_groups": len(sums), "exact": exact}
 
 
@@ -328,9 +334,26 @@ def smallest_p(n_groups: int, *, n_flips: int = 9999) -> float:
     return agreeing if n_groups <= MAX_EXACT_GROUPS else max(agreeing, 1 / (n_flips + 1))
 
 
-def _all_signs(n_groups: int) -> np.ndarray:
-    bits = np.arange(2**n_groups)[:, None] >> np.arange(n_groups) & 1
-    return 1.0 - 2.0 * bits
+def _share_as_far(sums: np.ndarray, bound: float) -> float:
+    """Share of all choices of signs under which the total is as far from zero as the bound.
+
+    Totals of two halves of the groups are listed, and of each in one, those in the other counted.
+    """
+    if bound <= 0:
+        return 1.0
+    half = len(sums) // 2
+    one, other = _totals(sums[:half]), np.sort(_totals(sums[half:]))
+    above = len(other) - np.searchsorted(other, bound - one, side="left")
+    below = np.searchsorted(other, -bound - one, side="right")
+    return int((above + below).sum()) / 2 ** len(sums)
+
+
+def _totals(sums: np.ndarray) -> np.ndarray:
+    """Give the total under every choice of signs: (2**n,)."""
+    totals = np.zeros(1)
+    for value in sums:
+        totals = np.concatenate([totals + value, totals - value])
+    return totals
 
 
 def _random_signs(n_groups: int, n_flips: int, seed: int) -> np.ndarray:

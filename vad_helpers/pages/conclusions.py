@@ -17,8 +17,15 @@ from vad_helpers.store.sensitivity import NOT_MEASURED
 from vad_helpers.store.verdicts import Judged
 
 STANDS = {True: "yes", False: "no", None: "–"}
-CORRECTED = {True: ", after Holm's correction too", None: "",
-             False: ", but not after Holm's correction"}  # fmt: skip
+CORRECTED = {
+    (verdicts.HOLDS, True): ", after Holm's correction too",
+    (verdicts.HOLDS, False): " by the intervals; after Holm's correction not every comparison "
+    "stands",
+    (verdicts.DOES_NOT, True): ", after Holm's correction too",
+    (verdicts.DOES_NOT, False): " by the intervals; after Holm's correction no comparison against "
+    "it stands",
+}
+"""Verdict and whether it stands -> how it is said; an undecided one needs no words."""
 ICONS = {verdicts.HOLDS: "✓", verdicts.DOES_NOT: "✗", verdicts.UNDECIDED: "?"}
 
 
@@ -45,7 +52,7 @@ def claims(found: Published, concluded: Conclusions) -> str:
         "claim": [j.claim.number for j in judged],
         "the paper says": [j.claim.statement for j in judged],
         "verdict here": [f"{ICONS[j.verdict]} {j.verdict}" for j in judged],
-        "also after Holm's correction": [STANDS[j.stands] for j in judged],
+        "stands after Holm's correction": [STANDS[j.stands] for j in judged],
     })  # fmt: skip
     parts = [viz.table_html(glance, index=False, wrap=True)]
     return "\n".join([*parts, *(_claim(found, j) for j in judged)])
@@ -72,7 +79,8 @@ def _claim(found: Published, judged: Judged) -> str:
     beside = "".join(f"\n\n{words}" for words in said if words)
     return (
         f"### Claim {claim.number}: {judged.verdict}\n\n{claim.statement}\n\n"
-        f"**{judged.verdict.capitalize()}{CORRECTED[judged.stands]}.** {judged.reason}{beside}\n\n"
+        f"**{judged.verdict.capitalize()}{CORRECTED.get((judged.verdict, judged.stands), '')}.** "
+        f"{judged.reason}{beside}\n\n"
         f"*What could make a difference.* {claim.explanation}\n\n"
         + folded(verdicts.counted(len(lines)), viz.table_html(shown, index=False))
     )
@@ -160,23 +168,58 @@ def lessons(found: Published, concluded: Conclusions) -> str:
 
 
 def sensitivity(found: Published, concluded: Conclusions) -> str:
-    """Every open choice, its alternatives, and what they do to the rankings."""
+    """Every open choice and alternative in a line, then what each does to every ranking."""
     table = concluded.varied
-    shown = pd.DataFrame({
-        "open choice": table["choice"],
-        "here": table["default"],
+    is_open = ~table["choice"].isin(takeaways.DRAWS)
+    lines = [_choice(part) for _, part in table.groupby(["choice", "alternative"], sort=False)]
+    shown = pd.DataFrame(lines)
+    of_open = table[is_open]
+    measured = of_open.loc[of_open["note"] != NOT_MEASURED, "choice"].nunique()
+    words = (
+        f"{measured} of {of_open['choice'].nunique()} open choices are measured. Below them stand "
+        "the number of samples and what sampling draws, for comparison.\n\n"
+    )
+    ranked = table[table["tau"].notna()]
+    titled = [
+        folded(f"{choice}: every ranking", viz.table_html(_rankings(part), index=False, wrap=True))
+        for choice, part in ranked.groupby("choice", sort=False)
+    ]
+    return words + viz.table_html(shown, index=False, wrap=True) + "\n" + "".join(titled)
+
+
+def _choice(part: pd.DataFrame) -> dict[str, str]:
+    """Sum up one alternative: how many rankings have another best, and which turns most."""
+    first, ranked = part.iloc[0], part[part["tau"].notna()]
+    line = {"open choice": first["choice"], "here": first["default"],
+            "alternative": first["alternative"]}  # fmt: skip
+    if ranked.empty:
+        nothing = dict.fromkeys(("clips", "another best method", "more than redraws"), "–")
+        return line | nothing | {"lowest tau (redraws)": first["note"]}
+    lowest = ranked.loc[ranked["tau"].idxmin()]
+    another = (ranked["best"] != ranked["best_after"]).sum()
+    beyond = (ranked["tau"] < ranked["tau_low"]).sum()
+    return line | {
+        "clips": _span(ranked["n"]),
+        "another best method": f"{another} of {len(ranked)} rankings",
+        "more than redraws": f"{beyond} of {len(ranked)}",
+        "lowest tau (redraws)": f"{_taus(lowest)}: {_ranking_name(lowest)}",
+    }
+
+
+def _span(counts: pd.Series) -> str:
+    low, high = int(counts.min()), int(counts.max())
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _rankings(table: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({
         "alternative": table["alternative"],
         "ranking by": [_ranking_name(line) for _, line in table.iterrows()],
         "clips": table["n"].map(count),
-        "Kendall's tau (by chance)": [_pair(a, b) for a, b in
-                                      table[["tau", "tau_by_chance"]].to_numpy(float)],
+        "Kendall's tau (redraws)": [_taus(line) for _, line in table.iterrows()],
         "best method": [_best(line) for _, line in table.iterrows()],
         "pairs that turn": [_turned(line) for _, line in table.iterrows()],
     })  # fmt: skip
-    unmeasured = table["note"] == NOT_MEASURED
-    measured = table.loc[~unmeasured, "choice"].nunique()
-    words = f"{measured} of {table['choice'].nunique()} choices are measured.\n\n"
-    return words + viz.table_html(shown, index=False, wrap=True)
 
 
 def _ranking_name(line: pd.Series) -> str:
@@ -186,20 +229,19 @@ def _ranking_name(line: pd.Series) -> str:
     return METRICS[line["metric"]].name + (f", {line['level']}" if several else "")
 
 
-def _pair(tau: float, chance: float) -> str:
-    return "–" if pd.isna(tau) else f"{tau:.2f}" + ("" if pd.isna(chance) else f" ({chance:.2f})")
+def _taus(line: pd.Series) -> str:
+    """Write tau, and what redraws of the sequences give: their mean, and what 19 of 20 reach."""
+    if pd.isna(line["tau_low"]):
+        return f"{line['tau']:.2f}"
+    return f"{line['tau']:.2f} ({line['tau_by_chance']:.2f}, ≥ {line['tau_low']:.2f})"
 
 
 def _best(line: pd.Series) -> str:
-    if pd.isna(line["best"]):
-        return "–"
     same = line["best"] == line["best_after"]
     return f"stays {line['best']}" if same else f"{line['best']} → {line['best_after']}"
 
 
 def _turned(line: pd.Series) -> str:
-    if pd.isna(line["n_flips"]):
-        return line["note"]
     share = f"{line['n_flips']:.0f} of {line['n_pairs']:.0f}"
     return share + (f": {line['flips']}" if line["flips"] else "")
 

@@ -8,6 +8,8 @@ import pandas as pd
 
 from vad_helpers import viz
 from vad_helpers.metrics.catalog import METRICS
+from vad_helpers.metrics.gaps import EQUAL_AREA, SCORES
+from vad_helpers.metrics.resampling import FEWEST_GROUPS
 from vad_helpers.pages import provenance, takeaways
 from vad_helpers.pages.spelling import NOTHING, folded, judged_difference, with_interval
 from vad_helpers.store import contrasts, faithfulness, rejudged, signs, study, tables
@@ -21,9 +23,7 @@ VARIED = {
 }
 """Suffix of rows of variants -> heading of the differences from them."""
 MOVING = {"human_centric": ("auc", "motion_auc"), "controls": ("mover_auc",)}
-FEWEST = 4
-"""Sequences that an interval takes: of fewer, the percentiles are the smallest and the largest."""
-NAN = float("nan")
+SHARES = {"human_centric": ("share_in_mask", "leak"), "controls": ("mover_leak",)}
 OTHER_BASELINES = {
     "strong_blur": "a stronger blur",
     "spacetime_blur": "a blur over time too",
@@ -47,8 +47,21 @@ def motion(found: Published) -> str:
         viz.table_html(means(tables.ranked(shown)))
         + f"\n{_what_moves(found)}\n\nFrame difference minus each method:\n\n"
         + _against(compared)
+        + _where_it_lies(found)
         + charts.figure(found, "motion")
     )
+
+
+def _where_it_lies(found: Published) -> str:
+    """How much of each map lies in the mask, and how much on what else moves."""
+    parts = [study.summary(found, name) for name in SHARES]
+    parts = [part[part["metric"].isin(metrics)] for part, metrics in
+             zip(parts, SHARES.values(), strict=True)]  # fmt: skip
+    shown = pd.concat([part for part in parts if len(part)] or parts)
+    if shown.empty:
+        return ""
+    return folded("Where maps lie: in the mask, on what else moves",
+                  viz.table_html(means(tables.ranked(shown))))  # fmt: skip
 
 
 def _what_moves(found: Published) -> str:
@@ -86,7 +99,12 @@ def flatness(found: Published) -> str:
     """Faithfulness on the threshold axis beside its controls, and the constant map against all."""
     if found.model_centric.empty:
         return NOTHING
-    text = viz.table_html(means(faithfulness.flatness(found)))
+    table = means(faithfulness.flatness(found))
+    beyond = faithfulness.beyond_gap(found).set_index("label")
+    table["clips beyond the gap"] = (
+        beyond["n_beyond"].astype(str) + " of " + beyond["n_clips"].astype(str)
+    )
+    text = viz.table_html(table.fillna("–"))
     metrics = ("deletion", "insertion", "area_matched_deletion", "area_matched_insertion")
     against = study.against_row(found, "constant", "model_centric", metrics)
     if len(against):
@@ -173,7 +191,9 @@ def by_gap(found: Published) -> str:
     # Rows on fewer clips have counts of their own: the largest are those of the study.
     counts = table.groupby("min_gap")["n_clips"].max()
     parts = []
-    for metric in ("deletion", "insertion", "deletion_by_gap", "insertion_by_gap"):
+    for metric in (f"{name}{of}" for of in ("", "_by_gap") for name in (*SCORES, *EQUAL_AREA)):
+        if metric not in table:
+            continue
         cells = table.assign(cell=_spelled_means(table, metric, table["min_gap"].map(counts)))
         wide = cells.pivot(index="label", columns="min_gap", values="cell")
         wide = wide.loc[table["label"].drop_duplicates()].dropna(axis=1, how="all")
@@ -183,7 +203,11 @@ def by_gap(found: Published) -> str:
         wide = wide.fillna("–")
         base = METRICS[metric.removesuffix("_by_gap")]
         title = base.name + (" / gap" if metric.endswith("_by_gap") else "")
-        parts.append(f"**{title}** ({base.direction} is better)\n\n{viz.table_html(wide)}")
+        shown = viz.table_html(wide)
+        if metric.endswith("_by_gap"):
+            parts.append(folded(f"{title} ({base.direction} is better)", shown))
+        else:
+            parts.append(f"**{title}** ({base.direction} is better)\n\n{shown}")
     return "\n".join(parts)
 
 
@@ -202,9 +226,9 @@ def other_baselines(found: Published) -> str:
             title = "p(x) − p(x_b)" if metric == "gap" else METRICS[metric].name
             shown[title] = _spelled_changes(table, metric)
         shown.index = table["label"]
-        few = table["n_groups"].max() < FEWEST
+        few = table["n_groups"].max() < FEWEST_GROUPS
         head = f"The study's blur → {words}{provenance.beside(found, name)}, and the change" + (
-            f" (no interval: it takes {FEWEST} sequences)" if few else " with its interval"
+            f" (no interval: it takes {FEWEST_GROUPS} sequences)" if few else " with its interval"
         )
         parts.append(f"{head}:\n\n{viz.table_html(shown)}")
     return "\n".join(parts)
@@ -213,8 +237,8 @@ def other_baselines(found: Published) -> str:
 def _spelled_changes(table: pd.DataFrame, metric: str) -> list[str]:
     ends = [metric, *(f"{metric}_{end}" for end in ("other", "change", "low", "high")), "n_groups"]
     return [
-        f"{own:.3f} → {other:.3f}, "
-        + with_interval(change, *((low, high) if n >= FEWEST else (NAN, NAN)), digits=3)
+        f"{own:.3f} → {other:.3f}, {change:+.3f}"
+        + (f" [{low:+.3f}, {high:+.3f}]" if n >= FEWEST_GROUPS else "")
         for own, other, change, low, high, n in table[ends].to_numpy(float)
     ]
 

@@ -108,7 +108,7 @@ def against_motion(run: Run) -> Finding:
     found = found[(found["reference"] == "motion") & found["method"].isin(list(methods(run)))]
     counts = found["verdict"].value_counts().reindex(["higher", "lower", "undecided"], fill_value=0)
     means = _means(run, "human_centric", "clip", "auc")
-    best = means[means.index.isin(found["method"])].iloc[0]
+    best = means[means.index.isin(found["method"]) & means["complete"]].iloc[0]
     n_higher, n = counts["higher"], len(found)
     title = (
         f"{n_higher} of {n} methods find the anomaly better than motion alone does."

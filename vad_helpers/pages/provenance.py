@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pandas as pd
 
 from vad_helpers import viz
+from vad_helpers.attribution.registry import METHODS
 from vad_helpers.metrics.runtime import alike_timed
 from vad_helpers.model.recipe import TrainingSpec
 from vad_helpers.pages.spelling import folded
@@ -24,7 +26,7 @@ def seconds_note(found: Published) -> str:
         frozenset({"recorded"}): "Seconds were recorded once for each map, while it was made.",
         frozenset({"measured"}): "Seconds are medians of repeats on one clip.",
     }.get(frozenset(kinds), "Seconds were recorded with each map; some are medians of repeats.")
-    left_out = _timed_maps(found.runtime) - _timed_maps(timed)
+    left_out = _left_out(study.evened(found), alike_timed(found.explanations))
     if left_out and not timed.empty:
         maps = "1 map" if left_out == 1 else f"{left_out} maps"
         words += f" Those of {maps} are left out: made on another machine or in other batches."
@@ -32,18 +34,43 @@ def seconds_note(found: Published) -> str:
     shown = shown[shown["method"].isin(study.main_rows(found))]
     by_row = shown.groupby("method", sort=False)["precision"]
     of_row = by_row.agg(lambda used: " and ".join(sorted(set(used.dropna()))))
+    if of_row.empty:
+        return words
     if of_row.nunique() < 2:
-        return f"{words} All maps are computed in {of_row.iloc[0]}." if len(of_row) else words
+        return f"{words} Those shown are of maps in {of_row.iloc[0]}.{_elsewhere(found, of_row)}"
     usual = of_row.mode()[0]
     others = [f"{names[method]} in {p}" for method, p in of_row.items() if p != usual]
     return (
-        f"{words} Maps are computed in {usual}, but for {', '.join(others)}: seconds compare "
-        "within one precision."
+        f"{words} Those shown are of maps in {usual}, but for {', '.join(others)}: seconds compare "
+        f"within one precision.{_elsewhere(found, of_row)}"
     )
 
 
-def _timed_maps(timings: pd.DataFrame) -> int:
-    return len(timings[["clip_id", "method"]].drop_duplicates())
+def _elsewhere(found: Published, of_row: pd.Series) -> str:
+    """Say which folds' maps are in another precision than those whose seconds are shown."""
+    known = found.explanations.dropna(subset="precision")
+    known = known[known["method"].isin(of_row.index)]
+    other = known[known["precision"] != known["method"].map(of_row)]
+    share = other.groupby("fold").size() / known.groupby("fold").size()
+    listed = [
+        f"fold {fold} ({' and '.join(sorted(set(other.loc[other['fold'] == fold, 'precision'])))})"
+        for fold in share.index[share > 0.5]
+    ]
+    if not listed:
+        return ""
+    return (
+        f" Most maps of {' and '.join(listed)} are in another precision: their scores are in all "
+        "means, their seconds are not."
+    )
+
+
+def _left_out(found: Published, kept: pd.DataFrame) -> int:
+    """Count the maps of the rows with seconds in Table II that are not among those kept."""
+    timed = found.rows.loc[found.rows["kind"] != "reference", "method"]
+    made = found.explanations
+    made = made[made["method"].isin(set(timed) & set(study.main_rows(found)))]
+    keys = pd.MultiIndex.from_frame(kept[["clip_id", "method"]])
+    return int((~pd.MultiIndex.from_frame(made[["clip_id", "method"]]).isin(keys)).sum())
 
 
 def alternatives(found: Published) -> str:
@@ -178,6 +205,21 @@ def initial_weights(found: Published) -> str:
 
 
 def settings(found: Published) -> str:
-    """All parameters that the folds share."""
+    """All parameters that the folds share, and every row's settings with their defaults."""
     lines = pd.DataFrame({"value": {k: str(v) for k, v in found.settings.items()}})
-    return folded("All parameters", viz.table_html(lines, wrap=True))
+    return folded("All parameters", viz.table_html(lines, wrap=True)) + _rows(found)
+
+
+def _rows(found: Published) -> str:
+    """What every map was made with: where a row says nothing, the method's default."""
+    known = found.rows[found.rows["attribution"].isin(list(METHODS))]
+    if known.empty:
+        return ""
+    given = [METHODS[line.attribution].settings | json.loads(line.settings)
+             for line in known.itertuples()]  # fmt: skip
+    shown = pd.DataFrame({
+        "row": known["label"], "baseline": known["baseline"], "weights": known["weights"],
+        "settings": [", ".join(f"{k} {v}" for k, v in settings.items()) or "–"
+                     for settings in given],
+    })  # fmt: skip
+    return folded("Settings of every row", viz.table_html(shown, index=False, wrap=True))

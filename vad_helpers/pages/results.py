@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -93,20 +94,27 @@ def _figure_name(figure: dict[str, str]) -> str:
 
 def banner(found: Published) -> str:
     """Say what the numbers come from, and how much of the study is in."""
-    s, scored = found.settings, found.human_centric
-    done = len(study.finished_clips(found))
+    s, finished = found.settings, study.finished_clips(found)
+    n_sequences = found.clips.set_index("clip_id").loc[finished, "sequence"].nunique()
+    done = len(finished)
     wanted = s.get("study_clips") or len(found.clips)
     n_folds = int(s["n_folds"])
     size = " × ".join(map(str, s["frame_size"]))
     return (
         "```{admonition} What these results were made from\n"
         f"Profile `{found.manifest['profile']}`: {len(found.folds)} of {n_folds} folds, "
-        f"{done} of {wanted} clips measured in every row, sequences with any score: "
-        f"{scored['sequence'].nunique()}, "
-        f"each explained by a network that never saw its sequence; {s['n_frames']} frames of "
-        f"{size} pixels a clip.{incomplete(found)}{_by_fold(found)} Brackets are {LEVEL:.0%} "
+        f"{done} of {wanted} clips measured in every row, of "
+        f"{n_sequences} sequences, each explained by a network that never saw it; "
+        f"{s['n_frames']} frames of {size} pixels a clip. All of them hold an anomaly: they are "
+        f"drawn from the sequences with masks, balanced by scene{_at_most(s)}."
+        f"{incomplete(found)}{_by_fold(found)} Brackets are {LEVEL:.0%} "
         "intervals that resample sequences, given these trained networks.\n```\n"
     )
+
+
+def _at_most(settings: dict[str, Any]) -> str:
+    most = settings.get("max_per_sequence")
+    return f", at most {most} a sequence" if most else ""
 
 
 def _by_fold(found: Published) -> str:
@@ -116,10 +124,13 @@ def _by_fold(found: Published) -> str:
     done = study.finished_clips(found)
     folds = found.clips.groupby("fold")["clip_id"].agg(list)
     listed = ", ".join(
-        f"{sum(clip in done for clip in clips)} of {len(clips)} of fold {fold}"
+        f"{sum(clip in done for clip in clips)} of {len(clips)} clips of fold {fold}"
         for fold, clips in folds.items()
     )
-    return f" They are of {listed}: the rest can differ."
+    return (
+        f" Measured so far: {listed}; the rest can differ. Means are over clips measured in every "
+        "row, comparisons over all clips that both sides have."
+    )
 
 
 def performance(found: Published) -> str:
@@ -291,8 +302,23 @@ def own_start(found: Published) -> str:
         return "The study itself started from random weights: leave `init_weights` out for that.\n"
     return (
         f"The study itself used `-p init_weights={Path(name).name}`; the file that the commands "
-        "name stands for yours.\n"
+        f"name stands for yours.{_own_networks(found)}\n"
     )
+
+
+def _own_networks(found: Published) -> str:
+    """Say what can be repeated to the bit where training started from a part of a checkpoint."""
+    if not any(entry["left_fresh"] for entry in found.manifest["folds"].values()):
+        return ""
+    weights = "the published network alone" if _has_network(found) else "nothing"
+    return (
+        " The study's is a part of a checkpoint, as said under *the networks*, and is not "
+        f"distributed here: a whole one gives other networks, and {weights} repeats to the bit."
+    )
+
+
+def _has_network(found: Published) -> bool:
+    return any(name.endswith(".safetensors") for name in found.manifest["files"])
 
 
 def gallery(found: Published) -> str:
@@ -300,8 +326,8 @@ def gallery(found: Published) -> str:
     places, asked = study.localised(found), faithfulness.gaps(found).set_index("clip_id")
     parts = [
         f"```{{figure}} _run/{_figure_name(figure)}\n:alt: {figure['alt']}\n\n"
-        f"{figure['caption']}{_place(places, figure['clip_id'])}"
-        f"{_asked(asked, figure['clip_id'])} Frames: UCSD "
+        f"{figure['caption']}{_role(figure['file'])}{_place(places, figure['clip_id'])}"
+        f"{_sides(found, figure['clip_id'])}{_asked(asked, figure['clip_id'])} Frames: UCSD "
         "{cite}`mahadevan2010anomaly`.\n```\n"
         for figure in found.figures
     ]
@@ -319,12 +345,38 @@ def _place(places: pd.DataFrame, clip_id: str) -> str:
     )
 
 
+def _role(file: str) -> str:
+    """Why a picture was drawn, where its caption does not say it."""
+    role = Path(file).stem.split("-")[0]
+    return f" When pictures were drawn, localised {role}." if role in ("worst", "best") else ""
+
+
+def _sides(found: Published, clip_id: str) -> str:
+    """Which method localises the clip best, which worst, and how frame difference does."""
+    rows = [*study.methods(found), "motion"]
+    wide = study.wide_scores(found, "human_centric", "clip", "auc", rows)
+    wide = wide.rename(columns=study.labels(found)).droplevel("sequence")
+    if clip_id not in wide.index:
+        return ""
+    motion = study.labels(found).get("motion")
+    line = wide.loc[clip_id].dropna()
+    methods = line.drop(motion, errors="ignore")
+    if len(methods) < 2:
+        return ""
+    ends = [f"{word} {methods[key]:.3f} ({key})" for word, key in
+            (("best", methods.idxmax()), ("worst", methods.idxmin()))]  # fmt: skip
+    if motion in line:
+        ends.append(f"{motion.lower()} {line[motion]:.3f}")
+    return f" Of it: {', '.join(ends)}."
+
+
 def _asked(asked: pd.DataFrame, clip_id: str) -> str:
     """What the network says of a clip and of its baseline."""
     if clip_id not in asked.index:
         return ""
     line = asked.loc[clip_id]
-    return f" p(x) {line['p_clip']:.3f}, p(x_b) {line['p_baseline']:.3f}."
+    missed = ": the network misses it" if line["p_clip"] < 0.5 else ""
+    return f" p(x) {line['p_clip']:.3f}{missed}; p(x_b) {line['p_baseline']:.3f}."
 
 
 FRAGMENTS: dict[str, Callable[[Published], str]] = {

@@ -25,6 +25,13 @@ def percent(value: float) -> str:
     return "–" if pd.isna(value) else f"{value:.0%}"
 
 
+def share(value: float) -> str:
+    """Write a share of draws: one that only rounds to none or all is not called so."""
+    if 0 < value < 0.005:
+        return "under 1%"
+    return "over 99%" if 0.995 <= value < 1 else percent(value)
+
+
 def with_interval(value: float, low: float, high: float, *, digits: int = 4) -> str:
     """Write a value and its interval, where there is one; a dash for NaN."""
     if pd.isna(value):

@@ -72,6 +72,13 @@ def complete(
     kept = _current(_lines(folder, "explanations", run),
                     lambda row: scores.is_current(run, versions, "human_centric", row))  # fmt: skip
     done["explanations"] = beside(kept, new["explanations"], PAIR)
+    measured = _lines(folder, "runtime", run)
+    measured = measured[measured["source"] == "measured"]
+    if new["runtime"].empty and len(measured):
+        recorded = _recorded(run, done)
+        known = pd.MultiIndex.from_frame(recorded[[*PAIR]])
+        still = pd.MultiIndex.from_frame(measured[[*PAIR]]).isin(known)
+        done["runtime"] = beside(recorded, measured[still], PAIR)
     return done
 
 
@@ -88,9 +95,13 @@ def with_costs(run: Run, tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.Dat
     """Let the seconds recorded with all maps stand for timings that were not taken."""
     if len(tables["runtime"]):
         return dict(tables)
+    return {**tables, "runtime": _recorded(run, tables)}
+
+
+def _recorded(run: Run, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Seconds that were recorded with the maps, as a table of timings."""
     found = gather.recorded_runtime(tables["explanations"], tables["rows"])
-    found = found.assign(fold=run.params.fold).reindex(columns=list(TABLES["runtime"]))
-    return {**tables, "runtime": found}
+    return found.assign(fold=run.params.fold).reindex(columns=list(TABLES["runtime"]))
 
 
 def with_training(entry: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from vad_helpers.metrics.gaps import by_gap
+from vad_helpers.metrics.gaps import EQUAL_AREA, by_gap
 from vad_helpers.metrics.resampling import paired_difference
 from vad_helpers.store.published import Published, once
-from vad_helpers.store.study import labels, main_rows, options, summary
+from vad_helpers.store.study import evened, labels, main_rows, options, summary
 
 FLATNESS = ("deletion", "insertion", "mean_area", "area_matched_deletion",
             "area_matched_insertion", "area_deletion", "area_insertion")  # fmt: skip
@@ -38,9 +38,43 @@ def gaps(found: Published) -> pd.DataFrame:
     return wide.assign(gap=wide["p_clip"] - wide["p_baseline"])
 
 
+def beyond_gap(found: Published) -> pd.DataFrame:
+    """Where do scattered voxels lower p by more than the whole baseline does?
+
+    Deletion at equal area removes a fifth of the clip at most. Where it exceeds the gap
+    p(x) - p(x_b), what is left of the clip is an input unlike any that the network was trained on,
+    and the score tells how well a map finds voxels that upset it.
+
+    Returns
+    -------
+    DataFrame
+        Of the main rows: method, label, n_clips, n_beyond (clips with an area_matched_deletion
+        above their gap), deletion and gap (means over the clips).
+    """
+    needed, found = ["area_matched_deletion", "p_clip", "p_baseline"], evened(found)
+    part = found.model_centric[found.model_centric["metric"].isin(needed)]
+    columns = ["method", "label", "n_clips", "n_beyond", "deletion", "gap"]
+    wide = part.pivot(index=["method", "clip_id"], columns="metric", values="value")
+    if not set(needed) <= set(wide.columns):
+        return pd.DataFrame(columns=columns)
+    wide = wide[needed].dropna()
+    wide["gap"] = wide["p_clip"] - wide["p_baseline"]
+    wide["beyond"] = wide["area_matched_deletion"] > wide["gap"]
+    per_row = wide.groupby(level="method")
+    table = pd.DataFrame({
+        "n_clips": per_row.size(),
+        "n_beyond": per_row["beyond"].sum(),
+        "deletion": per_row["area_matched_deletion"].mean(),
+        "gap": per_row["gap"].mean(),
+    })  # fmt: skip
+    table = table.loc[[row for row in main_rows(found) if row in table.index]].reset_index()
+    table.insert(1, "label", table["method"].map(labels(found)))
+    return table[columns]
+
+
 def faithfulness_by_gap(found: Published) -> pd.DataFrame:
     """Deletion and insertion over clips whose baseline moves the network enough; see `by_gap`."""
-    needed = ["deletion", "insertion", "p_clip", "p_baseline"]
+    needed, found = ["deletion", "insertion", *EQUAL_AREA, "p_clip", "p_baseline"], evened(found)
     part = found.model_centric
     part = part[part["metric"].isin(needed) & part["method"].isin(main_rows(found))]
     if part.empty:

@@ -53,7 +53,7 @@ def performance(found: Published) -> pd.DataFrame:
     tuned = tuned_fold(found)
     if tuned in dict(folds) and len(folds) > 1:
         rest = test[test["fold"] != tuned]
-        lines.append(_performance(f"{pooled} but {tuned}", "both", rest, found))
+        lines.append(_performance(f"{pooled} but fold {tuned}", "both", rest, found))
     return pd.DataFrame(lines, columns=list(PERFORMANCE))
 
 

@@ -6,6 +6,7 @@ sequences over all folds together, given the trained networks, one a fold.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -57,6 +58,20 @@ def finished_clips(found: Published) -> list[str]:
     return clips_with(found, expected)["clip_id"].tolist()
 
 
+def evened(found: Published) -> Published:
+    """Leave out the scores of clips that are not measured in every row yet, if some are.
+
+    So every mean of a row that all clips have is over the same clips.
+    """
+    done = finished_clips(found)
+    if not done or set(found.human_centric["clip_id"]) <= set(done):
+        return found
+    names = (*MEASURED, "controls", "runtime", "explanations", "curves", "frame_auc")
+    scored = {name: getattr(found, name) for name in names}
+    kept = {name: table[table["clip_id"].isin(done)] for name, table in scored.items()}
+    return dataclasses.replace(found, **kept)
+
+
 def methods(found: Published) -> list[str]:
     """Keys of the methods."""
     return found.rows.loc[found.rows["kind"] == "method", "method"].tolist()
@@ -69,7 +84,12 @@ def labels(found: Published) -> dict[str, str]:
 
 @once
 def summary(found: Published, table: str) -> pd.DataFrame:
-    """Summarise one table of scores, of `main_rows`; see `tables.summary`."""
+    """Summarise one table of scores, of `main_rows`; see `tables.summary`.
+
+    Clips that lack a row are left out until it is in (`evened`): means of rows are set side by
+    side. Comparisons are paired, and take all clips that both sides have.
+    """
+    found = evened(found)
     scored = timed_alike(found) if table == "runtime" else getattr(found, table)
     # Other levels are alternatives, for `sensitivities`.
     kept = scored["method"].isin(main_rows(found))
@@ -324,7 +344,7 @@ def firm_ranks(found: Published, table: str, level: str, metric: str) -> pd.Data
         As `contrasts.firm_ranks`, and n: the clips on which all methods in it are defined, which
         alone count. Methods with too few clips (see `SHARED`) are left out; see `unranked`.
     """
-    wide = _ranked_scores(found, table, level, metric)
+    wide = ranked_scores(found, table, level, metric)
     if wide.empty:
         return pd.DataFrame(columns=["label", "rank", "rank_median", "rank_low", "rank_high",
                                      "p_best", "n"])  # fmt: skip
@@ -337,11 +357,11 @@ def firm_ranks(found: Published, table: str, level: str, metric: str) -> pd.Data
 
 def unranked(found: Published, table: str, level: str, metric: str) -> list[str]:
     """Labels of the methods that `firm_ranks` leaves out."""
-    there = _ranked_scores(found, table, level, metric).columns
+    there = ranked_scores(found, table, level, metric).columns
     return [labels(found)[m] for m in methods(found) if m not in there]
 
 
-def _ranked_scores(found: Published, table: str, level: str, metric: str) -> pd.DataFrame:
+def ranked_scores(found: Published, table: str, level: str, metric: str) -> pd.DataFrame:
     """Scores (clip, sequence) x method of the methods with enough clips, on those they share."""
     wide = wide_scores(found, table, level, metric, methods(found))
     counts = wide.notna().sum()

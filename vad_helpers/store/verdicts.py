@@ -2,7 +2,8 @@
 
 A claim *holds* if the interval of every comparison that it requires lies on the claimed side, *does
 not hold* if one lies on the other side, and is *undecided* otherwise: also where a comparison is
-not measured. Intervals resample sequences and are those of single comparisons; beside them stands
+not measured, or on fewer than four sequences. Intervals resample sequences and are those of single
+comparisons; beside them stands
 the p of the sign-flip test, after Holm's correction for the comparisons of all claims together.
 Secondary comparisons are shown beside, decide nothing, and are corrected in a family of their own.
 """
@@ -17,7 +18,12 @@ import pandas as pd
 
 from vad_helpers.metrics import resampling
 from vad_helpers.metrics.catalog import METRICS
-from vad_helpers.metrics.resampling import holm, paired_difference, sign_flip_test
+from vad_helpers.metrics.resampling import (
+    FEWEST_GROUPS,
+    holm,
+    paired_difference,
+    sign_flip_test,
+)
 from vad_helpers.metrics.runtime import alike_timed
 from vad_helpers.store import contrasts, tables
 from vad_helpers.store.claims import CLAIMS, EQUAL_AREA, WITH_BLACK, WITH_BLUR, Claim, Contrast
@@ -266,6 +272,8 @@ def _measured(
     groups = wide.index.get_level_values("sequence")
     found = paired_difference(first, second, groups, n_resamples=n_resamples, seed=seed)
     found.pop("n_undefined")
+    if found["n_groups"] < FEWEST_GROUPS:
+        found |= dict.fromkeys(("low", "high"), np.nan)
     return {**found, "p": sign_flip_test(first - second, groups, seed=seed)["p"]}
 
 
