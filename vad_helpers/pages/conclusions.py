@@ -163,8 +163,12 @@ def _elsewhere(table: pd.DataFrame, judged: list[Judged]) -> str:
 
 def lessons(found: Published, concluded: Conclusions) -> str:
     """What a user should take from it, in sentences that the data choose."""
-    sentences = takeaways.sentences(found, concluded.judged, concluded.varied)
-    return "\n".join(f"- {sentence}" for sentence in sentences) + "\n"
+    groups = takeaways.lessons(found, concluded.judged, concluded.varied)
+    parts = [
+        (f"*{title}*\n\n" if title else "") + "\n".join(f"- {line}" for line in lines)
+        for title, lines in groups.items()
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def sensitivity(found: Published, concluded: Conclusions) -> str:

@@ -375,7 +375,7 @@ def _asked(asked: pd.DataFrame, clip_id: str) -> str:
     if clip_id not in asked.index:
         return ""
     line = asked.loc[clip_id]
-    missed = ": the network misses it" if line["p_clip"] < 0.5 else ""
+    missed = ": the network misses it" if line["p_clip"] < study.CALLED_FROM else ""
     return f" p(x) {line['p_clip']:.3f}{missed}; p(x_b) {line['p_baseline']:.3f}."
 
 

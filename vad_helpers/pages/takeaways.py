@@ -14,6 +14,7 @@ import pandas as pd
 from vad_helpers.metrics import statistics
 from vad_helpers.metrics.catalog import METRICS
 from vad_helpers.metrics.runtime import alike_timed
+from vad_helpers.pages import practice
 from vad_helpers.pages.spelling import share, with_interval
 from vad_helpers.store import (
     faithfulness,
@@ -32,12 +33,12 @@ DRAWS = (sensitivity.SAMPLES, sensitivity.SEED)
 """What is drawn: the paper does not print it either, but it is no way to measure."""
 FIRM = 0.95
 """Share of resamples in which a method must come first to be called firmly the best."""
-MISSED = 0.5
-"""A clip with a lower probability is not called anomalous."""
 
 
-def sentences(found: Published, judged: Sequence[Judged], varied: pd.DataFrame) -> list[str]:
-    """Say in Markdown sentences what follows from the study.
+def lessons(
+    found: Published, judged: Sequence[Judged], varied: pd.DataFrame
+) -> dict[str, list[str]]:
+    """Say in Markdown sentences what follows from the study, by what they are about.
 
     Parameters
     ----------
@@ -47,26 +48,25 @@ def sentences(found: Published, judged: Sequence[Judged], varied: pd.DataFrame) 
     varied : DataFrame
         As `study.sensitivities`.
     """
-    listed = [
-        claims(judged),
-        equal_area(judged),
-        beyond_gap(found),
-        detector(found),
-        explained(found),
-        split(found),
-        motion(found),
-        moving(found),
-        learnt(found),
-        signed(found),
-        flatness(found),
-        firmest(found, "human_centric", "auc", "localisation at clip level (AUC)"),
-        firmest(found, "model_centric", "area_matched_deletion", "deletion at equal area"),
-        steadiest(found),
-        converged(found),
-        cheapest(found),
-        sensitive(varied),
-    ]
-    return [sentence for sentence in listed if sentence]
+    localised = ("human_centric", "auc", "localisation at clip level (AUC)")
+    deleted = ("model_centric", "area_matched_deletion", "deletion at equal area")
+    listed = {
+        "": [practice.in_practice(found)],
+        "What was explained": [detector(found), explained(found), split(found)],
+        "The paper's claims": [claims(judged), equal_area(judged)],
+        "Where maps point": [
+            *(motion(found), moving(found), learnt(found), signed(found)),
+            *(firmest(found, *localised), practice.scenes(found)),
+        ],
+        "Whether they follow the network": [
+            *(flatness(found), beyond_gap(found), firmest(found, *deleted)),
+        ],
+        "Steadiness, samples, cost, open choices": [
+            *(steadiest(found), converged(found), cheapest(found), sensitive(varied)),
+        ],
+    }
+    said = {title: [line for line in lines if line] for title, lines in listed.items()}
+    return {title: lines for title, lines in said.items() if lines}
 
 
 def claims(judged: Sequence[Judged]) -> str:
@@ -136,7 +136,7 @@ def explained(found: Published) -> str:
     asked = faithfulness.gaps(found)
     if asked.empty:
         return ""
-    missed, raised = int((asked["p_clip"] < MISSED).sum()), int((asked["gap"] < 0).sum())
+    missed, raised = int((asked["p_clip"] < study.CALLED_FROM).sum()), int((asked["gap"] < 0).sum())
     by_fold = networks.performance(found)
     by_fold = by_fold[by_fold["scene"].eq("both") & by_fold["part"].str.startswith("fold ")]
     weak = by_fold.loc[by_fold["auc_low"] <= verdicts.CHANCE, "part"]

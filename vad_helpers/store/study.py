@@ -23,6 +23,8 @@ MEASURED = ("human_centric", "model_centric", "robustness")
 SHARED = 0.9
 """A method with fewer than this share of the clips is not ranked: the others keep their clips."""
 CALLED, MISSED = "called anomalous", "missed"
+CALLED_FROM = 0.5
+"""Probability from which on a clip is called anomalous."""
 LEVELS = ("clip", "frame")
 VARIANT_METRICS = (
     ("human_centric", "auc"),
@@ -299,7 +301,7 @@ def breakdown(
     ----------
     found : Published
     by : {"scene", "sequence", "call"}
-        "call": what the network says of the clip, at p >= .5: `CALLED` or `MISSED`.
+        "call": what the network says of the clip, from `CALLED_FROM` on `CALLED`, else `MISSED`.
     table, metric : str
         Of the scores.
 
@@ -330,7 +332,9 @@ def _part_mean(column: pd.Series, found: Published) -> dict[str, float]:
 
 def _parts_of_clips(found: Published) -> pd.DataFrame:
     test = found.predictions[found.predictions["split"] == "test"]
-    called = dict(zip(test["clip_id"], np.where(test["p"] >= 0.5, CALLED, MISSED), strict=True))
+    called = dict(
+        zip(test["clip_id"], np.where(test["p"] >= CALLED_FROM, CALLED, MISSED), strict=True)
+    )
     clips = found.clips[["clip_id", "scene", "sequence"]]
     return clips.assign(call=clips["clip_id"].map(called))
 
