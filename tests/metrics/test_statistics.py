@@ -162,6 +162,13 @@ def test_undecided_names_no_better_side():
     assert (described["verdict"], described["better"]) == ("higher", "")
 
 
+@pytest.mark.parametrize(("n_clips", "better"), [(6, ""), (8, "a")])
+def test_three_sequences_name_no_better_side_however_clear_and_four_may(n_clips, better):
+    table = statistics.compare(tidy({"x": 0.9, "y": 0.1}, n_clips=n_clips), [("x", "y")])
+    assert table["n_groups"].item() == n_clips // 2 and table["better"].item() == better
+    assert table["low"].item() > 0, "the interval is shown all the same"
+
+
 def test_families_are_averaged_clip_by_clip(scores):
     named = {"references over methods": (["motion", "random"], ["ig", "lime"])}
     table = statistics.compare(scores, named).set_index("metric")

@@ -25,6 +25,7 @@ from scipy.stats import rankdata
 
 from vad_helpers.metrics.catalog import HIGHER, direction
 from vad_helpers.metrics.resampling import (
+    FEWEST_GROUPS,
     LEVEL,
     UNDECIDED,
     bootstrap_auc,
@@ -252,8 +253,9 @@ def compare(
     DataFrame
         One row a contrast, level and metric: ``contrast``, ``level``, ``metric``, ``difference``
         (mean of a - b), ``low``, ``high``, ``n``, ``n_groups``, ``n_undefined``, ``p``,
-        ``p_holm``, ``verdict`` (of a - b: "higher", "lower", "undecided"), ``better`` ("a", "b",
-        or "" if undecided or if the metric has no better side).
+        ``p_holm``, ``verdict`` (of a - b: "higher", "lower", "undecided"; the last also on fewer
+        than four sequences), ``better`` ("a", "b", or "" if undecided or if the metric has no
+        better side).
 
     Raises
     ------
@@ -270,7 +272,9 @@ def compare(
             found = paired_difference(*pair, n_resamples=n_resamples, level=level, seed=seed)
             test = sign_flip_test(pair[0] - pair[1], pair[2], n_flips=n_flips, seed=seed)
             row = {"contrast": name, "level": at, "metric": metric, **found, "p": test["p"]}
-            rows.append({**row, "verdict": verdict(found["low"], found["high"])})
+            enough = found["n_groups"] >= FEWEST_GROUPS
+            said = verdict(found["low"], found["high"]) if enough else UNDECIDED
+            rows.append({**row, "verdict": said})
     return _judge(pd.DataFrame(rows), list(within))
 
 

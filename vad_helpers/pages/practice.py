@@ -6,6 +6,7 @@ results page have the numbers behind it.
 
 from __future__ import annotations
 
+from vad_helpers.metrics.resampling import FEWEST_GROUPS
 from vad_helpers.store import faithfulness, study, verdicts
 from vad_helpers.store.published import Published
 
@@ -87,7 +88,7 @@ def scenes(found: Published) -> str:
     table = study.breakdown(found, "scene")
     names = [study.labels(found)[m] for m in study.methods(found)]
     table = table[table["label"].isin(names)]
-    if table["part"].nunique() != 2:
+    if table["part"].nunique() != 2 or table["n_groups"].min() < FEWEST_GROUPS:
         return ""
     best = table.loc[table.groupby("part")["mean"].idxmax()]
     first = " and ".join(f"{line.label} in {line.part}" for line in best.itertuples())
