@@ -11,6 +11,8 @@ import typer
 from vad_helpers.errors import InputError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from vad_helpers.store.cache import Run
 
 app = typer.Typer(
@@ -105,9 +107,8 @@ def measure(
     ] = "1/1",
 ) -> None:
     """Train, explain and score clip by clip, without notebooks; an interrupted one goes on."""
-    from vad_helpers import pipeline, store
+    from vad_helpers import pipeline
     from vad_helpers.store import alternatives
-    from vad_helpers.store import publish as publishing
 
     share = _part(part)
     opened = pipeline.open_checked(profile, _overrides(param))
@@ -122,13 +123,24 @@ def measure(
             "--no-study leaves nothing to measure; name --alternative or --convergence"
         )
     if convergence:
-        table = store.convergence_table(opened, progress=_watched()).assign(fold=opened.params.fold)
-        print(table.to_string(index=False))
-        if publish_to is not None:
-            publishing.add_tables(publish_to, {"convergence": table}, by=["fold"])
+        _check_convergence(opened, publish_to)
     for name in alternative:
         alternatives.measure(opened, name, part=share, dest=publish_to, progress=_watched())
     print(opened.dir)
+
+
+def _check_convergence(opened: Run, publish_to: Path | None) -> None:
+    """Double the samples, publish each clip's numbers as soon as they are there, and print all."""
+    from vad_helpers import store
+    from vad_helpers.store import publish as publishing
+
+    def publish(table: pd.DataFrame) -> None:
+        if publish_to is not None:
+            found = table.assign(fold=opened.params.fold)
+            publishing.add_tables(publish_to, {"convergence": found}, by=["fold"])
+
+    table = store.convergence_table(opened, progress=_watched(), after=publish)
+    print(table.assign(fold=opened.params.fold).to_string(index=False))
 
 
 def _part(text: str) -> tuple[int, int]:

@@ -180,7 +180,9 @@ def test_all_claims_have_a_section_with_their_verdict_and_numbers(pages):
 
 def test_claims_are_judged_again_with_enough_samples(found, pages):
     shown = text(pages, "converged_claims")
-    assert "Of the 11 claims that take in a method with a converged row, 10 keep" in shown
+    assert (
+        "Of the 11 claims that take in a method with a row of many more samples, 10 keep" in shown
+    )
     assert "claim 13 turns from “holds” to “undecided”" in shown, "its seconds are not measured"
     assert "on the 20 clips of 10 sequences" in shown and "On all clips" not in shown
     table = rejudged.judged_converged(found)
@@ -315,6 +317,14 @@ def test_the_gallery_shows_what_is_published(tmp_path):
     assert "p(x)" not in results.gallery(dataclasses.replace(found, model_centric=scored))
     assert "mahadevan2010anomaly" in results.gallery(found)
     assert "0.9123" in results.extras(found)
+
+
+def test_how_two_seeds_agree_is_a_line_a_clip_and_a_column_a_number(found):
+    checked = pd.DataFrame({"fold": 0, "clip_id": "c", "method": "lime", "n_samples": [25, 50],
+                            "correlation": [0.5, 0.96], "converged": [False, True]})  # fmt: skip
+    text = results.extras(dataclasses.replace(found, extras={"convergence": checked}))
+    assert "25 samples" in text and "50 samples" in text
+    assert "0.500" in text and "0.960" in text and text.count("<td") == 5
 
 
 @pytest.mark.parametrize(

@@ -216,11 +216,13 @@ def test_whether_seeds_agree_is_read_from_the_check_and_not_assumed(write):
         "fold": 0, "clip_id": "c", "method": "lime", "n_samples": [25, 50],
         "correlation": [0.5, 0.8], "converged": [False, False],
     })  # fmt: skip
-    for agrees, words in ((False, "agree there in 0 of 1 checks: in the others it is not enough."),
-                          (True, "agree there in 1 of 1 checks: it is enough where")):  # fmt: skip
+    seen = "(LIME 0.800 at 50)"
+    for agrees, words in ((False, f"in 0 of 1 checks {seen}: in the others it is not enough. With"),
+                          (True, f"in 1 of 1 checks {seen}: it is enough where")):  # fmt: skip
         last = check.assign(converged=[False, agrees])
         checked = dataclasses.replace(found, extras={"convergence": last})
         assert words in takeaways.converged(checked)
+        assert "With few samples: LIME 0.500 at 25." in takeaways.converged(checked)
 
 
 def test_verdicts_are_counted_with_those_that_stand_after_the_correction(write):

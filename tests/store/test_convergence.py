@@ -29,6 +29,13 @@ def test_the_table_is_built_once(run, monkeypatch):
     assert store.convergence_table(run).equals(first)
 
 
+def test_what_there_is_of_the_table_is_handed_out_after_every_clip(run):
+    seen = []
+    found = store.convergence_table(run, after=lambda table: seen.append(table.copy()))
+    assert [part["clip_id"].nunique() for part in seen] == [1, 2]
+    assert seen[-1].equals(found) and found.iloc[: len(seen[0])].equals(seen[0])
+
+
 def test_a_slow_row_is_checked_on_its_own_clips_only(run, monkeypatch):
     monkeypatch.setattr(store.maps, "SLOW_CALLS", 59)
     few = store.open_run("tiny", methods=["ig", "lime"], n_clips_slow=1)

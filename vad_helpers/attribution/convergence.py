@@ -20,6 +20,9 @@ from vad_helpers.attribution.probability import UNMEASURED
 from vad_helpers.attribution.registry import METHODS, explain
 from vad_helpers.errors import InputError
 
+AGREEING = 0.95
+"""Correlation over voxels from which on two seeds' maps count as the same."""
+
 
 def converge(
     model: Model | Prepared,
@@ -29,7 +32,7 @@ def converge(
     precision: str = "fp32",
     start: int = 25,
     most: int = 3200,
-    threshold: float = 0.95,
+    threshold: float = AGREEING,
     seeds: tuple[int, int] = (0, 1),
     **options: Any,
 ) -> pd.DataFrame:

@@ -95,18 +95,18 @@ def _caution(found: Published, judged: Judged) -> str:
 
 
 def converged_claims(found: Published, concluded: Conclusions) -> str:
-    """The claims on methods that sample, with the converged rows in their places."""
+    """The claims on methods that sample, with rows of many more samples in their places."""
     table = rejudged.judged_converged(found)
     if table.empty:
         return ""
     size, n_kept = table.iloc[0], (table["before"] == table["after"]).sum()
     words = (
-        f"Of the {len(table)} claims that take in a method with a converged row, "
+        f"Of the {len(table)} claims that take in a method with a row of many more samples, "
         f"{n_kept} keep their verdict with that row in its place{_turned_claims(table)}"
         f". Both verdicts are on the {size['n_clips']} clips of {size['n_groups']} sequences "
         f"that have such rows.{_elsewhere(table, concluded.judged)}"
     )
-    return words + _judged_again(table, "at the paper's samples", "with the converged rows")
+    return words + _judged_again(table, "at the paper's samples", "with many more samples")
 
 
 def absolute_claims(found: Published, concluded: Conclusions) -> str:

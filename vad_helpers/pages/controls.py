@@ -150,11 +150,13 @@ def converged(found: Published) -> str:
 
 
 def agreement(found: Published) -> str:
-    """Say what the converged rows draw, and whether that is known to be enough."""
+    """Say what the rows of many more samples draw, and whether that is known to be enough."""
     rows = found.rows[found.rows["method"].str.endswith(study.CONVERGED)]
     settings = rows["settings"].map(json.loads)
     drawn = [
-        label + (f" ({given['n_samples']} samples)" if "n_samples" in given else "")
+        label
+        if str(given.get("n_samples", "")) in label
+        else f"{label} ({given['n_samples']} samples)"
         for label, given in zip(rows["label"], settings, strict=True)
     ]
     if not drawn:

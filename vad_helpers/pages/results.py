@@ -285,14 +285,24 @@ def _spell_rank(line: pd.Series) -> str:
 
 def extras(found: Published) -> str:
     """Tables that were measured beside: ablation of the recipe, convergence."""
-    titles = {"ablation": "What the training recipe owes to its parts",
-              "convergence": "Doubling the samples until two seeds agree"}  # fmt: skip
+    shown = {
+        "ablation": ("What the training recipe owes to its parts", lambda table: table),
+        "convergence": ("How the maps of two seeds correlate as samples double", _doubling),
+    }
     parts = [
-        f"**{title}**\n\n{viz.table_html(found.extras[name], index=False, digits=4)}"
-        for name, title in titles.items()
+        f"**{title}**\n\n{viz.table_html(spell(found.extras[name]), index=False, digits=4)}"
+        for name, (title, spell) in shown.items()
         if name in found.extras
     ]
     return "\n".join(parts) or NOTHING
+
+
+def _doubling(table: pd.DataFrame) -> pd.DataFrame:
+    """A line a method and clip, a column a number of samples."""
+    wide = table.pivot(index=["method", "fold", "clip_id"], columns="n_samples",
+                       values="correlation")  # fmt: skip
+    wide = wide.map(lambda value: "–" if pd.isna(value) else f"{value:.3f}")
+    return wide.rename(columns=lambda n: f"{n} samples").reset_index()
 
 
 def own_start(found: Published) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from vad_helpers.attribution.convergence import AGREEING
 from vad_helpers.metrics import statistics
 from vad_helpers.metrics.catalog import METRICS
 from vad_helpers.metrics.runtime import alike_timed
@@ -482,12 +483,27 @@ def enough(found: Published) -> str:
     checked = found.extras.get("convergence")
     if checked is None or checked.empty:
         return "Whether two seeds agree there was not checked."
-    last = checked.loc[checked.groupby(["fold", "clip_id", "method"])["n_samples"].idxmax()]
+    drawn = checked.groupby(["fold", "clip_id", "method"])["n_samples"]
+    first, last = checked.loc[drawn.idxmin()], checked.loc[drawn.idxmax()]
     agreeing = int(last["converged"].astype(bool).sum())
-    words = f"Two seeds agree there in {agreeing} of {len(last)} checks"
-    if agreeing == len(last):
-        return f"{words}: it is enough where it was checked."
-    return f"{words}: in the others it is not enough."
+    seen = _correlations(found, last)
+    words = (
+        f"Two seeds agree there (their maps correlate by {AGREEING} or more) in {agreeing} of "
+        f"{len(last)} checks ({seen})"
+    )
+    enough = "it is enough where it was checked"
+    if agreeing < len(last):
+        enough = "in the others it is not enough"
+    return f"{words}: {enough}. With few samples: {_correlations(found, first)}."
+
+
+def _correlations(found: Published, checked: pd.DataFrame) -> str:
+    """Write how two seeds' maps correlate, and at which number of samples, method by method."""
+    return "; ".join(
+        f"{study.labels(found).get(method, method)} "
+        + ", ".join(f"{line.correlation:.3f} at {line.n_samples}" for line in part.itertuples())
+        for method, part in checked.groupby("method")
+    )
 
 
 def cheapest(found: Published) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -16,9 +17,12 @@ from vad_helpers.store.row import Row, rows
 CONVERGENCE_VERSION = 1
 SAMPLED = ("kernel_shap", "lime")
 START = 25
+COLUMNS = ("scene", "clip_id", "method", "n_samples", "correlation", "converged")
 
 
-def convergence_table(run: Run, *, progress: bool = False) -> pd.DataFrame:
+def convergence_table(
+    run: Run, *, progress: bool = False, after: Callable[[pd.DataFrame], None] | None = None
+) -> pd.DataFrame:
     """Double the samples of LIME and KernelSHAP on a clip of each scene until two seeds agree.
 
     The doubling ends at the largest number of samples that a row of the method has in this run:
@@ -29,6 +33,8 @@ def convergence_table(run: Run, *, progress: bool = False) -> pd.DataFrame:
     run : Run
     progress : bool
         Show a bar.
+    after : callable, optional
+        Called with what there is of the table after every clip, to publish it, say.
 
     Returns
     -------
@@ -37,12 +43,14 @@ def convergence_table(run: Run, *, progress: bool = False) -> pd.DataFrame:
         line a number tried. The clips are the first of each scene that the largest row has.
         Empty if the run has neither method.
     """
-    parts = [
-        _one(run, clip_id, row).assign(scene=scene, clip_id=clip_id, method=row.method)
-        for row, scene, clip_id in tqdm(_units(run), desc="doubling samples", disable=not progress)
-    ]
-    columns = ["scene", "clip_id", "method", "n_samples", "correlation", "converged"]
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+    table = pd.DataFrame(columns=list(COLUMNS))
+    for row, scene, clip_id in tqdm(_units(run), desc="doubling samples", disable=not progress):
+        part = _one(run, clip_id, row).assign(scene=scene, clip_id=clip_id, method=row.method)
+        part = part[list(COLUMNS)]
+        table = pd.concat([table, part], ignore_index=True) if len(table) else part
+        if after is not None:
+            after(table)
+    return table
 
 
 def calls_to_do(run: Run) -> int:
