@@ -20,7 +20,7 @@ from vad_helpers.data import walkway
 from vad_helpers.errors import InputError
 from vad_helpers.model import weights
 from vad_helpers.model.i3d import InceptionI3d
-from vad_helpers.store import measuring
+from vad_helpers.store import measuring, publish
 
 SMALL = {"n_train": 5, "n_test": 5, "n_frames": 32, "ped1_size": (48, 64), "ped2_size": (48, 64)}
 
@@ -358,3 +358,19 @@ def test_publish_writes_what_a_run_has_and_refuses_a_folder_without_one(
     assert (tmp_path / "results" / "predictions.csv").is_file()
     refuse("publish", tmp_path, *options, words=["holds no run"])
     refuse("publish", run.dir, *options, "--profile", "none", words=["unknown profile 'none'"])
+
+
+def test_the_check_of_convergence_is_published_clip_by_clip(
+    in_project, call, monkeypatch, tmp_path
+):
+    published = []
+    monkeypatch.setattr(
+        publish, "add_tables", lambda dest, tables, by: published.append((dest, tables, by))
+    )
+    options = ("-p", "methods=[ig, lime]", "-p", f"run_dir={tmp_path}/run", "--no-study")
+    options += ("--convergence", "--publish-to", str(tmp_path / "results"))
+    code, output = call("measure", "--profile", "tiny", *options)[:2]
+    assert code == 0 and "n_samples" in output
+    clips = [tables["convergence"]["clip_id"].nunique() for _, tables, _ in published]
+    assert clips == [1, 2] and {tuple(by) for *_, by in published} == {("fold",)}
+    assert set(published[-1][1]["convergence"]["fold"]) == {0}
