@@ -38,9 +38,13 @@ def _which(found: Published) -> str:
         )
     cost = verdicts.cost_scores(found.explanations, found.human_centric)
     seconds = cost[cost["metric"] == "seconds"].groupby("method")["value"].mean()
-    listed = ", ".join(
-        line.label + (f" ({seconds[line.method]:.3g} s)" if line.method in seconds.index else "")
-        for line in better.itertuples()
+    means = study.summary(found, "human_centric")
+    means = means[(means["level"] == "clip") & (means["metric"] == "auc")].set_index("method")
+    ordered = means.loc[means.index.isin(better["method"])].sort_values("mean", ascending=False)
+    listed = "; ".join(
+        f"{line.label}, clip AUC {line.mean:.3f}"
+        + (f" in {seconds[line.Index]:.3g} s" if line.Index in seconds.index else "")
+        for line in ordered.itertuples()
     )
     own = set(study.methods(found)) & set(better["method"])
     none = "" if own else "; none of the methods at the paper's settings is"
