@@ -25,48 +25,6 @@ def moved(found, table, method, metric, value):
     return published.Published(folder=found.folder, manifest=found.manifest, **tables)
 
 
-def test_the_motion_baseline_warns_where_it_wins_and_not_where_it_loses(write):
-    found = write()
-    assert "better than 8 of 8 methods" in takeaways.motion(found)
-    assert "does not show that an explanation explains" in takeaways.motion(found)
-    weak = moved(found, "human_centric", "motion", "auc", 0.6)
-    text = takeaways.motion(weak)
-    assert "better than 3 of 8 methods" in text and "worse than IG" in text
-    assert "does not show" not in text
-    assert takeaways.motion(moved(found, "human_centric", "motion", "auc", float("nan"))) != ""
-
-
-def test_among_moving_voxels_the_stricter_rule_counts_once_the_methods_have_it(write):
-    found = write()
-    aucs = found.human_centric
-    aucs = aucs[(aucs["level"] == "clip") & (aucs["metric"] == "motion_auc")]
-    n_voxels = 20 * 158 * 237
-    any_change = found.clips["clip_id"][:4]
-
-    def controls(methods):
-        kept = aucs[aucs["method"].isin(methods)].assign(metric="mover_auc")
-        counts = aucs[aucs["method"] == "motion"].assign(metric="n_movers", value=0.1 * n_voxels)
-        return pd.concat([kept, counts])
-
-    moving = aucs[aucs["method"] == "motion"].assign(metric="n_moving", value=0.1 * n_voxels)
-    moving["value"] = moving["value"].mask(moving["clip_id"].isin(any_change), 0.4 * n_voxels)
-    tables = {name: getattr(found, name) for name in published.TABLES}
-    tables["human_centric"] = pd.concat([found.human_centric, moving])
-
-    def said(scored):
-        given = tables | {"controls": scored}
-        return takeaways.moving(
-            published.Published(folder=found.folder, manifest=found.manifest, **given)
-        )
-
-    everyone = said(controls(aucs["method"].unique()))
-    assert everyone.startswith("**Among movers alone,**") and "no verdict yet" not in everyone
-    few = said(controls(["motion"]))
-    assert few.startswith("**Among moving voxels alone,**")
-    assert f"In 4 of {len(found.clips)} clips any change counts as motion" in few
-    assert "any change" not in said(found.controls)
-
-
 def test_flat_maps_are_warned_of_where_equal_area_takes_their_lead_away(write):
     found = write()
     wins = {"deletion": 1.0, "insertion": 0.0}
@@ -93,29 +51,6 @@ def test_methods_that_beat_noise_on_deletion_are_counted_and_few_are_named(write
     assert takeaways._beats_noise(write(drop=("random",))) == ""
 
 
-def test_signs_are_a_lesson_with_the_untrained_network_treated_alike(write):
-    found = write()
-    assert takeaways.signed(found) == ""
-    aucs = found.human_centric
-    aucs = aucs[aucs["metric"].eq("auc") & aucs["level"].eq("clip")]
-    up = aucs["method"].isin(["lime", "random_weights"])
-    other = aucs.assign(level="clip_abs", value=aucs["value"].mask(up, aucs["value"] + 0.19))
-    both = dataclasses.replace(found, human_centric=pd.concat([found.human_centric, other]))
-    text = takeaways.signed(both)
-    assert "the clip AUC of 1 of 8 methods is shown to rise and that of 0 to fall" in text
-    assert "most that of LIME (0.799 → 0.989)" in text
-    assert "So treated, 3 of 8 are shown to localise better" in text, "0.69 is the bar"
-    assert text.endswith("treated alike (IG, IG_SMOOTHGRAD, LIME).")
-    scored = both.human_centric[both.human_centric["method"] != "random_weights"]
-    assert "So treated" not in takeaways.signed(dataclasses.replace(both, human_centric=scored))
-
-
-def test_a_leak_is_read_beside_that_of_flat_maps(write):
-    text = takeaways.leakage(write())
-    assert "GUIDED_BACKPROP 0.698" in text and "CONSTANT 0.508, RANDOM 0.497" in text
-    assert takeaways.leakage(write(drop=("random", "constant"))) == ""
-
-
 def test_the_best_is_called_firm_only_where_it_is(write):
     found = write()
     firm = takeaways.firmest(found, "human_centric", "auc", "localisation")
@@ -127,37 +62,6 @@ def test_the_best_is_called_firm_only_where_it_is(write):
     assert open_one.endswith(("IG could as well.", "LIME could as well."))
     alone = write(n_sequences=1, n_folds=1)
     assert "one sequence tells no more" in takeaways.firmest(alone, "human_centric", "auc", "it")
-
-
-def test_more_samples_are_advised_only_where_they_change_something(write):
-    found = moved(write(), "human_centric", "lime_converged", "auc", 0.99)
-    text = takeaways.converged(found)
-    assert "Sample until two seeds agree" in text and "LIME 0.799 → 0.990, rank 1 → 1" in text
-    same = found.human_centric
-    lime = same[same["method"] == "lime"].assign(method="lime_converged")
-    ks = same[same["method"] == "kernel_shap"].assign(method="kernel_shap_converged")
-    rest = same[~same["method"].str.endswith("_converged")]
-    tables = {name: getattr(found, name) for name in published.TABLES}
-    tables["human_centric"] = pd.concat([rest, lime, ks])
-    found = published.Published(folder=found.folder, manifest=found.manifest, **tables)
-    assert "the intervals show no change" in takeaways.converged(found)
-
-
-def test_the_cheapest_of_the_equally_good_is_named(write):
-    assert "nothing cheaper" in takeaways.cheapest(write())
-    equal = write(synthetic.level_out(synthetic.HOLD))
-    text = takeaways.cheapest(moved(equal, "human_centric", "occlusion_sp", "auc", 0.51))
-    assert text.startswith("**Cost.** GUIDED_BACKPROP (0.") and "is not told apart" in text
-    assert "which is ahead by 0.0" in text and " in fp32" not in text
-
-
-def test_seconds_name_their_precision_where_rows_differ_in_it(write):
-    found = write(synthetic.level_out(synthetic.HOLD))
-    found = moved(found, "human_centric", "occlusion_sp", "auc", 0.51)
-    cheap = found.explanations["method"].eq("guided_backprop")
-    mixed = found.explanations.assign(precision=cheap.map({True: "bf16", False: "fp32"}))
-    text = takeaways.cheapest(dataclasses.replace(found, explanations=mixed))
-    assert " s in bf16 a clip)" in text and " s in fp32)" in text
 
 
 def test_the_networks_are_placed_beside_the_papers(write):
@@ -198,31 +102,6 @@ def test_what_a_split_by_clip_is_worth_is_said_where_it_was_measured(write):
     same = takeaways.split(beside(test["p"]))
     assert same.endswith("this does not show what it is worth.")
     assert takeaways.split(beside(1 - test["label"])).endswith("Here it did not help.")
-
-
-def test_rows_with_many_more_samples_are_asked_too(write):
-    found = write()
-    assert "and than the rows of many more samples too." in takeaways.motion(found)
-    ahead = moved(found, "human_centric", "lime_converged", "auc", 0.99)
-    assert "not shown to be ahead of LIME" in takeaways.motion(ahead)
-    bare = write(drop=("lime_converged", "kernel_shap_converged"))
-    assert "more samples" not in takeaways.motion(bare)
-
-
-def test_whether_seeds_agree_is_read_from_the_check_and_not_assumed(write):
-    found = write()
-    assert "was not checked" in takeaways.converged(found)
-    check = pd.DataFrame({
-        "fold": 0, "clip_id": "c", "method": "lime", "n_samples": [25, 50],
-        "correlation": [0.5, 0.8], "converged": [False, False],
-    })  # fmt: skip
-    seen = "(LIME 0.800 at 50)"
-    for agrees, words in ((False, f"in 0 of 1 checks {seen}: in the others it is not enough. With"),
-                          (True, f"in 1 of 1 checks {seen}: it is enough where")):  # fmt: skip
-        last = check.assign(converged=[False, agrees])
-        checked = dataclasses.replace(found, extras={"convergence": last})
-        assert words in takeaways.converged(checked)
-        assert "With few samples: LIME 0.500 at 25." in takeaways.converged(checked)
 
 
 def test_verdicts_are_counted_with_those_that_stand_after_the_correction(write):
@@ -271,32 +150,6 @@ def test_the_steadiest_is_read_beside_a_map_of_noise(write):
     lost = moved(found, "robustness", "lime", "mauc", 0.5)
     assert takeaways.steadiest(lost).endswith("as 7 of 8 methods are shown to be (not LIME).")
     assert takeaways.steadiness(write(drop=("random",))) == ""
-
-
-def test_methods_are_held_against_a_network_that_has_learnt_nothing(write):
-    found = write()
-    text = takeaways.learnt(moved(found, "human_centric", "random_weights", "auc", 0.65))
-    assert text.startswith("**Ask what a network that has learnt nothing gives.** 4 of 8 methods")
-    assert "better: IG, IG_SMOOTHGRAD, GRADIENT_SHAP, LIME; worse: GUIDED_BACKPROP" in text
-    low = takeaways.learnt(moved(found, "human_centric", "random_weights", "auc", 0.1))
-    assert low.startswith("**What was learnt.** 8 of 8 methods are shown to localise better")
-    assert "worse" not in low
-    assert takeaways.learnt(write(drop=("random_weights",))) == ""
-    assert "With many more samples, LIME_CONVERGED is too." in text
-    none = takeaways.learnt(moved(found, "human_centric", "random_weights", "auc", 0.8))
-    assert "0 of 8 methods are shown" in none and "too." not in none
-
-
-def test_methods_are_held_against_themselves_on_a_network_that_has_learnt_nothing(write):
-    found = write()
-    aucs = found.human_centric[found.human_centric["method"] == "lime"]
-    for shift, words in ((0.1, "worse: LIME"), (-0.1, "better: IG, LIME"),
-                         (0, "not told apart: LIME")):  # fmt: skip
-        other = aucs.assign(method="lime_random", value=aucs["value"] + shift)
-        both = pd.concat([found.human_centric, other])
-        text = takeaways.learnt(dataclasses.replace(found, human_centric=both))
-        own = text.split("Against itself on such a network")[1]
-        assert words in own
 
 
 def test_equal_area_is_warned_of_where_few_voxels_do_more_than_the_whole_baseline(write):

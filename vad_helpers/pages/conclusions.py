@@ -9,7 +9,7 @@ import pandas as pd
 
 from vad_helpers import viz
 from vad_helpers.metrics.catalog import METRICS
-from vad_helpers.pages import takeaways
+from vad_helpers.pages import pointing, takeaways
 from vad_helpers.pages.spelling import count, folded
 from vad_helpers.store import rejudged, signs, study, verdicts
 from vad_helpers.store.published import Published
@@ -91,7 +91,7 @@ def _caution(found: Published, judged: Judged) -> str:
     metrics = set(judged.deciding["metric"])
     if metrics == {"cv"}:
         return takeaways.steadiness(found)
-    return takeaways.leakage(found) if metrics == {"leak"} else ""
+    return pointing.leakage(found) if metrics == {"leak"} else ""
 
 
 def converged_claims(found: Published, concluded: Conclusions) -> str:

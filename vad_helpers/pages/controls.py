@@ -10,7 +10,7 @@ from vad_helpers import viz
 from vad_helpers.metrics.catalog import METRICS
 from vad_helpers.metrics.gaps import EQUAL_AREA, SCORES
 from vad_helpers.metrics.resampling import FEWEST_GROUPS
-from vad_helpers.pages import provenance, takeaways
+from vad_helpers.pages import provenance, spending
 from vad_helpers.pages.spelling import NOTHING, folded, judged_difference, with_interval
 from vad_helpers.store import contrasts, faithfulness, rejudged, signs, study, tables
 from vad_helpers.store.published import Published
@@ -161,7 +161,7 @@ def agreement(found: Published) -> str:
     ]
     if not drawn:
         return ""
-    return f"Rows that draw many more samples: {', '.join(drawn)}. {takeaways.enough(found)}\n"
+    return f"Rows that draw many more samples: {', '.join(drawn)}. {spending.enough(found)}\n"
 
 
 def varied(found: Published) -> str:

@@ -7,7 +7,7 @@ results page have the numbers behind it.
 from __future__ import annotations
 
 from vad_helpers.metrics.resampling import FEWEST_GROUPS
-from vad_helpers.store import faithfulness, study, verdicts
+from vad_helpers.store import faithfulness, study
 from vad_helpers.store.published import Published
 
 
@@ -36,10 +36,8 @@ def _which(found: Published) -> str:
             "No map of this study is shown to localise better than gradients of a network that has "
             "learnt nothing: do not rely on one to find the anomaly."
         )
-    cost = verdicts.cost_scores(found.explanations, found.human_centric)
-    seconds = cost[cost["metric"] == "seconds"].groupby("method")["value"].mean()
-    means = study.summary(found, "human_centric")
-    means = means[(means["level"] == "clip") & (means["metric"] == "auc")].set_index("method")
+    seconds = study.mean_seconds(found)
+    means = study.clip_auc(found)
     ordered = means.loc[means.index.isin(better["method"])].sort_values("mean", ascending=False)
     listed = "; ".join(
         f"{line.label}, clip AUC {line.mean:.3f}"

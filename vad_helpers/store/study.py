@@ -79,6 +79,23 @@ def methods(found: Published) -> list[str]:
     return found.rows.loc[found.rows["kind"] == "method", "method"].tolist()
 
 
+def many_samples(found: Published) -> list[str]:
+    """Keys that rows of many more samples have, where there are such rows."""
+    return [f"{method}{CONVERGED}" for method in methods(found)]
+
+
+def clip_auc(found: Published) -> pd.DataFrame:
+    """Summary of the clip AUC, by key of the row."""
+    means = summary(found, "human_centric")
+    return means[(means["level"] == "clip") & (means["metric"] == "auc")].set_index("method")
+
+
+def mean_seconds(found: Published) -> pd.Series:
+    """Mean seconds of a clip by key of the row, of the maps whose timings compare."""
+    timed = alike_timed(found.explanations)
+    return timed.groupby("method")["seconds"].mean()
+
+
 def labels(found: Published) -> dict[str, str]:
     """Names of the rows, by key."""
     return tables.labels_of(found.rows)
