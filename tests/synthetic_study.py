@@ -1,5 +1,6 @@
 """Tables of a study with known effects, for tests of what is concluded from them."""
 
+import dataclasses
 import itertools
 import json
 
@@ -251,3 +252,11 @@ def write(folder, means=None, *, n_sequences=10, per_sequence=2, n_folds=2, drop
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return published.read(folder)
+
+
+def moved(found, table, methods, metric, value):
+    """Give some rows' clips one value of a metric."""
+    scored = getattr(found, table)
+    part = scored["method"].isin(methods) & scored["metric"].eq(metric)
+    changed = scored.assign(value=scored["value"].mask(part, value))
+    return dataclasses.replace(found, **{table: changed})

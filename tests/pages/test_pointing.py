@@ -15,23 +15,18 @@ def write(tmp_path):
     return lambda means=None, **options: synthetic.write(tmp_path / "ucsd", means, **options)
 
 
-def moved(found, table, method, metric, value):
-    scored = getattr(found, table)
-    part = scored["method"].eq(method) & scored["metric"].eq(metric)
-    tables = {name: getattr(found, name) for name in published.TABLES}
-    tables[table] = scored.assign(value=scored["value"].mask(part, value))
-    return published.Published(folder=found.folder, manifest=found.manifest, **tables)
-
-
 def test_the_motion_baseline_warns_where_it_wins_and_not_where_it_loses(write):
     found = write()
     assert "better than 8 of 8 methods" in pointing.motion(found)
     assert "does not show that an explanation explains" in pointing.motion(found)
-    weak = moved(found, "human_centric", "motion", "auc", 0.6)
+    weak = synthetic.moved(found, "human_centric", ["motion"], "auc", 0.6)
     text = pointing.motion(weak)
     assert "better than 3 of 8 methods" in text and "worse than IG" in text
     assert "does not show" not in text
-    assert pointing.motion(moved(found, "human_centric", "motion", "auc", float("nan"))) != ""
+    assert (
+        pointing.motion(synthetic.moved(found, "human_centric", ["motion"], "auc", float("nan")))
+        != ""
+    )
 
 
 def test_among_moving_voxels_the_stricter_rule_counts_once_the_methods_have_it(write):
@@ -91,7 +86,7 @@ def test_a_leak_is_read_beside_that_of_flat_maps(write):
 def test_rows_with_many_more_samples_are_asked_too(write):
     found = write()
     assert "and than the rows of many more samples too." in pointing.motion(found)
-    ahead = moved(found, "human_centric", "lime_converged", "auc", 0.99)
+    ahead = synthetic.moved(found, "human_centric", ["lime_converged"], "auc", 0.99)
     assert "not shown to be ahead of LIME" in pointing.motion(ahead)
     bare = write(drop=("lime_converged", "kernel_shap_converged"))
     assert "more samples" not in pointing.motion(bare)
@@ -99,15 +94,15 @@ def test_rows_with_many_more_samples_are_asked_too(write):
 
 def test_methods_are_held_against_a_network_that_has_learnt_nothing(write):
     found = write()
-    text = pointing.learnt(moved(found, "human_centric", "random_weights", "auc", 0.65))
+    text = pointing.learnt(synthetic.moved(found, "human_centric", ["random_weights"], "auc", 0.65))
     assert text.startswith("**Ask what a network that has learnt nothing gives.** 4 of 8 methods")
     assert "better: IG, IG_SMOOTHGRAD, GRADIENT_SHAP, LIME; worse: GUIDED_BACKPROP" in text
-    low = pointing.learnt(moved(found, "human_centric", "random_weights", "auc", 0.1))
+    low = pointing.learnt(synthetic.moved(found, "human_centric", ["random_weights"], "auc", 0.1))
     assert low.startswith("**What was learnt.** 8 of 8 methods are shown to localise better")
     assert "worse" not in low
     assert pointing.learnt(write(drop=("random_weights",))) == ""
     assert "With many more samples, LIME_CONVERGED is too." in text
-    none = pointing.learnt(moved(found, "human_centric", "random_weights", "auc", 0.8))
+    none = pointing.learnt(synthetic.moved(found, "human_centric", ["random_weights"], "auc", 0.8))
     assert "0 of 8 methods are shown" in none and "too." not in none
 
 

@@ -14,47 +14,41 @@ def found(tmp_path):
     return synthetic.write(tmp_path / "ucsd")
 
 
-def moved(found, table, methods, metric, value):
-    """Give some rows' clips one value."""
-    scored = getattr(found, table)
-    part = scored["method"].isin(methods) & scored["metric"].eq(metric)
-    changed = scored.assign(value=scored["value"].mask(part, value))
-    return dataclasses.replace(found, **{table: changed})
-
-
 def test_maps_that_beat_a_network_that_has_learnt_nothing_are_named_with_their_seconds(found):
-    high = moved(found, "human_centric", ["random_weights"], "auc", 0.78)
+    high = synthetic.moved(found, "human_centric", ["random_weights"], "auc", 0.78)
     text = practice.in_practice(high)
     assert "LIME, clip AUC 0.799 in 3.21 s" in text, "the variant has no seconds here"
     assert text.index("LIME, clip") < text.index("LIME_CONVERGED, clip"), "the highest comes first"
     assert "paper's settings is" not in text
-    swapped = moved(high, "human_centric", ["lime"], "auc", 0.5)
+    swapped = synthetic.moved(high, "human_centric", ["lime"], "auc", 0.5)
     assert "; none of the methods at the paper's settings is." in practice.in_practice(swapped)
-    none = practice.in_practice(moved(found, "human_centric", ["random_weights"], "auc", 0.99))
+    none = practice.in_practice(
+        synthetic.moved(found, "human_centric", ["random_weights"], "auc", 0.99)
+    )
     assert "No map of this study is shown to localise better" in none
 
 
 def test_frame_difference_is_advised_only_where_it_leads(found):
     assert "Show frame difference" in practice.in_practice(found)
-    weak = moved(found, "human_centric", ["motion"], "auc", 0.3)
+    weak = synthetic.moved(found, "human_centric", ["motion"], "auc", 0.3)
     assert "frame difference" not in practice.in_practice(weak)
 
 
 def test_missed_clips_are_a_caution_only_where_there_are_some(found):
     assert "calls the clip anomalous" not in practice.in_practice(found)
     everyone = found.model_centric["method"].unique()
-    missed = moved(found, "model_centric", everyone, "p_clip", 0.2)
+    missed = synthetic.moved(found, "model_centric", everyone, "p_clip", 0.2)
     assert "Look first whether the network calls the clip anomalous" in practice.in_practice(missed)
 
 
 def test_each_axis_is_warned_of_where_it_misleads(found):
-    flat = moved(found, "model_centric", ["constant"], "deletion", 1.0)
+    flat = synthetic.moved(found, "model_centric", ["constant"], "deletion", 1.0)
     methods = study.methods(found)
-    calm = moved(flat, "model_centric", methods, "area_matched_deletion", 0.1)
+    calm = synthetic.moved(flat, "model_centric", methods, "area_matched_deletion", 0.1)
     assert "Compare deletion at equal area: by threshold" in practice.in_practice(calm)
-    both = moved(flat, "model_centric", methods[:1], "area_matched_deletion", 0.9)
+    both = synthetic.moved(flat, "model_centric", methods[:1], "area_matched_deletion", 0.9)
     assert "Trust no single axis of deletion" in practice.in_practice(both)
-    fair = moved(found, "model_centric", ["constant"], "deletion", 0.0)
+    fair = synthetic.moved(found, "model_centric", ["constant"], "deletion", 0.0)
     assert "axis" not in practice.in_practice(fair)
 
 
@@ -63,10 +57,10 @@ def test_without_the_row_of_random_weights_nothing_is_advised(tmp_path):
 
 
 def test_scenes_that_differ_are_named(found):
-    found = moved(found, "human_centric", ["lime"], "auc", 0.8)
-    found = moved(found, "human_centric", ["ig_smoothgrad"], "auc", 0.75)
+    found = synthetic.moved(found, "human_centric", ["lime"], "auc", 0.8)
+    found = synthetic.moved(found, "human_centric", ["ig_smoothgrad"], "auc", 0.75)
     rest = set(study.methods(found)) - {"lime", "ig_smoothgrad"}
-    found = moved(found, "human_centric", rest, "auc", 0.6)
+    found = synthetic.moved(found, "human_centric", rest, "auc", 0.6)
     text = practice.scenes(found)
     assert text.startswith("**Scenes.** The highest clip AUC has LIME in ped1 and LIME in ped2.")
     assert text.endswith("Between ped1 and ped2 every method's intervals overlap.")

@@ -15,16 +15,8 @@ def write(tmp_path):
     return lambda means=None, **options: synthetic.write(tmp_path / "ucsd", means, **options)
 
 
-def moved(found, table, method, metric, value):
-    scored = getattr(found, table)
-    part = scored["method"].eq(method) & scored["metric"].eq(metric)
-    tables = {name: getattr(found, name) for name in published.TABLES}
-    tables[table] = scored.assign(value=scored["value"].mask(part, value))
-    return published.Published(folder=found.folder, manifest=found.manifest, **tables)
-
-
 def test_more_samples_are_advised_only_where_they_change_something(write):
-    found = moved(write(), "human_centric", "lime_converged", "auc", 0.99)
+    found = synthetic.moved(write(), "human_centric", ["lime_converged"], "auc", 0.99)
     text = spending.converged(found)
     assert "Sample until two seeds agree" in text and "LIME 0.799 → 0.990, rank 1 → 1" in text
     same = found.human_centric
@@ -40,14 +32,14 @@ def test_more_samples_are_advised_only_where_they_change_something(write):
 def test_the_cheapest_of_the_equally_good_is_named(write):
     assert "nothing cheaper" in spending.cheapest(write())
     equal = write(synthetic.level_out(synthetic.HOLD))
-    text = spending.cheapest(moved(equal, "human_centric", "occlusion_sp", "auc", 0.51))
+    text = spending.cheapest(synthetic.moved(equal, "human_centric", ["occlusion_sp"], "auc", 0.51))
     assert text.startswith("**Cost.** GUIDED_BACKPROP (0.") and "is not told apart" in text
     assert "which is ahead by 0.0" in text and " in fp32" not in text
 
 
 def test_seconds_name_their_precision_where_rows_differ_in_it(write):
     found = write(synthetic.level_out(synthetic.HOLD))
-    found = moved(found, "human_centric", "occlusion_sp", "auc", 0.51)
+    found = synthetic.moved(found, "human_centric", ["occlusion_sp"], "auc", 0.51)
     cheap = found.explanations["method"].eq("guided_backprop")
     mixed = found.explanations.assign(precision=cheap.map({True: "bf16", False: "fp32"}))
     text = spending.cheapest(dataclasses.replace(found, explanations=mixed))

@@ -17,24 +17,16 @@ def write(tmp_path):
     return lambda means=None, **options: synthetic.write(tmp_path / "ucsd", means, **options)
 
 
-def moved(found, table, method, metric, value):
-    scored = getattr(found, table)
-    part = scored["method"].eq(method) & scored["metric"].eq(metric)
-    tables = {name: getattr(found, name) for name in published.TABLES}
-    tables[table] = scored.assign(value=scored["value"].mask(part, value))
-    return published.Published(folder=found.folder, manifest=found.manifest, **tables)
-
-
 def test_flat_maps_are_warned_of_where_equal_area_takes_their_lead_away(write):
     found = write()
     wins = {"deletion": 1.0, "insertion": 0.0}
     loses = {"area_matched_deletion": 0.0, "area_matched_insertion": 1.0}
     for metric, value in (wins | loses).items():
-        found = moved(found, "model_centric", "constant", metric, value)
+        found = synthetic.moved(found, "model_centric", ["constant"], metric, value)
     text = takeaways.flatness(found)
     assert text.startswith("**Do not rank") and "beats 8 of 8 methods on deletion and 8" in text
     assert "at equal area 0 and 0" in text
-    fair = moved(found, "model_centric", "constant", "deletion", 0.0)
+    fair = synthetic.moved(found, "model_centric", ["constant"], "deletion", 0.0)
     assert not takeaways.flatness(fair).startswith("**Do not rank")
     # Ten sequences cannot give a p that is small enough for so many comparisons.
     assert "(0 of these 16 after Holm's correction)" in text
@@ -42,8 +34,8 @@ def test_flat_maps_are_warned_of_where_equal_area_takes_their_lead_away(write):
 
 
 def test_methods_that_beat_noise_on_deletion_are_counted_and_few_are_named(write):
-    found = moved(write(), "model_centric", "random", "deletion", 0.6)
-    found = moved(found, "model_centric", "random", "area_matched_deletion", 0.0)
+    found = synthetic.moved(write(), "model_centric", ["random"], "deletion", 0.6)
+    found = synthetic.moved(found, "model_centric", ["random"], "area_matched_deletion", 0.0)
     assert takeaways._beats_noise(found) == (
         " Of 8 methods, those shown to beat a map of noise on deletion number 2 (LIME, "
         "OCCLUSION_LP) on the threshold axis and 8 at equal area."
@@ -141,13 +133,13 @@ def test_equal_area_is_a_lesson_where_it_contradicts_the_threshold_axis(write):
 
 
 def test_the_steadiest_is_read_beside_a_map_of_noise(write):
-    found = moved(write(), "robustness", "random", "cv", 0.3)
+    found = synthetic.moved(write(), "robustness", ["random"], "cv", 0.3)
     text = takeaways.steadiest(found)
     assert (
         "4 of 8 methods are shown to be steadier (lower C_v) than a map of noise, 4 to be" in text
     )
     assert text.endswith("above chance in mAUC, as 8 of 8 methods are shown to be.")
-    lost = moved(found, "robustness", "lime", "mauc", 0.5)
+    lost = synthetic.moved(found, "robustness", ["lime"], "mauc", 0.5)
     assert takeaways.steadiest(lost).endswith("as 7 of 8 methods are shown to be (not LIME).")
     assert takeaways.steadiness(write(drop=("random",))) == ""
 
@@ -155,13 +147,15 @@ def test_the_steadiest_is_read_beside_a_map_of_noise(write):
 def test_equal_area_is_warned_of_where_few_voxels_do_more_than_the_whole_baseline(write):
     found = write()
     gap = 0.4  # of every clip
-    assert takeaways.beyond_gap(moved(found, "model_centric", "ig", "deletion", 0.9)) == (
-        takeaways.beyond_gap(found)
-    )
+    assert takeaways.beyond_gap(
+        synthetic.moved(found, "model_centric", ["ig"], "deletion", 0.9)
+    ) == (takeaways.beyond_gap(found))
     for method in study.methods(found):
-        found = moved(found, "model_centric", method, "area_matched_deletion", gap - 0.1)
+        found = synthetic.moved(
+            found, "model_centric", [method], "area_matched_deletion", gap - 0.1
+        )
     assert takeaways.beyond_gap(found) == ""
-    more = moved(found, "model_centric", "lime", "area_matched_deletion", 0.9)
+    more = synthetic.moved(found, "model_centric", ["lime"], "area_matched_deletion", 0.9)
     text = takeaways.beyond_gap(more)
     assert "There LIME on 20 of 20 clips lower p by more" in text
     assert "(LIME: by 0.900, the baseline by 0.400)" in text
