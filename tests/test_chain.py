@@ -11,6 +11,7 @@ from vad_helpers.chain import (
     Branches,
     Chain,
     Stage,
+    convolve_padded,
     flat_pads,
     layer_stage,
     output_size,
@@ -113,6 +114,37 @@ def test_output_sizes_are_those_of_a_convolution(axes):
     stage = layer_stage(layer)
     assert output_size(stage, size) == tuple(layer(torch.zeros(1, 1, *size)).shape[2:])
     assert stage.pads(size) == tuple((p, p) for p in padding)
+
+
+def strided_convolution(kernel, stride):
+    return nn.Conv3d(3, 8, kernel, stride).bfloat16().requires_grad_(False)
+
+
+@pytest.mark.parametrize("kernel", [(1, 3, 7), (3, 1, 4), (2, 2, 1)])
+@pytest.mark.parametrize("stride", [(1, 2, 2), (2, 1, 3)])
+@pytest.mark.parametrize("width", [7, 10, 11, 12])
+def test_a_bf16_convolution_that_takes_columns_as_channels_is_the_same(kernel, stride, width):
+    layer = strided_convolution(kernel, stride)
+    clips = torch.randn(2, 3, 4, 5, width).bfloat16()
+    expected = nn.functional.conv3d(clips.float(), layer.weight.float(), layer.bias.float(), stride)
+    for memory in torch.contiguous_format, torch.channels_last_3d:
+        result = convolve_padded(layer)(clips.contiguous(memory_format=memory))
+        assert result.dtype == torch.bfloat16
+        torch.testing.assert_close(result.float(), expected, rtol=2**-7, atol=2**-7)
+
+
+def test_columns_are_channels_in_bf16_without_gradients_alone(monkeypatch):
+    shapes = []
+    convolve = nn.functional.conv3d
+    monkeypatch.setattr(
+        "vad_helpers.chain.F.conv3d",
+        lambda x, *args, **options: shapes.append(x.shape) or convolve(x, *args, **options),
+    )
+    layer, clips = strided_convolution((3, 7, 7), (2, 2, 2)), torch.zeros(1, 3, 4, 9, 11)
+    convolve_padded(layer)(clips.bfloat16())
+    convolve_padded(layer)(clips.bfloat16().requires_grad_())
+    convolve_padded(layer.float())(clips)
+    assert [tuple(shape) for shape in shapes] == [(1, 6, 4, 9, 6), *[(1, 3, 4, 9, 11)] * 2]
 
 
 def test_pads_are_listed_from_the_last_axis_as_pytorch_takes_them():

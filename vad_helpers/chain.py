@@ -27,6 +27,8 @@ Triple = tuple[int, int, int]
 Pads = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """(before, after) of each axis."""
 
+FEW_CHANNELS = 8
+"""Below this many inputs, a strided bf16 convolution on a CPU takes its columns as channels."""
 NO_PADS: Pads = ((0, 0), (0, 0), (0, 0))
 _ELEMENTWISE = (nn.BatchNorm3d, nn.Identity, nn.Dropout, nn.Dropout3d)
 
@@ -199,9 +201,39 @@ def convolve_padded(layer: nn.Conv3d) -> Callable[[Tensor], Tensor]:
     """The layer's convolution for an input that is padded already."""
 
     def convolve(x: Tensor) -> Tensor:
+        if _columns_fold(layer, x):
+            return _convolve_folded(layer, x)
         return F.conv3d(x, layer.weight, layer.bias, layer.stride, groups=layer.groups)
 
     return convolve
+
+
+def _columns_fold(layer: nn.Conv3d, x: Tensor) -> bool:
+    """Whether `_convolve_folded` is the faster way to the same result.
+
+    CPUs multiply bf16 in tiles of many channels, which the three of an image leave empty: the
+    first convolution of I3D takes a third of the time so. Float32 and gradients take more.
+    """
+    few = layer.groups == 1 and layer.in_channels < FEW_CHANNELS
+    tiled = x.device.type == "cpu" and x.dtype == layer.weight.dtype == torch.bfloat16
+    needs_gradient = torch.is_grad_enabled() and (x.requires_grad or layer.weight.requires_grad)
+    return few and tiled and layer.stride[2] > 1 and not needs_gradient
+
+
+def _convolve_folded(layer: nn.Conv3d, x: Tensor) -> Tensor:
+    """The convolution with each run of `stride` columns as channels of one column."""
+    step = layer.stride[2]
+    width = (x.shape[-1] - layer.kernel_size[2]) // step + -(-layer.kernel_size[2] // step)
+    x = _fold_columns(F.pad(x, (0, width * step - x.shape[-1])), step)
+    weight = F.pad(layer.weight, (0, -layer.kernel_size[2] % step))
+    return F.conv3d(x, _fold_columns(weight, step), layer.bias, (*layer.stride[:2], 1))
+
+
+def _fold_columns(x: Tensor, step: int) -> Tensor:
+    """(N, C, T, H, W) to (N, step * C, T, H, W / step); a view if channels are last in memory."""
+    last = x.permute(0, 2, 3, 4, 1)
+    folded = last.reshape(*last.shape[:3], last.shape[3] // step, step * last.shape[4])
+    return folded.permute(0, 4, 1, 2, 3)
 
 
 def _pooling(layer: nn.MaxPool3d | nn.AvgPool3d) -> Stage:

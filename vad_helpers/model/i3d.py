@@ -140,8 +140,9 @@ class SameConv3d(nn.Conv3d):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, inputs, T, H, W)."""
         if not self.pads_itself:
-            x = F.pad(x, same_padding(x.shape[2:], self.kernel_size, self.stride))
-        elif x.shape[2] == 2 and self.kernel_size[0] == 3:
+            pads = same_padding(x.shape[2:], self.kernel_size, self.stride)
+            return convolve_padded(self)(F.pad(x, pads))
+        if x.shape[2] == 2 and self.kernel_size[0] == 3:
             return self._convolve_two_steps(x)
         return super().forward(x)
 
