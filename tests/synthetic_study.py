@@ -260,3 +260,12 @@ def moved(found, table, methods, metric, value):
     part = scored["method"].isin(methods) & scored["metric"].eq(metric)
     changed = scored.assign(value=scored["value"].mask(part, value))
     return dataclasses.replace(found, **{table: changed})
+
+
+def with_replaced(found, *, fold):
+    """The study, whose network of a fold took the place of one that says the opposite."""
+    lines = found.predictions.query("split == 'test' and fold == @fold").drop(columns="split")
+    about = {"weights_sha256": "earlier", "train_precision": "fp32", "device": "elsewhere",
+             "date": "2026-01-01"}  # fmt: skip
+    lines = lines.assign(p=1 - lines["p"], **about)
+    return dataclasses.replace(found, extras={"replaced_predictions": lines})

@@ -385,3 +385,10 @@ def test_costs_show_the_worst_frame_valid_frames_and_parts_of_the_seconds(found)
     valid = frames.assign(metric="n_frames", value=20.0)
     both = dataclasses.replace(found, robustness=pd.concat([found.robustness, valid]))
     assert "Valid frames" in results.costs(both)
+
+
+def test_networks_trained_again_are_a_table_of_their_own_or_nothing(found):
+    assert results.trained_again(found) == ""
+    text = results.trained_again(synthetic.with_replaced(found, fold=1))
+    assert text.count("fold 1") == 2 and "elsewhere, fp32" in text
+    assert "replaced" in text and "yes" in text

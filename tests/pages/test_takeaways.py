@@ -9,7 +9,7 @@ import pytest
 
 from tests import synthetic_study as synthetic
 from vad_helpers.pages import takeaways
-from vad_helpers.store import published, study
+from vad_helpers.store import networks, published, study
 
 
 @pytest.fixture
@@ -94,6 +94,15 @@ def test_what_a_split_by_clip_is_worth_is_said_where_it_was_measured(write):
     same = takeaways.split(beside(test["p"]))
     assert same.endswith("this does not show what it is worth.")
     assert takeaways.split(beside(1 - test["label"])).endswith("Here it did not help.")
+
+
+def test_networks_trained_again_are_held_against_the_study_s_own(write):
+    found = write()
+    assert takeaways.trained_again(found) == ""
+    text = takeaways.trained_again(synthetic.with_replaced(found, fold=0))
+    own = networks.performance(found).set_index(["part", "scene"]).loc["fold 0", "both"]
+    assert "AUC 0.00" in text and text.count("fold ") == 1
+    assert f", in the study {own['accuracy']:.3f} and {own['auc']:.3f})" in text
 
 
 def test_verdicts_are_counted_with_those_that_stand_after_the_correction(write):

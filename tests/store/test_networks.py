@@ -43,6 +43,16 @@ def test_every_scene_has_a_mean_over_folds(found):
             assert line[metric] == pytest.approx(folds[metric].mean())
 
 
+def test_networks_trained_again_stand_beside_the_study_s_own(found):
+    assert networks.trained_again(found).empty
+    table = networks.trained_again(synthetic.with_replaced(found, fold=1))
+    assert table["network"].tolist() == ["earlier", found.manifest["folds"]["1"]["weights_sha256"]]
+    assert table["in_study"].tolist() == [False, True] and set(table["part"]) == {"fold 1"}
+    assert table["device"][0] == "elsewhere"
+    own = networks.performance(found).set_index(["part", "scene"]).loc["fold 1", "both"]
+    assert table["auc"].tolist() == [pytest.approx(1 - own["auc"]), own["auc"]]
+
+
 def chancy(n_sequences=10):
     """Clips whose labels the probabilities say little of; sequences differ."""
     rng = np.random.default_rng(0)

@@ -13,7 +13,7 @@ from vad_helpers import store
 from vad_helpers.errors import InputError
 from vad_helpers.model.i3d import InceptionI3d
 from vad_helpers.model.weights import fingerprint, load, save
-from vad_helpers.store import gather, maps, publish, published, scores
+from vad_helpers.store import gather, maps, publish, published, replaced, scores
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*all zero.*")
 
@@ -227,6 +227,34 @@ def test_lines_of_another_network_do_not_stay(run, tmp_path, monkeypatch):
     monkeypatch.setattr(publish, "identity", lambda run: other)
     publish.publish([run], dest)
     assert published.read(dest).extras["convergence"]["fold"].tolist() == [1]
+
+
+def test_what_a_replaced_network_predicted_stays_until_data_or_settings_are_others(
+    run, tmp_path, monkeypatch
+):
+    dest = tmp_path / "results"
+    first = publish.publish([run], dest)
+    identity, settings = publish.identity(run), publish.shared_settings(run)
+    monkeypatch.setattr(publish, "identity", lambda _: identity | {"weights_sha256": "another"})
+    kept = publish.publish([run], dest).extras["replaced_predictions"]
+    test = first.predictions[first.predictions["split"] == "test"]
+    columns = list(replaced.PREDICTED)
+    pd.testing.assert_frame_equal(kept[columns], test[columns].reset_index(drop=True))
+    assert kept["weights_sha256"].unique().tolist() == [identity["weights_sha256"]]
+    assert kept["date"].unique().tolist() == [first.manifest["folds"]["0"]["date"]]
+    assert len(publish.publish([run], dest).extras["replaced_predictions"]) == len(kept)
+    monkeypatch.setattr(publish, "shared_settings", lambda _: settings | {"epochs": 99})
+    assert publish.publish([run], dest).extras["replaced_predictions"].empty
+
+
+def test_a_network_that_comes_back_is_replaced_no_longer(run, tmp_path, monkeypatch):
+    dest, identity = tmp_path / "results", publish.identity(run)
+    publish.publish([run], dest)
+    monkeypatch.setattr(publish, "identity", lambda _: identity | {"weights_sha256": "another"})
+    publish.publish([run], dest)
+    monkeypatch.setattr(publish, "identity", lambda _: identity)
+    kept = publish.publish([run], dest).extras["replaced_predictions"]
+    assert set(kept["weights_sha256"]) == {"another"}
 
 
 def test_a_network_and_pictures_of_a_fold_go_with_it(run, tmp_path, monkeypatch):

@@ -171,6 +171,22 @@ def alternative_performance(found: Published) -> str:
     return viz.table_html(shown, index=False)
 
 
+def trained_again(found: Published) -> str:
+    """Networks that differ in nothing but where they were trained, fold by fold."""
+    table = networks.trained_again(found)
+    if table.empty:
+        return ""
+    shown = _spelled_performance(table)
+    shown.insert(1, "trained on", table["device"] + ", " + table["train_precision"].fillna("–"))
+    shown.insert(2, "in the study", table["in_study"].map({True: "yes", False: "replaced"}))
+    return (
+        "Where a fold was trained again with the same recipe, seed and data, the new network took "
+        "its place in the study whatever it scored. Rounding, which differs with processor and "
+        "precision, is all that tells the networks of a fold apart; intervals do not hold this "
+        "part of the uncertainty:\n\n" + viz.table_html(shown.drop(columns="scene"), index=False)
+    )
+
+
 def table_one(found: Published) -> str:
     """The paper's Table I beside ours."""
     if found.human_centric.empty:
@@ -392,6 +408,7 @@ def _asked(asked: pd.DataFrame, clip_id: str) -> str:
 FRAGMENTS: dict[str, Callable[[Published], str]] = {
     "banner": banner,
     "performance": performance,
+    "trained_again": trained_again,
     "start": provenance.initial_weights,
     "recipe": provenance.recipe,
     "alternatives": alternative_performance,

@@ -48,7 +48,12 @@ def lessons(
     deleted = ("model_centric", "area_matched_deletion", "deletion at equal area")
     listed = {
         "": [practice.in_practice(found)],
-        "What was explained": [detector(found), explained(found), split(found)],
+        "What was explained": [
+            detector(found),
+            trained_again(found),
+            explained(found),
+            split(found),
+        ],
         "The paper's claims": [claims(judged), equal_area(judged)],
         "Where maps point": [
             pointing.motion(found),
@@ -176,6 +181,24 @@ def detector(found: Published) -> str:
     return (
         f"**The networks.** On sequences they never saw: {' and '.join(parts)}; the paper's split "
         "and class balance are not known."
+    )
+
+
+def trained_again(found: Published) -> str:
+    """How far apart are networks of one recipe, seed and fold?"""
+    table = networks.trained_again(found)
+    if table.empty:
+        return ""
+    own = table[table["in_study"]].set_index("part")
+    listed = "; ".join(
+        f"{line.part}: accuracy {line.accuracy:.3f} and AUC {line.auc:.3f}, in the study "
+        f"{own.loc[line.part, 'accuracy']:.3f} and {own.loc[line.part, 'auc']:.3f}"
+        for line in table[~table["in_study"]].itertuples()
+    )
+    return (
+        "**Trained again.** The same recipe, seed and data, rounded otherwise, gave other networks "
+        f"before ({listed}). Intervals are given the study's networks, and leave out what "
+        "training again adds."
     )
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_folder
 from vad_helpers.model import weights as model_weights
-from vad_helpers.store import detector, earlier, experiment, gather, scores
+from vad_helpers.store import detector, earlier, experiment, gather, replaced, scores
 from vad_helpers.store.cache import (
     Run,
     artifact_lock,
@@ -106,7 +106,8 @@ def publish(
     runs : sequence of Run
         One a fold. What was published of the same folds is replaced; where data, network, precision
         and settings are the same, what a run does not hold of it stays; where the network is, the
-        record of its training does.
+        record of its training does. Where data and settings are and the network is not, the test
+        predictions of the earlier one stay as a table of their own.
     dest : str or Path
         Such as `results/ucsd`; changed whole or not at all.
     weights : bool
@@ -177,14 +178,34 @@ def _drop_stale(
     changed = [fold for fold, entry, own in asked if any(entry[n] != own[n] for n in NETWORK)]
     resettled = bool(known) and before["settings"] != shared_settings(runs[0])
     other = [fold for fold, entry, own in asked if resettled or not earlier.agrees(entry, own)]
+    foreign = [fold for fold, entry, own in asked if resettled or entry["data"] != own["data"]]
+    by_name = {"convergence": other, replaced.NAME: foreign}
     for name in OPTIONAL:
-        path, stale = folder / f"{name}.csv", other if name == "convergence" else changed
+        path, stale = folder / f"{name}.csv", by_name.get(name, changed)
         if stale and path.is_file():
             table = pd.read_csv(path)
             _write_csv(table[~table["fold"].isin(stale)], path, name)
+    again = [case for case in asked if case[0] in changed and case[0] not in foreign]
+    _keep_replaced(folder, again)
     for fold in changed:
         (folder / f"model-fold{fold}.safetensors").unlink(missing_ok=True)
     return _drop_pictures(folder, changed, before.get("figures", []))
+
+
+def _keep_replaced(
+    folder: Path, again: Sequence[tuple[int, Mapping[str, Any], Mapping[str, str]]]
+) -> None:
+    """Keep what networks predicted whose folds were trained again: fold, its entry, the new one."""
+    if not again:
+        return
+    path = folder / f"{replaced.NAME}.csv"
+    table = replaced.with_replaced(
+        pd.read_csv(path) if path.is_file() else None,
+        pd.read_csv(folder / "predictions.csv"),
+        entries={fold: entry for fold, entry, _ in again},
+        networks={fold: own["weights_sha256"] for fold, _, own in again},
+    )
+    _write_csv(table, path, replaced.NAME)
 
 
 def _drop_pictures(

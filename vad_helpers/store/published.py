@@ -60,6 +60,7 @@ OPTIONAL = (
     "alternatives",
     "alternative_predictions",
     "alternative_runs",
+    "replaced_predictions",
 )
 """Tables that are read where they are there; their columns are their own."""
 
