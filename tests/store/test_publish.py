@@ -247,6 +247,22 @@ def test_what_a_replaced_network_predicted_stays_until_data_or_settings_are_othe
     assert publish.publish([run], dest).extras["replaced_predictions"].empty
 
 
+@pytest.mark.parametrize("other", ["given", "started from other weights"])
+def test_a_network_of_another_origin_replaces_without_a_trace(run, tmp_path, monkeypatch, other):
+    dest, identity = tmp_path / "results", publish.identity(run)
+    publish.publish([run], dest)
+    monkeypatch.setattr(publish, "identity", lambda _: identity | {"weights_sha256": "another"})
+    publish.publish([run], dest)
+    monkeypatch.setattr(publish, "identity", lambda _: identity | {"weights_sha256": "a third"})
+    if other == "given":
+        given = str(run.path("model.safetensors"))
+        run = store.open_run("tiny", **FEW, run_dir=str(tmp_path / "given"), trained_weights=given)
+        store.clips(run)
+    else:
+        monkeypatch.setattr(publish.detector, "initial_digest", lambda _: "of another file")
+    assert publish.publish([run], dest).extras["replaced_predictions"].empty
+
+
 def test_a_network_that_comes_back_is_replaced_no_longer(run, tmp_path, monkeypatch):
     dest, identity = tmp_path / "results", publish.identity(run)
     publish.publish([run], dest)

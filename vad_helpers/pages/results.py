@@ -172,18 +172,19 @@ def alternative_performance(found: Published) -> str:
 
 
 def trained_again(found: Published) -> str:
-    """Networks that differ in nothing but where they were trained, fold by fold."""
+    """Networks that the same recipe and seed gave, fold by fold."""
     table = networks.trained_again(found)
     if table.empty:
         return ""
     shown = _spelled_performance(table)
-    shown.insert(1, "trained on", table["device"] + ", " + table["train_precision"].fillna("–"))
+    shown.insert(1, "computed on", table["device"] + ", " + table["train_precision"].fillna("–"))
     shown.insert(2, "in the study", table["in_study"].map({True: "yes", False: "replaced"}))
     return (
         "Where a fold was trained again with the same recipe, seed and data, the new network took "
-        "its place in the study whatever it scored. Rounding, which differs with processor and "
-        "precision, is all that tells the networks of a fold apart; intervals do not hold this "
-        "part of the uncertainty:\n\n" + viz.table_html(shown.drop(columns="scene"), index=False)
+        "its place in the study whatever it scored. The networks of a fold differ by rounding, "
+        "which depends on processor, precision and versions of libraries; intervals do not hold "
+        "this part of the uncertainty:\n\n"
+        + viz.table_html(shown.drop(columns="scene"), index=False)
     )
 
 

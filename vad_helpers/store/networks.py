@@ -19,8 +19,6 @@ PERFORMANCE = ("part", "scene", "n_clips", "n_sequences", "n_anomalous", "accura
                "accuracy_low", "accuracy_high", "auc", "auc_low", "auc_high")  # fmt: skip
 # Clips, number of draws, seed -> a score, and that of every draw of their sequences.
 Drawn = Callable[[pd.DataFrame, int, list[int]], tuple[float, np.ndarray]]
-TRAINED = ("train_precision", "device", "date")
-"""Where a network was trained, and when."""
 SAME_TEST = ("added_masks", "strong_blur", "spacetime_blur")
 """Alternatives that test the same networks on the same clips."""
 
@@ -97,7 +95,7 @@ def alternative_performance(found: Published) -> pd.DataFrame:
 
 @once
 def trained_again(found: Published) -> pd.DataFrame:
-    """Networks of one recipe and fold that differ in where they were trained; see `replaced`.
+    """Networks that the same recipe and seed gave for one fold; see `replaced`.
 
     Returns
     -------
@@ -106,17 +104,16 @@ def trained_again(found: Published) -> pd.DataFrame:
         device, date and in_study: the study's own is the last of its fold. Empty where no fold was
         trained again.
     """
-    columns = ["network", *TRAINED, "in_study", *PERFORMANCE]
+    columns = ["network", *replaced.TRAINED, "in_study", *PERFORMANCE]
     table = found.extras.get(replaced.NAME)
     test = found.predictions[found.predictions["split"] == "test"]
     lines = []
     for fold, part in () if table is None else table.groupby("fold"):
-        entry = found.manifest["folds"][str(fold)]
-        about = {name: entry.get(name) for name in replaced.ABOUT}
+        about = replaced.about(found.manifest["folds"][str(fold)])
         own = test[test["fold"] == fold].assign(in_study=True, **about)
         both = pd.concat([part.assign(in_study=False), own])
         for digest, clips in both.groupby("weights_sha256", sort=False):
-            known = clips.iloc[0][[*TRAINED, "in_study"]].to_dict()
+            known = clips.iloc[0][[*replaced.TRAINED, "in_study"]].to_dict()
             scored = _performance(f"fold {fold}", "both", clips, found)
             lines.append({"network": digest[:12], **known, **scored})
     return pd.DataFrame(lines, columns=columns)

@@ -106,8 +106,8 @@ def publish(
     runs : sequence of Run
         One a fold. What was published of the same folds is replaced; where data, network, precision
         and settings are the same, what a run does not hold of it stays; where the network is, the
-        record of its training does. Where data and settings are and the network is not, the test
-        predictions of the earlier one stay as a table of their own.
+        record of its training does. Where the same recipe was trained again, the test predictions
+        of the earlier network stay, as a table of their own (`replaced`).
     dest : str or Path
         Such as `results/ucsd`; changed whole or not at all.
     weights : bool
@@ -131,6 +131,7 @@ def publish(
     with _changing(dest) as folder:
         before = read_manifest(folder) if exists(folder) else {"folds": {}}
         figures = _drop_stale(folder, runs, before)
+        _keep_replaced(folder, runs, before)
         entries = {}
         for run in runs:
             fold = run.params.fold
@@ -171,41 +172,54 @@ def _drop_stale(
     """Take away what another network of the same fold left; give the pictures that stay.
 
     A check of convergence is of maps in one precision with one run's settings, and goes with those
-    too.
+    too. Networks that were replaced stay beside one of their own recipe alone.
     """
     known = {str(run.params.fold): run for run in runs if str(run.params.fold) in before["folds"]}
     asked = [(run.params.fold, before["folds"][fold], identity(run)) for fold, run in known.items()]
     changed = [fold for fold, entry, own in asked if any(entry[n] != own[n] for n in NETWORK)]
     resettled = bool(known) and before["settings"] != shared_settings(runs[0])
     other = [fold for fold, entry, own in asked if resettled or not earlier.agrees(entry, own)]
-    foreign = [fold for fold, entry, own in asked if resettled or entry["data"] != own["data"]]
-    by_name = {"convergence": other, replaced.NAME: foreign}
+    begun_anew = [
+        fold
+        for fold, entry, _ in asked
+        if (resettled or fold in changed) and not _trained_again(known[str(fold)], entry, before)
+    ]
+    by_name = {"convergence": other, replaced.NAME: begun_anew}
     for name in OPTIONAL:
         path, stale = folder / f"{name}.csv", by_name.get(name, changed)
         if stale and path.is_file():
             table = pd.read_csv(path)
             _write_csv(table[~table["fold"].isin(stale)], path, name)
-    again = [case for case in asked if case[0] in changed and case[0] not in foreign]
-    _keep_replaced(folder, again)
     for fold in changed:
         (folder / f"model-fold{fold}.safetensors").unlink(missing_ok=True)
     return _drop_pictures(folder, changed, before.get("figures", []))
 
 
-def _keep_replaced(
-    folder: Path, again: Sequence[tuple[int, Mapping[str, Any], Mapping[str, str]]]
-) -> None:
-    """Keep what networks predicted whose folds were trained again: fold, its entry, the new one."""
-    if not again:
-        return
-    path = folder / f"{replaced.NAME}.csv"
-    table = replaced.with_replaced(
-        pd.read_csv(path) if path.is_file() else None,
-        pd.read_csv(folder / "predictions.csv"),
-        entries={fold: entry for fold, entry, _ in again},
-        networks={fold: own["weights_sha256"] for fold, _, own in again},
+def _trained_again(run: Run, entry: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Tell whether a run's network is another training of a published fold's recipe."""
+    if run.params.trained_weights or entry.get("trained_weights"):
+        return False  # nobody knows how a given network was trained
+    own = identity(run)
+    return (
+        entry["weights_sha256"] != own["weights_sha256"]
+        and entry["data"] == own["data"]
+        and before["settings"] == shared_settings(run)
+        and entry.get("initial_weights_sha256") == detector.initial_digest(run)
     )
-    _write_csv(table, path, replaced.NAME)
+
+
+def _keep_replaced(folder: Path, runs: Sequence[Run], before: Mapping[str, Any]) -> None:
+    """Keep what networks predicted whose folds were trained again."""
+    path = folder / f"{replaced.NAME}.csv"
+    for run in runs:
+        entry = before["folds"].get(str(run.params.fold))
+        if entry and _trained_again(run, entry, before):
+            predictions = pd.read_csv(folder / "predictions.csv")
+            new = replaced.lines(predictions, fold=run.params.fold, entry=entry)
+            if path.is_file():
+                new = earlier.beside(pd.read_csv(path), new, ("clip_id", "weights_sha256"))
+            back = new["weights_sha256"] == identity(run)["weights_sha256"]
+            _write_csv(new[~back], path, replaced.NAME)
 
 
 def _drop_pictures(

@@ -12,46 +12,32 @@ from typing import Any
 import pandas as pd
 
 NAME = "replaced_predictions"
-ABOUT = ("weights_sha256", "train_precision", "device", "date")
-"""Of a fold's entry in the manifest: which network it was, and where it was trained."""
+TRAINED = ("train_precision", "device", "date")
+ABOUT = ("weights_sha256", *TRAINED)
+"""Of a fold's entry in the manifest: which network it was, and where and when it was published."""
 PREDICTED = ("fold", "clip_id", "scene", "sequence", "label", "p")
 
 
-def with_replaced(
-    kept: pd.DataFrame | None,
-    predictions: pd.DataFrame,
-    *,
-    entries: Mapping[int, Mapping[str, Any]],
-    networks: Mapping[int, str],
-) -> pd.DataFrame:
-    """Add what is about to be replaced to what was replaced before.
+def lines(predictions: pd.DataFrame, *, fold: int, entry: Mapping[str, Any]) -> pd.DataFrame:
+    """Give the test predictions of a published fold, with what tells its network from others.
 
     Parameters
     ----------
-    kept : DataFrame or None
-        Table of networks replaced earlier.
     predictions : DataFrame
-        As published so far.
-    entries : mapping of int to mapping
-        Published entry of each fold that another network of the same recipe takes.
-    networks : mapping of int to str
-        weights_sha256 of the networks that come now: one that comes back is replaced no longer.
+        As published.
+    fold : int
+    entry : mapping
+        The fold's in the manifest.
 
     Returns
     -------
     DataFrame
-        fold, clip_id, scene, sequence, label, p of test clips; weights_sha256, train_precision,
-        device, date of their network.
+        fold, clip_id, scene, sequence, label, p; weights_sha256, train_precision, device, date.
     """
-    parts = [] if kept is None else [kept]
-    for fold, entry in entries.items():
-        mine = (predictions["fold"] == fold) & (predictions["split"] == "test")
-        about = {name: entry.get(name) for name in ABOUT}
-        parts.append(predictions.loc[mine, [*PREDICTED]].assign(**about))
-    table = pd.concat([part for part in parts if len(part)] or [_none()], ignore_index=True)
-    back = table["fold"].map(networks) == table["weights_sha256"]
-    return table[~back].drop_duplicates(["clip_id", "weights_sha256"])
+    mine = (predictions["fold"] == fold) & (predictions["split"] == "test")
+    return predictions.loc[mine, [*PREDICTED]].assign(**about(entry))
 
 
-def _none() -> pd.DataFrame:
-    return pd.DataFrame(columns=[*PREDICTED, *ABOUT])
+def about(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what tells a fold's network from others, of its entry in the manifest."""
+    return {name: entry.get(name) for name in ABOUT}
