@@ -228,7 +228,8 @@ def test_stock_layers_give_the_networks_own_logits(subject):
 def test_growth_has_an_exponent_an_axis_and_method(subject, monkeypatch):
     shares = {"frames": (0.5, 1.0), "pixels": (0.5, 1.0), "clips": (1, 2)}
     monkeypatch.setattr(growth, "SHARES", shares)
-    rows = growth.rows(subject)
+    # In bf16, kernels for layers this narrow may take up what lies beside them in memory.
+    rows = growth.rows(subject, precision="fp32")
     assert [(row["axis"], row["method"]) for row in rows] == [
         (axis, method) for axis in shares for method in growth.CHEAP
     ]

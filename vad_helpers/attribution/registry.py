@@ -355,7 +355,7 @@ def _unpack(
     if not np.isfinite(attribution).all():
         raise InputError(
             f"method {spec.key!r} returned NaN or infinite values; check that the model's logits "
-            "are finite for this clip and its baseline"
+            "are finite for this clip and its baseline, and try precision='fp32'"
         )
     return attribution, info
 
