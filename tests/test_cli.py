@@ -372,5 +372,7 @@ def test_the_check_of_convergence_is_published_clip_by_clip(
     code, output = call("measure", "--profile", "tiny", *options)[:2]
     assert code == 0 and "n_samples" in output
     clips = [tables["convergence"]["clip_id"].nunique() for _, tables, _ in published]
-    assert clips == [1, 2] and {tuple(by) for *_, by in published} == {("fold",)}
+    assert clips == [1, 2] and {tuple(by) for *_, by in published} == {
+        ("fold", "method", "clip_id")
+    }
     assert set(published[-1][1]["convergence"]["fold"]) == {0}

@@ -133,12 +133,17 @@ def _check_convergence(opened: Run, publish_to: Path | None) -> None:
     """Double the samples, publish each clip's numbers as soon as they are there, and print all."""
     from vad_helpers import store
     from vad_helpers.store import publish as publishing
+    from vad_helpers.store import restore
 
     def publish(table: pd.DataFrame) -> None:
         if publish_to is not None:
             found = table.assign(fold=opened.params.fold)
-            publishing.add_tables(publish_to, {"convergence": found}, by=["fold"])
+            by = ["fold", "method", "clip_id"]
+            publishing.add_tables(publish_to, {"convergence": found}, by=by)
 
+    if publish_to is not None:
+        n_restored = restore.restore_convergence(opened, publish_to)
+        print(f"{n_restored} checks of convergence restored from {publish_to}")
     table = store.convergence_table(opened, progress=_watched(), after=publish)
     print(table.assign(fold=opened.params.fold).to_string(index=False))
 

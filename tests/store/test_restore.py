@@ -9,7 +9,7 @@ import pytest
 from vad_helpers import store
 from vad_helpers.attribution import METHODS
 from vad_helpers.errors import InputError
-from vad_helpers.store import maps, measuring, publish, published, restore, scores
+from vad_helpers.store import convergence, maps, measuring, publish, published, restore, scores
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*all zero.*")
 
@@ -142,3 +142,54 @@ def test_a_fold_published_before_versions_were_kept_is_not_restored(run, elsewhe
 def test_curves_are_spelled_and_read_alike():
     assert published.spell_curve([0.12344, 1, float("nan")]) == "0.1234 1 nan"
     assert published.read_curve("0.5 -1e-05").tolist() == [0.5, -1e-05]
+
+
+@pytest.fixture
+def checked(run, tmp_path):
+    """A published folder with the checks of convergence of `run`."""
+    table = store.convergence_table(run)
+    publish.publish([run], tmp_path / "results")
+    publish.add_tables(tmp_path / "results", {"convergence": table.assign(fold=0)})
+    return tmp_path / "results", table
+
+
+def test_checks_of_convergence_are_taken_back_and_not_made_again(checked, elsewhere, monkeypatch):
+    dest, table = checked
+    assert restore.restore_convergence(elsewhere, dest) == table["clip_id"].nunique() == 2
+    assert restore.restore_convergence(elsewhere, dest) == 0  # once is enough
+    monkeypatch.setattr(convergence, "converge", lambda *a, **k: pytest.fail("made again"))
+    again = store.convergence_table(elsewhere)
+    pd.testing.assert_frame_equal(again, table, rtol=1e-5, check_dtype=False)
+
+
+def test_a_check_that_stopped_before_its_last_doubling_is_not_taken_back(
+    checked, elsewhere, monkeypatch
+):
+    dest, table = checked
+    first = table.groupby("clip_id").head(1).assign(fold=0, converged=False)
+    publish.add_tables(dest, {"convergence": first})
+    monkeypatch.setattr(convergence, "_n_samples", lambda row: 2 * convergence.START)
+    assert restore.restore_convergence(elsewhere, dest) == 0
+
+
+def test_a_check_by_code_of_another_version_is_not_taken_back_and_goes(
+    checked, elsewhere, monkeypatch
+):
+    dest, _ = checked
+    monkeypatch.setattr(convergence, "CONVERGENCE_VERSION", 2)
+    assert restore.restore_convergence(elsewhere, dest) == 0
+    publish.publish([elsewhere], dest)
+    assert published.read(dest).extras["convergence"].empty
+
+
+def test_checks_of_another_network_are_refused(checked, tmp_path):
+    other = store.open_run("tiny", **FEW, epochs=2, run_dir=str(tmp_path / "other"))
+    with pytest.raises(InputError, match="published with other weights_sha256"):
+        restore.restore_convergence(other, checked[0])
+
+
+def test_without_published_checks_none_is_taken_back(run, tmp_path):
+    assert restore.restore_convergence(run, tmp_path / "nowhere") == 0
+    store.model(run)
+    publish.publish([run], tmp_path / "results")
+    assert restore.restore_convergence(run, tmp_path / "results") == 0

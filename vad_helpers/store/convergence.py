@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +14,7 @@ from vad_helpers.store import detector, experiment, maps
 from vad_helpers.store.cache import Run, cached, key_of, load_or_build
 from vad_helpers.store.row import Row, rows
 
-CONVERGENCE_VERSION = 1
+CONVERGENCE_VERSION = FIRST_VERSION = 1
 SAMPLED = ("kernel_shap", "lime")
 START = 25
 COLUMNS = ("scene", "clip_id", "method", "n_samples", "correlation", "converged")
@@ -44,7 +44,7 @@ def convergence_table(
         Empty if the run has neither method.
     """
     table = pd.DataFrame(columns=list(COLUMNS))
-    for row, scene, clip_id in tqdm(_units(run), desc="doubling samples", disable=not progress):
+    for row, scene, clip_id in tqdm(units(run), desc="doubling samples", disable=not progress):
         part = _one(run, clip_id, row).assign(scene=scene, clip_id=clip_id, method=row.method)
         part = part[list(COLUMNS)]
         table = pd.concat([table, part], ignore_index=True) if len(table) else part
@@ -56,13 +56,50 @@ def convergence_table(
 def calls_to_do(run: Run) -> int:
     """Model calls that `convergence_table` takes at most, without what is there."""
     found = 0
-    for row, _, clip_id in _units(run):
+    for row, _, clip_id in units(run):
         if not cached(run, _file(row, clip_id), _key(run, row, clip_id)):
             found += 2 * _n_samples(row)  # two seeds; smaller numbers are part of the largest
     return found
 
 
-def _units(run: Run) -> list[tuple[Row, str, str]]:
+def version_of(versions: Mapping[str, int]) -> int:
+    """Version of the code behind a published check, by those that its fold's entry lists."""
+    return versions.get("convergence", FIRST_VERSION)  # the first was not listed yet
+
+
+def write_missing(run: Run, row: Row, clip_id: str, lines: pd.DataFrame) -> bool:
+    """Write a check made elsewhere where the run looks for its own, if it is whole and not there.
+
+    Parameters
+    ----------
+    run : Run
+    row : Row
+    clip_id : str
+    lines : DataFrame
+        Of this row and clip, as in `convergence_table`.
+
+    Returns
+    -------
+    bool
+        Whether it was written.
+    """
+    lines = lines.sort_values("n_samples")[["n_samples", "correlation", "converged"]]
+    last = lines.iloc[-1]
+    whole = bool(last["converged"]) or 2 * last["n_samples"] > _n_samples(row)
+    if not whole or cached(run, _file(row, clip_id), _key(run, row, clip_id)):
+        return False
+    load_or_build(
+        run,
+        _file(row, clip_id),
+        _key(run, row, clip_id),
+        build=lambda: lines,
+        save=_save_csv,
+        load=pd.read_csv,
+    )
+    return True
+
+
+def units(run: Run) -> list[tuple[Row, str, str]]:
     """What is doubled: row, scene, clip_id."""
     largest = [row for key in SAMPLED if (row := _largest(run, key)) is not None]
     return [

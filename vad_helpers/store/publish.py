@@ -17,7 +17,7 @@ import pandas as pd
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_folder
 from vad_helpers.model import weights as model_weights
-from vad_helpers.store import detector, earlier, experiment, gather, replaced, scores
+from vad_helpers.store import convergence, detector, earlier, experiment, gather, replaced, scores
 from vad_helpers.store.cache import (
     Run,
     artifact_lock,
@@ -178,7 +178,14 @@ def _drop_stale(
     asked = [(run.params.fold, before["folds"][fold], identity(run)) for fold, run in known.items()]
     changed = [fold for fold, entry, own in asked if any(entry[n] != own[n] for n in NETWORK)]
     resettled = bool(known) and before["settings"] != shared_settings(runs[0])
-    other = [fold for fold, entry, own in asked if resettled or not earlier.agrees(entry, own)]
+    current = convergence.CONVERGENCE_VERSION
+    other = [
+        fold
+        for fold, entry, own in asked
+        if resettled
+        or not earlier.agrees(entry, own)
+        or convergence.version_of(entry.get("code", {})) != current
+    ]
     begun_anew = [
         fold
         for fold, entry, _ in asked
@@ -340,7 +347,7 @@ def fold_entry(run: Run, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
         "trained_weights": _name(p.trained_weights),
         "versions": {"python": platform.python_version()}
         | {name: metadata.version(name) for name in PACKAGES},
-        "code": scores.code_versions(run),
+        "code": scores.code_versions(run) | {"convergence": convergence.CONVERGENCE_VERSION},
         "device": detector.machine(run),
         "seconds": gather.seconds(run, tables["explanations"]),
         "batch_size": p.eval_batch_size,

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from vad_helpers.errors import InputError
-from vad_helpers.store import publish, published, scores
+from vad_helpers.store import convergence, publish, published, scores
 from vad_helpers.store.cache import Run
 from vad_helpers.store.published import Published
 
@@ -64,6 +64,45 @@ def _check_same_study(run: Run, found: Published) -> None:
             "publish into another folder; or measure it anew without --publish-to, and then let "
             "`vad publish` replace this fold"
         )
+
+
+def restore_convergence(run: Run, folder: str | Path) -> int:
+    """Write the published checks of convergence of a run's fold where the run looks for its own.
+
+    Parameters
+    ----------
+    run : Run
+    folder : str or Path
+        Such as `results/ucsd`.
+
+    Returns
+    -------
+    int
+        How many (clip, row) checks were restored; those that the run has are kept. A check that
+        code of other versions made is not, nor is one that ended before its last doubling.
+
+    Raises
+    ------
+    InputError
+        If this fold was published from other data, other settings or another network.
+    """
+    if not published.exists(Path(folder)):
+        return 0
+    found = published.read(folder)
+    if run.params.fold not in found.folds or "convergence" not in found.extras:
+        return 0
+    _check_same_study(run, found)
+    versions = found.manifest["folds"][str(run.params.fold)].get("code", {})
+    if convergence.version_of(versions) != convergence.CONVERGENCE_VERSION:
+        return 0
+    table = found.extras["convergence"]
+    table = table[table["fold"] == run.params.fold]
+    return sum(
+        convergence.write_missing(run, row, clip_id, part)
+        for row, _, clip_id in convergence.units(run)
+        if scores.is_current(run, versions, "human_centric", row.key)
+        and len(part := table[(table["method"] == row.method) & (table["clip_id"] == clip_id)])
+    )
 
 
 def restore_lines(run: Run, lines: pd.DataFrame) -> int:
