@@ -50,7 +50,7 @@ def enough(found: Published) -> str:
     agreeing = int(last["converged"].astype(bool).sum())
     seen = _correlations(found, last)
     words = (
-        f"Two seeds agree there (their maps correlate by {AGREEING} or more) in {agreeing} of "
+        f"Two seeds agree by then (their maps correlate by {AGREEING} or more) in {agreeing} of "
         f"{len(last)} checks ({seen})"
     )
     enough = "it is enough where it was checked"
