@@ -88,14 +88,7 @@ def write_missing(run: Run, row: Row, clip_id: str, lines: pd.DataFrame) -> bool
     whole = bool(last["converged"]) or 2 * last["n_samples"] > _n_samples(row)
     if not whole or cached(run, _file(row, clip_id), _key(run, row, clip_id)):
         return False
-    load_or_build(
-        run,
-        _file(row, clip_id),
-        _key(run, row, clip_id),
-        build=lambda: lines,
-        save=_save_csv,
-        load=pd.read_csv,
-    )
+    _kept(run, row, clip_id, lambda: lines)
     return True
 
 
@@ -127,11 +120,15 @@ def _first_clips(run: Run, row: Row) -> pd.Series:
 
 
 def _one(run: Run, clip_id: str, row: Row) -> pd.DataFrame:
+    return _kept(run, row, clip_id, lambda: _double(run, clip_id, row))
+
+
+def _kept(run: Run, row: Row, clip_id: str, build: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     return load_or_build(
         run,
         _file(row, clip_id),
         _key(run, row, clip_id),
-        build=lambda: _double(run, clip_id, row),
+        build=build,
         save=_save_csv,
         load=pd.read_csv,
     )

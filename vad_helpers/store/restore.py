@@ -42,13 +42,21 @@ def restore(run: Run, folder: str | Path) -> int:
     InputError
         If this fold was published from other data, other settings or another network.
     """
-    if not published.exists(Path(folder)):
+    found = _same_study(run, folder)
+    if found is None:
         return 0
+    return sum(_restore_table(run, found, table) for table in scores.MEASURES)
+
+
+def _same_study(run: Run, folder: str | Path) -> Published | None:
+    """Read what is published with a run's fold, if anything is; refuse another study's."""
+    if not published.exists(Path(folder)):
+        return None
     found = published.read(folder)
     if run.params.fold not in found.folds:
-        return 0
+        return None
     _check_same_study(run, found)
-    return sum(_restore_table(run, found, table) for table in scores.MEASURES)
+    return found
 
 
 def _check_same_study(run: Run, found: Published) -> None:
@@ -86,12 +94,9 @@ def restore_convergence(run: Run, folder: str | Path) -> int:
     InputError
         If this fold was published from other data, other settings or another network.
     """
-    if not published.exists(Path(folder)):
+    found = _same_study(run, folder)
+    if found is None or "convergence" not in found.extras:
         return 0
-    found = published.read(folder)
-    if run.params.fold not in found.folds or "convergence" not in found.extras:
-        return 0
-    _check_same_study(run, found)
     versions = found.manifest["folds"][str(run.params.fold)].get("code", {})
     if convergence.version_of(versions) != convergence.CONVERGENCE_VERSION:
         return 0
