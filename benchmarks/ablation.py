@@ -3,8 +3,8 @@
 `python -m benchmarks.ablation --profile ucsd -p init_weights=FILE --publish-to DIR`, with the
 parameters of the study's run, trains in folders inside the run's; networks that are there are used,
 a killed training goes on where it stopped. All are judged on the validation part, on which the
-recipe was tuned: no test score is looked at. Each is one training, so that differences smaller than
-the intervals say little.
+recipe was tuned: no test score is looked at. Each is one training; differences from the recipe have
+intervals from drawn sequences, which leave out what training again would change.
 """
 
 from __future__ import annotations
@@ -65,18 +65,21 @@ def check_parts(run: Run, names: Iterable[str]) -> None:
 
 
 def line(run: Run, name: str) -> dict[str, Any]:
-    """Train one network and score it: accuracy and AUC on the validation part.
+    """Train one network and the recipe's, and score it: accuracy and AUC on the validation part.
 
     Beside the chosen epoch stands the last one, as training saw it (before weights are rounded).
     """
     trained = without(run, name)
     history = detector.history(trained)
-    found = detector.predictions(trained)
-    found = found[found["split"] == "val"]
+    found, recipe = validated(trained), validated(run)
     options = {"n_resamples": run.params.n_resamples, "seed": run.params.seed}
     right = ((found["p"] >= 0.5) == (found["label"] == 1)).astype(float)
     accuracy = statistics.bootstrap_mean(right, found["sequence"], **options)
     auc = statistics.bootstrap_auc(found["p"], found["label"], found["sequence"], **options)
+    beside = recipe.set_index("clip_id").loc[found["clip_id"], "p"]
+    change = statistics.paired_auc_difference(
+        found["p"], beside, found["label"], found["sequence"], **options
+    )
     return {
         "recipe": name,
         "fold": run.params.fold,
@@ -88,6 +91,9 @@ def line(run: Run, name: str) -> dict[str, Any]:
         "auc": auc["auc"],
         "auc_low": auc["low"],
         "auc_high": auc["high"],
+        "auc_difference": change["difference"],
+        "auc_difference_low": change["low"],
+        "auc_difference_high": change["high"],
         **{
             f"auc_{scene}": roc_auc_score(clips["label"], clips["p"])
             for scene, clips in found.groupby("scene")
@@ -95,6 +101,12 @@ def line(run: Run, name: str) -> dict[str, Any]:
         "accuracy_last_epoch": history["val_accuracy"].iloc[-1],
         "auc_last_epoch": history["val_auc"].iloc[-1],
     }
+
+
+def validated(run: Run) -> pd.DataFrame:
+    """What a run's network says of the validation part; trained first if need be."""
+    found = detector.predictions(run)
+    return found[found["split"] == "val"]
 
 
 def without(run: Run, name: str) -> Run:

@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from benchmarks import ablation
 from vad_helpers import store
@@ -37,6 +38,12 @@ def test_a_line_scores_the_validation_part_alone(run):
     last = store.history(other).iloc[-1]
     assert line["auc_last_epoch"] == last["val_auc"]
     assert other.params.average == 0 and line["epochs"] == 1 and line["best_epoch"] == 0
+    recipe = store.predictions(run)
+    recipe = recipe[recipe["split"] == "val"]
+    apart = line["auc"] - roc_auc_score(recipe["label"], recipe["p"])
+    assert line["auc_difference"] == pytest.approx(apart)
+    assert line["auc_difference_low"] <= apart <= line["auc_difference_high"]
+    assert ablation.line(run, "the recipe")["auc_difference"] == 0
 
 
 def test_parts_are_published_one_by_one(run, tmp_path, capsys):

@@ -15,6 +15,7 @@ from vad_helpers.metrics.resampling import (
     bootstrap_mean,
     holm,
     independent_difference,
+    paired_auc_difference,
     paired_difference,
     sign_flip_test,
     smallest_p,
@@ -284,6 +285,31 @@ def test_the_interval_of_the_auc_is_that_of_drawn_sequences(clips):
     found = bootstrap_auc(*clips, n_resamples=200, seed=4)
     assert (found["low"], found["high"]) == pytest.approx(np.quantile(aucs, [0.025, 0.975]))
     assert found["n_one_class"] == 200 - len(aucs)
+
+
+def test_two_aucs_are_compared_on_the_same_drawn_sequences(clips):
+    p, labels, groups = clips
+    other = np.random.default_rng(8).random(30)
+    members = [np.flatnonzero(groups == name) for name in "abcdef"]
+    apart = []
+    for counts in resampling.resample(6, 200, seed=4).astype(int):
+        rows = np.concatenate([np.tile(m, n) for m, n in zip(members, counts, strict=True)])
+        if np.ptp(labels[rows]):
+            first, second = (roc_auc_score(labels[rows], score[rows]) for score in (p, other))
+            apart.append(first - second)
+    found = paired_auc_difference(p, other, labels, groups, n_resamples=200, seed=4)
+    expected = roc_auc_score(labels, p) - roc_auc_score(labels, other)
+    assert found["difference"] == pytest.approx(expected, abs=1e-12)
+    assert (found["low"], found["high"]) == pytest.approx(np.quantile(apart, [0.025, 0.975]))
+    assert found["n_one_class"] == 200 - len(apart) and found["n_groups"] == 6
+
+
+def test_a_score_is_nowhere_apart_from_itself(clips):
+    p, labels, groups = clips
+    found = paired_auc_difference(p, p**3, labels, groups)
+    assert (found["difference"], found["low"], found["high"]) == (0, 0, 0)
+    one_class = paired_auc_difference(p, p, np.ones(30), groups, n_resamples=10)
+    assert np.isnan([one_class["difference"], one_class["low"]]).all()
 
 
 def test_draws_of_one_class_are_left_out_and_counted():

@@ -291,7 +291,6 @@ def test_the_gallery_shows_what_is_published(tmp_path):
         **{name: getattr(before, name) for name in published.TABLES},
         folder=folder,
         manifest={**before.manifest, "figures": [figure]},
-        extras={"ablation": pd.DataFrame({"setting": ["no flips"], "val_auc": [0.91234]})},
     )
     assert results.gallery_pictures(found) == {"results_one.png": b"png"}
     assert "_run/results_one.png" in results.gallery(found)
@@ -316,7 +315,23 @@ def test_the_gallery_shows_what_is_published(tmp_path):
     scored = found.model_centric[found.model_centric["clip_id"] != clip_id]
     assert "p(x)" not in results.gallery(dataclasses.replace(found, model_centric=scored))
     assert "mahadevan2010anomaly" in results.gallery(found)
-    assert "0.9123" in results.extras(found)
+
+
+def test_the_recipe_stands_above_what_each_part_brings(found):
+    ablation = pd.DataFrame({
+        "recipe": ["no averaging", "the recipe", "no augmentation"], "fold": 0, "epochs": 6,
+        "best_epoch": [5, 3, 2], "accuracy": [0.81, 0.8, 0.7], "auc": [0.92, 0.91234, 0.85],
+        **{f"{key}_{end}": value for key in ("accuracy", "auc")
+           for end, value in (("low", 0.6), ("high", 0.95))},
+        "auc_difference": [0.008, 0.0, -0.062], "auc_difference_low": [-0.01, 0.0, -0.1],
+        "auc_difference_high": [0.02, 0.0, -0.02],
+    })  # fmt: skip
+    text = results.extras(dataclasses.replace(found, extras={"ablation": ablation}))
+    order = [text.index(f"<td>{name}</td>") for name in
+             ("the recipe", "no augmentation", "no averaging")]  # fmt: skip
+    assert order == sorted(order)
+    assert "4 of 6" in text and "0.9123" in text
+    assert "-0.062" in text and "[-0.100, -0.020]" in text and "+0.000" not in text
 
 
 def test_how_two_seeds_agree_is_a_line_a_clip_and_a_column_a_number(found):
@@ -325,6 +340,7 @@ def test_how_two_seeds_agree_is_a_line_a_clip_and_a_column_a_number(found):
     text = results.extras(dataclasses.replace(found, extras={"convergence": checked}))
     assert "25 samples" in text and "50 samples" in text
     assert "0.500" in text and "0.960" in text and text.count("<td") == 5
+    assert "<td>LIME</td>" in text
 
 
 @pytest.mark.parametrize(

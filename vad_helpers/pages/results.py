@@ -303,8 +303,14 @@ def _spell_rank(line: pd.Series) -> str:
 def extras(found: Published) -> str:
     """Tables that were measured beside: ablation of the recipe, convergence."""
     shown = {
-        "ablation": ("What the training recipe owes to its parts", lambda table: table),
-        "convergence": ("How the maps of two seeds correlate as samples double", _doubling),
+        "ablation": (
+            "What the training recipe owes to its parts, on the validation part",
+            _ablation,
+        ),
+        "convergence": (
+            "How the maps of two seeds correlate as samples double",
+            lambda table: _doubling(table, study.labels(found)),
+        ),
     }
     parts = [
         f"**{title}**\n\n{viz.table_html(spell(found.extras[name]), index=False, digits=4)}"
@@ -314,12 +320,37 @@ def extras(found: Published) -> str:
     return "\n".join(parts) or NOTHING
 
 
-def _doubling(table: pd.DataFrame) -> pd.DataFrame:
+def _ablation(table: pd.DataFrame) -> pd.DataFrame:
+    """A line a network: the recipe first, then what costs most AUC."""
+    table = table.assign(changed=table["recipe"] != "the recipe")
+    table = table.sort_values(["changed", "auc_difference"], kind="stable")
+    scores = {name: [with_interval(*v) for v in
+                     table[[key, f"{key}_low", f"{key}_high"]].to_numpy()]
+              for key, name in (("accuracy", "accuracy"), ("auc", "ROC AUC"))}  # fmt: skip
+    parts = ["auc_difference", "auc_difference_low", "auc_difference_high"]
+    differences = table[parts].set_axis(["difference", "low", "high"], axis=1)
+    shown = pd.DataFrame({
+        "recipe": table["recipe"],
+        "fold": table["fold"],
+        "epoch chosen": (table["best_epoch"] + 1).map(count) + " of " + table["epochs"].map(count),
+        **scores,
+        "AUC minus the recipe's": differences.apply(viz.spell_difference, axis=1),
+    })  # fmt: skip
+    shown.loc[~table["changed"], "AUC minus the recipe's"] = "–"
+    return shown
+
+
+def _doubling(table: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
     """A line a method and clip, a column a number of samples."""
+    table = table.assign(method=table["method"].replace(labels))
     wide = table.pivot(index=["method", "fold", "clip_id"], columns="n_samples",
                        values="correlation")  # fmt: skip
     wide = wide.map(lambda value: "–" if pd.isna(value) else f"{value:.3f}")
-    return wide.rename(columns=lambda n: f"{n} samples").reset_index()
+    return (
+        wide.rename(columns=lambda n: f"{n} samples")
+        .reset_index()
+        .rename(columns={"clip_id": "clip"})
+    )
 
 
 def own_start(found: Published) -> str:
