@@ -73,7 +73,7 @@ def test_of_three_sequences_there_is_no_interval_and_another_precision_is_named(
     assert "(in fp32" not in controls.other_baselines(dataclasses.replace(found, extras=same))
 
 
-def test_scores_among_movers_are_shown_once_nearly_all_clips_have_them(found):
+def test_scores_among_movers_are_shown_once_intervals_can_be_given(found):
     part = found.human_centric[found.human_centric["metric"] == "motion_auc"]
     few = part[part["clip_id"].isin(found.clips["clip_id"][:2])].assign(metric="mover_auc")
     sizes = [part.assign(metric=name, value=40.0) for name in ("n_moving", "n_movers")]
@@ -82,3 +82,21 @@ def test_scores_among_movers_are_shown_once_nearly_all_clips_have_them(found):
     text = controls.motion(dataclasses.replace(found, human_centric=located, controls=scored))
     assert "AUC among movers is not measured on enough clips." in text
     assert text.count("AUC among movers") == 1
+    five = part["sequence"].isin(found.clips["sequence"].unique()[:5])
+    scored = pd.concat([part[five].assign(metric="mover_auc"), sizes[1]])
+    text = controls.motion(dataclasses.replace(found, human_centric=located, controls=scored))
+    assert f"AUC among movers is measured on 10 of {len(found.clips)} clips;" in text
+    assert text.count("AUC among movers") == 3
+
+
+def test_scores_are_divided_by_no_gap_near_zero(found):
+    p_baseline = found.model_centric["metric"].eq("p_baseline")
+    near = found.model_centric.assign(
+        value=found.model_centric["value"].mask(
+            p_baseline & found.model_centric["clip_id"].eq(found.clips["clip_id"][0]), 0.945
+        )
+    )
+    text = controls.by_gap(dataclasses.replace(found, model_centric=near))
+    divided = text[text.index("Deletion / gap") :]
+    assert "gap &gt; 0 (" not in divided and "gap &gt; 0.05 (19 clips)" in divided
+    assert "gap &gt; 0 (20 clips)" in text.split("Deletion / gap")[0]

@@ -53,7 +53,13 @@ def test_among_moving_voxels_the_stricter_rule_counts_once_the_methods_have_it(w
         )
 
     everyone = said(controls(aucs["method"].unique()))
-    assert everyone.startswith("**Among movers alone,**") and "no verdict yet" not in everyone
+    assert everyone.startswith("**Among movers alone**") and "no verdict" not in everyone
+    assert "20 clips of 10 sequences), frame difference" in everyone
+    assert "By the protocol's rule it is ahead of " in everyone
+    kept, sequences = controls(aucs["method"].unique()), found.clips["sequence"].unique()
+    three = said(kept[kept["sequence"].isin(sequences[:3])])
+    assert three.startswith("**Among moving voxels alone,**"), "of three there is no interval"
+    assert "of 5 sequences), frame" in said(kept[kept["sequence"].isin(sequences[:5])])
     few = said(controls(["motion"]))
     assert few.startswith("**Among moving voxels alone,**")
     assert f"In 4 of {len(found.clips)} clips any change counts as motion" in few
@@ -85,11 +91,18 @@ def test_a_leak_is_read_beside_that_of_flat_maps(write):
 
 def test_rows_with_many_more_samples_are_asked_too(write):
     found = write()
-    assert "and than the rows of many more samples too." in pointing.motion(found)
+    assert "and the rows of many more samples too." in pointing.motion(found)
     ahead = synthetic.moved(found, "human_centric", ["lime_converged"], "auc", 0.99)
-    assert "not shown to be ahead of LIME" in pointing.motion(ahead)
+    assert "at the paper's samples, worse than LIME_CONVERGED." in pointing.motion(ahead)
     bare = write(drop=("lime_converged", "kernel_shap_converged"))
     assert "more samples" not in pointing.motion(bare)
+
+
+def test_a_spot_in_the_middle_is_asked_for(write):
+    found = synthetic.moved(write(), "human_centric", ["centre"], "auc", 0.99)
+    text = pointing.centred(found)
+    assert "A spot in the middle of every frame" in text and "better than 8 of 8" in text
+    assert pointing.centred(write(drop=("centre",))) == ""
 
 
 def test_methods_are_held_against_a_network_that_has_learnt_nothing(write):

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import pandas as pd
 import pytest
 
 from tests import synthetic_study as synthetic
@@ -26,6 +27,20 @@ def test_maps_that_beat_a_network_that_has_learnt_nothing_are_named_with_their_s
         synthetic.moved(found, "human_centric", ["random_weights"], "auc", 0.99)
     )
     assert "No map of this study is shown to localise better" in none
+
+
+def test_a_map_passes_every_control_or_is_not_advised(found):
+    found = synthetic.moved(found, "human_centric", ["random_weights"], "auc", 0.6)
+    assert "in the middle of every frame: LIME, clip AUC" in practice.in_practice(found)
+    beaten = synthetic.moved(found, "human_centric", ["centre"], "auc", 0.9)
+    assert "No map of this study is shown to localise better" in practice.in_practice(beaten)
+    scored = found.human_centric
+    untrained = scored[scored["method"] == "lime"].assign(method="lime_random", value=0.95)
+    learnt_less = dataclasses.replace(found, human_centric=pd.concat([scored, untrained]))
+    text = practice.in_practice(learnt_less)
+    assert "LIME, clip AUC" not in text and "LIME_CONVERGED, clip AUC" in text
+    asked = text[text.index("What ") :]
+    assert "LIME_CONVERGED" in asked.split(" would give on a network with random weights")[0]
 
 
 def test_frame_difference_is_advised_only_where_it_leads(found):
@@ -62,7 +77,9 @@ def test_scenes_that_differ_are_named(found):
     rest = set(study.methods(found)) - {"lime", "ig_smoothgrad"}
     found = synthetic.moved(found, "human_centric", rest, "auc", 0.6)
     text = practice.scenes(found)
-    assert text.startswith("**Scenes.** The highest clip AUC has LIME in ped1 and LIME in ped2.")
+    assert text.startswith(
+        "**Scenes.** Of the methods at the paper's samples, the highest clip AUC has LIME in both."
+    )
     assert text.endswith("Between ped1 and ped2 every method's intervals overlap.")
     scored = found.human_centric
     there = scored["clip_id"].str.startswith("ped2") & scored["method"].eq("lime")

@@ -31,7 +31,10 @@ def test_the_page_says_how_seconds_were_taken_and_which_rows_have_another_precis
     timed = found.runtime.assign(source="measured")
     same = found.explanations.assign(precision="fp32")
     alike = provenance.seconds_note(dataclasses.replace(found, runtime=timed, explanations=same))
-    assert alike == "Seconds are medians of repeats on one clip. Those shown are of maps in fp32."
+    assert alike == (
+        "Seconds are medians of repeats on one clip. They are of 20 clips of 10 sequences on CPU, "
+        "1 core, in batches of 2. Those shown are of maps in fp32."
+    )
 
 
 def test_the_page_names_folds_whose_maps_are_in_another_precision(found):
@@ -63,6 +66,7 @@ def test_the_page_says_how_many_maps_of_another_machine_seconds_leave_out(found)
         precision=np.where(elsewhere, "fp64", explained["precision"]),
     )
     note = provenance.seconds_note(dataclasses.replace(found, explanations=other))
+    assert "They are of 19 clips of 10 sequences on CPU" in note
     timed = found.runtime["clip_id"] == explained["clip_id"].iloc[0]
     n_maps = found.runtime.loc[timed, "method"].nunique()
     assert (

@@ -15,7 +15,7 @@ from tests import synthetic_study as synthetic
 from vad_helpers.errors import InputError
 from vad_helpers.pages import conclusions, controls, provenance, results, takeaways
 from vad_helpers.pages.spelling import NOTHING
-from vad_helpers.store import faithfulness, networks, published, rejudged, study
+from vad_helpers.store import faithfulness, networks, published, rejudged, study, verdicts
 from vad_helpers.store.claims import CLAIMS
 from vad_helpers.viz import charts
 
@@ -148,7 +148,9 @@ def test_a_chart_is_a_picture_as_wide_as_the_text(found, unrendered):
 
 def test_a_point_of_the_cost_chart_is_the_mean_of_its_scores(found):
     points = charts.cost_points(found)
-    assert points.index.tolist() == list(synthetic.FAMILIES)
+    many = ["kernel_shap_converged", "lime_converged"]
+    assert sorted(points.index) == sorted([*synthetic.FAMILIES, *many])
+    assert points.loc[many, "paper_seconds"].isna().all()
     spent = found.explanations.groupby("method")["seconds"].mean()
     assert points.loc["lime", "seconds"] == pytest.approx(spent["lime"])
     assert points.loc["lime", "paper_seconds"] == 3.2
@@ -226,7 +228,7 @@ def test_methods_stand_beside_their_variants(pages):
 def test_every_clip_has_its_two_probabilities(pages, found):
     shown = text(pages, "probabilities")
     assert all(clip_id in shown for clip_id in found.clips["clip_id"])
-    assert "all 20 clips, and p(x_b) of the 20 that are measured" in shown and "0.550" in shown
+    assert "p(x) and p(x_b) of all 20 clips" in shown and "0.550" in shown
 
 
 def test_a_clip_that_is_not_measured_has_one_probability(found):
@@ -234,9 +236,19 @@ def test_a_clip_that_is_not_measured_has_one_probability(found):
     scored = found.model_centric[found.model_centric["clip_id"] != lacking]
     p = pd.DataFrame({"clip_id": [lacking], "split": "test", "p": [0.12345]})
     shown = controls.probabilities(dataclasses.replace(found, model_centric=scored, predictions=p))
-    assert "p(x) of all 20 clips, and p(x_b) of the 19 that are measured" in shown
+    assert "p(x) of all 20 clips, and p(x_b) of the 19 measured so far" in shown
     line = shown[shown.index(lacking) :]
     assert re.findall(r"<td>(.*?)</td>", line)[:3] == ["0.123", "–", "–"]
+
+
+def test_rounding_between_predicted_and_scored_probabilities_is_told(found):
+    first, second, *_ = found.clips["clip_id"]
+    p = pd.DataFrame({"clip_id": [first, second], "split": "test", "p": [0.945, 0.49]})
+    shown = controls.probabilities(dataclasses.replace(found, predictions=p))
+    assert "which differ by 0.460 at most" in shown
+    assert f", and {second} is on the other side of one half there." in shown
+    alike = controls.probabilities(dataclasses.replace(found, predictions=p.assign(p=0.95)))
+    assert "differ by" not in alike
 
 
 def test_the_recipe_stands_beside_the_papers(found, pages):
@@ -408,3 +420,28 @@ def test_networks_trained_again_are_a_table_of_their_own_or_nothing(found):
     text = results.trained_again(synthetic.with_replaced(found, fold=1))
     assert text.count("fold 1") == 2 and "elsewhere, fp32" in text
     assert "replaced" in text and "yes" in text
+
+
+def test_a_claim_that_cannot_stand_after_the_correction_says_so(tmp_path):
+    few = synthetic.write(tmp_path / "ucsd", n_sequences=4)
+    judged = study.judged(few)
+    held = next(j for j in judged if j.verdict == verdicts.HOLDS)
+    assert held.stands is False
+    assert "With 4 sequences the corrected p of " in conclusions._floor(held)
+    assert "is no evidence against it" in conclusions._floor(held)
+    open_one = dataclasses.replace(held, verdict=verdicts.UNDECIDED)
+    assert conclusions._floor(open_one) == ""
+
+
+def test_claims_stand_on_the_called_clips_too(pages, found):
+    assert "there is nothing to set apart" in text(pages, "called_claims")
+    scored = found.model_centric
+    low = scored["metric"].eq("p_clip") & scored["clip_id"].isin(found.clips["clip_id"][:6])
+    missed = dataclasses.replace(
+        found, model_centric=scored.assign(value=scored["value"].mask(low, 0.2))
+    )
+    words = conclusions.called_claims(missed, None)
+    assert words.startswith(
+        "On the 14 clips of 7 sequences that the networks call anomalous, 14 of"
+    )
+    assert "14 of the 14 claims keep their verdict." in takeaways.explained(missed)

@@ -46,11 +46,18 @@ def test_methods_that_beat_noise_on_deletion_are_counted_and_few_are_named(write
 def test_the_best_is_called_firm_only_where_it_is(write):
     found = write()
     firm = takeaways.firmest(found, "human_centric", "auc", "localisation")
-    assert firm == "**Best in localisation:** LIME, first in 100% of resamples."
+    assert firm == (
+        "**Best in localisation, of the methods at the paper's samples:** LIME, first in 100% of "
+        "resamples."
+    )
+    bare = write(drop=("lime_converged", "kernel_shap_converged"))
+    assert takeaways.firmest(bare, "human_centric", "auc", "it").startswith("**Best in it:** LIME")
     close = synthetic.CLIP | dict.fromkeys(("ig", "lime"), 0.8)
     means = synthetic.HOLD | {("human_centric", "clip", "auc"): close}
     open_one = takeaways.firmest(write(means), "human_centric", "auc", "localisation")
-    assert open_one.startswith("**No method is firmly the best in localisation:**")
+    assert open_one.startswith(
+        "**No method at the paper's samples is firmly the best in localisation:**"
+    )
     assert open_one.endswith(("IG could as well.", "LIME could as well."))
     alone = write(n_sequences=1, n_folds=1)
     assert "one sequence tells no more" in takeaways.firmest(alone, "human_centric", "auc", "it")
@@ -166,8 +173,23 @@ def test_equal_area_is_warned_of_where_few_voxels_do_more_than_the_whole_baselin
     assert takeaways.beyond_gap(found) == ""
     more = synthetic.moved(found, "model_centric", ["lime"], "area_matched_deletion", 0.9)
     text = takeaways.beyond_gap(more)
-    assert "There LIME on 20 of 20 clips lower p by more" in text
-    assert "(LIME: by 0.900, the baseline by 0.400)" in text
+    assert "there LIME on 20 of 20 clips lower it by more" in text
+    assert "(LIME: by 0.900, the baseline by 0.400; as many at random lower it by " in text
+    everyone = more.model_centric["method"].unique()
+    raised = synthetic.moved(more, "model_centric", everyone, "p_baseline", 0.99)
+    assert takeaways.beyond_gap(raised) == "", "a gap below zero is no bar"
+
+
+def test_maps_that_know_nothing_are_named_where_they_are_more_faithful_than_methods(write):
+    found = write()
+    for row in ("motion", "random_weights"):
+        found = synthetic.moved(found, "model_centric", [row], "area_matched_deletion", 0.0)
+    assert takeaways._knows_nothing(found) == ""
+    found = synthetic.moved(found, "model_centric", ["motion"], "area_matched_deletion", 0.9)
+    found = synthetic.moved(found, "model_centric", ["lime"], "area_matched_deletion", 0.95)
+    text = takeaways._knows_nothing(found)
+    assert "at equal area too: MOTION of 7 (IG, " in text and "LIME" not in text
+    assert text in takeaways.flatness(found)
 
 
 def test_clips_that_the_network_misses_are_counted_and_networks_at_chance_named(write):

@@ -56,6 +56,36 @@ def test_claims_are_judged_again_with_the_converged_rows_in_their_methods_places
     assert set(table["n_clips"]) == {20} and set(table["n_groups"]) == {10}
 
 
+def test_claims_are_judged_again_on_the_clips_that_are_called_anomalous(found):
+    assert rejudged.judged_called(found).empty, "no clip is missed"
+    missed = found.clips["clip_id"][:6]
+    scored = found.model_centric
+    low = scored["metric"].eq("p_clip") & scored["clip_id"].isin(missed)
+    given = dataclasses.replace(
+        found, model_centric=scored.assign(value=scored["value"].mask(low, 0.2))
+    )
+    table = rejudged.judged_called(given).set_index("claim")
+    assert len(table) == 14 and set(table["n_clips"]) == {14}
+    assert set(table["after"]) == {"holds"}
+    # LIME is the best on missed clips alone: on the others it is the worst.
+    located = found.human_centric
+    worse = (
+        located["method"].eq("lime")
+        & located["metric"].isin(["auc", "iou", "f1"])
+        & ~located["clip_id"].isin(missed)
+    )
+    high = located["method"].eq("lime") & located["clip_id"].isin(missed)
+    high &= located["metric"].isin(["auc", "iou", "f1"])
+    values = located["value"].mask(worse, 0.01).mask(high, 1e3)
+    turned = rejudged.judged_called(
+        dataclasses.replace(given, human_centric=located.assign(value=values))
+    ).set_index("claim")
+    assert turned.loc[2, "before"] != "does not hold" and turned.loc[2, "after"] == "does not hold"
+    everyone = scored["metric"].eq("p_clip")
+    none = scored.assign(value=scored["value"].mask(everyone, 0.2))
+    assert rejudged.judged_called(dataclasses.replace(found, model_centric=none)).empty
+
+
 def test_claims_that_need_no_converged_row_or_one_that_lacks_are_left_out(found):
     asked = set(rejudged.judged_converged(found)["claim"])
     assert not asked & {10, 12}, "neither LIME nor KernelSHAP is in them"

@@ -162,13 +162,22 @@ def test_parts_are_averaged_apart(found):
 def test_clips_that_the_network_missed_stand_apart(found):
     p = pd.DataFrame({"clip_id": found.clips["clip_id"], "split": "test", "p": 0.5})
     p.loc[:3, "p"] = 0.49
-    calls = study.breakdown(changed(found, predictions=p), "call").set_index(["part", "label"])
+    asked = found.model_centric[found.model_centric["metric"] != "p_clip"]
+    given = changed(found, predictions=p, model_centric=asked)
+    calls = study.breakdown(given, "call").set_index(["part", "label"])
     sizes = calls.xs("LIME", level="label")["clips"].to_dict()
     assert sizes == {"called anomalous": 16, "missed": 4}
     part = found.human_centric
     part = part[(part["level"] == "clip") & (part["metric"] == "auc") & (part["method"] == "lime")]
     missed = part[part["clip_id"].isin(p["clip_id"][:4])]["value"].mean()
     assert calls.loc[("missed", "LIME"), "mean"] == pytest.approx(missed)
+
+
+def test_what_was_asked_beside_the_scores_says_what_is_missed(found):
+    low = found.predictions.assign(p=0.1)
+    parts = study.breakdown(changed(found, predictions=low), "call")["part"]
+    assert set(parts) == {"called anomalous"}
+    assert (study.probabilities(changed(found, predictions=low)) == 0.95).all()
 
 
 def test_curves_are_averaged_over_the_clips_of_all_folds(found):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from tests import synthetic_study as synthetic
+from vad_helpers.metrics import resampling
 from vad_helpers.store import verdicts
 from vad_helpers.store.claims import CLAIMS, HIGHER, Claim, Contrast
 
@@ -150,6 +151,20 @@ def test_the_correction_counts_what_decides_alone(planted):
     assert table.loc[required, "p_holm"].min() == pytest.approx(expected)
     same = table[required].groupby([sides[required], "table", "level", "metric"])["p_holm"]
     assert (same.nunique() == 1).all()
+
+
+def test_the_floor_of_a_comparison_is_what_its_sequences_allow_beside_the_others(planted):
+    (lone,) = judged_by_hand(lambda i: f"s{i}")
+    assert lone.contrasts["p_floor"].tolist() == [pytest.approx(2 / 16)]
+    table = pd.concat([j.contrasts for j in planted.values()])
+    required = table["required"].astype(bool)
+    assert table.loc[~required, "p_floor"].isna().all()
+    decisive = table[required].reset_index(drop=True)
+    assert (decisive["p_floor"] <= decisive["p_holm"] + 1e-12).all()
+    strongest = decisive.loc[decisive["p"].idxmin()]
+    least = resampling.smallest_p(int(strongest["n_groups"]))
+    n_asked = round(decisive["p_holm"].min() / decisive["p"].min())
+    assert strongest["p_floor"] == pytest.approx(min(1, least * n_asked))
 
 
 def test_secondary_comparisons_are_corrected_among_themselves(planted):

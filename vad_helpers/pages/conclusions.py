@@ -75,7 +75,7 @@ def _claim(found: Published, judged: Judged) -> str:
         "paper's difference": lines["paper_difference"].map(
             lambda v: "–" if pd.isna(v) else f"{v:+.3g}"),
     })  # fmt: skip
-    said = (judged.aside, _caution(found, judged), judged.paper)
+    said = (judged.aside, _floor(judged), _caution(found, judged), judged.paper)
     beside = "".join(f"\n\n{words}" for words in said if words)
     return (
         f"### Claim {claim.number}: {judged.verdict}\n\n{claim.statement}\n\n"
@@ -83,6 +83,20 @@ def _claim(found: Published, judged: Judged) -> str:
         f"{judged.reason}{beside}\n\n"
         f"*What could make a difference.* {claim.explanation}\n\n"
         + folded(verdicts.counted(len(lines)), viz.table_html(shown, index=False))
+    )
+
+
+def _floor(judged: Judged) -> str:
+    """Say so where no data of so few sequences could pass the correction; "" elsewhere."""
+    lines = judged.deciding.dropna(subset="p_floor")
+    least = lines[lines["p_floor"] >= verdicts.ALPHA]
+    if least.empty or judged.verdict == verdicts.UNDECIDED:
+        return ""
+    n_groups = int(least["n_groups"].min())
+    return (
+        f"With {n_groups} sequences the corrected p of {verdicts.counted(len(least))} here cannot "
+        f"be below {least['p_floor'].min():.2g}, whatever the data: that the claim does not stand "
+        "after the correction is no evidence against it."
     )
 
 
@@ -107,6 +121,20 @@ def converged_claims(found: Published, concluded: Conclusions) -> str:
         f"that have such rows.{_elsewhere(table, concluded.judged)}"
     )
     return words + _judged_again(table, "at the paper's samples", "with many more samples")
+
+
+def called_claims(found: Published, concluded: Conclusions) -> str:
+    """The claims on the clips alone that the networks call anomalous."""
+    table = rejudged.judged_called(found)
+    if table.empty:
+        return "The networks call all clips anomalous, or none: there is nothing to set apart.\n"
+    size, n_kept = table.iloc[0], (table["before"] == table["after"]).sum()
+    words = (
+        f"On the {size['n_clips']} clips of {size['n_groups']} sequences that the networks call "
+        f"anomalous, {n_kept} of the {len(table)} claims keep their verdict{_turned_claims(table)}."
+        f"{_moved(table)}"
+    )
+    return words + _judged_again(table, "on all clips", "on those called anomalous")
 
 
 def absolute_claims(found: Published, concluded: Conclusions) -> str:
@@ -273,6 +301,7 @@ def incomplete(found: Published) -> str:
 
 CONCLUDING: dict[str, Callable[[Published, Conclusions], str]] = {
     "claims": claims,
+    "called_claims": called_claims,
     "converged_claims": converged_claims,
     "absolute_claims": absolute_claims,
     "sensitivity": sensitivity,

@@ -24,6 +24,8 @@ VARIED = {
 """Suffix of rows of variants -> heading of the differences from them."""
 MOVING = {"human_centric": ("auc", "motion_auc"), "controls": ("mover_auc",)}
 SHARES = {"human_centric": ("share_in_mask", "leak"), "controls": ("mover_leak",)}
+SMALLEST_DIVISOR = 0.05
+"""Gap from which on scores divided by it are shown."""
 OTHER_BASELINES = {
     "strong_blur": "a stronger blur",
     "spacetime_blur": "a blur over time too",
@@ -32,7 +34,7 @@ OTHER_BASELINES = {
 
 def motion(found: Published) -> str:
     """Frame difference against every method: over all voxels, and among what moves."""
-    # Scores among movers stand beside the others once nearly all clips have them.
+    # Scores among movers stand beside the others where intervals can be given.
     asked = {name: metrics for name, metrics in MOVING.items()
              if name != "controls" or study.controlled(found)}  # fmt: skip
     against = [study.against_row(found, "motion", *key) for key in asked.items()]
@@ -77,8 +79,19 @@ def _what_moves(found: Published) -> str:
         f"{by_rule}. In {known['stricter'].sum()} of {len(known)} clips its deviation is below one "
         "grey step, so that the least change counts, that of compression too. Movers are the "
         f"voxels above three grey steps there: {known['movers'].mean():.0%} of a clip's."
-        + ("" if study.controlled(found) else " AUC among movers is not measured on enough clips.")
+        + _among_movers(found, len(known))
     )
+
+
+def _among_movers(found: Published, of: int) -> str:
+    """Say on how many clips maps are located among movers, where those are not all."""
+    n = len(study.controlled_clips(found))
+    if not study.controlled(found):
+        return " AUC among movers is not measured on enough clips."
+    return "" if n == of else (
+        f" AUC among movers is measured on {n} of {of} clips; differences are over the clips that "
+        "both sides have."
+    )  # fmt: skip
 
 
 def means(table: pd.DataFrame) -> pd.DataFrame:
@@ -196,9 +209,13 @@ def by_gap(found: Published) -> str:
     for metric in (f"{name}{of}" for of in ("", "_by_gap") for name in (*SCORES, *EQUAL_AREA)):
         if metric not in table:
             continue
-        cells = table.assign(cell=_spelled_means(table, metric, table["min_gap"].map(counts)))
+        kept = table
+        if metric.endswith("_by_gap"):
+            # The mean of ratios to a gap near zero is that of the one clip with the smallest.
+            kept = table[table["min_gap"] >= SMALLEST_DIVISOR]
+        cells = kept.assign(cell=_spelled_means(kept, metric, kept["min_gap"].map(counts)))
         wide = cells.pivot(index="label", columns="min_gap", values="cell")
-        wide = wide.loc[table["label"].drop_duplicates()].dropna(axis=1, how="all")
+        wide = wide.loc[kept["label"].drop_duplicates()].dropna(axis=1, how="all")
         if wide.empty:
             continue
         wide.columns = [f"{names[b]} ({counts[b]} clips)" for b in wide.columns]
@@ -261,12 +278,30 @@ def probabilities(found: Published) -> str:
     measured = faithfulness.gaps(found)
     if measured.empty:
         return NOTHING
-    test = found.predictions[found.predictions["split"] == "test"].set_index("clip_id")["p"]
-    ends = measured.set_index("clip_id")[["p_clip", "p_baseline", "gap"]]
+    ends = measured.set_index("clip_id")[["p_baseline", "gap"]]
     table = found.clips[["fold", "scene", "clip_id"]].join(ends, on="clip_id")
-    table["p_clip"] = table["p_clip"].fillna(table["clip_id"].map(test))
-    for name in ends:
+    table.insert(3, "p_clip", table["clip_id"].map(study.probabilities(found)))
+    for name in ("p_clip", *ends):
         table[name] = table[name].map(lambda p: "–" if pd.isna(p) else f"{p:.3f}")
     names = {"p_clip": "p(x)", "p_baseline": "p(x_b)", "clip_id": "clip"}
-    title = f"p(x) of all {len(table)} clips, and p(x_b) of the {len(measured)} that are measured"
-    return folded(title, viz.table_html(table.rename(columns=names), index=False))
+    title = f"p(x) and p(x_b) of all {len(table)} clips"
+    if len(measured) < len(table):
+        title = f"p(x) of all {len(table)} clips, and p(x_b) of the {len(measured)} measured so far"
+    shown = viz.table_html(table.rename(columns=names), index=False)
+    return folded(title, f"{_asked_twice(found)}{shown}")
+
+
+def _asked_twice(found: Published) -> str:
+    """Say how far p(x) beside the scores is from that of the predictions, which rounding sets."""
+    test = found.predictions[found.predictions["split"] == "test"].set_index("clip_id")["p"]
+    both = pd.DataFrame({"asked": study.probabilities(found), "predicted": test}).dropna()
+    apart = (both["asked"] - both["predicted"]).abs()
+    if both.empty or not apart.max() > 0:
+        return ""
+    sides = both.ge(study.CALLED_FROM)
+    crossed = list(sides.index[sides["asked"] != sides["predicted"]])
+    words = f", and {', '.join(crossed)} is on the other side of one half there" if crossed else ""
+    return (
+        "These are of the clips as they were scored. Accuracy and AUC above are of predictions in "
+        f"other batches and precision, which differ by {apart.max():.3f} at most{words}.\n\n"
+    )

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import pandas as pd
 
-from vad_helpers.store import signs, study
+from vad_helpers.store import signs, study, verdicts
 from vad_helpers.store.published import Published
 
 
 def motion(found: Published) -> str:
     """Does plain frame difference localise better than explanations?"""
-    return _motion(
+    words = _against_row(
         found,
+        "motion",
         ("human_centric", "auc"),
         "**Ask for the motion baseline.** Plain frame difference, which never saw the network, "
         "localises better than {n} of {of} methods (clip AUC){rest}. A localisation score alone "
@@ -22,26 +23,58 @@ def motion(found: Published) -> str:
         "**Motion baseline.** Plain frame difference localises better than {n} of {of} methods "
         "(clip AUC){rest}.",
     )
+    overlap = _against_row(
+        found,
+        "motion",
+        ("human_centric", "iou"),
+        *2 * [" By clip IoU it is better than {n}{rest}."],
+    )
+    return words + overlap if words else ""
+
+
+def centred(found: Published) -> str:
+    """Does a bright spot in the middle of every frame localise as well as explanations?"""
+    return _against_row(
+        found,
+        "centre",
+        ("human_centric", "auc"),
+        *2
+        * [
+            "**Ask for a centre prior.** A spot in the middle of every frame, whatever is in it, "
+            "localises better than {n} of {of} methods (clip AUC){rest}."
+        ],
+    )
 
 
 def moving(found: Published) -> str:
     """Among moving voxels, do explanations tell the anomaly from the walkers?
 
-    Judged by movers, whose change exceeds rounding, as soon as the methods have such scores; until
-    then by the protocol's rule, with what is known of its weakness.
+    Judged by movers, whose change exceeds rounding, on the clips where the methods have such
+    scores, with the protocol's rule beside; by that rule alone where they have none, with what is
+    known of its weakness.
     """
-    if study.controlled(found):
-        name, score, caution = "movers", ("controls", "mover_auc"), ""
+    by_rule = ("human_centric", "motion_auc")
+    if not study.controlled(found):
+        caution = _any_change(found, "this is no verdict")
+        words = "frame difference is{still} ahead of {{n}} of {{of}} methods{{rest}}." + caution
+        head, score = "**Among moving voxels alone,** ", by_rule
     else:
-        name, score = "moving voxels", ("human_centric", "motion_auc")
-        caution = _any_change(found, "this is no verdict yet")
-    return _motion(
-        found,
-        score,
-        f"**Among {name} alone,** frame difference is still ahead of {{n}} of {{of}} methods"
-        f"{{rest}}.{caution}",
-        f"**Among {name} alone,** frame difference is ahead of {{n}} of {{of}} methods{{rest}}."
-        f"{caution}",
+        clips = study.controlled_clips(found)
+        words = "frame difference is{still} ahead of {{n}} of {{of}} methods{{rest}}."
+        head = (
+            f"**Among movers alone** (voxels that change by more than rounding hides; {len(clips)} "
+            f"clips of {clips['sequence'].nunique()} sequences), "
+        )
+        score = ("controls", "mover_auc")
+    said = [head + words.format(still=still) for still in (" still", "")]
+    found_words = _against_row(found, "motion", score, *said)
+    if score == by_rule:
+        return found_words
+    other = " By the protocol's rule it is ahead of {n} of {of}{rest}."
+    return (
+        found_words
+        + _against_row(found, "motion", by_rule, other, other)
+        + _any_change(found, "that rule takes still voxels in")
     )
 
 
@@ -57,11 +90,13 @@ def _any_change(found: Published, so: str) -> str:
     )
 
 
-def _motion(found: Published, score: tuple[str, str], most: str, otherwise: str) -> str:
-    """Frame difference against the methods, and those that draw enough samples at last."""
+def _against_row(
+    found: Published, row: str, score: tuple[str, str], most: str, otherwise: str
+) -> str:
+    """A reference row against the methods, and those that draw enough samples at last."""
     table, metric = score
-    against = study.against_row(found, "motion", table, (metric,))
-    more = study.against_row(found, "motion", table, (metric,), rivals=study.many_samples(found))
+    against = study.against_row(found, row, table, (metric,))
+    more = study.against_row(found, row, table, (metric,), rivals=study.many_samples(found))
     return _control(against, most, otherwise, more)
 
 
@@ -86,8 +121,18 @@ def learnt(found: Published) -> str:
     more = f" With many more samples, {' and '.join(ahead)} {_is(ahead)}{too}." if ahead else ""
     return (
         f"**{title}.** {n} of {of} methods {beat} to localise better (clip AUC) than Integrated "
-        f"Gradients on a network with random weights ({listed}).{more}{_own_random(found)}"
+        f"Gradients on a network with random weights ({listed}).{_corrected(against)}{more}"
+        f"{_own_random(found)}"
     )
+
+
+def _corrected(against: pd.DataFrame) -> str:
+    """Which of the rivals shown to be better still are after the correction."""
+    better = against[against["better"] == "b"]
+    if better.empty:
+        return ""
+    kept = list(better.loc[better["p_holm"] < verdicts.ALPHA, "label"])
+    return f" After Holm's correction {', '.join(kept) if kept else 'none'} still {_is(kept)}."
 
 
 def _own_random(found: Published) -> str:
@@ -97,13 +142,14 @@ def _own_random(found: Published) -> str:
     if own.empty:
         return ""
     words = {"higher": "better", "lower": "worse", "undecided": "not told apart"}
-    groups = own.groupby("verdict")["label"].agg(", ".join)
+    zero = own["n_all_zero"].map(lambda n: f" ({n} clips with an all-zero map)" if n else "")
+    groups = (own["label"] + zero).groupby(own["verdict"]).agg(", ".join)
     listed = "; ".join(f"{said}: {groups[side]}" for side, said in words.items() if side in groups)
     return f" Against itself on such a network, each on the clips that have both: {listed}."
 
 
 def _is(labels: list[str]) -> str:
-    return "is" if len(labels) == 1 else "are"
+    return "is" if len(labels) <= 1 else "are"
 
 
 def signed(found: Published) -> str:
@@ -160,10 +206,10 @@ def _control(against: pd.DataFrame, most: str, otherwise: str, more: pd.DataFram
     open_ones = int((against["better"] == "").sum())
     rest += f", not told apart from {open_ones}" if open_ones else ""
     if len(more):
-        behind = ", ".join(more.loc[more["better"] != "a", "label"])
+        sides = [(", ".join(more.loc[more["better"] == side, "label"]), words)
+                 for side, words in (("b", "worse than"), ("", "not told apart from"))]  # fmt: skip
+        said = [f"{words} {labels}" for labels, words in sides if labels]
         rest += " at the paper's samples" + (
-            f", but is not shown to be ahead of {behind}"
-            if behind
-            else ", and than the rows of many more samples too"
+            f", {' and '.join(said)}" if said else ", and the rows of many more samples too"
         )
     return (most if n > of / 2 else otherwise).format(n=n, of=of, rest=rest)

@@ -6,7 +6,10 @@ results page have the numbers behind it.
 
 from __future__ import annotations
 
+import pandas as pd
+
 from vad_helpers.metrics.resampling import FEWEST_GROUPS
+from vad_helpers.pages import spending
 from vad_helpers.store import faithfulness, study
 from vad_helpers.store.published import Published
 
@@ -23,40 +26,72 @@ def in_practice(found: Published) -> str:
     return f"**In practice.** {' '.join(filter(None, parts))}" if parts[0] else ""
 
 
+CONTROLS = {
+    "random_weights": "gradients of a network that has learnt nothing",
+    "centre": "a spot in the middle of every frame",
+}
+"""Reference rows that a map must be shown to localise better than -> how they are called."""
+
+
 def _which(found: Published) -> str:
-    """Rows shown to localise better than gradients of a network that has learnt nothing."""
+    """Rows that pass every control of localisation that a map can pass without motion.
+
+    They are shown to localise better than all of `CONTROLS`, and not shown to localise worse than
+    the same method on a network that has learnt nothing.
+    """
     references = set(found.rows.loc[found.rows["kind"] == "reference", "method"])
     rows = [row for row in study.main_rows(found) if row not in references]
-    against = study.against_row(found, "random_weights", "human_centric", ("auc",), rivals=rows)
-    if against.empty:
+    against = {row: study.against_row(found, row, "human_centric", ("auc",), rivals=rows)
+               for row in CONTROLS}  # fmt: skip
+    against = {row: compared for row, compared in against.items() if len(compared)}
+    if "random_weights" not in against:
         return ""
-    better = against[against["better"] == "b"]
-    if better.empty:
+    ahead = [set(table.loc[table["better"] == "b", "method"]) for table in against.values()]
+    own = study.against_variants(found, "random")
+    own = own[own["metric"] == "auc"]
+    passed = set.intersection(*ahead) - set(own.loc[own["verdict"] == "lower", "method"])
+    controls = " and than ".join(CONTROLS[row] for row in against)
+    if not passed:
         return (
-            "No map of this study is shown to localise better than gradients of a network that has "
-            "learnt nothing: do not rely on one to find the anomaly."
+            f"No map of this study is shown to localise better than {controls}: do not rely on one "
+            "to find the anomaly."
         )
-    seconds = study.mean_seconds(found)
-    means = study.clip_auc(found)
-    ordered = means.loc[means.index.isin(better["method"])].sort_values("mean", ascending=False)
+    seconds, means = study.mean_seconds(found), study.clip_auc(found)
+    ordered = means.loc[means.index.isin(passed)].sort_values("mean", ascending=False)
     listed = "; ".join(
         f"{line.label}, clip AUC {line.mean:.3f}"
-        + (f" in {seconds[line.Index]:.3g} s" if line.Index in seconds.index else "")
+        + (f" in {spending.spent(found, line.Index)}" if line.Index in seconds.index else "")
         for line in ordered.itertuples()
     )
-    own = set(study.methods(found)) & set(better["method"])
-    none = "" if own else "; none of the methods at the paper's settings is"
+    none = "" if set(study.methods(found)) & passed else (
+        "; none of the methods at the paper's settings is"
+    )  # fmt: skip
     return (
-        "Shown to localise better than gradients of a network that has learnt nothing: "
-        f"{listed}{none}."
+        f"Shown to localise better than {controls}: {listed}{none}."
+        f"{_unasked(found, ordered, set(own['method']))}"
+    )
+
+
+def _unasked(found: Published, passed: pd.DataFrame, asked: set[str]) -> str:
+    """Name the rows that were not compared with themselves on a network with random weights."""
+    labels = list(passed.loc[~passed.index.isin(asked), "label"])
+    if not labels:
+        return ""
+    return (
+        f" What {' and '.join(labels)} would give on a network with random weights was not "
+        "measured."
     )
 
 
 def _beside_motion(found: Published) -> str:
     against = study.against_row(found, "motion", "human_centric", ("auc",))
-    if against.empty or (against["better"] == "a").mean() <= 0.5:
+    ahead = against["better"] == "a"
+    if against.empty or ahead.mean() <= 0.5:
         return ""
-    return "Show frame difference beside any map: what only moves is found by it, and better."
+    return (
+        "Show frame difference beside any map: by clip AUC what moves is localised better by it "
+        f"than by {ahead.sum()} of {len(against)} methods."
+    )
 
 
 def _which_clips(found: Published) -> str:
@@ -69,16 +104,16 @@ def _which_clips(found: Published) -> str:
 
 
 def _which_axis(found: Published) -> str:
-    """Warn of the axis that a flat map wins on, and of that on which a few voxels upset it."""
+    """Warn of the axis that a flat map wins on, and of that on which chosen voxels upset it."""
     against = study.against_row(found, "constant", "model_centric", ("deletion",))
     flat = not against.empty and (against["better"] == "a").mean() > 0.5
     beyond = faithfulness.beyond_gap(found)
     beyond = beyond[beyond["method"].isin(study.methods(found))]
-    scattered = (beyond["n_beyond"] > beyond["n_clips"] / 2).any()
-    if flat and scattered:
+    upset = (beyond["n_beyond"] > beyond["n_clips"] / 2).any()
+    if flat and upset:
         return (
-            "Trust no single axis of deletion: a constant map wins by threshold, and a few "
-            "scattered voxels upset the network at equal area."
+            "Trust no single axis of deletion: a constant map wins by threshold, and at equal area "
+            "replaced voxels can upset the network more than the whole baseline does."
         )
     if flat:
         return "Compare deletion at equal area: by threshold a constant map wins."
@@ -94,6 +129,8 @@ def scenes(found: Published) -> str:
         return ""
     best = table.loc[table.groupby("part")["mean"].idxmax()]
     first = " and ".join(f"{line.label} in {line.part}" for line in best.itertuples())
+    if best["label"].nunique() == 1:
+        first = f"{best['label'].iloc[0]} in both"
     wide = table.pivot(index="label", columns="part", values=["mean", "low", "high"]).loc[names]
     one, other = wide["mean"].columns
     apart = wide[
@@ -108,4 +145,5 @@ def scenes(found: Published) -> str:
         if listed
         else f"Between {one} and {other} every method's intervals overlap."
     )
-    return f"**Scenes.** The highest clip AUC has {first}. {words}"
+    among = f"Of the methods{study.at_samples(found)}, the highest clip AUC has {first}."
+    return f"**Scenes.** {among} {words}"

@@ -26,6 +26,7 @@ def seconds_note(found: Published) -> str:
         frozenset({"recorded"}): "Seconds were recorded once for each map, while it was made.",
         frozenset({"measured"}): "Seconds are medians of repeats on one clip.",
     }.get(frozenset(kinds), "Seconds were recorded with each map; some are medians of repeats.")
+    words += _conditions(timed, alike_timed(found.explanations))
     left_out = _left_out(study.evened(found), alike_timed(found.explanations))
     if left_out and not timed.empty:
         maps = "1 map" if left_out == 1 else f"{left_out} maps"
@@ -44,6 +45,24 @@ def seconds_note(found: Published) -> str:
         f"{words} Those shown are of maps in {usual}, but for {', '.join(others)}: seconds compare "
         f"within one precision.{_elsewhere(found, of_row)}"
     )
+
+
+def _conditions(timed: pd.DataFrame, made: pd.DataFrame) -> str:
+    """Say on how many clips, on which machine and in which batches seconds were taken."""
+    if timed.empty:
+        return ""
+    machine, batch = made[["machine", "batch_size"]].iloc[0]
+    where = "" if pd.isna(machine) else f" on {one_core(machine)}"
+    batches = "" if pd.isna(batch) or batch == 1 else f", in batches of {batch:.0f}"
+    n, groups = timed["clip_id"].nunique(), timed["sequence"].nunique()
+    clips, sequences = (f"{k} {word}" + ("" if k == 1 else "s")
+                        for k, word in ((n, "clip"), (groups, "sequence")))  # fmt: skip
+    return f" They are of {clips} of {sequences}{where}{batches}."
+
+
+def one_core(machine: str) -> str:
+    """Write the name of a machine of one core, or of several."""
+    return machine.replace("1 cores", "1 core")
 
 
 def _elsewhere(found: Published, of_row: pd.Series) -> str:
@@ -91,7 +110,7 @@ def alternatives(found: Published) -> str:
             sentence
             + ("." if beside == run.precision else f"; the study's scores are in {beside}.")
         )
-    return "\n" + " ".join(sentences) + "\n"
+    return "\n" + one_core(" ".join(sentences)) + "\n"
 
 
 def beside(found: Published, name: str) -> str:
@@ -160,7 +179,7 @@ def folds(found: Published) -> str:
             **{name: f"{value / 60:.0f} min" for name, value in spent.items()},
             "training in": entry["train_precision"], "scores in": entry["precision"],
             "clips": f"{scored.get(int(fold), 0)} of {entry['n_clips']}",
-            "maps on": _each(explained["machine"].str.replace("1 cores", "1 core")),
+            "maps on": _each(explained["machine"].map(one_core, na_action="ignore")),
             "clips a batch": _each(explained["batch_size"]),
             "network": entry["weights_sha256"][:12], "data": entry["data"][:18],
             "date": entry["date"], "versions": versions,

@@ -80,18 +80,19 @@ def cheapest(found: Published) -> str:
     best = wide.mean().idxmax()
     equal = [m for m in keys if m == best or not _behind(wide, m, best, found)["low"] > 0]
     cheap = seconds[equal].idxmin()
-    names, spent = study.labels(found), {m: _spent(found, m, seconds[m]) for m in keys}
+    names, among = study.labels(found), study.at_samples(found)
     if cheap == best:
         return (
-            f"**Cost.** {names[best]} has the highest clip AUC, and nothing cheaper "
-            f"({spent[best]} a clip) comes as close as the intervals can tell."
+            f"**Cost.** Of the methods{among}, {names[best]} has the highest clip AUC, and "
+            f"none that took less ({spent(found, best)} a clip) comes as close as the intervals "
+            "can tell."
             f"{_references(found, seconds)}"
         )
     behind = _behind(wide, cheap, best, found)
     ahead = with_interval(behind["difference"], behind["low"], behind["high"], digits=3)
     return (
-        f"**Cost.** {names[cheap]} ({spent[cheap]} a clip) is not told apart by clip AUC "
-        f"from {names[best]} ({spent[best]}), which is ahead by {ahead}."
+        f"**Cost.** {names[cheap]} ({spent(found, cheap)} a clip) is not told apart by clip AUC "
+        f"from {names[best]} ({spent(found, best)}), which is ahead by {ahead}."
         f"{_learnt_nothing(found, cheap, names)}{_references(found, seconds)}"
     )
 
@@ -111,8 +112,7 @@ def _references(found: Published, seconds: pd.Series) -> str:
     """What more samples cost and reach, and the motion baseline, which costs next to nothing."""
     means = study.clip_auc(found)
     reached = [
-        f"{means.loc[m, 'label']} reaches {means.loc[m, 'mean']:.3f} in "
-        f"{_spent(found, m, seconds[m])}"
+        f"{means.loc[m, 'label']} reaches {means.loc[m, 'mean']:.3f} in {spent(found, m)}"
         for m in study.many_samples(found)
         if m in means.index and m in seconds.index
     ]
@@ -128,9 +128,9 @@ def _behind(wide: pd.DataFrame, method: str, best: str, found: Published) -> dic
     return statistics.paired_difference(wide[best], wide[method], groups, **study.options(found))
 
 
-def _spent(found: Published, method: str, seconds: float) -> str:
-    """Write seconds, with the precision of the maps where rows differ in it."""
-    timed = alike_timed(found.explanations)
+def spent(found: Published, method: str) -> str:
+    """Write a row's mean seconds, with the precision of its maps where rows differ in it."""
+    seconds, timed = study.mean_seconds(found)[method], alike_timed(found.explanations)
     timed = timed[timed["method"].isin(study.main_rows(found))]
     known = timed["precision"].dropna()
     if known.nunique() < 2 or not timed["method"].eq(method).any():

@@ -17,6 +17,7 @@ from vad_helpers.pages.spelling import share
 from vad_helpers.store import (
     faithfulness,
     networks,
+    rejudged,
     sensitivity,
     study,
     verdicts,
@@ -58,6 +59,7 @@ def lessons(
         "Where maps point": [
             pointing.motion(found),
             pointing.moving(found),
+            pointing.centred(found),
             pointing.learnt(found),
             pointing.signed(found),
             firmest(found, *localised),
@@ -123,21 +125,25 @@ def equal_area(judged: Sequence[Judged]) -> str:
 
 
 def beyond_gap(found: Published) -> str:
-    """Do a few scattered voxels lower p by more than the whole baseline does?"""
+    """Do the voxels that a map chooses lower p by more than the whole baseline does?"""
     table = faithfulness.beyond_gap(found)
-    table = table[table["method"].isin(study.methods(found))]
-    often = table[table["n_beyond"] > table["n_clips"] / 2]
+    often = table[table["method"].isin(study.methods(found))]
+    often = often[often["n_beyond"] > often["n_clips"] / 2]
     if often.empty:
         return ""
     listed = ", ".join(
         f"{line.label} on {line.n_beyond} of {line.n_clips} clips" for line in often.itertuples()
     )
+    noise = table.loc[table["method"] == "random", "deletion"]
+    at_random = f"; as many at random lower it by {noise.iloc[0]:.3f}" if len(noise) else ""
     most = often.loc[(often["deletion"] - often["gap"]).idxmax()]
     return (
-        f"**Nor by equal area alone.** There {listed} lower p by more than the whole baseline does "
-        f"({most['label']}: by {most['deletion']:.3f}, the baseline by {most['gap']:.3f}). "
-        "Scattered voxels make an input unlike any in training, and part of the score is how well "
-        "a map finds voxels that upset the network. Read both axes, and both beside the gap."
+        f"**Nor by equal area alone.** Of the clips whose p the baseline lowers, there {listed} "
+        f"lower it by more than the whole baseline does ({most['label']}: by "
+        f"{most['deletion']:.3f}, the baseline by {most['gap']:.3f}{at_random}). Voxels so chosen "
+        "and replaced, a fifth of the clip at most, make an input unlike any in training, and part "
+        "of the score is how well a map finds voxels that upset the network. Read both axes, and "
+        "both beside the gap."
     )
 
 
@@ -159,7 +165,17 @@ def explained(found: Published) -> str:
         f"misses {missed} (p below one half), and on {raised} its p rises when the clip is "
         f"blurred{chance}. A map of such a clip has no right decision to explain: read "
         "localisation and deletion on the clips that are called anomalous first."
+        f"{_where_called(found)}"
     )
+
+
+def _where_called(found: Published) -> str:
+    """How many claims keep their verdict on the clips that are called anomalous."""
+    table = rejudged.judged_called(found)
+    if table.empty:
+        return ""
+    n_kept = (table["before"] == table["after"]).sum()
+    return f" There {n_kept} of the {len(table)} claims keep their verdict."
 
 
 def detector(found: Published) -> str:
@@ -168,8 +184,9 @@ def detector(found: Published) -> str:
     name = networks.pooled_name(found)
     if (name, "both") not in table.index:
         return ""
+    name = networks.mean_name(found) if (networks.mean_name(found), "both") in table.index else name
     pooled, paper = table.loc[name, "both"], networks.PAPER_PERFORMANCE
-    parts = []
+    part, parts = name, []
     for name, words in (("accuracy", "accuracy"), ("auc", "AUC")):
         low, high, bar = pooled[f"{name}_low"], pooled[f"{name}_high"], paper[name]
         place = "not told apart from"
@@ -179,8 +196,8 @@ def detector(found: Published) -> str:
             f"{words} {pooled[name]:.3f} [{low:.3f}, {high:.3f}] ({place} the paper's {bar})"
         )
     return (
-        f"**The networks.** On sequences they never saw: {' and '.join(parts)}; the paper's split "
-        "and class balance are not known."
+        f"**The networks.** On sequences they never saw, {part}: {' and '.join(parts)}; the "
+        "paper's split and class balance are not known."
     )
 
 
@@ -267,7 +284,7 @@ def flatness(found: Published) -> str:
     if len(won):
         kept = (won["p_holm"] < verdicts.ALPHA).sum()
         words += f" ({kept} of these {len(won)} after Holm's correction)"
-    words += f".{_beats_noise(found)}"
+    words += f".{_beats_noise(found)}{_knows_nothing(found)}"
     if min(n, m) > of / 2 and max(a, b) < min(n, m):
         return (
             f"**Do not rank by deletion and insertion on the threshold axis alone:** {words} "
@@ -294,6 +311,22 @@ def _beats_noise(found: Published) -> str:
     )
 
 
+def _knows_nothing(found: Published) -> str:
+    """Which maps that know nothing of the trained network are more faithful than methods?"""
+    parts = []
+    for row in ("motion", "random_weights"):
+        against = study.against_row(found, row, "model_centric", ("area_matched_deletion",))
+        behind = list(against.loc[against["better"] == "a", "label"])
+        if behind:
+            parts.append(f"{study.labels(found)[row]} of {len(behind)} ({', '.join(behind)})")
+    if not parts:
+        return ""
+    return (
+        " But maps that know nothing of the trained network are shown to be ahead of methods at "
+        f"equal area too: {'; '.join(parts)}."
+    )
+
+
 def firmest(found: Published, table: str, metric: str, what: str) -> str:
     """Which method is best by one metric, and how firmly."""
     firm = study.firm_ranks(found, table, "clip", metric)
@@ -302,16 +335,21 @@ def firmest(found: Published, table: str, metric: str, what: str) -> str:
     first = firm.iloc[0]
     missing = study.unranked(found, table, "clip", metric)
     left_out = f" (not ranked, having too few clips: {', '.join(missing)})" if missing else ""
+    at = study.at_samples(found)
+    among = f", of the methods{at}" if at else ""
     if pd.isna(first["p_best"]):
-        return f"**Best in {what}:** {first['label']} on these clips; one sequence tells no more."
+        return (
+            f"**Best in {what}{among}:** {first['label']} on these clips; one sequence tells no "
+            "more."
+        )
     if first["p_best"] >= FIRM:
         return (
-            f"**Best in {what}:** {first['label']}, first in {share(first['p_best'])} of "
+            f"**Best in {what}{among}:** {first['label']}, first in {share(first['p_best'])} of "
             f"resamples{left_out}."
         )
     others = firm[(firm["rank_low"] <= 1) & (firm["label"] != first["label"])]["label"]
     return (
-        f"**No method is firmly the best in {what}:** {first['label']} leads, in "
+        f"**No method{at} is firmly the best in {what}:** {first['label']} leads, in "
         f"{share(first['p_best'])} of resamples"
         + (f"; {', '.join(others)} could as well{left_out}." if len(others) else f"{left_out}.")
     )

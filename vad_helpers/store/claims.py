@@ -160,7 +160,7 @@ CLAIMS: tuple[Claim, ...] = (
         "insertion.",
         _FOLLOW + _at_equal_area(_FOLLOW),
         "On the threshold axis a map of large even patches can remove more of the clip than a "
-        "sparse one, and be rewarded for it; at equal area it cannot. There, scattered voxels "
+        "sparse one, and be rewarded for it; at equal area it cannot. There, chosen voxels "
         "could make an input unlike any in training, and lower p by more than the whole baseline.",
     ),
     Claim(

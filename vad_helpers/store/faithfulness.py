@@ -39,17 +39,18 @@ def gaps(found: Published) -> pd.DataFrame:
 
 
 def beyond_gap(found: Published) -> pd.DataFrame:
-    """Where do scattered voxels lower p by more than the whole baseline does?
+    """Where do the voxels that a map chooses lower p by more than the whole baseline does?
 
     Deletion at equal area removes a fifth of the clip at most. Where it exceeds the gap
     p(x) - p(x_b), what is left of the clip is an input unlike any that the network was trained on,
-    and the score tells how well a map finds voxels that upset it.
+    and the score tells how well a map finds voxels that upset it. Clips whose gap is not above
+    zero are left out: nearly every map exceeds that.
 
     Returns
     -------
     DataFrame
-        Of the main rows: method, label, n_clips, n_beyond (clips with an area_matched_deletion
-        above their gap), deletion and gap (means over the clips).
+        Of the main rows: method, label, n_clips (with a gap above zero), n_beyond (of them: with
+        an area_matched_deletion above their gap), deletion and gap (means over these clips).
     """
     needed, found = ["area_matched_deletion", "p_clip", "p_baseline"], evened(found)
     part = found.model_centric[found.model_centric["metric"].isin(needed)]
@@ -59,6 +60,7 @@ def beyond_gap(found: Published) -> pd.DataFrame:
         return pd.DataFrame(columns=columns)
     wide = wide[needed].dropna()
     wide["gap"] = wide["p_clip"] - wide["p_baseline"]
+    wide = wide[wide["gap"] > 0]
     wide["beyond"] = wide["area_matched_deletion"] > wide["gap"]
     per_row = wide.groupby(level="method")
     table = pd.DataFrame({

@@ -39,7 +39,7 @@ def performance(found: Published) -> pd.DataFrame:
     test = found.predictions[found.predictions["split"] == "test"]
     folds = list(test.groupby("fold"))
     pooled = pooled_name(found)
-    mean = f"mean over {pooled.removeprefix('all ')}"
+    mean = mean_name(found)
     scenes = [(scene, test[test["scene"] == scene]) for scene in sorted(test["scene"].unique())]
     lines = [_performance(f"fold {k}", "both", part, found) for k, part in folds]
     lines += [
@@ -64,6 +64,11 @@ def pooled_name(found: Published) -> str:
     if len(there) == int(found.settings["n_folds"]):
         return POOLED
     return "folds " + ", ".join(map(str, there))
+
+
+def mean_name(found: Published) -> str:
+    """Name of the mean over the folds that are there."""
+    return f"mean over {pooled_name(found).removeprefix('all ')}"
 
 
 @once

@@ -53,6 +53,30 @@ def judged_converged(found: Published) -> pd.DataFrame:
     return judged_twice(found, before, after, asked, size)
 
 
+@once
+def judged_called(found: Published) -> pd.DataFrame:
+    """Are the verdicts others on the clips that the networks call anomalous?
+
+    A map of a missed clip has no right decision to explain. Before: on all clips; after: on those
+    whose p(x) is one half or more.
+
+    Returns
+    -------
+    DataFrame
+        As `judged_twice`; n_clips and n_groups are of the clips that are called anomalous. Empty
+        where the networks miss none of the clips, or all.
+    """
+    p = study.probabilities(found)
+    called = found.clips[found.clips["clip_id"].map(p) >= study.CALLED_FROM]
+    if len(called) in (0, len(found.clips)):
+        return pd.DataFrame(columns=list(TWICE))
+    before = study.scores(found)
+    after = {name: table[table["clip_id"].isin(called["clip_id"])]
+             for name, table in before.items()}  # fmt: skip
+    size = (len(called), called["sequence"].nunique())
+    return judged_twice(found, before, after, CLAIMS, size)
+
+
 def judged_twice(
     found: Published,
     before: Mapping[str, pd.DataFrame],

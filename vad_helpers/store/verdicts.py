@@ -39,7 +39,7 @@ NAMES = {
 
 COLUMNS = (
     *("claim", "name", "table", "level", "metric", "claimed", "required"),
-    *("difference", "low", "high", "n", "n_groups", "p", "p_holm", "side"),
+    *("difference", "low", "high", "n", "n_groups", "p", "p_holm", "p_floor", "side"),
     *("n_all_zero", "paper_difference", "paper_agrees"),
 )
 
@@ -62,7 +62,9 @@ class Judged:
     contrasts : DataFrame
         `COLUMNS`: differences are first side minus second; p_holm is corrected over what decides,
         or over what does not; n_all_zero counts the clips on which a map of either side has no
-        positive voxel, so that its score is a convention; paper_agrees is None where the paper
+        positive voxel, so that its score is a convention; p_floor is the smallest p_holm that its
+        number of sequences allows beside the other comparisons, NaN for what decides nothing;
+        paper_agrees is None where the paper
         prints no such number.
     """
 
@@ -134,6 +136,7 @@ def judge(
     ]
     table = pd.DataFrame(found, columns=list(COLUMNS))
     table["p_holm"] = _corrected(table)
+    table["p_floor"] = _floors(table)
     return [_judged(claim, table[table["claim"] == claim.number]) for claim in claims]
 
 
@@ -150,12 +153,29 @@ def _corrected(table: pd.DataFrame) -> pd.Series:
     return _holm_once(table, required).fillna(_holm_once(table, ~required))
 
 
-def _holm_once(table: pd.DataFrame, family: pd.Series) -> pd.Series:
-    """Holm's p over a family; a comparison that several claims make counts once."""
+def _floors(table: pd.DataFrame) -> pd.Series:
+    """The smallest corrected p that each deciding comparison could have, given the others."""
+    family = table["required"].astype(bool)
+    asked, once = _questions(table, family)
+    p = table["p"].where(once).astype(float)
+    floors = {}
+    for i in p.index[p.notna()]:
+        least = resampling.smallest_p(int(table.loc[i, "n_groups"]))
+        floors[asked[i]] = holm(p.where(p.index != i, least))[p.index.get_loc(i)]
+    return asked.map(floors).where(family).astype(float)
+
+
+def _questions(table: pd.DataFrame, family: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """What each comparison asks, and whether it is the first of a family that asks it."""
     sides = table["name"].str.split(" - ").map(frozenset)
     asked = list(zip(table["table"], table["level"], table["metric"], sides, strict=True))
     asked = pd.Series(asked, index=table.index, dtype=object)
-    once = family & ~asked.where(family).duplicated()
+    return asked, family & ~asked.where(family).duplicated()
+
+
+def _holm_once(table: pd.DataFrame, family: pd.Series) -> pd.Series:
+    """Holm's p over a family; a comparison that several claims make counts once."""
+    asked, once = _questions(table, family)
     corrected = holm(table["p"].where(once).astype(float))
     by_question = dict(zip(asked[once], corrected[once.to_numpy()], strict=True))
     return asked.map(by_question).where(family).astype(float)

@@ -137,14 +137,18 @@ def cost(found: Published) -> Figure:
 
 
 def cost_points(found: Published) -> pd.DataFrame:
-    """Give label, family, seconds, quality, paper_seconds and paper_quality of every method."""
+    """Give label, family, seconds, quality, paper_seconds and paper_quality of every method.
+
+    Rows of many more samples stand beside their methods; the paper has no such point.
+    """
     scored = study.scores(found)["cost"]
     seconds = scored[scored["metric"] == "seconds"].groupby("method")["value"].mean()
     part = found.human_centric
     part = part[(part["level"] == "clip") & (part["metric"] == "auc")]
     one, two = tables.paper_table(1), tables.paper_table(2)
     printed = one[(one["level"] == "clip") & (one["metric"] == "auc")].set_index("method")["paper"]
-    about = found.rows[found.rows["kind"] == "method"].set_index("method")
+    shown = [*study.methods(found), *study.many_samples(found)]
+    about = found.rows[found.rows["method"].isin(shown)].set_index("method")
     points = pd.DataFrame({
         "label": about["label"],
         "family": about["family"],

@@ -21,7 +21,8 @@ def quality_and_cost(ax: Axes, points: pd.DataFrame) -> Axes:
     ax : Axes
     points : DataFrame
         Index of method keys: ``label``, ``family``, ``seconds``, ``quality``, ``paper_seconds``,
-        ``paper_quality``. Points that lack a number are left out.
+        ``paper_quality``. Points that lack a number are left out, the paper's of a row that it
+        does not have too.
 
     Returns
     -------

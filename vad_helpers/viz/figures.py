@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from vad_helpers import store
 from vad_helpers.metrics.catalog import METRICS
@@ -224,6 +225,7 @@ def frame_auc_lines(
             )  # fmt: skip
         ax.set_title(title)
         ax.set_xlabel("frame of the clip")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_ylabel("AUC in the frame (higher is better)")
         ax.set_ylim(-0.02, 1.02)
         ax.grid(axis="y")
