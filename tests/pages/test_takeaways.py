@@ -79,6 +79,11 @@ def test_open_choices_name_what_turns_most(write):
     assert "is best in 8 of 32 rankings, and in 5 of these the order turns more than in 19" in text
     assert "redraws of the sequences: 0.83 on average" in text
     assert takeaways.sensitive(pd.DataFrame({"tau": [float("nan")], "choice": ["x"]})) == ""
+    table = study.sensitivities(write())
+    few = table.assign(n_groups=table["n_groups"].mask(table["best"] != table["best_after"], 3))
+    text = takeaways.sensitive(few)
+    assert "is best in 0 of 24 rankings" in text
+    assert text.endswith(" 8 rankings of fewer than 4 sequences are left out.")
     draws = pd.DataFrame({"tau": [0.1, 0.2], "choice": list(takeaways.DRAWS)})
     assert takeaways.sensitive(draws) == ""  # what is drawn is no way to measure
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from vad_helpers.metrics.catalog import METRICS
+from vad_helpers.metrics.resampling import FEWEST_GROUPS
 from vad_helpers.pages import pointing, practice, spending
 from vad_helpers.pages.spelling import share
 from vad_helpers.store import (
@@ -358,8 +359,10 @@ def firmest(found: Published, table: str, metric: str, what: str) -> str:
 def sensitive(varied: pd.DataFrame) -> str:
     """Which open choices change the best method of a ranking?"""
     measured = varied[varied["tau"].notna() & ~varied["choice"].isin(DRAWS)]
-    if measured.empty:
+    if measured.empty or measured["n_groups"].max() < FEWEST_GROUPS:
         return ""
+    few = measured["n_groups"] < FEWEST_GROUPS
+    measured = measured[~few]
     changed = measured[measured["best"] != measured["best_after"]]
     firmly = changed[changed["tau"] < changed["tau_low"]]
     lowest = measured.loc[measured["tau"].idxmin()]
@@ -374,4 +377,8 @@ def sensitive(varied: pd.DataFrame) -> str:
     if not np.isnan(lowest["tau_by_chance"]):
         words += f"; redraws of the sequences: {lowest['tau_by_chance']:.2f} on average"
     n_choices = measured["choice"].nunique()
-    return f"**Open choices.** Where {n_choices} choices were varied, {words})."
+    left_out = f" {few.sum()} rankings of fewer than {FEWEST_GROUPS} sequences are left out."
+    return (
+        f"**Open choices.** Where {n_choices} choices were varied, {words})."
+        f"{left_out if few.any() else ''}"
+    )
