@@ -40,8 +40,9 @@ CAPTIONS = {
     "rows have.",
     "frames": "Where in a clip the maps localise: mean over the clips that all rows have, of those "
     "with an anomaly in that frame.",
-    "cost": "Quality and cost. Open marks: the paper, on its GPU. Seconds depend on the precision "
-    "of a row's maps, which is named below Table II.",
+    "cost": "Quality and cost. Open marks: the paper, on its GPU, where rows of many more samples "
+    "have no place. Seconds depend on the precision of a row's maps, which is named below Table "
+    "II.",
     "history": "Training of every fold; its own test part played no role in it.",
 }
 
