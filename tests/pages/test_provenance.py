@@ -37,6 +37,11 @@ def test_the_page_says_how_seconds_were_taken_and_which_rows_have_another_precis
     )
 
 
+def test_one_core_is_no_plural_and_eleven_are_one():
+    assert provenance.one_core("CPU, 1 cores, x") == "CPU, 1 core, x"
+    assert provenance.one_core("CPU, 11 cores") == "CPU, 11 cores"
+
+
 def test_the_page_names_folds_whose_maps_are_in_another_precision(found):
     assert "another precision" not in provenance.seconds_note(found)
     explained = found.explanations

@@ -24,10 +24,7 @@ def motion(found: Published) -> str:
         "(clip AUC){rest}.",
     )
     overlap = _against_row(
-        found,
-        "motion",
-        ("human_centric", "iou"),
-        *2 * [" By clip IoU it is better than {n}{rest}."],
+        found, "motion", ("human_centric", "iou"), " By clip IoU it is better than {n}{rest}."
     )
     return words + overlap if words else ""
 
@@ -38,11 +35,8 @@ def centred(found: Published) -> str:
         found,
         "centre",
         ("human_centric", "auc"),
-        *2
-        * [
-            "**Ask for a centre prior.** A spot in the middle of every frame, whatever is in it, "
-            "localises better than {n} of {of} methods (clip AUC){rest}."
-        ],
+        "**Ask for a centre prior.** A spot in the middle of every frame, whatever is in it, "
+        "localises better than {n} of {of} methods (clip AUC){rest}.",
     )
 
 
@@ -73,7 +67,7 @@ def moving(found: Published) -> str:
     other = " By the protocol's rule it is ahead of {n} of {of}{rest}."
     return (
         found_words
-        + _against_row(found, "motion", by_rule, other, other)
+        + _against_row(found, "motion", by_rule, other)
         + _any_change(found, "that rule takes still voxels in")
     )
 
@@ -91,13 +85,16 @@ def _any_change(found: Published, so: str) -> str:
 
 
 def _against_row(
-    found: Published, row: str, score: tuple[str, str], most: str, otherwise: str
+    found: Published, row: str, score: tuple[str, str], most: str, otherwise: str | None = None
 ) -> str:
-    """A reference row against the methods, and those that draw enough samples at last."""
+    """A reference row against the methods, and those that draw enough samples at last.
+
+    `most` is said where the row is ahead of more than half, `otherwise` elsewhere, if given.
+    """
     table, metric = score
     against = study.against_row(found, row, table, (metric,))
     more = study.against_row(found, row, table, (metric,), rivals=study.many_samples(found))
-    return _control(against, most, otherwise, more)
+    return _control(against, most, otherwise or most, more)
 
 
 def learnt(found: Published) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import pandas as pd
 
@@ -61,8 +62,8 @@ def _conditions(timed: pd.DataFrame, made: pd.DataFrame) -> str:
 
 
 def one_core(machine: str) -> str:
-    """Write the name of a machine of one core, or of several."""
-    return machine.replace("1 cores", "1 core")
+    """Write the cores of a machine in words: one is no plural."""
+    return re.sub(r"\b1 cores\b", "1 core", machine)
 
 
 def _elsewhere(found: Published, of_row: pd.Series) -> str:
