@@ -205,8 +205,8 @@ def sensitivity(
     about : DataFrame
         What the rows are, as from `tables.describe`.
     elsewhere : DataFrame, optional
-        Tidy scores of alternatives that are runs of their own, with columns alternative, fold and
-        table; `scored` then have a column fold.
+        Tidy scores of alternatives that are runs of their own, with columns alternative and
+        table.
     n_resamples, seed : int
         Of the verdicts on claims, where methods are filed under other families.
 
@@ -214,7 +214,8 @@ def sensitivity(
     -------
     DataFrame
         `COLUMNS`: n clips and n_groups sequences of the ranking under the alternative, the same as
-        before except for runs on clips of their own (compared with the study's of their folds);
+        before except for runs on clips of their own (compared with the study's of the same
+        sequences, whichever fold tested them: a split by clip tests some of every fold);
         tau, Kendall's, of the two rankings (1: the same); tau_by_chance, the mean tau of the
         ranking with itself when its sequences are drawn anew (twice, for a run of its own), and
         tau_low, which 19 of 20 draws reach; best and best_after (labels); flips ("A, B; ...": pairs
@@ -335,15 +336,12 @@ def _by_run(
     about: pd.DataFrame,
     other: pd.DataFrame,
 ) -> Iterator[dict]:
-    """Rankings on the study's clips of a fold, and on those of a run beside it."""
+    """Rankings on the study's clips, and on those of the same sequences of a run beside it."""
     if not len(other):
         return
     methods = _methods(about)
     for table, level, metric in RANKINGS:
-        own = scored.get(table)
-        if own is not None and not alternative.joins:
-            own = own[own["fold"].isin(other["fold"])]
-        before = _wide(own, level, metric, methods)
+        before = _wide(scored.get(table), level, metric, methods)
         after = _wide(other[other["table"] == table], level, metric, methods)
         if before is not None and after is not None:
             if alternative.joins:
