@@ -88,6 +88,24 @@ def test_open_choices_name_what_turns_most(write):
     assert takeaways.sensitive(draws) == ""  # what is drawn is no way to measure
 
 
+def test_parts_of_the_recipe_that_matter_are_named(write):
+    found = write()
+    assert takeaways.recipe(found) == ""
+    table = pd.DataFrame({
+        "recipe": ["the recipe", "no flips", "slower", "no averaging"],
+        "auc_difference": [0.0, -0.05, 0.01, 0.03],
+        "auc_difference_low": [0.0, -0.08, -0.02, 0.01],
+        "auc_difference_high": [0.0, -0.02, 0.03, 0.05],
+    })  # fmt: skip
+    text = takeaways.recipe(dataclasses.replace(found, extras={"ablation": table}))
+    assert "Of 3 changes" in text and text.endswith("not told apart from it: 1.")
+    assert "shown to cost AUC: no flips (-0.050 [-0.080, -0.020]);" in text
+    assert "shown to gain it: no averaging (+0.030 [+0.010, +0.050]);" in text
+    alike = table.assign(auc_difference_low=-1.0, auc_difference_high=1.0)
+    text = takeaways.recipe(dataclasses.replace(found, extras={"ablation": alike}))
+    assert "none is shown to matter; not told apart from it: 3." in text
+
+
 def test_what_a_split_by_clip_is_worth_is_said_where_it_was_measured(write):
     found = write()
     assert takeaways.split(found) == ""

@@ -53,6 +53,7 @@ def lessons(
         "What was explained": [
             detector(found),
             trained_again(found),
+            recipe(found),
             explained(found),
             split(found),
         ],
@@ -217,6 +218,31 @@ def trained_again(found: Published) -> str:
         "**Trained again.** The same recipe, seed and data, rounded otherwise, gave other networks "
         f"before ({listed}). Intervals are given the study's networks, and leave out what "
         "training again adds."
+    )
+
+
+def recipe(found: Published) -> str:
+    """Which parts of the training recipe are shown to matter?"""
+    table = found.extras.get("ablation")
+    if table is None:
+        return ""
+    without = table[table["recipe"] != "the recipe"]
+    sides = (
+        ("shown to cost AUC", without["auc_difference_high"] < 0),
+        ("shown to gain it", without["auc_difference_low"] > 0),
+    )
+    decided = [
+        f"{words}: " + ", ".join(
+            f"{line.recipe} ({line.auc_difference:+.3f} [{line.auc_difference_low:+.3f}, "
+            f"{line.auc_difference_high:+.3f}])" for line in without[side].itertuples()
+        )
+        for words, side in sides if side.any()
+    ]  # fmt: skip
+    n_open = len(without) - sum(side.sum() for _, side in sides)
+    found_out = "; ".join(decided) or "none is shown to matter"
+    return (
+        f"**The recipe.** Of {len(without)} changes to it, each trained once and judged on the "
+        f"validation part, {found_out}; not told apart from it: {n_open}."
     )
 
 
