@@ -113,7 +113,7 @@ def converged_claims(found: Published, concluded: Conclusions) -> str:
     table = rejudged.judged_converged(found)
     if table.empty:
         return ""
-    size, n_kept = table.iloc[0], (table["before"] == table["after"]).sum()
+    size, n_kept = table.iloc[0], rejudged.n_kept(table)
     words = (
         f"Of the {len(table)} claims that take in a method with a row of many more samples, "
         f"{n_kept} keep their verdict with that row in its place{_turned_claims(table)}"
@@ -128,7 +128,7 @@ def called_claims(found: Published, concluded: Conclusions) -> str:
     table = rejudged.judged_called(found)
     if table.empty:
         return "The networks call all clips anomalous, or none: there is nothing to set apart.\n"
-    size, n_kept = table.iloc[0], (table["before"] == table["after"]).sum()
+    size, n_kept = table.iloc[0], rejudged.n_kept(table)
     words = (
         f"On the {size['n_clips']} clips of {size['n_groups']} sequences that the networks call "
         f"anomalous, {n_kept} of the {len(table)} claims keep their verdict{_turned_claims(table)}."
@@ -142,7 +142,7 @@ def absolute_claims(found: Published, concluded: Conclusions) -> str:
     table = signs.judged_absolute(found)
     if table.empty:
         return ""
-    n_kept = (table["before"] == table["after"]).sum()
+    n_kept = rejudged.n_kept(table)
     words = (
         f"Of the {len(table)} claims that localisation alone decides, {n_kept} keep their verdict "
         f"where absolute values count{_turned_claims(table)}.{_moved(table)}"

@@ -176,26 +176,23 @@ def _where_called(found: Published) -> str:
     table = rejudged.judged_called(found)
     if table.empty:
         return ""
-    n_kept = (table["before"] == table["after"]).sum()
-    return f" There {n_kept} of the {len(table)} claims keep their verdict."
+    return f" There {rejudged.n_kept(table)} of the {len(table)} claims keep their verdict."
 
 
 def detector(found: Published) -> str:
     """Compare the networks with the paper's."""
     table = networks.performance(found).set_index(["part", "scene"])
-    name = networks.pooled_name(found)
-    if (name, "both") not in table.index:
+    part = networks.mean_name(found)
+    if (part, "both") not in table.index:
         return ""
-    name = networks.mean_name(found) if (networks.mean_name(found), "both") in table.index else name
-    pooled, paper = table.loc[name, "both"], networks.PAPER_PERFORMANCE
-    part, parts = name, []
+    mean, paper, parts = table.loc[part, "both"], networks.PAPER_PERFORMANCE, []
     for name, words in (("accuracy", "accuracy"), ("auc", "AUC")):
-        low, high, bar = pooled[f"{name}_low"], pooled[f"{name}_high"], paper[name]
+        low, high, bar = mean[f"{name}_low"], mean[f"{name}_high"], paper[name]
         place = "not told apart from"
         if low > bar or high < bar:
             place = "above" if low > bar else "below"
         parts.append(
-            f"{words} {pooled[name]:.3f} [{low:.3f}, {high:.3f}] ({place} the paper's {bar})"
+            f"{words} {mean[name]:.3f} [{low:.3f}, {high:.3f}] ({place} the paper's {bar})"
         )
     return (
         f"**The networks.** On sequences they never saw, {part}: {' and '.join(parts)}; the "

@@ -112,6 +112,11 @@ def judged_twice(
     return pd.DataFrame(lines, columns=list(TWICE))
 
 
+def n_kept(table: pd.DataFrame) -> int:
+    """Count the claims of `judged_twice` that keep their verdict."""
+    return int((table["before"] == table["after"]).sum())
+
+
 def _n_moved(old: verdicts.Judged, new: verdicts.Judged) -> tuple[int, int]:
     """Count the deciding comparisons with another result, and those that change sides."""
     before, after = (judged.deciding["side"].to_numpy() for judged in (old, new))
