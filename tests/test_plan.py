@@ -38,6 +38,22 @@ def test_the_chapter_on_run_time_repeats_the_fast_methods(steps, monkeypatch):
     assert found["model_calls"] == 4 * 4
 
 
+def test_only_maps_that_are_not_scored_yet_cost_scoring(steps, tmp_path):
+    found = steps(methods=["ig"]).loc["scores: model_centric"]
+    rows = 1 + 5  # IG and the reference rows
+    assert found["state"] == f"0 of {3 * rows} cached"
+    curves = found["model_calls"] / (3 * rows)
+    run = store.open_run("tiny", variants={}, run_dir=str(tmp_path / "run"), methods=["ig"])
+    scored = store.evaluation(run)["clip_id"].iloc[0]
+    for table in ("human_centric", "model_centric"):
+        store.scores.score(run, table, scored, "motion")
+    found = steps(methods=["ig"])
+    assert found.loc["scores: model_centric", "state"] == f"1 of {3 * rows} cached"
+    assert found.loc["scores: model_centric", "model_calls"] == (3 * rows - 1) * curves
+    assert found.loc["scores: human_centric", "minutes"] == pytest.approx((3 * rows - 1) * 0.3 / 60)
+    assert found.loc["scores: controls", "state"] == f"0 of {3 * rows} cached"
+
+
 def test_variants_on_a_few_clips_are_not_timed_again(steps):
     variants = {"few": {"method": "ig", "n_clips": 1, "baseline": "black"},
                 "every": {"method": "ig", "baseline": "black"}}  # fmt: skip

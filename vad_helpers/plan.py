@@ -197,19 +197,22 @@ def _timing_cost(run: Run, forward: float, backward: float) -> tuple[int, float]
 
 
 def _score_lines(run: Run, forward: float, backward: float) -> list[tuple]:
-    lines = []
-    n_maps = sum(len(maps.clips_of(run, row)) for row in rows(run).values())
     p = run.params
     # Two curves on each axis; equal sets are evaluated once, so this is the most there can be.
-    calls = n_maps * 2 * (p.n_thresholds + p.area_steps)
-    for name in (*scores.MEASURES, "runtime"):
-        if run.path(f"{name}.csv").is_file():
-            lines.append((f"scores: {name}", "there, checked when run", None, None))
-        elif name == "model_centric":
-            lines.append((f"scores: {name}", "to do", calls, calls * forward / 60))
-        elif name == "runtime":
-            n, seconds = _timing_cost(run, forward, backward)
-            lines.append((f"scores: {name}", "to do", n, seconds / 60))
-        else:
-            lines.append((f"scores: {name}", "to do", None, n_maps * 0.3 / 60))
-    return lines
+    curves = 2 * (p.n_thresholds + p.area_steps)
+    lines = []
+    for name in scores.MEASURES:
+        units = scores.units(run, name)
+        missing = sum(not scores.is_scored(run, name, *unit) for unit in units)
+        state = f"{len(units) - missing} of {len(units)} cached"
+        calls = missing * curves if name == "model_centric" else None
+        seconds = missing * 0.3 if calls is None else calls * forward
+        lines.append((f"scores: {name}", state, calls, seconds / 60))
+    return [*lines, _runtime_line(run, forward, backward)]
+
+
+def _runtime_line(run: Run, forward: float, backward: float) -> tuple:
+    if run.path("runtime.csv").is_file():
+        return ("scores: runtime", "there, checked when run", None, None)
+    calls, seconds = _timing_cost(run, forward, backward)
+    return ("scores: runtime", "to do", calls, seconds / 60)
