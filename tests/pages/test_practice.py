@@ -29,6 +29,17 @@ def test_maps_that_beat_a_network_that_has_learnt_nothing_are_named_with_their_s
     assert "No map of this study is shown to localise better" in none
 
 
+def test_an_advised_map_of_many_more_samples_says_whether_its_seeds_agree(found):
+    found = synthetic.moved(found, "human_centric", ["random_weights"], "auc", 0.6)
+    assert "two seeds" not in practice.in_practice(found)
+    check = pd.DataFrame({"fold": 0, "clip_id": "c", "method": "lime", "n_samples": [25, 50],
+                          "correlation": 0.9, "converged": [False, False]})  # fmt: skip
+    checked = dataclasses.replace(found, extras={"convergence": check})
+    said = [part for part in practice.in_practice(checked).split("; ") if "two seeds" in part]
+    assert len(said) == 1 and said[0].startswith("LIME_CONVERGED, clip AUC")
+    assert said[0].endswith(" (two seeds agree in 0 of 1 checks)")
+
+
 def test_a_map_passes_every_control_or_is_not_advised(found):
     found = synthetic.moved(found, "human_centric", ["random_weights"], "auc", 0.6)
     assert "in the middle of every frame: LIME, clip AUC" in practice.in_practice(found)

@@ -60,3 +60,20 @@ def test_whether_seeds_agree_is_read_from_the_check_and_not_assumed(write):
         checked = dataclasses.replace(found, extras={"convergence": last})
         assert words in spending.converged(checked)
         assert "With few samples: LIME 0.500 at 25." in spending.converged(checked)
+
+
+def test_every_row_of_many_more_samples_says_how_often_its_seeds_agree(write):
+    found = write()
+    assert spending.seeds(found, "lime_converged") == ""  # not checked
+    check = pd.DataFrame({
+        "fold": [0, 0, 0, 1, 0], "clip_id": ["c", "c", "d", "c", "c"],
+        "method": ["lime"] * 4 + ["kernel_shap"], "n_samples": [25, 50, 50, 50, 1600],
+        "correlation": 0.9, "converged": [False, True, False, True, False],
+    })  # fmt: skip
+    found = dataclasses.replace(found, extras={"convergence": check})
+    assert spending.seeds(found, "lime_converged") == "two seeds agree in 2 of 3 checks"
+    assert spending.seeds(found, "kernel_shap_converged") == "two seeds agree in 0 of 1 checks"
+    assert spending.seeds(found, "lime") == ""  # its few samples are what the doubling starts from
+    alone = check[check["method"] == "lime"]
+    found = dataclasses.replace(found, extras={"convergence": alone})
+    assert spending.seeds(found, "kernel_shap_converged") == ""

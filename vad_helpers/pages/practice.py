@@ -61,6 +61,7 @@ def _which(found: Published) -> str:
     listed = "; ".join(
         f"{line.label}, clip AUC {line.mean:.3f}"
         + (f" in {spending.spent(found, line.Index)}" if line.Index in seconds.index else "")
+        + (f" ({agree})" if (agree := spending.seeds(found, line.Index)) else "")
         for line in ordered.itertuples()
     )
     none = "" if set(study.methods(found)) & passed else (

@@ -45,8 +45,7 @@ def enough(found: Published) -> str:
     checked = found.extras.get("convergence")
     if checked is None or checked.empty:
         return "Whether two seeds agree there was not checked."
-    drawn = checked.groupby(["fold", "clip_id", "method"])["n_samples"]
-    first, last = checked.loc[drawn.idxmin()], checked.loc[drawn.idxmax()]
+    first, last = _ends(checked)
     agreeing = int(last["converged"].astype(bool).sum())
     seen = _correlations(found, last)
     words = (
@@ -57,6 +56,22 @@ def enough(found: Published) -> str:
     if agreeing < len(last):
         enough = "in the others it is not enough"
     return f"{words}: {enough}. With few samples: {_correlations(found, first)}."
+
+
+def seeds(found: Published, row: str) -> str:
+    """Write in how many checks two seeds of a row of many more samples agree; "" if unchecked."""
+    checked = found.extras.get("convergence")
+    if checked is None or not row.endswith(study.CONVERGED):
+        return ""
+    last = _ends(checked)[1]
+    agree = last.loc[last["method"] == row.removesuffix(study.CONVERGED), "converged"].astype(bool)
+    return f"two seeds agree in {agree.sum()} of {len(agree)} checks" if len(agree) else ""
+
+
+def _ends(checked: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Lines of every doubling's fewest and most samples."""
+    drawn = checked.groupby(["fold", "clip_id", "method"])["n_samples"]
+    return checked.loc[drawn.idxmin()], checked.loc[drawn.idxmax()]
 
 
 def _correlations(found: Published, checked: pd.DataFrame) -> str:
