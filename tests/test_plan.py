@@ -5,7 +5,7 @@ import warnings
 import pytest
 
 from vad_helpers import plan, store
-from vad_helpers.store import maps
+from vad_helpers.store import maps, scores
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_only_maps_that_are_not_scored_yet_cost_scoring(steps, tmp_path):
     run = store.open_run("tiny", variants={}, run_dir=str(tmp_path / "run"), methods=["ig"])
     scored = store.evaluation(run)["clip_id"].iloc[0]
     for table in ("human_centric", "model_centric"):
-        store.scores.score(run, table, scored, "motion")
+        scores.score(run, table, scored, "motion")
     found = steps(methods=["ig"])
     assert found.loc["scores: model_centric", "state"] == f"1 of {3 * rows} cached"
     assert found.loc["scores: model_centric", "model_calls"] == (3 * rows - 1) * curves
@@ -59,6 +59,19 @@ def test_variants_on_a_few_clips_are_not_timed_again(steps):
                 "every": {"method": "ig", "baseline": "black"}}  # fmt: skip
     found = steps(methods=["ig"], runtime_repeats=3, variants=variants).loc["scores: runtime"]
     assert found["model_calls"] == 4 * (4 + 4 + 60)  # the profile has a variant of LIME too
+
+
+def test_what_was_explained_on_another_machine_is_timed_here_once(steps, tmp_path, monkeypatch):
+    variants = {"few": {"method": "ig", "n_clips": 1, "baseline": "black"}}
+    given = {"methods": ["ig"], "runtime_repeats": 3, "variants": variants}
+    run = store.open_run("tiny", run_dir=str(tmp_path / "run"), **given)
+    store.attribution(run, maps.clips_of(run, store.rows(run)["few"])[0], "few")
+    here = steps(**given).loc["scores: runtime"]
+    assert here["model_calls"] == 4 * (4 + 60)  # the profile has a variant of LIME too
+    monkeypatch.setattr(scores.detector, "machine", lambda run: "another")
+    found = steps(**given).loc["scores: runtime"]
+    assert found["model_calls"] == here["model_calls"] + 4
+    assert found["minutes"] == pytest.approx(here["minutes"] + 4 * 10 / 60)
 
 
 def test_training_costs_the_clips_that_its_recipe_draws(steps):

@@ -438,6 +438,27 @@ def _recorded_seconds(run: Run, recorded: pd.DataFrame) -> pd.Series:
     return recorded.loc[same & (recorded["batch_size"] == run.params.eval_batch_size), "seconds"]
 
 
+def times_to_explain(run: Run, row: Row, recorded: pd.DataFrame) -> int:
+    """How often `runtime` would explain a clip to time a row, given the explanations there are.
+
+    Parameters
+    ----------
+    run : Run
+    row : Row
+    recorded : DataFrame
+        As `maps.explanations` gives them.
+
+    Returns
+    -------
+    int
+        0 where seconds recorded under the same conditions are taken.
+    """
+    if maps.is_timed(run, row):
+        return 1 + run.params.runtime_repeats
+    own = recorded[recorded["method"] == row.key]
+    return int(_recorded_seconds(run, own).empty)
+
+
 def _time_row(run: Run, row: Row) -> list[tuple[Any, ...]]:
     clip_id = maps.clips_of(run, row)[0]
     sequence = experiment.evaluation(run).set_index("clip_id")["sequence"][clip_id]
