@@ -236,6 +236,29 @@ def test_variants_on_a_few_clips_are_timed_as_recorded(in_project, tmp_path):
     assert {"ig", "every"} <= set(source.index)
 
 
+def test_variants_on_a_few_clips_are_not_explained_again_to_be_timed(
+    in_project, tmp_path, monkeypatch
+):
+    variants = {"few": {"method": "ig", "baseline": "black", "n_clips": 1}}
+    options = {"methods": ["ig"], "variants": variants, "run_dir": str(tmp_path / "run")}
+    run = store.open_run("tiny", n_clips=1, **options)
+    store.attribution(run, maps.clips_of(run, store.rows(run)["few"])[0], "few")
+    monkeypatch.setattr(scores.detector, "machine", lambda run: "another")
+    found = store.runtime(run)
+    assert "few" not in set(found["method"]) and "ig" in set(found["method"])
+
+
+def test_main_rows_are_those_on_every_clip(in_project, tmp_path):
+    variants = {"few": {"method": "ig", "baseline": "black", "n_clips": 1},
+                "every": {"method": "ig", "baseline": "black"}}  # fmt: skip
+    run = store.open_run("tiny", methods=["ig"], variants=variants, n_clips_slow=1,
+                         run_dir=str(tmp_path / "run"))  # fmt: skip
+    found = pd.DataFrame({"method": ["ig", "few", "every", "motion", "ig_time_average"]})
+    kept = store.tables.main_rows(run, found)
+    assert list(kept["method"]) == ["ig", "every", "motion", "ig_time_average"]
+    assert list(kept.index) == [0, 2, 3, 4]
+
+
 def test_the_clips_of_a_slow_method_are_of_both_scenes_and_of_the_evaluation_set(run, monkeypatch):
     monkeypatch.setattr(maps, "SLOW_CALLS", 59)
     for n in (2, 3, 9):

@@ -134,6 +134,16 @@ def test_best_compares_no_row_that_has_fewer_clips(summary):
     assert text.endswith("Not compared, for fewer clips: IG.")
 
 
+def test_best_counts_the_rows_of_fewer_clips_where_they_are_many(summary):
+    few = summary[summary["label"] == "IG"].assign(n=2)
+    named = pd.concat([summary, *(few.assign(label=f"IG {i}") for i in range(3))])
+    text = page.best(named, level="clip", metric="auc")
+    assert text.endswith("Not compared, for fewer clips: IG 0, IG 1, IG 2.")
+    counted = pd.concat([named, few.assign(label="IG 3")])
+    text = page.best(counted, level="clip", metric="auc")
+    assert text.endswith("Not compared, for fewer clips: 4 rows of the table.")
+
+
 def test_best_of_a_cost_is_the_lowest(summary):
     text = page.best(summary, level="threshold", metric="insertion")
     assert "best method LIME, 0.100" in text

@@ -106,8 +106,8 @@ def runtime(run: Run, *, progress: bool = False) -> pd.DataFrame:
 
     Fast methods are timed now, `runtime_repeats` times on the first clip after a warm-up. Slow
     ones (see `row.SLOW_CALLS`) and variants on a few clips give the median of the times recorded
-    when they were explained on this machine with this `eval_batch_size`; if there are none, one
-    clip is timed now.
+    when they were explained on this machine with this `eval_batch_size`. Where there are none, a
+    slow method is timed now on one clip, and a variant on a few clips is left out.
 
     Returns
     -------
@@ -119,8 +119,9 @@ def runtime(run: Run, *, progress: bool = False) -> pd.DataFrame:
     def build() -> pd.DataFrame:
         listed = [row for row in rows(run).values() if row.kind in ("method", "variant")]
         lines = []
+        recorded = maps.explanations(run)
         for row in tqdm(listed, desc="run time", unit="method", disable=not progress):
-            lines += _time_row(run, row)
+            lines += _time_row(run, row, recorded[recorded["method"] == row.key])
         return pd.DataFrame(lines, columns=[*COLUMNS, "source"])
 
     return _table(run, "runtime", build)
@@ -456,25 +457,15 @@ def times_to_explain(run: Run, row: Row, recorded: pd.DataFrame) -> int:
     if maps.is_timed(run, row):
         return 1 + run.params.runtime_repeats
     own = recorded[recorded["method"] == row.key]
-    return int(_recorded_seconds(run, own).empty)
+    return int(row.n_clips is None and _recorded_seconds(run, own).empty)
 
 
-def _time_row(run: Run, row: Row) -> list[tuple[Any, ...]]:
+def _time_row(run: Run, row: Row, recorded: pd.DataFrame) -> list[tuple[Any, ...]]:
     clip_id = maps.clips_of(run, row)[0]
     sequence = experiment.evaluation(run).set_index("clip_id")["sequence"][clip_id]
-    recorded = maps.explanations(run)
-    recorded = recorded[recorded["method"] == row.key]
     seconds = _recorded_seconds(run, recorded)
     repeated = maps.is_timed(run, row)
-    if not repeated and len(seconds):
-        times = {
-            "seconds": seconds.median(),
-            "seconds_min": seconds.min(),
-            "seconds_max": seconds.max(),
-            "repeats": len(seconds),
-        }
-        source = "recorded"
-    else:
+    if times_to_explain(run, row, recorded):
         times = timing.measure(
             lambda: maps.explain_now(run, clip_id, row.key),
             repeats=run.params.runtime_repeats if repeated else 1,
@@ -482,6 +473,16 @@ def _time_row(run: Run, row: Row) -> list[tuple[Any, ...]]:
             synchronize=torch.cuda.synchronize if torch.cuda.is_available() else None,
         )
         source = "measured"
+    elif seconds.empty:
+        return []  # explained elsewhere, and not worth explaining again
+    else:
+        times = {
+            "seconds": seconds.median(),
+            "seconds_min": seconds.min(),
+            "seconds_max": seconds.max(),
+            "repeats": len(seconds),
+        }
+        source = "recorded"
     shared = {
         name: recorded[name].median()
         for name in ("baseline_seconds", "superpixel_seconds", "model_calls")

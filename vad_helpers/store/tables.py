@@ -232,6 +232,27 @@ def complete(found: pd.DataFrame) -> pd.Series:
     return found["n"] == found.groupby(["level", "metric"])["n"].transform("max")
 
 
+def main_rows(run: Run, found: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the variants that a run measures on a few clips only.
+
+    They vary a row to see what changes, and can be several times as many as the other rows: tables
+    list them, charts would be unreadable with them.
+
+    Parameters
+    ----------
+    run : Run
+    found : DataFrame
+        With a column method.
+
+    Returns
+    -------
+    DataFrame
+        The lines of methods, of variants on every clip, and of references.
+    """
+    few = [key for key, row in rows(run).items() if row.n_clips is not None]
+    return found[~found["method"].isin(few)]
+
+
 def _check_labels(table: pd.DataFrame) -> None:
     pairs = table[["method", "label"]].drop_duplicates()
     twice = pairs.loc[pairs["label"].duplicated(keep=False)]

@@ -28,6 +28,8 @@ ORIGINS = {
 }
 # A number and its interval in a cell: where there is no room, the interval goes below the number.
 INTERVAL = re.compile(r"<td>([-+−]?[\d.]+) (\[[^\[\]<]*\])")
+MOST_NAMED = 3
+"""Rows that a sentence names; more are counted."""
 PACKAGES = ("vad-helpers", "torch", "captum", "numpy", "scikit-image", "scikit-learn")
 NOTICES = {
     "walkway": "**Synthetic data.** This run uses `walkway`, videos drawn by a program so that "
@@ -184,8 +186,8 @@ def best(summary: pd.DataFrame, *, level: str, metric: str) -> str:
     Returns
     -------
     str
-        One sentence in Markdown; empty if the metric has no better side or no value. A row with
-        fewer clips than others is not compared, and named.
+        One sentence in Markdown; empty if the metric has no better side or no value. Rows with
+        fewer clips than others are not compared, and named or, if many, counted.
     """
     part = summary[(summary["level"] == level) & (summary["metric"] == metric)]
     fewer = part.loc[~complete(part), "label"]
@@ -197,7 +199,8 @@ def best(summary: pd.DataFrame, *, level: str, metric: str) -> str:
     words = [_spell_best(kind, some) for kind, some in
              (("method", part[~is_reference]), ("reference row", part[is_reference]))]  # fmt: skip
     name = f"{METRICS[metric].name} ({level}, {METRICS[metric].direction} is better)"
-    apart = f" Not compared, for fewer clips: {', '.join(fewer)}." if len(fewer) else ""
+    few = ", ".join(fewer) if len(fewer) <= MOST_NAMED else f"{len(fewer)} rows of the table"
+    apart = f" Not compared, for fewer clips: {few}." if len(fewer) else ""
     return f"**{name}**: {'; '.join(filter(None, words))}.{apart}"
 
 
