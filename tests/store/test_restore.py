@@ -89,6 +89,23 @@ def test_timings_that_were_taken_replace_the_recorded_seconds(run, elsewhere, tm
     assert len(publish.publish([run], dest).runtime) == len(timed)
 
 
+def test_a_map_explained_again_keeps_the_cost_it_was_published_with(run, elsewhere, tmp_path):
+    dest = tmp_path / "results"
+    measuring.measure(run)
+    before = publish.publish([run], dest)
+    restore.restore(elsewhere, dest)
+    store.predictions(elsewhere)
+    clip_id = store.evaluation(elsewhere)["clip_id"].iloc[0]
+    store.attribution(elsewhere, clip_id, "ig")
+    mine = maps.explanations(elsewhere, finished=True).set_index(["clip_id", "method"])["seconds"]
+    after = publish.publish([elsewhere], dest)
+    keys = ["clip_id", "method"]
+    seconds = [found.explanations.set_index(keys)["seconds"] for found in (before, after)]
+    assert seconds[0][clip_id, "ig"] != pytest.approx(mine[clip_id, "ig"], rel=1e-5)
+    pd.testing.assert_series_equal(seconds[1], seconds[0], check_like=True)
+    pd.testing.assert_frame_equal(after.runtime, before.runtime)
+
+
 def test_nothing_published_restores_nothing(run, tmp_path):
     assert restore.restore(run, tmp_path / "nowhere") == 0
     store.model(run)

@@ -71,7 +71,12 @@ def complete(
     # A map has no table of scores of its own: any of them knows the versions behind it.
     kept = _current(_lines(folder, "explanations", run),
                     lambda row: scores.is_current(run, versions, "human_centric", row))  # fmt: skip
-    done["explanations"] = beside(kept, new["explanations"], PAIR)
+    # What a map cost stays: explained again for one more score, beside whatever else was computed,
+    # it would be another cost for the same map.
+    known = pd.MultiIndex.from_frame(kept[[*PAIR]])
+    explained = new["explanations"]
+    first = ~pd.MultiIndex.from_frame(explained[[*PAIR]]).isin(known)
+    done["explanations"] = beside(kept, explained[first], PAIR)
     measured = _lines(folder, "runtime", run)
     measured = measured[measured["source"] == "measured"]
     if new["runtime"].empty and len(measured):

@@ -452,7 +452,8 @@ def times_to_explain(run: Run, row: Row, recorded: pd.DataFrame) -> int:
     Returns
     -------
     int
-        0 where seconds recorded under the same conditions are taken.
+        0 where seconds recorded under the same conditions are taken, and for a variant on a few
+        clips, which is left out without them.
     """
     if maps.is_timed(run, row):
         return 1 + run.params.runtime_repeats
