@@ -379,9 +379,11 @@ def test_a_given_network_that_was_published_keeps_the_record_of_its_training(
     if changed == "precision":
         identity = publish.identity(given)
         monkeypatch.setattr(publish, "identity", lambda _: identity | {"precision": "another"})
+    monkeypatch.setattr(publish.detector, "machine", lambda _: "another")
     after = publish.publish([given], dest)
     first, second = (found.manifest["folds"]["0"] for found in (before, after))
     assert second["trained_weights"] is None and second["train_precision"] == "fp32"
+    assert second["device"] == first["device"] != "another"
     assert second["seconds"]["training"] == first["seconds"]["training"]
     pd.testing.assert_frame_equal(after.history, before.history)
 

@@ -25,8 +25,9 @@ SOURCES = {name: name for name in scores.MEASURES} | {
 TRAINING = (
     *("train_precision", "initial_weights", "initial_weights_sha256", "left_fresh"),
     "trained_weights",
+    "device",
 )
-"""Fields of a fold's entry that say how its network came about."""
+"""Fields of a fold's entry that say how, and where, its network came about."""
 PAIR = ("clip_id", "method")
 
 
