@@ -75,6 +75,10 @@ def test_slow_methods_explained_on_another_machine_are_timed_here_once(
     found = steps(**given).loc["scores: runtime"]
     assert found["model_calls"] == 4 + 60  # IG, and LIME, of which the profile has a variant
     assert found["minutes"] == pytest.approx((4 * 10 + 60) / 60)
+    store.runtime(run)
+    assert steps(**given).loc["scores: runtime", "state"] == "cached"
+    monkeypatch.setattr(scores.detector, "machine", lambda run: "a third")
+    assert steps(**given).loc["scores: runtime", "state"] == "to do"
 
 
 def test_training_costs_the_clips_that_its_recipe_draws(steps):

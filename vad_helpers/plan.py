@@ -155,10 +155,10 @@ def _row_line(run: Run, key: str, forward: float, backward: float) -> tuple:
     row = rows(run)[key]
     if row.method is None:
         return (f"maps: {key}", "no network", None, None)
-    clip_ids = maps.clips_of(run, row)
-    missing = sum(not maps.explained(run, clip_id, row) for clip_id in clip_ids)
+    n_clips = len(maps.clips_of(run, row))
+    missing = _n_missing(run, row)
     calls = missing * maps.expected_calls(run, row)
-    state = f"{len(clip_ids) - missing} of {len(clip_ids)} cached"
+    state = f"{n_clips - missing} of {n_clips} cached"
     seconds = calls * _seconds_per_call(run, row, forward, backward)
     return (f"maps: {key}", state, calls, seconds / 60)
 
@@ -194,15 +194,16 @@ def _timing_cost(run: Run, forward: float, backward: float) -> tuple[int, float]
     for row in rows(run).values():
         if row.kind not in ("method", "variant"):
             continue
-        if _is_missing(run, row) and not maps.is_timed(run, row):
+        if not maps.is_timed(run, row) and _n_missing(run, row):
             continue
         n = scores.times_to_explain(run, row, recorded) * maps.expected_calls(run, row)
         calls, seconds = calls + n, seconds + n * _seconds_per_call(run, row, forward, backward)
     return calls, seconds
 
 
-def _is_missing(run: Run, row: Row) -> bool:
-    return not all(maps.explained(run, clip_id, row) for clip_id in maps.clips_of(run, row))
+def _n_missing(run: Run, row: Row) -> int:
+    """Count the clips that a row is not explained on yet."""
+    return sum(not maps.explained(run, clip_id, row) for clip_id in maps.clips_of(run, row))
 
 
 def _score_lines(run: Run, forward: float, backward: float) -> list[tuple]:
@@ -221,7 +222,7 @@ def _score_lines(run: Run, forward: float, backward: float) -> list[tuple]:
 
 
 def _runtime_line(run: Run, forward: float, backward: float) -> tuple:
-    if run.path("runtime.csv").is_file():
-        return ("scores: runtime", "there, checked when run", None, None)
+    if cached(run, "runtime.csv", scores.table_key(run, "runtime")):
+        return ("scores: runtime", "cached", None, None)
     calls, seconds = _timing_cost(run, forward, backward)
     return ("scores: runtime", "to do", calls, seconds / 60)

@@ -61,7 +61,7 @@ def enough(found: Published) -> str:
 def seeds(found: Published, row: str) -> str:
     """Write in how many checks two seeds of a row of many more samples agree; "" if unchecked."""
     checked = found.extras.get("convergence")
-    if checked is None or not row.endswith(study.CONVERGED):
+    if checked is None or checked.empty or not row.endswith(study.CONVERGED):
         return ""
     last = _ends(checked)[1]
     agree = last.loc[last["method"] == row.removesuffix(study.CONVERGED), "converged"].astype(bool)

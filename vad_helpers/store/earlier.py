@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from vad_helpers.store import gather, scores
@@ -38,9 +39,13 @@ def agrees(entry: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 
 def beside(before: pd.DataFrame, new: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Put lines in the place of those with the same values in some columns; others stay."""
-    replaced = before.set_index([*by]).index.isin(new.set_index([*by]).index)
-    parts = [part for part in (before[~replaced], new) if len(part)]
+    parts = [part for part in (before[~_among(before, new, by)], new) if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else new
+
+
+def _among(lines: pd.DataFrame, others: pd.DataFrame, by: Sequence[str]) -> np.ndarray:
+    """Tell which lines have the same values in some columns as one of the others."""
+    return lines.set_index([*by]).index.isin(others.set_index([*by]).index)
 
 
 def complete(
@@ -74,17 +79,15 @@ def complete(
                     lambda row: scores.is_current(run, versions, "human_centric", row))  # fmt: skip
     # What a map cost stays: explained again for one more score, beside whatever else was computed,
     # it would be another cost for the same map.
-    known = pd.MultiIndex.from_frame(kept[[*PAIR]])
     explained = new["explanations"]
-    first = ~pd.MultiIndex.from_frame(explained[[*PAIR]]).isin(known)
-    done["explanations"] = beside(kept, explained[first], PAIR)
+    first = explained[~_among(explained, kept, PAIR)]
+    done["explanations"] = beside(kept, first, PAIR)
     measured = _lines(folder, "runtime", run)
     measured = measured[measured["source"] == "measured"]
     if new["runtime"].empty and len(measured):
         recorded = _recorded(run, done)
-        known = pd.MultiIndex.from_frame(recorded[[*PAIR]])
-        still = pd.MultiIndex.from_frame(measured[[*PAIR]]).isin(known)
-        done["runtime"] = beside(recorded, measured[still], PAIR)
+        still = measured[_among(measured, recorded, PAIR)]
+        done["runtime"] = beside(recorded, still, PAIR)
     return done
 
 

@@ -121,7 +121,7 @@ def runtime(run: Run, *, progress: bool = False) -> pd.DataFrame:
         lines = []
         recorded = maps.explanations(run)
         for row in tqdm(listed, desc="run time", unit="method", disable=not progress):
-            lines += _time_row(run, row, recorded[recorded["method"] == row.key])
+            lines += _time_row(run, row, recorded)
         return pd.DataFrame(lines, columns=[*COLUMNS, "source"])
 
     return _table(run, "runtime", build)
@@ -433,9 +433,9 @@ def _stacked(run: Run, table: str, row: str) -> dict[str, np.ndarray]:
     return {name: np.stack([line[name] for line in lines]) for name in lines[0]}
 
 
-def _recorded_seconds(run: Run, recorded: pd.DataFrame) -> pd.Series:
-    """Recorded times that compare with what would be measured now: same machine, same batch."""
-    same = recorded["machine"] == detector.machine(run)
+def _recorded_seconds(run: Run, row: Row, recorded: pd.DataFrame) -> pd.Series:
+    """A row's recorded times that compare with what would be measured now: machine and batch."""
+    same = (recorded["method"] == row.key) & (recorded["machine"] == detector.machine(run))
     return recorded.loc[same & (recorded["batch_size"] == run.params.eval_batch_size), "seconds"]
 
 
@@ -457,14 +457,13 @@ def times_to_explain(run: Run, row: Row, recorded: pd.DataFrame) -> int:
     """
     if maps.is_timed(run, row):
         return 1 + run.params.runtime_repeats
-    own = recorded[recorded["method"] == row.key]
-    return int(row.n_clips is None and _recorded_seconds(run, own).empty)
+    return int(row.n_clips is None and _recorded_seconds(run, row, recorded).empty)
 
 
 def _time_row(run: Run, row: Row, recorded: pd.DataFrame) -> list[tuple[Any, ...]]:
     clip_id = maps.clips_of(run, row)[0]
     sequence = experiment.evaluation(run).set_index("clip_id")["sequence"][clip_id]
-    seconds = _recorded_seconds(run, recorded)
+    seconds = _recorded_seconds(run, row, recorded)
     repeated = maps.is_timed(run, row)
     if times_to_explain(run, row, recorded):
         times = timing.measure(
@@ -485,7 +484,7 @@ def _time_row(run: Run, row: Row, recorded: pd.DataFrame) -> list[tuple[Any, ...
         }
         source = "recorded"
     shared = {
-        name: recorded[name].median()
+        name: recorded.loc[recorded["method"] == row.key, name].median()
         for name in ("baseline_seconds", "superpixel_seconds", "model_calls")
     }
     return [

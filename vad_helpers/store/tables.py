@@ -235,8 +235,8 @@ def complete(found: pd.DataFrame) -> pd.Series:
 def main_rows(run: Run, found: pd.DataFrame) -> pd.DataFrame:
     """Leave out the variants that a run measures on a few clips only.
 
-    They vary a row to see what changes, and can be several times as many as the other rows: tables
-    list them, charts would be unreadable with them.
+    They vary a row to see what changes, and can be several times as many as the other rows: charts
+    would be unreadable with them, and their means are over other clips.
 
     Parameters
     ----------
