@@ -22,8 +22,8 @@ from tqdm.auto import tqdm
 from benchmarks import machine, plain_captum
 from vad_helpers import store
 from vad_helpers.attribution import METHODS, attribute, baselines
-from vad_helpers.attribution.prepared import Prepared, prepare
 from vad_helpers.attribution.probability import seeded
+from vad_helpers.inference.prepared import Prepared, prepare
 from vad_helpers.model.prediction import computes_bf16
 
 COARSER = (2, 2, 2)

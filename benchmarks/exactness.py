@@ -11,8 +11,8 @@ from torch import Tensor
 
 from benchmarks import bench, plain_captum
 from vad_helpers.attribution import METHODS, baselines, superpixels
-from vad_helpers.attribution.prepared import prepare
 from vad_helpers.attribution.probability import Probability, evaluating, seeded
+from vad_helpers.inference.prepared import prepare
 
 N_CLIPS = 6
 

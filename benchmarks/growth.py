@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import bench, machine
 from vad_helpers.attribution import attribute
-from vad_helpers.attribution.prepared import Prepared, prepare
+from vad_helpers.inference.prepared import Prepared, prepare
 
 SHARES = {"frames": (0.4, 0.6, 0.8, 1.0, 1.4), "pixels": (0.25, 0.5, 1.0, 1.5), "clips": (1, 2, 4)}
 CHEAP: dict[str, dict[str, Any]] = {

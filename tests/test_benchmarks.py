@@ -14,7 +14,7 @@ from benchmarks import __main__ as command
 from benchmarks import bench, exactness, growth, machine, plain_captum
 from vad_helpers import store
 from vad_helpers.attribution import METHODS
-from vad_helpers.attribution.prepared import prepare
+from vad_helpers.inference.prepared import prepare
 from vad_helpers.model.i3d import InceptionI3d
 
 APP = typer.Typer()

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from vad_helpers.attribution import occlusion
-from vad_helpers.chain import Triple
+from vad_helpers.inference.chain import Triple
 from vad_helpers.model.recipe import frozen_stages
 from vad_helpers.store import convergence, detector, experiment, maps, rows, scores
 from vad_helpers.store.cache import Run, cached, remember

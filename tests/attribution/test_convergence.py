@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from vad_helpers.attribution import explain, prepared
+from vad_helpers.attribution import explain
 from vad_helpers.attribution.convergence import converge
 from vad_helpers.errors import InputError
+from vad_helpers.inference import prepared
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import torch
 
 from benchmarks import plain_captum
 from vad_helpers.attribution import METHODS, superpixels
-from vad_helpers.attribution.prepared import prepare
 from vad_helpers.attribution.probability import Probability, evaluating, seeded
-from vad_helpers.chain import sequential
+from vad_helpers.inference.chain import sequential
+from vad_helpers.inference.prepared import prepare
 from vad_helpers.model.i3d import InceptionI3d
 
 AGREEMENT = 1e-10

@@ -9,8 +9,8 @@ from vad_helpers.attribution.gradient import (
     smooth_integrated_gradients,
 )
 from vad_helpers.attribution.probability import Probability
-from vad_helpers.chain import sequential
 from vad_helpers.errors import InputError
+from vad_helpers.inference.chain import sequential
 
 
 class Polynomial:

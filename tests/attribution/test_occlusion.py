@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from vad_helpers.attribution import attribute, explain
 from vad_helpers.attribution.occlusion import IncrementalOcclusion, count_windows
 from vad_helpers.attribution.probability import Probability
-from vad_helpers.chain import sequential
 from vad_helpers.errors import InputError
+from vad_helpers.inference.chain import sequential
 
 
 def starts(size, wide, step):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from vad_helpers.attribution.prepared import prepare
 from vad_helpers.attribution.probability import Probability, evaluating, seeded
 from vad_helpers.errors import InputError
+from vad_helpers.inference.prepared import prepare
 
 CLIPS = torch.zeros(2, 3, 1, 1, 1)
 

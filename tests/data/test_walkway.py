@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from vad_helpers.data import crowd, scenery, walkway
-from vad_helpers.data.drawing import SUPERSAMPLE
+from vad_helpers.data import walkway
+from vad_helpers.data.walkway import crowd, scenery
+from vad_helpers.data.walkway.drawing import SUPERSAMPLE
 from vad_helpers.errors import InputError
 
 SMALL = {

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from vad_helpers.metrics import gaps
-from vad_helpers.metrics.resampling import bootstrap_mean
+from vad_helpers.tables.resampling import bootstrap_mean
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vad_helpers.metrics import statistics
 from vad_helpers.pages import findings
 from vad_helpers.store import contrasts, tables
 from vad_helpers.store.row import REFERENCES, Row
+from vad_helpers.tables import statistics
 
 N = 8
 METRIC_TABLES = {

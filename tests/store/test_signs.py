@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from tests import synthetic_study as synthetic
-from vad_helpers.metrics import statistics
 from vad_helpers.store import signs, study, verdicts
+from vad_helpers.tables import statistics
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from tests import synthetic_study as synthetic
-from vad_helpers.metrics import resampling
 from vad_helpers.store import verdicts
 from vad_helpers.store.claims import CLAIMS, HIGHER, Claim, Contrast
+from vad_helpers.tables import resampling
 
 OPTIONS = {"n_resamples": 300}
 

@@ -15,10 +15,10 @@ import pandas as pd
 import torch
 
 from vad_helpers.attribution import checks
-from vad_helpers.attribution.prepared import Model, Prepared, prepare
 from vad_helpers.attribution.probability import UNMEASURED
 from vad_helpers.attribution.registry import METHODS, explain
 from vad_helpers.errors import InputError
+from vad_helpers.inference.prepared import Model, Prepared, prepare
 
 AGREEING = 0.95
 """Correlation over voxels from which on two seeds' maps count as the same."""

@@ -6,7 +6,7 @@ signature in `vad_helpers.attribution.spec`; users call them through
 `vad_helpers.attribution.explain`.
 
 The path methods (Integrated Gradients and its relatives) average gradients along straight lines
-from baseline to clip. A model whose first stage is affine (`vad_helpers.chain`) maps such a line
+from baseline to clip. A model whose first stage is affine (`vad_helpers.inference.chain`) maps such a line
 to a straight line: that stage is evaluated at the two ends alone, and passed backward once, for
 the averaged gradient. The result is the same.
 """

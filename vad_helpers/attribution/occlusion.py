@@ -7,7 +7,7 @@ users call them through `vad_helpers.attribution.explain`. `IncrementalOcclusion
 the interface of Captum's `Occlusion`, for use elsewhere.
 
 For a model that is a chain of stages only the part that a window reaches is recomputed
-(`vad_helpers.attribution.incremental`); any other gets windows written into a copy of the clip,
+(`vad_helpers.inference.incremental`); any other gets windows written into a copy of the clip,
 and taken out again.
 """
 
@@ -24,12 +24,12 @@ import numpy as np
 import torch
 
 from vad_helpers.attribution import checks
-from vad_helpers.attribution.incremental import Activations, Boxes, fill
-from vad_helpers.attribution.prepared import Model, Prepared, prepare
 from vad_helpers.attribution.probability import Probability
 from vad_helpers.attribution.spec import MethodSpec
-from vad_helpers.chain import Triple
 from vad_helpers.errors import InputError
+from vad_helpers.inference.chain import Triple
+from vad_helpers.inference.incremental import Activations, Boxes, fill
+from vad_helpers.inference.prepared import Model, Prepared, prepare
 
 WINDOWS_AT_ONCE = 8
 """Windows that one worker recomputes together where no batch size is given: enough to share the
@@ -81,13 +81,13 @@ class IncrementalOcclusion:
     ----------
     forward_func : torch.nn.Module or callable
         (N, C, T, H, W) -> (N,) or (N, outputs). A module that offers `chain()`
-        (`vad_helpers.chain`), or a `Chain` itself, is recomputed piece by piece; any other runs
+        (`vad_helpers.inference.chain`), or a `Chain` itself, is recomputed piece by piece; any other runs
         whole, in batches.
 
     Examples
     --------
     >>> import torch
-    >>> from vad_helpers.chain import sequential
+    >>> from vad_helpers.inference.chain import sequential
     >>> layers = torch.nn.Conv3d(1, 2, 3, padding=1), torch.nn.ReLU()
     >>> chain = sequential(layers, head=lambda x: x.mean(dim=(2, 3, 4)))
     >>> clips = torch.rand(1, 1, 4, 8, 8)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from vad_helpers.attribution.prepared import Model, Prepared, prepare
 from vad_helpers.errors import InputError
+from vad_helpers.inference.prepared import Model, Prepared, prepare
 
 UNMEASURED = 4
 """Clips at once where nobody measured: little memory, and the same on every machine."""

@@ -19,7 +19,6 @@ from vad_helpers.attribution import (
     perturbation,
     superpixels,
 )
-from vad_helpers.attribution.prepared import Model, Prepared, out_of_memory, prepare
 from vad_helpers.attribution.probability import (
     Probability,
     evaluating,
@@ -27,6 +26,7 @@ from vad_helpers.attribution.probability import (
 )
 from vad_helpers.attribution.spec import PRECISIONS, Explanation, MethodSpec
 from vad_helpers.errors import InputError
+from vad_helpers.inference.prepared import Model, Prepared, out_of_memory, prepare
 
 Progress = Callable[[int, int], object]
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from vad_helpers.metrics.resampling import LEVEL, bootstrap_mean
+from vad_helpers.tables.resampling import LEVEL, bootstrap_mean
 
 GAPS = (0.0, 0.05, 0.1, 0.2)
 SCORES = ("deletion", "insertion")

@@ -31,7 +31,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from vad_helpers.chain import Branches, Chain, Pads, Stage, Triple, convolve_padded, layer_stage
+from vad_helpers.inference.chain import (
+    Branches,
+    Chain,
+    Pads,
+    Stage,
+    Triple,
+    convolve_padded,
+    layer_stage,
+)
 
 BN_EPS = 1e-3
 BN_MOMENTUM = 0.1
@@ -410,7 +418,7 @@ class InceptionI3d(nn.Module):
         return network
 
     def chain(self) -> Chain:
-        """The network as a chain of local stages, for inference; see `vad_helpers.chain`."""
+        """The network as a chain of local stages, for inference; see `vad_helpers.inference.chain`."""
         stages = [step for _, module in self.stages() for step in module.stages()]
         return Chain(tuple(stages), self.head)
 

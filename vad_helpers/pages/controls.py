@@ -9,11 +9,11 @@ import pandas as pd
 from vad_helpers import viz
 from vad_helpers.metrics.catalog import METRICS
 from vad_helpers.metrics.gaps import EQUAL_AREA, SCORES
-from vad_helpers.metrics.resampling import FEWEST_GROUPS
 from vad_helpers.pages import provenance, spending
 from vad_helpers.pages.spelling import NOTHING, folded, judged_difference, with_interval
 from vad_helpers.store import contrasts, faithfulness, rejudged, signs, study, tables
 from vad_helpers.store.published import Published
+from vad_helpers.tables.resampling import FEWEST_GROUPS
 from vad_helpers.viz import charts
 
 VARIED = {

@@ -11,11 +11,11 @@ import dataclasses
 import pandas as pd
 
 from vad_helpers import store, viz
-from vad_helpers.metrics import statistics
 from vad_helpers.metrics.catalog import METRICS, direction
 from vad_helpers.store import tables
 from vad_helpers.store.cache import Run
 from vad_helpers.store.row import methods
+from vad_helpers.tables import statistics
 
 SHOWN_REFERENCES = ("motion", "constant", "random")
 # Table of scores, level, metric, heading.

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from vad_helpers.metrics.resampling import FEWEST_GROUPS
 from vad_helpers.pages import spending
 from vad_helpers.store import faithfulness, study
 from vad_helpers.store.published import Published
+from vad_helpers.tables.resampling import FEWEST_GROUPS
 
 
 def in_practice(found: Published) -> str:

@@ -15,12 +15,12 @@ import pandas as pd
 
 from vad_helpers import viz
 from vad_helpers.metrics.catalog import METRICS
-from vad_helpers.metrics.resampling import LEVEL
 from vad_helpers.pages import controls, provenance
 from vad_helpers.pages.conclusions import CONCLUDING, Conclusions, incomplete
 from vad_helpers.pages.spelling import NOTHING, count, folded, percent, with_interval
 from vad_helpers.store import faithfulness, networks, published, study, tables
 from vad_helpers.store.published import Published
+from vad_helpers.tables.resampling import LEVEL
 from vad_helpers.viz import charts
 
 FOLDER = "results/ucsd"

@@ -8,11 +8,11 @@ from __future__ import annotations
 import pandas as pd
 
 from vad_helpers.attribution.convergence import AGREEING
-from vad_helpers.metrics import statistics
 from vad_helpers.metrics.runtime import alike_timed
 from vad_helpers.pages.spelling import with_interval
 from vad_helpers.store import rejudged, study
 from vad_helpers.store.published import Published
+from vad_helpers.tables import statistics
 
 
 def converged(found: Published) -> str:

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from vad_helpers.metrics.catalog import METRICS
-from vad_helpers.metrics.resampling import FEWEST_GROUPS
 from vad_helpers.pages import pointing, practice, spending
 from vad_helpers.pages.spelling import share
 from vad_helpers.store import (
@@ -25,6 +24,7 @@ from vad_helpers.store import (
 )
 from vad_helpers.store.published import Published
 from vad_helpers.store.verdicts import Judged
+from vad_helpers.tables.resampling import FEWEST_GROUPS
 
 LEAKY = "split_by_clip"
 DRAWS = (sensitivity.SAMPLES, sensitivity.SEED)

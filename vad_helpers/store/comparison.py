@@ -15,13 +15,13 @@ import pandas as pd
 
 from vad_helpers.errors import InputError
 from vad_helpers.metrics.catalog import METRICS
-from vad_helpers.metrics.resampling import (
+from vad_helpers.store.cache import manifest_in
+from vad_helpers.tables.resampling import (
     bootstrap_mean,
     independent_difference,
     paired_difference,
     verdict,
 )
-from vad_helpers.store.cache import manifest_in
 
 TABLES = ("human_centric", "model_centric", "robustness", "controls", "runtime")
 KEYS = ["table", "level", "metric", "method"]

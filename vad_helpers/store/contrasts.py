@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from vad_helpers.metrics import statistics
 from vad_helpers.store import scores, tables
 from vad_helpers.store.cache import Run
 from vad_helpers.store.row import REFERENCES, rows
+from vad_helpers.tables import statistics
 
 GRADIENT, PERTURBATION = "gradient methods", "perturbation methods"
 BUT_LIME, REST = "perturbation methods but LIME", "the other methods"

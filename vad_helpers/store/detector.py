@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from vad_helpers.attribution.prepared import Prepared, prepare
 from vad_helpers.data import clips as clip_data
 from vad_helpers.data.augmentation import Augmentation
 from vad_helpers.errors import InputError
+from vad_helpers.inference.prepared import Prepared, prepare
 from vad_helpers.metrics import runtime
 from vad_helpers.store import experiment
 from vad_helpers.store.cache import (

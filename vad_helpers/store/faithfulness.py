@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from vad_helpers.metrics.gaps import EQUAL_AREA, by_gap
-from vad_helpers.metrics.resampling import paired_difference
 from vad_helpers.store.published import Published, once
 from vad_helpers.store.study import evened, labels, main_rows, options, summary
+from vad_helpers.tables.resampling import paired_difference
 
 FLATNESS = ("deletion", "insertion", "mean_area", "area_matched_deletion",
             "area_matched_insertion", "area_deletion", "area_insertion")  # fmt: skip

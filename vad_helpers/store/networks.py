@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from vad_helpers.metrics import resampling, statistics
 from vad_helpers.store import replaced
 from vad_helpers.store.published import Published, once
 from vad_helpers.store.study import options
+from vad_helpers.tables import resampling, statistics
 
 PAPER_PERFORMANCE = {"accuracy": 0.8886, "auc": 0.9331}
 """The paper's detector, on a split that it does not state."""

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from vad_helpers.metrics import statistics
 from vad_helpers.metrics.catalog import direction
 from vad_helpers.store import study, verdicts
 from vad_helpers.store.claims import CLAIMS, Claim
 from vad_helpers.store.published import Published, once
+from vad_helpers.tables import statistics
 
 TWICE = ("claim", "statement", "before", "after", "reason", "n_contrasts", "n_changed", "n_turned",
          "n_clips", "n_groups")  # fmt: skip

@@ -18,10 +18,10 @@ import pandas as pd
 from scipy.stats import kendalltau
 
 from vad_helpers.metrics.catalog import direction
-from vad_helpers.metrics.resampling import resample
 from vad_helpers.store import tables, verdicts
 from vad_helpers.store.claims import CLAIMS
 from vad_helpers.store.contrasts import BUT_LIME, GRADIENT, PERTURBATION
+from vad_helpers.tables.resampling import resample
 
 NOT_MEASURED = "not measured yet"
 N_DRAWS = 500

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from vad_helpers.metrics.resampling import paired_difference
 from vad_helpers.store import rejudged, study
 from vad_helpers.store.claims import CLAIMS, Claim
 from vad_helpers.store.published import Published, once
+from vad_helpers.tables.resampling import paired_difference
 
 ABSOLUTE = {"clip": "clip_abs", "frame": "frame_abs"}
 """Level of the tables -> that of the same scores of |E|."""

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from vad_helpers.metrics import statistics
-from vad_helpers.metrics.resampling import FEWEST_GROUPS
 from vad_helpers.metrics.runtime import alike_timed
 from vad_helpers.store import contrasts, sensitivity, tables, verdicts
 from vad_helpers.store.published import Published, once, read_curve
 from vad_helpers.store.row import TIME_AVERAGE
+from vad_helpers.tables import statistics
+from vad_helpers.tables.resampling import FEWEST_GROUPS
 
 CONVERGED = "_converged"
 MEASURED = ("human_centric", "model_centric", "robustness")

@@ -11,11 +11,11 @@ from importlib import resources
 import pandas as pd
 
 from vad_helpers.errors import InputError
-from vad_helpers.metrics import statistics
 from vad_helpers.metrics.catalog import METRICS, direction
 from vad_helpers.store import scores
 from vad_helpers.store.cache import Run, remember
 from vad_helpers.store.row import TIME_AVERAGE, Row, rows
+from vad_helpers.tables import statistics
 
 TABLE_ONE = [(level, metric) for level in ("clip", "frame") for metric in ("iou", "f1", "auc")]
 TABLE_TWO = [
@@ -340,7 +340,7 @@ def _paper_two() -> pd.DataFrame:
 
 
 def _paper_csv(name: str) -> pd.DataFrame:
-    path = resources.files("vad_helpers.store") / "paper" / name
+    path = resources.files("vad_helpers.tables") / "paper" / name
     with resources.as_file(path) as file:
         table = pd.read_csv(file)
     return table.melt("method", var_name="column", value_name="paper")

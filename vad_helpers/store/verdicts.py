@@ -16,17 +16,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from vad_helpers.metrics import resampling
 from vad_helpers.metrics.catalog import METRICS
-from vad_helpers.metrics.resampling import (
+from vad_helpers.metrics.runtime import alike_timed
+from vad_helpers.store import contrasts, tables
+from vad_helpers.store.claims import CLAIMS, EQUAL_AREA, WITH_BLACK, WITH_BLUR, Claim, Contrast
+from vad_helpers.tables import resampling
+from vad_helpers.tables.resampling import (
     FEWEST_GROUPS,
     holm,
     paired_difference,
     sign_flip_test,
 )
-from vad_helpers.metrics.runtime import alike_timed
-from vad_helpers.store import contrasts, tables
-from vad_helpers.store.claims import CLAIMS, EQUAL_AREA, WITH_BLACK, WITH_BLUR, Claim, Contrast
 
 HOLDS, DOES_NOT, UNDECIDED = "holds", "does not hold", "undecided"
 AS_CLAIMED, AGAINST, OPEN, MISSING = "as claimed", "against", "undecided", "not measured"

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vad_helpers.metrics import statistics
+from vad_helpers.tables import statistics
 
 METHODS = {"ig": 0.70, "lime": 0.72, "motion": 0.92, "random": 0.50}
 

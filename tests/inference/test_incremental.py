@@ -12,10 +12,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from vad_helpers.attribution import incremental
-from vad_helpers.attribution.incremental import Activations, Boxes, fill, gather, reached
 from vad_helpers.attribution.occlusion import IncrementalOcclusion, count_windows
-from vad_helpers.chain import (
+from vad_helpers.inference import incremental
+from vad_helpers.inference.chain import (
     Branches,
     Chain,
     Stage,
@@ -25,6 +24,7 @@ from vad_helpers.chain import (
     run,
     sequential,
 )
+from vad_helpers.inference.incremental import Activations, Boxes, fill, gather, reached
 from vad_helpers.model.i3d import InceptionBlock, InceptionI3d, SameMaxPool3d, Unit3d
 
 AGREEMENT = 1e-10

@@ -29,9 +29,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vad_helpers.data.crowd import ANOMALIES, PATTERNS, anomalies, normal_crowd
-from vad_helpers.data.drawing import Actor, Canvas, soft_shadows
-from vad_helpers.data.scenery import Scene, build_scene
+from vad_helpers.data.walkway.crowd import ANOMALIES, PATTERNS, anomalies, normal_crowd
+from vad_helpers.data.walkway.drawing import Actor, Canvas, soft_shadows
+from vad_helpers.data.walkway.scenery import Scene, build_scene
 from vad_helpers.errors import InputError
 
 VERSION = 1

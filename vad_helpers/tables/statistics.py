@@ -11,7 +11,7 @@ difference includes zero. All of this is conditional on the trained models.
 A table of scores is tidy: ``clip_id``, ``sequence``, ``method``, ``level``, ``metric``,
 ``value``. Which way is better comes from `vad_helpers.metrics.catalog`.
 
-The functions on one row of scores live in `vad_helpers.metrics.resampling` and are here too.
+The functions on one row of scores live in `vad_helpers.tables.resampling` and are here too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from vad_helpers.metrics.catalog import HIGHER, direction
-from vad_helpers.metrics.resampling import (
+from vad_helpers.tables.resampling import (
     FEWEST_GROUPS,
     LEVEL,
     UNDECIDED,

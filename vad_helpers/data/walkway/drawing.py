@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from vad_helpers.data.actors import Body, Disc, Face, Limb, Part, Ring, Track
+from vad_helpers.data.walkway.actors import Body, Disc, Face, Limb, Part, Ring, Track
 
 SUPERSAMPLE = 4
 SHADOW_SAMPLE = 2

@@ -1,6 +1,6 @@
 """Intervals and tests for one row of scores; the unit of chance is the sequence.
 
-Conventions: see `vad_helpers.metrics.statistics`, which has all of this for whole tables.
+Conventions: see `vad_helpers.tables.statistics`, which has all of this for whole tables.
 
 References
 ----------

@@ -1,7 +1,7 @@
 """Occlusion that recomputes only what a window changes.
 
 A filled window changes a small box of the clip, and through a chain of local stages
-(`vad_helpers.chain`) only a slowly growing box of every activation. The activations of the whole
+(`vad_helpers.inference.chain`) only a slowly growing box of every activation. The activations of the whole
 clip are kept; for each window the box is cut out with its surroundings, the change put in, and the
 stage evaluated there. From the stage on where the boxes fill nearly everything, whole tensors are
 computed: that is cheaper. The result is that of a full evaluation, not an approximation.
@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vad_helpers.chain import Branches, Chain, Stage, Triple, flat_pads, output_size, run
+from vad_helpers.inference.chain import Branches, Chain, Stage, Triple, flat_pads, output_size, run
 
 WHOLE_FROM = 0.7
 """Share of a stage's output from which computing all of it is cheaper than cutting and pasting."""

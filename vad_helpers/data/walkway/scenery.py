@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from vad_helpers.data.drawing import SUPERSAMPLE, Sprite
+from vad_helpers.data.walkway.drawing import SUPERSAMPLE, Sprite
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vad_helpers.data.actors import Body, Looks, Track, cart, cyclist, skater, walker
-from vad_helpers.data.drawing import Actor, make_actor
-from vad_helpers.data.scenery import PED1_LANES, PED1_SIDE, PED2_EDGES, Scene
+from vad_helpers.data.walkway.actors import Body, Looks, Track, cart, cyclist, skater, walker
+from vad_helpers.data.walkway.drawing import Actor, make_actor
+from vad_helpers.data.walkway.scenery import PED1_LANES, PED1_SIDE, PED2_EDGES, Scene
 
 GRID = 16
 """Anomalies enter and leave at multiples of this many frames (a little later and sooner)."""

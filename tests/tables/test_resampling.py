@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from vad_helpers.metrics import resampling
-from vad_helpers.metrics.resampling import (
+from vad_helpers.tables import resampling
+from vad_helpers.tables.resampling import (
     bootstrap_auc,
     bootstrap_mean,
     holm,

@@ -11,8 +11,8 @@ import torch
 
 from vad_helpers.attribution import checks
 from vad_helpers.attribution.spec import PRECISIONS
-from vad_helpers.chain import Chain
 from vad_helpers.errors import InputError
+from vad_helpers.inference.chain import Chain
 
 Model = torch.nn.Module | Callable[[torch.Tensor], torch.Tensor]
 Item = TypeVar("Item")

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from vad_helpers.attribution import METHODS, attribute, explain
-from vad_helpers.attribution import prepared as prepared_module
-from vad_helpers.attribution.prepared import MOST_CLIPS, fastest_batch, out_of_memory, prepare
 from vad_helpers.attribution.probability import Probability, evaluating, seeded
-from vad_helpers.chain import sequential
 from vad_helpers.errors import InputError
+from vad_helpers.inference import prepared as prepared_module
+from vad_helpers.inference.chain import sequential
+from vad_helpers.inference.prepared import MOST_CLIPS, fastest_batch, out_of_memory, prepare
 from vad_helpers.model.i3d import InceptionI3d
 
 CPU = torch.device("cpu")

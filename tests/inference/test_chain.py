@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from vad_helpers.chain import (
+from vad_helpers.errors import InputError
+from vad_helpers.inference.chain import (
     NO_PADS,
     Branches,
     Chain,
@@ -18,7 +19,6 @@ from vad_helpers.chain import (
     run,
     sequential,
 )
-from vad_helpers.errors import InputError
 
 LAYERS = {
     "convolution": lambda: nn.Conv3d(3, 4, (2, 3, 5)),
@@ -137,7 +137,7 @@ def test_columns_are_channels_in_bf16_without_gradients_alone(monkeypatch):
     shapes = []
     convolve = nn.functional.conv3d
     monkeypatch.setattr(
-        "vad_helpers.chain.F.conv3d",
+        "vad_helpers.inference.chain.F.conv3d",
         lambda x, *args, **options: shapes.append(x.shape) or convolve(x, *args, **options),
     )
     layer, clips = strided_convolution((3, 7, 7), (2, 2, 2)), torch.zeros(1, 3, 4, 9, 11)

@@ -1,0 +1,1 @@
+"""Read tables: schema, statistics, summaries, claims."""
