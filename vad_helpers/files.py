@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,41 +49,3 @@ def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
     return current
-
-
-@contextlib.contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Give a copy of a folder to change; put it in the folder's place when the block succeeds.
-
-    Parameters
-    ----------
-    path : str or Path
-        A folder that is there, or will be.
-
-    Yields
-    ------
-    Path
-        A folder beside `path` with what is in it now.
-
-    Raises
-    ------
-    OSError
-        As raised by the block or the renames; `path` is then as it was.
-    """
-    path = Path(path).resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as name:
-        new, old = Path(name) / "new", Path(name) / "old"
-        if path.is_dir():
-            shutil.copytree(path, new)
-        else:
-            new.mkdir()
-        yield new
-        try:
-            if path.is_dir():
-                os.replace(path, old)
-            os.replace(new, path)
-        except BaseException:  # an interrupt between the two must not lose the folder either
-            if old.is_dir() and not path.exists():
-                os.replace(old, path)
-            raise

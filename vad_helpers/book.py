@@ -1,0 +1,439 @@
+"""Notebooks through papermill, then the book: execute, stage, build, verify, pack.
+
+The chapters are executed with one set of parameters into `<run_dir>/notebooks/`; the book is
+built from a staging folder that holds these executed copies beside the prose, so that what a
+reader sees is what ran. Prose pages include tables from `book/_run/`, which are written here from
+the tables of the run and of the committed study.
+"""
+
+from __future__ import annotations
+
+import base64
+import builtins
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pandas as pd
+import yaml
+
+from vad_helpers import tables
+from vad_helpers.attribution import METHODS
+from vad_helpers.errors import InputError
+from vad_helpers.files import atomic_write
+from vad_helpers.metrics.catalog import METRICS
+from vad_helpers.run import open_run, params, steps
+from vad_helpers.run.cache import Run
+
+STUDY = "results/ucsd"
+"""Folder of the committed study, in the project."""
+PAPER_CLIP = (3, 20, 158, 237)
+"""A clip of the paper's study as the network gets it: channels, frames, height, width."""
+KEY_FIGURE = "figure-one"
+"""Tag of the cell whose figure stands on the front page."""
+BINDER = "https://mybinder.org"
+
+
+def chapters(root: Path) -> list[Path]:
+    """List the chapters in their order."""
+    return sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+
+
+def injected(chapter: Path, profile: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrange overrides as papermill parameters of a chapter.
+
+    What the chapter's parameters cell names goes there, the rest into its `overrides`.
+    """
+    page = nbformat.read(chapter, as_version=4)
+    cell = next(c for c in page.cells if "parameters" in c.metadata.get("tags", []))
+    named = set(re.findall(r"^(\w+):", cell.source, flags=re.MULTILINE))
+    plain = {name: value for name, value in overrides.items() if name in named}
+    others = {name: value for name, value in overrides.items() if name not in named}
+    return {"profile": profile, **plain, **({"overrides": others} if others else {})}
+
+
+def execute_all(profile: str, overrides: Mapping[str, Any]) -> Run:
+    """Execute every chapter; keep the executed copies; print how long each took.
+
+    Copies of an earlier run are removed first: after a failure, none of them can be taken for
+    this run's.
+
+    Parameters
+    ----------
+    profile : str
+    overrides : mapping
+        Parameters that replace the profile's values.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    InputError
+        For bad parameters, before anything runs; or raised inside a chapter.
+    RuntimeError
+        If a chapter fails; its executed copy shows where.
+    """
+    run = open_run(profile, **overrides)
+    steps.check(run)
+    if run.readonly:
+        raise InputError(
+            f"{run.dir} is read-only (its network or videos are not here), so `vad run` has nothing "
+            "to run; open one chapter on it: papermill CHAPTER OUT -p run_dir ..."
+        )
+    listed = chapters(run.root)
+    for chapter in listed:
+        for name in (chapter.name, f"{chapter.stem}-failed.ipynb"):
+            (run.dir / "notebooks" / name).unlink(missing_ok=True)
+    started = time.perf_counter()
+    for number, chapter in enumerate(listed, start=1):
+        print(f"[{number}/{len(listed)}] {chapter.stem} ...", end=" ", flush=True)
+        begun = time.perf_counter()
+        execute(run, chapter, injected(chapter, profile, overrides))
+        print(f"{time.perf_counter() - begun:.0f} s", flush=True)
+    minutes = (time.perf_counter() - started) / 60
+    print(f"executed {len(listed)} chapters in {minutes:.1f} minutes: {run.dir}")
+    return run
+
+
+def execute(run: Run, chapter: Path, values: Mapping[str, Any]) -> Path:
+    """Execute one chapter through papermill into the run's folder.
+
+    Raises
+    ------
+    InputError
+        If the chapter ended on bad input.
+    OSError
+        If a file could not be written.
+    RuntimeError
+        If it failed otherwise.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    target = run.dir / "notebooks" / chapter.name
+    failed = target.with_name(f"{chapter.stem}-failed.ipynb")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Written beside and renamed when complete: a killed run never leaves half a chapter.
+    partial = target.with_name(f".partial-{target.name}")
+    try:
+        with batch_mode():
+            papermill.execute_notebook(
+                chapter,
+                partial,
+                parameters=dict(values),
+                cwd=run.root,
+                kernel_name="python3",
+                progress_bar=sys.stderr.isatty(),
+            )
+        failed.unlink(missing_ok=True)
+        os.replace(partial, target)
+    except PapermillExecutionError as error:
+        os.replace(partial, failed)
+        kind = getattr(builtins, error.ename, None)
+        if error.ename == "InputError":
+            raise InputError(error.evalue) from None
+        if isinstance(kind, type) and issubclass(kind, OSError):  # a full disk, no permission
+            raise OSError(error.evalue) from None
+        raise RuntimeError(
+            f"{chapter.stem} failed with {error.ename}: {error.evalue}; see {failed}"
+        ) from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+@contextlib.contextmanager
+def batch_mode() -> Iterator[None]:
+    """Start kernels of this very Python, and tell them that nobody watches.
+
+    A `python3` kernel of another interpreter may come first on JUPYTER_PATH; here a kernel
+    specification of our own comes before it.
+    """
+    before = {name: os.environ.get(name) for name in ("VAD_BATCH", "MPLBACKEND", "JUPYTER_PATH")}
+    with tempfile.TemporaryDirectory() as folder:
+        spec = Path(folder) / "kernels" / "python3" / "kernel.json"
+        spec.parent.mkdir(parents=True)
+        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        spec.write_text(
+            json.dumps({"argv": command, "display_name": "Python 3", "language": "python"}),
+            encoding="utf-8",
+        )
+        os.environ["JUPYTER_PATH"] = os.pathsep.join(
+            [folder, *filter(None, [before["JUPYTER_PATH"]])]
+        )
+        os.environ["VAD_BATCH"] = "1"
+        os.environ.pop("MPLBACKEND", None)  # `agg` would silently drop every inline figure
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+def build_book(profile: str, overrides: Mapping[str, Any]) -> Path:
+    """Stage the executed chapters and build the book, warnings as errors.
+
+    Returns
+    -------
+    Path
+        `_build/html/index.html`.
+
+    Raises
+    ------
+    InputError
+        If a chapter has not been executed with these parameters.
+    RuntimeError
+        If the build fails or warns.
+    """
+    run = open_run(profile, **overrides)
+    steps.check(run)
+    staged = stage(run)
+    build = run.root / "_build"
+    # A page left over from an earlier book must not pass for one of this book.
+    shutil.rmtree(build / "html", ignore_errors=True)
+    command = [
+        str(Path(sys.executable).with_name("jupyter-book")),
+        *("build", str(staged), "--path-output", str(run.root)),
+        *("-n", "-W", "--keep-going"),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=run.root)
+    (build / "build.log").write_text(result.stdout + result.stderr, encoding="utf-8")
+    index = build / "html" / "index.html"
+    if result.returncode or not index.is_file():
+        tail = "\n".join(warnings_in(result.stderr) or (result.stderr.splitlines()[-15:]))
+        raise RuntimeError(f"the book did not build; see {build / 'build.log'}\n{tail}")
+    return index
+
+
+def warnings_in(text: str) -> list[str]:
+    """Lines of a Sphinx log that warn or err."""
+    return [line for line in text.splitlines() if "WARNING" in line or "ERROR" in line]
+
+
+def verify_site(root: Path | None = None) -> Path:
+    """Check that the built site is whole: every page of the table of contents, none in error.
+
+    Returns
+    -------
+    Path
+        `_build/html/index.html`.
+
+    Raises
+    ------
+    RuntimeError
+        If a page is missing, nearly empty, or shows a Python traceback.
+    """
+    root = root or params.project_root()
+    html = root / "_build" / "html"
+    if not (html / "index.html").is_file():
+        raise RuntimeError(f"no site at {html}; build it with `make book`")
+    contents = (root / "_toc.yml").read_text(encoding="utf-8")
+    for name in re.findall(r"^\s*-?\s*(?:root|file): (\S+)", contents, flags=re.MULTILINE):
+        page = html / f"{name}.html"
+        text = page.read_text(encoding="utf-8") if page.is_file() else ""
+        if len(text) < 2000:
+            raise RuntimeError(f"{page} is missing or empty; see {root / '_build' / 'build.log'}")
+        if "Traceback (most recent call last)" in text:
+            raise RuntimeError(f"{page} shows a Python error; run its notebook alone to see why")
+    return html / "index.html"
+
+
+def zip_site(root: Path | None = None) -> Path:
+    """Pack the built site into one file that can be handed on and read without a network.
+
+    Returns
+    -------
+    Path
+        `_build/book.zip`; unpacked, `book/index.html` opens it.
+
+    Raises
+    ------
+    RuntimeError
+        If the site is not whole.
+    """
+    html = verify_site(root).parent
+    target = html.parent / "book.zip"
+    with atomic_write(target) as temporary:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(path for path in html.rglob("*") if path.is_file()):
+                archive.write(path, Path("book") / path.relative_to(html))
+    return target
+
+
+def stage(run: Run) -> Path:
+    """Make the staging folder: prose, executed chapters, tables that the prose includes.
+
+    Raises
+    ------
+    InputError
+        If a chapter has not been executed, or with other parameters than the run's.
+    """
+    executed = {path.stem: _executed(run, path) for path in chapters(run.root)}
+    staged = run.root / "_build" / "stage"
+    shutil.rmtree(staged, ignore_errors=True)
+    ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+    for name in ("book", "examples"):
+        shutil.copytree(run.root / name, staged / name, ignore=ignore)
+    shutil.copytree(run.root / "notebooks", staged / "book" / "_run" / "notebooks", ignore=ignore)
+    shutil.copy(run.root / "_toc.yml", staged / "_toc.yml")
+    config = yaml.safe_load((run.root / "_config.yml").read_text(encoding="utf-8"))
+    if config.get("repository", {}).get("url"):  # without an address, buttons would lead nowhere
+        config["launch_buttons"] = {**config.get("launch_buttons", {}), "binderhub_url": BINDER}
+        config["html"] = {**config.get("html", {}), "use_repository_button": True}
+    (staged / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    write_fragments(run, executed, staged / "book" / "_run")
+    (staged / "notebooks").mkdir()
+    for name, page in executed.items():
+        nbformat.write(merge_parameters(page), staged / "notebooks" / f"{name}.ipynb")
+    return staged
+
+
+def _executed(run: Run, chapter: Path) -> nbformat.NotebookNode:
+    """Read a chapter's executed copy, if it was executed with the run's parameters.
+
+    They are compared by what they mean, the profile's values filled in. Where the run and its data
+    lie does not matter: the data's content is in the manifest's key.
+    """
+    path = run.dir / "notebooks" / chapter.name
+    again = f"run `vad run --profile {run.params.profile}` with the same parameters first"
+    if not path.is_file():
+        raise InputError(f"{path} is not there; {again}")
+    page = nbformat.read(path, as_version=4)
+    values = dict(page.metadata.get("papermill", {}).get("parameters", {}))
+    values |= values.pop("overrides", {})
+    try:
+        made = params.load(values.pop("profile", run.params.profile), root=run.root, **values)
+    except InputError as error:  # of a parameter or a profile that was there then
+        raise InputError(f"{path} has parameters that no longer hold ({error}); {again}") from None
+    for name in params.names():
+        had, want = getattr(made, name), getattr(run.params, name)
+        if had != want and name not in ("run_dir", "data_dir"):
+            raise InputError(
+                f"{path} was executed with {name} {had}, asked for now is {want}; {again}"
+            )
+    return page
+
+
+def merge_parameters(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Show one parameters cell, holding the injected values, and drop papermill's metadata."""
+    cells, values = [], {}
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            found = re.findall(r"^(\w+) = (.*)$", cell.source, flags=re.MULTILINE)
+            values = dict(found)
+        else:
+            cells.append(cell)
+    for cell in cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            for name, value in values.items():
+                line = rf"^({name}: [^=]*= ).*?(  #.*)?$"
+                cell.source = re.sub(
+                    line,
+                    lambda m, value=value: f"{m[1]}{value}{m[2] or ''}",
+                    cell.source,
+                    flags=re.MULTILINE,
+                )
+    notebook.cells = cells
+    notebook.metadata.pop("papermill", None)
+    return notebook
+
+
+def write_fragments(
+    run: Run, executed: Mapping[str, nbformat.NotebookNode], folder: Path
+) -> None:
+    """Write what prose pages include: tables, the explorer, the front page's figure.
+
+    Parameters
+    ----------
+    run : Run
+    executed : mapping of str to notebook
+        The executed chapters by name.
+    folder : Path
+        `book/_run` of the staging folder.
+    """
+    from vad_helpers import viz  # draws: who only runs chapters need not load it
+    from vad_helpers.viz import explorer
+
+    study = tables.load(run.dir)
+    made = {"facts": run.facts(), "methods": method_table(study), "metrics": metric_table()}
+    made |= {f"run_{name}": table for name, table in summaries(study).items()}
+    if (run.root / STUDY).is_dir():
+        committed = tables.load(run.root / STUDY)
+        made |= {f"study_{name}": table for name, table in summaries(committed).items()}
+        shutil.copytree(run.root / STUDY / "figures", folder / "figures", dirs_exist_ok=True)
+    for name, table in made.items():
+        index = not isinstance(table.index, pd.RangeIndex)
+        html = viz.table_html(table, index=index)
+        (folder / f"{name}.md").write_text(html, encoding="utf-8")
+    (folder / "explorer.html").write_text(explorer.explorer_html(run), encoding="utf-8")
+    for page in executed.values():
+        for cell in page.cells:
+            if KEY_FIGURE in cell.metadata.get("tags", []):
+                pictures = [o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})]
+                (folder / "figure1.png").write_bytes(base64.b64decode(pictures[0]))
+
+
+def summaries(study: tables.Study) -> dict[str, pd.DataFrame]:
+    """Tables that pages show of a study, by name, as they are shown."""
+    found = {
+        "performance": tables.performance(study),
+        "table1": tables.wide(tables.table_one(study)),
+        "table2": tables.wide(tables.table_two(study)),
+        "claims": tables.claims(study),
+        "gaps": tables.gaps(study),
+        "flatness": tables.flatness(study),
+        "convergence": tables.convergence(study),
+        "costs": tables.costs(study),
+        "sensitivity": tables.sensitivity(study),
+        "leakage": tables.leakage(study),
+    }
+    return found | study.extras
+
+
+def method_table(study: tables.Study) -> pd.DataFrame:
+    """One line a method: key, family, settings and model calls of the paper, seconds in a study."""
+    seconds = study.explanations.groupby("row")["seconds"].median()
+    lines = {
+        spec.name: {
+            "key": key,
+            "family": spec.family,
+            "settings": ", ".join(f"{name} {value}" for name, value in spec.settings.items()),
+            "calls": spec.model_calls(spec.settings, PAPER_CLIP, spec.settings.get("n_segments")),
+            "seconds here": seconds.get(key),
+        }
+        for key, spec in METHODS.items()
+    }
+    return pd.DataFrame.from_dict(lines, orient="index")
+
+
+def metric_table() -> pd.DataFrame:
+    """One line a metric: key, range, which way is better, what else moves it."""
+    lines = {
+        metric.name: {
+            "key": metric.key,
+            "asks about": metric.family,
+            "range": "{:g} to {:g} {}".format(*metric.range, metric.unit or "").strip(),
+            "better": metric.direction,
+            "sensitive to": ", ".join(metric.sensitive_to),
+        }
+        for metric in METRICS.values()
+    }
+    return pd.DataFrame.from_dict(lines, orient="index")
