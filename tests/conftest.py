@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vad_helpers import pipeline
+from vad_helpers import book
 from vad_helpers.data import ucsd
-from vad_helpers.pages import results
-from vad_helpers.store import publish
-from vad_helpers.viz import gallery
+from vad_helpers.run import open_run, steps
 
 ROOT = Path(__file__).parents[1]
 
@@ -76,10 +74,9 @@ def ucsd_root(tmp_path_factory):
 def tiny_root(tmp_path_factory):
     """Folder of a project with the profile `tiny`, shared by tests that only add to it."""
     root = tmp_path_factory.mktemp("project")
-    for name in ("params", "notebooks", "book", "examples"):
-        shutil.copytree(
-            ROOT / name, root / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints")
-        )
+    for name in ("params", "notebooks", "book", "examples", "results"):
+        ignore = shutil.ignore_patterns(".ipynb_checkpoints", "*.safetensors")
+        shutil.copytree(ROOT / name, root / name, ignore=ignore)
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, root / name)
     quick = yaml.safe_load((ROOT / "params" / "quick.yaml").read_text())
@@ -89,16 +86,30 @@ def tiny_root(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def built_book(tiny_root):
-    """Root of the tiny project, whose book was built from chapters executed here, and its run.
-
-    The run is published too, so that the page of published results has something to show.
-    """
+    """Root of the tiny project, whose book was built from chapters executed here, and its run."""
     with contextlib.chdir(tiny_root):
-        run = pipeline.execute_all("tiny", {})
-        publish.publish([run], tiny_root / results.FOLDER, pictures=gallery.pictures([run]))
-        pipeline.build_book("tiny", {})
-        pipeline.verify_site()
+        run = book.execute_all("tiny", {})
+        book.build_book("tiny", {})
+        book.verify_site()
     return tiny_root, run
+
+
+@pytest.fixture(scope="session")
+def measured(tiny_root):
+    """A small run that is measured to its end; tests that change it work on a copy."""
+    with contextlib.chdir(tiny_root):
+        run = open_run("tiny", run_dir="runs/measured", methods=["ig", "lime"], n_clips=2)
+        steps.measure(run)
+    return run
+
+
+@pytest.fixture
+def published(measured, tmp_path):
+    """A copy of a measured run without network, maps and checkpoints: read-only."""
+    folder = tmp_path / "published"
+    ignore = shutil.ignore_patterns("*.safetensors", "attributions", "training", ".locks")
+    shutil.copytree(measured.dir, folder, ignore=ignore)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -138,17 +149,3 @@ def in_project(tiny_root, monkeypatch):
     """Work inside the tiny project."""
     monkeypatch.chdir(tiny_root)
     return tiny_root
-
-
-@pytest.fixture
-def take_network():
-    """Copies a run's network into the empty folder of a run on another machine."""
-
-    def copied(run, folder):
-        folder.mkdir()
-        for name in ("clips.csv", "model.safetensors", "history.csv", "manifest.json"):
-            if run.path(name).is_file():
-                shutil.copy(run.path(name), folder / name)
-        return folder
-
-    return copied

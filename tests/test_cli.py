@@ -14,13 +14,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from vad_helpers import cli, pipeline, store
+from vad_helpers import book, cli
 from vad_helpers.attribution import METHODS
 from vad_helpers.data import walkway
-from vad_helpers.errors import InputError
 from vad_helpers.model import weights
 from vad_helpers.model.i3d import InceptionI3d
-from vad_helpers.store import measuring, publish
+from vad_helpers.run import open_run, steps
 
 SMALL = {"n_train": 5, "n_test": 5, "n_frames": 32, "ped1_size": (48, 64), "ped2_size": (48, 64)}
 
@@ -68,7 +67,7 @@ def archive(tree, tmp_path):
 def test_every_command_has_help():
     for words in ([], ["data"], ["data", "fetch"], ["data", "check"], ["data", "walkway"]):
         subprocess.run([*_vad(), *words, "--help"], check=True, capture_output=True)
-    for name in ("run", "book", "methods", "compare"):
+    for name in ("run", "measure", "book", "methods", "compare"):
         done = subprocess.run([*_vad(), name, "--help"], check=True, capture_output=True, text=True)
         assert f" {name} [OPTIONS]" in done.stdout
 
@@ -156,33 +155,16 @@ def test_a_mask_of_another_size_is_refused_by_name(in_project, refuse, tmp_path)
     tree = walkway.write(tmp_path / "tree", **SMALL)
     mask = tree / "UCSDped1" / "Test" / "Test001_gt" / "003.bmp"
     Image.fromarray(np.zeros((10, 10), dtype=np.uint8)).save(mask)
-    run = store.open_run(
-        "tiny", dataset="ucsd", masks="all", data_dir=str(tree), run_dir=str(tmp_path / "run")
-    )
-    with pytest.raises(InputError, match="003.bmp") as caught:
-        store.clips(run)
-    assert "\n" not in str(caught.value)
-    refuse("data", "check", tree, words=["003.bmp: mask of 10x10"])
-    shutil.copy(mask, tree / "UCSDped1" / "Test" / "Test002_gt" / "001.bmp")
-    refuse("data", "check", tree, words=["003.bmp", "(and 1 more)"])
-
-
-@pytest.mark.slow
-def test_a_run_on_a_mask_of_another_size_ends_with_one_line(in_project, refuse, tmp_path):
-    tree = walkway.write(tmp_path / "tree", **SMALL)
-    mask = tree / "UCSDped1" / "Test" / "Test001_gt" / "003.bmp"
-    Image.fromarray(np.zeros((10, 10), dtype=np.uint8)).save(mask)
+    refuse("data", "check", tree, words=["003.bmp"])
     options = ["-p", "dataset=ucsd", "-p", f"data_dir={tree}", "-p", f"run_dir={tmp_path}/run"]
-    refuse("run", "--profile", "tiny", *options, words=["003.bmp", "mask of 10x10"])
-    assert not (tmp_path / "run" / "notebooks" / "01_data.ipynb").exists()
+    refuse("measure", "--profile", "tiny", *options, words=["003.bmp"])
     assert not (tmp_path / "run" / "clips.csv").exists()
 
 
-def test_walkway_passes_folder_and_seed_on(call, tmp_path, monkeypatch):
+def test_walkway_writes_the_tree_of_the_seed(call, tmp_path, monkeypatch):
     written = []
-    monkeypatch.setattr(
-        walkway, "write", lambda dest, *, seed: written.append((dest, seed)) or dest
-    )
+    keep = lambda dest, *, seed: written.append((dest, seed)) or dest  # noqa: E731
+    monkeypatch.setattr(walkway, "write", keep)
     assert call("data", "walkway", "--dest", tmp_path / "t", "--seed", 3)[0] == 0
     assert written == [(tmp_path / "t", 3)]
 
@@ -239,7 +221,7 @@ def test_methods_lists_all_eight_with_citations(call):
 def test_bad_parameters_are_refused_before_anything_starts(
     in_project, refuse, command, options, words, monkeypatch
 ):
-    monkeypatch.setattr(pipeline, "execute", lambda *a: pytest.fail("a chapter was started"))
+    monkeypatch.setattr(book, "execute", lambda *a: pytest.fail("a chapter was started"))
     refuse(command, *options, words=words)
 
 
@@ -256,7 +238,7 @@ def test_unusable_weights_are_refused_before_the_first_chapter(
 ):
     path = tmp_path / "w.safetensors"
     unusable_weights(path, kind)
-    monkeypatch.setattr(pipeline, "execute", lambda *a: pytest.fail("a chapter was started"))
+    monkeypatch.setattr(book, "execute", lambda *a: pytest.fail("a chapter was started"))
     options = ("--profile", "tiny", "-p", f"{name}={path}", "-p", f"run_dir={tmp_path}/run")
     words = {"nan": ["NaN"], "architecture": ["metadata" if "train" in name else "fits 0 of"]}
     refuse("run", *options, words=["w.safetensors", *words.get(kind, [])])
@@ -268,66 +250,43 @@ def test_a_run_on_a_tree_without_sequences_is_refused(
     in_project, refuse, tmp_path, monkeypatch, folders
 ):
     (tmp_path / "tree" / folders).mkdir(parents=True)
-    monkeypatch.setattr(pipeline, "execute", lambda *a: pytest.fail("a chapter was started"))
+    monkeypatch.setattr(book, "execute", lambda *a: pytest.fail("a chapter was started"))
     options = ("--profile", "tiny", "-p", "dataset=ucsd", "-p", f"data_dir={tmp_path}/tree")
     refuse("run", *options, "-p", f"run_dir={tmp_path}/run", words=[str(tmp_path / "tree")])
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
-def test_a_run_on_a_full_disk_ends_with_one_line_and_no_half_of_a_file(
-    in_project, refuse, tmp_path, full_disk
-):
-    store.clips(store.open_run("tiny"))  # the data are there
-    with full_disk(20_000):
-        refuse("run", "--profile", "tiny", "-p", f"run_dir={tmp_path}/run", words=["too large"])
-    left = [path for path in tmp_path.rglob("*") if path.is_file() and ".locks" not in path.parts]
-    assert not [path for path in left if "partial" in path.name]
-    assert not (tmp_path / "run" / "notebooks" / "01_data.ipynb").exists()
-
-
-def test_a_clip_longer_than_its_sequence_is_refused(in_project, tmp_path):
-    run = store.open_run("tiny", n_frames=99, stride=99, run_dir=str(tmp_path / "long"))
-    with pytest.raises(InputError, match="32 frames, a clip has 99") as caught:
-        store.clips(run)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.slow
-def test_bad_input_found_inside_a_chapter_ends_with_one_line(in_project, refuse, tmp_path):
-    options = ["run", "--profile", "tiny", "-p", f"run_dir={tmp_path}/long", "-p", "n_frames=99"]
-    refuse(*options, words=["32 frames, a clip has 99"])
-    assert not (tmp_path / "long" / "notebooks" / "01_data.ipynb").exists()
+def test_a_clip_longer_than_its_sequence_is_refused(in_project, refuse, tmp_path):
+    options = ["-p", f"run_dir={tmp_path}/long", "-p", "n_frames=99", "-p", "stride=99"]
+    refuse("measure", "--profile", "tiny", *options, words=["32 frames", "99"])
+    assert not (tmp_path / "long" / "model.safetensors").exists()
 
 
 def test_compare_puts_runs_side_by_side_and_refuses_an_empty_folder(
-    in_project, call, refuse, tmp_path
+    measured, call, refuse, tmp_path
 ):
-    run = store.open_run("tiny")
-    store.human_centric(run)
-    status, out, _ = call("compare", run.dir, run.dir)
-    assert status == 0 and "human_centric" in out and "lime" in out
-    refuse("compare", tmp_path, words=["holds no scores"])
-    for text in ("a,b\n1,2\n", "", "level,metric,method,value\nclip,iou,ig,high\n"):
-        (tmp_path / "human_centric.csv").write_text(text)
-        refuse("compare", tmp_path, words=["human_centric.csv is no table of scores"])
+    status, out, _ = call("compare", measured.dir, measured.dir, "--metric", "auc")
+    assert status == 0 and "human_centric" in out and "lime" in out and "iou" not in out
+    refuse("compare", tmp_path, words=[str(tmp_path)])
+    shutil.copytree(measured.dir, tmp_path / "cut", ignore=shutil.ignore_patterns("attributions"))
+    path = tmp_path / "cut" / "human_centric.csv"
+    path.write_bytes(path.read_bytes()[:-20])
+    refuse("compare", tmp_path / "cut", words=["human_centric.csv"])
 
 
-def test_a_dry_run_lists_steps_and_starts_nothing(in_project, call, tmp_path):
-    store.model(store.open_run("tiny"))
-    status, out, _ = call("run", "--profile", "tiny", "--dry-run")
-    assert status == 0
-    for words in ("training", "cached", "maps: occlusion_sp", "of 3 cached", "estimated total"):
-        assert words in out, out
+def test_a_dry_run_lists_what_is_left_and_starts_nothing(in_project, call, tmp_path):
     fresh = ["run", "--profile", "tiny", "--dry-run", "-p", f"run_dir={tmp_path}/new"]
     status, out, _ = call(*fresh)
-    assert status == 0 and "0 of 3 cached" in out
-    assert not (tmp_path / "new" / "model.safetensors").exists()
+    assert status == 0 and "occlusion_sp" in out
+    assert not (tmp_path / "new").exists()
 
 
-def test_a_dry_run_without_data_says_what_comes_first(in_project, call):
-    status, out, _ = call("run", "--profile", "tiny", "--dry-run", "-p", "data_dir=data/nowhere")
-    assert status == 0 and "to do" in out and "once the data are there" in out
+def test_output_that_cannot_hold_a_paths_letters_is_spelled_out(in_project, tmp_path):
+    command = [*_vad(), "run", "--profile", "tiny", "--dry-run", "-p", f"run_dir={tmp_path}/práce"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    assert "pr\\xe1ce" in done.stdout
 
 
 @pytest.mark.parametrize("part", ["2", "0/2", "3/2", "a/2", "1/", "-1/2", "1/2/3"])
@@ -335,44 +294,13 @@ def test_a_part_that_makes_no_sense_is_refused(in_project, refuse, part):
     refuse("measure", "--profile", "tiny", "--part", part, words=[f"'{part}'", "K/N"])
 
 
-def test_measure_takes_a_part_of_the_clips_and_convergence_none(
-    in_project, call, refuse, monkeypatch, tmp_path
-):
-    asked = []
-    monkeypatch.setattr(measuring, "measure", lambda run, **given: asked.append(given["part"]))
-    options = ["measure", "--profile", "tiny", "-p", f"run_dir={tmp_path}/run", "--part", "2/3"]
-    assert call(*options, "--alternative", "half_overlap")[0] == 0
-    assert asked == [(2, 3), (2, 3)]  # of the study, and of the alternative
-    refuse(*options, "--convergence", words=["--convergence", "without --part"])
-
-
-def test_publish_writes_what_a_run_has_and_refuses_a_folder_without_one(
-    in_project, call, refuse, tmp_path
-):
-    run = store.open_run("tiny", methods=["ig"], n_clips=2)
-    store.predictions(run)
-    options = ["--dest", tmp_path / "results", "-p", "methods=[ig]", "-p", "n_clips=2"]
-    status, out, err = call("publish", run.dir, *options)
-    assert status == 0, err
-    assert "fold 0: " in out and " of 2 clips with scores" in out
-    assert (tmp_path / "results" / "predictions.csv").is_file()
-    refuse("publish", tmp_path, *options, words=["holds no run"])
-    refuse("publish", run.dir, *options, "--profile", "none", words=["unknown profile 'none'"])
-
-
-def test_the_check_of_convergence_is_published_clip_by_clip(
-    in_project, call, monkeypatch, tmp_path
-):
-    published = []
-    monkeypatch.setattr(
-        publish, "add_tables", lambda dest, tables, by: published.append((dest, tables, by))
-    )
-    options = ("-p", "methods=[ig, lime]", "-p", f"run_dir={tmp_path}/run", "--no-study")
-    options += ("--convergence", "--publish-to", str(tmp_path / "results"))
-    code, output = call("measure", "--profile", "tiny", *options)[:2]
-    assert code == 0 and "n_samples" in output
-    clips = [tables["convergence"]["clip_id"].nunique() for _, tables, _ in published]
-    assert clips == [1, 2] and {tuple(by) for *_, by in published} == {
-        ("fold", "method", "clip_id")
-    }
-    assert set(published[-1][1]["convergence"]["fold"]) == {0}
+@pytest.mark.slow
+def test_parts_of_a_run_make_one_run(in_project, call, measured, tmp_path):
+    """Two processes that take a part each leave what one process leaves, run time apart."""
+    options = ["--profile", "tiny", "-p", "methods=[ig, lime]", "-p", "n_clips=2"]
+    options += ["-p", f"run_dir={tmp_path}/parts"]
+    for part in ("2/2", "1/2"):
+        assert call("measure", *options, "--part", part)[0] == 0
+    for name in ("human_centric", "model_centric", "robustness", "frame_auc"):
+        text = (tmp_path / "parts" / f"{name}.csv").read_text()
+        assert text == (measured.dir / f"{name}.csv").read_text(), name

@@ -300,7 +300,11 @@ def stage(run: Run) -> Path:
     write_fragments(run, executed, staged / "book" / "_run")
     (staged / "notebooks").mkdir()
     for name, page in executed.items():
-        nbformat.write(merge_parameters(page), staged / "notebooks" / f"{name}.ipynb")
+        page = merge_parameters(page)
+        # The notebook without outputs, to take along; the theme's own button gives the executed one.
+        link = f"{{download}}`{name}.ipynb <../book/_run/notebooks/{name}.ipynb>`"
+        page.cells.insert(1, nbformat.v4.new_markdown_cell(link, id="download"))
+        nbformat.write(page, staged / "notebooks" / f"{name}.ipynb")
     return staged
 
 
@@ -394,6 +398,7 @@ def write_fragments(
 def summaries(study: tables.Study) -> dict[str, pd.DataFrame]:
     """Tables that pages show of a study, by name, as they are shown."""
     found = {
+        "headline": headline(study),
         "performance": tables.performance(study),
         "table1": tables.wide(tables.table_one(study)),
         "table2": tables.wide(tables.table_two(study)),
@@ -406,6 +411,23 @@ def summaries(study: tables.Study) -> dict[str, pd.DataFrame]:
         "leakage": tables.leakage(study),
     }
     return found | study.extras
+
+
+def headline(study: tables.Study) -> pd.DataFrame:
+    """Means of the scores that decide, a line a row that is on every clip."""
+    columns = {
+        ("human_centric", "clip", "auc"): "AUC ↑",
+        ("human_centric", "moving", "auc"): "AUC, moving voxels ↑",
+        ("model_centric", "clip", "deletion"): "deletion ↑",
+        ("model_centric", "clip", "area_matched_deletion"): "deletion, equal area ↑",
+        ("robustness", "clip", "cv"): "C_v ↓",
+    }
+    found = {}
+    for (table, level, metric), name in columns.items():
+        part = tables.summary(study, table).query("level == @level and metric == @metric")
+        found[name] = part[tables.complete(part)].set_index("label")["mean"]
+    costs = tables.costs(study).set_index("label")["seconds"]
+    return pd.DataFrame(found).assign(**{"seconds ↓": costs})
 
 
 def method_table(study: tables.Study) -> pd.DataFrame:

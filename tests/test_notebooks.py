@@ -8,7 +8,7 @@ import nbformat
 import papermill
 import pytest
 
-from vad_helpers.store import params
+from vad_helpers.run import params
 from vad_helpers.viz.style import MIN_ALT_WORDS
 
 ROOT = Path(__file__).parents[1]
@@ -22,7 +22,7 @@ NAMES = [
     "06_robustness",
     "07_runtime",
 ]
-MAX_LINES = 25
+MAX_LINES = 15
 # Numbers that may be typed: chance, the paper's printed values, the threshold of convergence.
 CITED = {".5", ".8886", ".9331", "0.95", "7.9"}
 
@@ -89,11 +89,6 @@ def test_one_parameters_cell_right_after_the_opening(notebook):
     assert notebook.cells[1] is cell
 
 
-def test_parameters_are_the_same_in_all_chapters():
-    cells = [parameter_cells(nbformat.read(p, as_version=4))[0].source for p in CHAPTERS]
-    assert len(set(cells)) == 1
-
-
 def test_every_parameter_is_typed_commented_and_known(notebook):
     (cell,) = parameter_cells(notebook)
     lines = [line for line in cell.source.splitlines() if not line.startswith("#")]
@@ -121,12 +116,10 @@ def test_the_defaults_are_the_profile_s(notebook):
 
 def test_every_parameter_reaches_the_run(notebook):
     (cell,) = parameter_cells(notebook)
-    head = notebook.cells[3].source
-    for line in cell.source.splitlines():
-        name = line.partition(":")[0]
-        if not line.startswith("#") and name not in ("profile", "overrides"):
-            assert f"{name}={name}" in head
-    assert "store.open_run(" in head and "**overrides" in head and "viz.data_notice(run)" in head
+    head = notebook.cells[2].source
+    for name in re.findall(r"^(\w+):", cell.source, flags=re.MULTILINE):
+        assert name in ("profile", "overrides") or f"{name}={name}" in head
+    assert "open_run(profile, " in head and "**overrides" in head
 
 
 def test_cells_are_short(notebook):
@@ -136,7 +129,7 @@ def test_cells_are_short(notebook):
 
 def test_every_figure_has_a_text_for_those_who_do_not_see_it(notebook):
     for cell in code_cells(notebook):
-        if "viz.subplots(" not in cell.source and "viz.figure_one(" not in cell.source:
+        if "viz.subplots(" not in cell.source:
             assert not shows(cell), cell.id
             continue
         (call,) = shows(cell)  # the book knows one alt text a cell
@@ -153,20 +146,10 @@ def test_every_figure_is_followed_by_how_to_read_it(notebook):
             assert any(text.startswith("**How to read it.**") for text in after), cell.id
 
 
-def test_closes_with_summary_outlook_and_provenance(notebook):
-    headings = [
-        line[3:]
-        for cell in notebook.cells
-        if cell.cell_type == "markdown"
-        for line in cell.source.splitlines()
-        if line.startswith("## ")
-    ]
-    assert headings[-3:] == [
-        "What this run says",
-        "What to try next",
-        "How this page came about",
-    ]
-    assert notebook.cells[-1].source == "viz.provenance(run, since=started)"
+def test_closes_with_summary_and_outlook(notebook):
+    markdown = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    headings = re.findall(r"^## (.+)$", "\n".join(markdown), flags=re.MULTILINE)
+    assert headings[-2:] == ["What this run says", "What to try next"]
 
 
 def prose(notebook):
@@ -207,13 +190,6 @@ def test_no_measured_number_is_typed_into_prose(notebook):
     assert typed == []
 
 
-def test_the_summary_is_said_by_the_run(notebook):
-    i = next(
-        i for i, cell in enumerate(notebook.cells) if cell.source.startswith("## What this run")
-    )
-    assert "viz.say(" in notebook.cells[i + 1].source
-
-
 def statements(notebook, kind):
     return [
         (cell.id, node)
@@ -233,17 +209,7 @@ def short_lambda(node):
     return isinstance(node, ast.Lambda) and len(ast.unparse(node)) <= 70
 
 
-def test_chapters_loop_over_clips_to_draw_them_and_for_nothing_else(notebook):
-    """What is computed clip by clip belongs into the package, where it is tested."""
-    for i, loop in statements(notebook, ast.For):
-        if "clip" in ast.unparse(loop.target):
-            assert ast.unparse(loop.iter).startswith("zip(axes"), i
-        inner = [n for part in loop.body for n in ast.walk(part) if isinstance(n, ast.For)]
-        assert not inner, f"cell {i} has a loop in a loop"
-
-
-def test_entered_by_the_store_and_viz_alone(notebook):
+def test_chapters_write_no_files_and_style_nothing(notebook):
     text = "\n".join(cell.source for cell in code_cells(notebook))
-    assert "from vad_helpers import store, viz" in text
-    assert "open(" not in text.replace("store.open_run(", "")
+    assert "open(" not in text.replace("open_run(", "")
     assert "plt." not in text and "rcParams" not in text
