@@ -7,10 +7,10 @@ import zipfile
 
 import nbformat
 import pytest
+from vad_helpers.run import open_run
 
 from vad_helpers import book
 from vad_helpers.errors import InputError
-from vad_helpers.run import open_run
 
 
 def notebook(*cells):

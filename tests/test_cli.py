@@ -19,7 +19,6 @@ from vad_helpers.attribution import METHODS
 from vad_helpers.data import walkway
 from vad_helpers.model import weights
 from vad_helpers.model.i3d import InceptionI3d
-from vad_helpers.run import open_run, steps
 
 SMALL = {"n_train": 5, "n_test": 5, "n_frames": 32, "ped1_size": (48, 64), "ped2_size": (48, 64)}
 
