@@ -15,16 +15,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-import yaml
-
-from vad_helpers import pipeline
-from vad_helpers.store import comparison
+from vad_helpers import book, tables
+from vad_helpers.run import open_run, params, steps
 
 
 def sweep(
     name: str,
-    values: list,
+    values: list[Any],
     *,
     chapter: str,
     profile: str,
@@ -37,9 +36,10 @@ def sweep(
         overrides = {"run_dir": str(folder / f"{name}-{value}"), name: value}
         if weights is not None:
             overrides["trained_weights"] = weights
-        run = pipeline.open_checked(profile, overrides)  # ends here on a bad value
+        run = open_run(profile, **overrides)
+        steps.check(run)  # ends here on a bad value
         notebook = run.root / "notebooks" / f"{chapter}.ipynb"
-        pipeline.execute(run, notebook, pipeline.injected(profile, overrides))
+        book.execute(run, notebook, book.injected(notebook, profile, overrides))
         runs.append(run.dir)
     return runs
 
@@ -48,14 +48,14 @@ def main() -> None:
     """Read the command line, sweep, print the comparison with the first value's run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parameter", help="a parameter of the profile")
-    parser.add_argument("values", nargs="+", type=yaml.safe_load, help="as in a profile's YAML")
+    parser.add_argument("values", nargs="+", type=params.read_yaml, help="as in a profile's YAML")
     parser.add_argument("--chapter", default="04_human_centric")
     parser.add_argument("--profile", default="quick")
     parser.add_argument("--folder", type=Path, default=Path("runs/sweep"))
     parser.add_argument("--weights", help="evaluate this model.safetensors instead of training")
     given = vars(parser.parse_args())
     runs = sweep(given.pop("parameter"), given.pop("values"), **given)
-    print(comparison.spelled(comparison.compare_runs(runs)).to_string())
+    print(tables.compare(runs).to_string(index=False, float_format="{:.3f}".format))
 
 
 if __name__ == "__main__":
