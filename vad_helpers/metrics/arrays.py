@@ -1,4 +1,4 @@
-"""What the metrics share: checked arrays, thresholds, exact AUC, time differences.
+"""What the metrics share: checked arrays, thresholds, exact AUC, change in time.
 
 Conventions
 -----------
@@ -162,8 +162,8 @@ def exact_auc(scores: np.ndarray, labels: np.ndarray) -> float:
     return share if few is positives else 1 - share
 
 
-def grey_clip(clip: Any) -> np.ndarray:
-    """Give a clip's grey values as float64 (T, H, W).
+def grey_change(clip: Any) -> np.ndarray:
+    """dI/dt of a clip's grey values: each frame minus the one before it.
 
     Parameters
     ----------
@@ -173,25 +173,19 @@ def grey_clip(clip: Any) -> np.ndarray:
     Returns
     -------
     ndarray of float64, (T, H, W)
+        In the clip's units a frame. The first frame has none before it and takes the forward
+        difference; a single frame gives zeros.
 
     Raises
     ------
     InputError
         If it has another number of axes, is empty or not finite.
     """
-    array = as_map(clip, name="clip").astype(np.float64, copy=False)
-    if array.ndim not in (3, 4):
-        raise InputError(f"clip has shape {array.shape}; expected (T, H, W) or (C, T, H, W)")
-    return array.mean(axis=0) if array.ndim == 4 else array
-
-
-def time_difference(frames: np.ndarray) -> np.ndarray:
-    """dI/dt, grey units a frame, shape (T, H, W).
-
-    Each frame minus the one before it. The first frame has none before it and takes the forward
-    difference; a single frame gives zeros.
-    """
-    difference = np.zeros_like(frames)
-    difference[1:] = np.diff(frames, axis=0)
-    difference[:1] = difference[1:2] if len(frames) > 1 else 0
-    return difference
+    grey = as_map(clip, name="clip").astype(np.float64, copy=False)
+    if grey.ndim not in (3, 4):
+        raise InputError(f"clip has shape {grey.shape}; expected (T, H, W) or (C, T, H, W)")
+    grey = grey.mean(axis=0) if grey.ndim == 4 else grey
+    change = np.zeros_like(grey)
+    change[1:] = np.diff(grey, axis=0)
+    change[:1] = change[1:2] if len(grey) > 1 else 0
+    return change

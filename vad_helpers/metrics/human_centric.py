@@ -23,9 +23,8 @@ from vad_helpers.metrics.arrays import (
     as_map,
     as_mask,
     exact_auc,
-    grey_clip,
+    grey_change,
     threshold_levels,
-    time_difference,
 )
 
 KEYS = ("iou", "f1", "auc")
@@ -163,12 +162,8 @@ def frame_localization(
 
     Parameters
     ----------
-    attribution : array or tensor, (T, H, W)
-        Signed map; negative values count as zero.
-    mask : array or tensor of bool, (T, H, W)
-        True on the anomaly.
-    n_thresholds : int
-        n of tau_i = i/n max(E+), i = 0..n.
+    attribution, mask, n_thresholds
+        As `localization`; map and mask (T, H, W).
     frames : {"visible", "masked"}
         Which frames are considered: those that show the anomaly entirely, or all whose mask is not
         empty.
@@ -219,10 +214,8 @@ def signed_aucs(attribution: Any, mask: Any) -> dict[str, float]:
 
     Parameters
     ----------
-    attribution : array or tensor, (T, H, W)
-        Signed map.
-    mask : array or tensor of bool, (T, H, W)
-        True on the anomaly.
+    attribution, mask
+        As `localization`; (T, H, W), signs count.
 
     Returns
     -------
@@ -306,7 +299,7 @@ def moving_voxels(clip: Any, *, n_mads: float = 3.0, step: float = 0.0) -> np.nd
     for name, value in (("n_mads", n_mads), ("step", step)):
         if not value >= 0:
             raise InputError(f"{name} is {value!r}; expected a number of at least 0")
-    change = time_difference(grey_clip(clip))
+    change = grey_change(clip)
     limit = n_mads * max(np.median(np.abs(change - np.median(change))), step)
     # Grey values come in 256 steps, so many voxels sit exactly on the limit: the slack keeps
     # float32 rounding of a normalised clip (some 1e-5 of the limit) from deciding for them.
@@ -314,7 +307,7 @@ def moving_voxels(clip: Any, *, n_mads: float = 3.0, step: float = 0.0) -> np.nd
 
 
 def motion_localization(attribution: Any, mask: Any, motion: Any) -> dict[str, float]:
-    """AUC among moving voxels only: does the map tell the anomaly from the other walkers?
+    """Localisation among moving voxels: does the map tell the anomaly from the other walkers?
 
     Anomalies in these videos move fast, so a map can score by finding motion. Here only voxels
     that change are compared, and finding change earns nothing. Change is not all motion: part of
@@ -334,6 +327,10 @@ def motion_localization(attribution: Any, mask: Any, motion: Any) -> dict[str, f
     -------
     dict
         ``auc``: float in [0, 1], higher is better; NaN unless both kinds of voxel move.
+        ``leak``: sum of E+ on moving voxels outside the mask over all of E+, in [0, 1], lower is
+        better. A flat map leaks little, for most of it lies where nothing moves.
+        ``leak_moving``: the same over E+ on moving voxels. Of it a flat map leaks the share of
+        the moving voxels that are not anomalous. Both are NaN where they would divide by zero.
         ``n_moving`` and ``n_anomalous_moving``: numbers of voxels.
 
     Raises
@@ -343,41 +340,14 @@ def motion_localization(attribution: Any, mask: Any, motion: Any) -> dict[str, f
     """
     positive, mask = validate(attribution, mask)
     motion = as_mask(motion, shape=mask.shape, name="motion")
-    anomalous = mask[motion]
+    moving, anomalous = positive[motion], mask[motion]
+    total, on_moving, outside = (
+        part.sum(dtype=np.float64) for part in (positive, moving, moving[~anomalous])
+    )
     return {
-        "auc": exact_auc(positive[motion], anomalous),
+        "auc": exact_auc(moving, anomalous),
+        "leak": float(outside / total) if total else np.nan,
+        "leak_moving": float(outside / on_moving) if on_moving else np.nan,
         "n_moving": int(anomalous.size),
         "n_anomalous_moving": int(anomalous.sum()),
     }
-
-
-def leakage(attribution: Any, mask: Any, motion: Any, *, of: str = "map") -> float:
-    """Say how much of a map's positive part lies on what moves and is no anomaly.
-
-    Of a whole map, a flat one leaks little: most of it lies where nothing moves. Of its part on
-    what moves, a flat map leaks the share of the moving voxels that are not anomalous.
-
-    Parameters
-    ----------
-    attribution, mask, motion
-        As `motion_localization`.
-    of : {"map", "moving"}
-        What the share is taken of: all of E+, or E+ on moving voxels.
-
-    Returns
-    -------
-    float
-        Sum of E+ on moving voxels outside the mask over that, in [0, 1], lower is better; NaN
-        without a positive voxel there. Sensor noise of the background may count as moving too.
-
-    Raises
-    ------
-    InputError
-        As `motion_localization`; also if `of` is neither.
-    """
-    positive, mask = validate(attribution, mask)
-    motion = as_mask(motion, shape=mask.shape, name="motion")
-    if of not in ("map", "moving"):
-        raise InputError(f"of is {of!r}; give 'map' or 'moving'")
-    total = (positive if of == "map" else positive[motion]).sum(dtype=np.float64)
-    return float(positive[motion & ~mask].sum(dtype=np.float64) / total) if total else np.nan

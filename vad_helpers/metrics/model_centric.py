@@ -72,12 +72,11 @@ def validate(
         If shapes do not fit together or the map is not finite.
     """
     attribution = as_map(attribution, ndim=3)
-    tensors = []
-    for given in (clip, baseline):
-        is_tensor = isinstance(given, torch.Tensor)
-        tensor = given.detach() if is_tensor else torch.from_numpy(np.array(given))
-        tensors.append(tensor if tensor.is_floating_point() else tensor.float())
-    clip, baseline = tensors
+    tensors = (
+        given.detach() if isinstance(given, torch.Tensor) else torch.from_numpy(np.array(given))
+        for given in (clip, baseline)
+    )
+    clip, baseline = (each if each.is_floating_point() else each.float() for each in tensors)
     if clip.ndim != 4 or tuple(clip.shape[1:]) != attribution.shape:
         raise InputError(
             f"clip has shape {tuple(clip.shape)}; expected (C, T, H, W) over the map's "
@@ -327,26 +326,20 @@ def _measure(
     if "matched" in axes:
         shares = np.asarray(areas, dtype=np.float64)
         if shares.ndim != 1 or not shares.size or not ((shares > 0) & (shares <= 1)).all():
-            raise InputError(
-                f"areas are {shares.tolist()}; expected shares of the voxels in (0, 1]"
-            )
+            raise InputError(f"areas are {shares.tolist()}; expected shares of voxels in (0, 1]")
         sizes["matched"] = np.maximum(1, np.rint(shares * n_voxels)).astype(np.int64)
 
     counts = dict.fromkeys(np.concatenate(list(sizes.values())).tolist())
     partial = [n for n in counts if 0 < n < n_voxels]
-    mixtures = [(n, deletes) for deletes in (True, False) for n in partial]
-    # With nothing replaced they are the clip and the baseline themselves.
-    mixtures = [(0, True), (0, False), *mixtures]
+    # The clip without its first n voxels, or these alone; with n = 0, clip and baseline themselves.
+    mixtures = [(0, True), (0, False), *((n, d) for d in (True, False) for n in partial)]
     rank = torch.from_numpy(importance_rank(positive, seed=seed)).to(clip.device)
     found = []
     starts = range(0, len(mixtures), batch_size)
     for start in tqdm(starts, desc="masked clips", disable=not progress, leave=False):
-        batch = torch.stack(
-            [
-                torch.where((rank < n) == deletes, baseline, clip)
-                for n, deletes in mixtures[start : start + batch_size]
-            ]
-        )
+        chosen = mixtures[start : start + batch_size]
+        mixed = [torch.where((rank < n) == deletes, baseline, clip) for n, deletes in chosen]
+        batch = torch.stack(mixed)
         found.append(_probabilities(predict(batch.numpy() if as_numpy else batch), len(batch)))
     p = np.concatenate(found)
 
