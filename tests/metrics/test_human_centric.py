@@ -132,14 +132,7 @@ def test_an_empty_mask_leaves_every_score_undefined_and_a_full_one_the_auc():
 
 @pytest.mark.parametrize(
     "score",
-    [
-        hc.localization,
-        hc.iou_curve,
-        hc.frame_localization,
-        hc.signed_aucs,
-        hc.concentration,
-        lambda values, mask: hc.motion_localization(values, mask, mask),
-    ],
+    [hc.localization, hc.iou_curve, hc.frame_localization, hc.signed_aucs, hc.concentration],
 )
 def test_what_cannot_be_scored_is_refused(score):
     for bad in (np.nan, np.inf):
@@ -315,6 +308,7 @@ def test_leaks_are_shares_on_moving_voxels_outside_the_mask():
     [
         # Median 5.5, deviations .5 .5 1.5 .5 1.5 7.5: MAD 1.
         ([5.0, 6.0, 4.0, 5.0, 7.0, 13.0], {"n_mads": 6}, 4),
+        ([5.0, 6.0, 4.0, 5.0, 7.0, 13.0], {"n_mads": 6, "step": 0.9}, 4),
         # Deviations from .5 are .5 .5 1.5 .5 2.5 2.6: MAD 1, and three of it by default.
         ([0.0, 1.0, -1.0, 0.0, 3.0, 3.1], {}, 5),
         # Most stand still, so the deviation is 0: any change counts, or more than 3 steps of 2.
@@ -326,20 +320,7 @@ def test_moving_voxels_by_hand(speeds, options, n_still):
     frames = np.arange(3).reshape(3, 1, 1) * np.array(speeds)
     expected = [[i >= n_still for i in range(len(speeds))]] * 3
     assert hc.moving_voxels(frames, **options)[:, 0].tolist() == expected
-
-
-def test_any_change_counts_where_the_clip_stands_still_and_one_frame_does_not_move():
-    frames = np.zeros((3, 4, 4))
-    frames[1, 2, 2] = 1e-3
-    expected = np.zeros(frames.shape, dtype=bool)
-    expected[:, 2, 2] = True  # up, up again in the first frame, and down
-    np.testing.assert_array_equal(hc.moving_voxels(frames), expected)
-    assert not hc.moving_voxels(np.random.default_rng(0).random((1, 3, 3))).any()
-
-
-def test_a_deviation_above_one_grey_step_stays_what_it_is():
-    frames = 100 * np.random.default_rng(3).standard_normal((5, 8, 8))
-    np.testing.assert_array_equal(hc.moving_voxels(frames, step=1), hc.moving_voxels(frames))
+    assert not hc.moving_voxels(frames[:1], **options).any()  # one frame does not move
 
 
 @pytest.mark.parametrize("n_mads", [1, 2])
