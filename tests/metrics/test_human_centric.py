@@ -15,10 +15,10 @@ from vad_helpers.metrics import human_centric as hc
 
 SHAPE = (3, 4, 5)
 NONE, FULL = np.zeros(SHAPE, dtype=bool), np.ones(SHAPE, dtype=bool)
+DOT, FIRST_FRAME = np.arange(60).reshape(SHAPE) == 26, np.arange(60).reshape(SHAPE) < 20
 UNDEFINED = {"iou": np.nan, "f1": np.nan, "auc": np.nan}
 PERFECT = {"iou": 1.0, "f1": 1.0, "auc": 1.0}
 
-signed_maps = hnp.arrays(np.float64, SHAPE, elements=st.floats(-3, 3))
 whole_maps = hnp.arrays(np.int8, SHAPE, elements=st.integers(-9, 9))
 masks = hnp.arrays(np.bool_, SHAPE).filter(lambda m: m.any() and not m.all())
 
@@ -90,44 +90,35 @@ def test_scores_by_hand():
 
 
 @settings(max_examples=25, deadline=None)
-@given(signed_maps, masks)
-def test_the_mask_scores_one_and_f1_follows_from_iou(values, mask):
-    assert hc.localization(mask.astype(np.float32), mask) == PERFECT
-    found = hc.localization(values, mask)
-    assert found["f1"] == pytest.approx(2 * found["iou"] / (1 + found["iou"]), abs=1e-12)
-
-
-@settings(max_examples=25, deadline=None)
 @given(whole_maps, masks, st.integers(-60, 60))
-def test_scale_changes_nothing_and_the_auc_sees_ranks_alone(values, mask, exponent):
-    plain = hc.localization(values.astype(np.float32), mask)
-    assert hc.localization(values * np.float32(2.0) ** exponent, mask) == plain
+def test_scores_follow_the_order_of_a_map_whatever_its_scale(values, mask, exponent):
+    assert hc.localization(mask.astype(np.float32), mask) == PERFECT
+    found = hc.localization(values.astype(np.float32), mask)
+    assert found["f1"] == pytest.approx(2 * found["iou"] / (1 + found["iou"]), abs=1e-12)
+    assert hc.localization(values * np.float32(2.0) ** exponent, mask) == found
     stretched = np.where(values > 0, np.expm1(values.astype(np.float64)), values)
-    assert hc.localization(stretched, mask)["auc"] == plain["auc"]
-    ranks = np.searchsorted(np.unique(values), values) + 1.0
-    upright, upside_down = hc.localization(ranks, mask), hc.localization(99 - ranks, mask)
-    assert upside_down["auc"] == pytest.approx(1 - upright["auc"], abs=1e-12)
+    assert hc.localization(stretched, mask)["auc"] == found["auc"]
+    upright, upside_down = (hc.localization(v, mask)["auc"] for v in (10.0 + values, 10.0 - values))
+    assert upside_down == pytest.approx(1 - upright, abs=1e-12)
 
 
-@pytest.mark.parametrize("fill", [0.0, -1.0, -0.0])
-def test_a_map_without_positive_voxels_scores_zero_zero_half_and_a_constant_selects_all(fill):
-    values, mask = np.full(SHAPE, fill), NONE.copy()
-    mask[0, 1, 1] = True
-    assert hc.localization(0.3 + 0 * values, mask)["auc"] == 0.5
-    assert hc.localization(0.3 + 0 * values, mask)["iou"] == pytest.approx(1 / 60)
-    assert hc.localization(values, mask) == {"iou": 0.0, "f1": 0.0, "auc": 0.5}
-    np.testing.assert_array_equal(hc.iou_curve(values, mask, n_thresholds=4), np.zeros(5))
-    assert hc.is_all_zero(values)
-    values[0, 0, 0] = 1e-30
-    assert not hc.is_all_zero(values)
-
-
-def test_an_empty_mask_leaves_every_score_undefined_and_a_full_one_the_auc():
-    values = np.arange(60).reshape(SHAPE) // 20 < 1
-    assert hc.localization(values, NONE) == pytest.approx(UNDEFINED, nan_ok=True)
-    assert np.isnan(hc.iou_curve(values, NONE, n_thresholds=4)).all()
-    expected = {"iou": 1 / 3, "f1": 1 / 2, "auc": np.nan}
-    assert hc.localization(values, FULL) == pytest.approx(expected, nan_ok=True)
+@pytest.mark.parametrize(
+    ("values", "mask", "iou", "f1", "auc"),
+    [
+        (np.zeros(SHAPE), DOT, 0, 0, 0.5),
+        (-np.ones(SHAPE), DOT, 0, 0, 0.5),
+        (np.full(SHAPE, 0.3), DOT, 1 / 60, 2 / 61, 0.5),  # a constant selects everything
+        (FIRST_FRAME, NONE, np.nan, np.nan, np.nan),
+        (FIRST_FRAME, FULL, 1 / 3, 1 / 2, np.nan),
+    ],
+)
+def test_maps_and_masks_without_contrast(values, mask, iou, f1, auc):
+    found = hc.localization(values, mask)
+    assert found == pytest.approx({"iou": iou, "f1": f1, "auc": auc}, nan_ok=True)
+    curve = hc.iou_curve(values, mask, n_thresholds=4)
+    assert curve.tolist() == pytest.approx([iou] * 5, nan_ok=True)
+    assert hc.is_all_zero(values) == (iou == 0)
+    assert not hc.is_all_zero(values + 1e-30 + 2 * DOT)
 
 
 @pytest.mark.parametrize(
@@ -154,12 +145,16 @@ def test_full_size_clips_take_a_fraction_of_a_second():
     assert np.diff(times).min() < 0.2
 
 
-def test_frame_level_scores_the_frame_of_the_largest_value(blob):
-    values = np.random.default_rng(4).standard_normal(blob.shape)
+def test_frame_level_scores_the_frame_of_the_largest_value_also_with_signs(blob):
+    values = np.random.default_rng(4).standard_normal(blob.shape) - 1
     values[2, 0, 0] = 50
     _, scores = by_the_book(values[2], blob[2])
     expected = {**scores, "frame": 2, "n_tied": 1}
     assert hc.frame_localization(values, blob) == pytest.approx(expected, abs=1e-12)
+    pairs = {"clip": (blob, values), "frame": (blob[2], values[2])}
+    expected = {level: roc_auc_score(m.ravel(), v.ravel()) for level, (m, v) in pairs.items()}
+    assert hc.signed_aucs(values, blob) == pytest.approx(expected, abs=1e-12)
+    assert expected["frame"] != pytest.approx(scores["auc"])
 
 
 def test_frame_level_passes_over_frames_without_or_with_a_cut_anomaly(blob):
@@ -205,10 +200,18 @@ def test_tied_frames_are_averaged_or_the_first_is_scored_alone(blob):
     assert first == {**PERFECT, "frame": 1, "n_tied": 1}
 
 
-@pytest.mark.parametrize(("option", "value"), [("frames", "all"), ("ties", "last")])
-def test_unknown_rules_for_the_frame_are_refused(blob, option, value):
-    with pytest.raises(InputError, match=f"{option} is '{value}'"):
-        hc.frame_localization(blob * 1.0, blob, **{option: value})
+@pytest.mark.parametrize(
+    ("function", "option", "value"),
+    [
+        (lambda **options: hc.frame_localization(DOT, DOT, **options), "frames", "all"),
+        (lambda **options: hc.frame_localization(DOT, DOT, **options), "ties", "last"),
+        (lambda **options: hc.moving_voxels(DOT, **options), "n_mads", -1),
+        (lambda **options: hc.moving_voxels(DOT, **options), "step", np.nan),
+    ],
+)
+def test_options_out_of_range_are_refused(function, option, value):
+    with pytest.raises(InputError, match=f"{option} is {value!r}"):
+        function(**{option: value})
 
 
 @pytest.mark.parametrize("mask", [NONE, FULL])
@@ -226,20 +229,6 @@ def test_a_map_of_zeros_ties_over_all_frames_and_one_frame_is_enough(blob):
     assert found == {**PERFECT, "frame": 0, "n_tied": 1}
     with pytest.raises(InputError, match="3 axes"):
         hc.frame_localization(blob[0] * 1.0, blob[0])
-
-
-def test_with_signs_the_order_of_negative_voxels_counts(blob):
-    values = np.random.default_rng(4).standard_normal(blob.shape) - 1
-    values[0, 3, 3] = 9.0  # the peak: this frame is scored
-    found = hc.signed_aucs(values, blob)
-    expected = {
-        "clip": roc_auc_score(blob.ravel(), values.ravel()),
-        "frame": roc_auc_score(blob[0].ravel(), values[0].ravel()),
-    }
-    assert found == pytest.approx(expected, abs=1e-12)
-    assert found["clip"] != hc.localization(values, blob)["auc"]
-    positive = np.abs(values)
-    assert hc.signed_aucs(positive, blob)["clip"] == hc.localization(positive, blob)["auc"]
 
 
 HAND = np.array([[[3.0, 1.0, -2.0, -2.0]]])
@@ -331,9 +320,3 @@ def test_normalising_a_clip_does_not_change_what_moves(n_mads):
     normalised = ((torch.tensor(grey).float() / 255 - 0.45) / 0.225).expand(3, -1, -1, -1)
     found = hc.moving_voxels(normalised, n_mads=n_mads)
     np.testing.assert_array_equal(found, hc.moving_voxels(grey, n_mads=n_mads))
-
-
-@pytest.mark.parametrize("option", ["n_mads", "step"])
-def test_a_negative_number_of_deviations_or_step_is_refused(option):
-    with pytest.raises(InputError, match=f"{option} is -1"):
-        hc.moving_voxels(np.zeros((2, 2, 2)), **{option: -1})

@@ -147,18 +147,17 @@ def test_area_scores_by_hand(tiny):
 
 @EVERY_SCORE
 @pytest.mark.parametrize("batch_size", [1, 3, 1000])
-def test_each_different_set_is_asked_about_once_in_batches_of_any_size(scene, score, batch_size):
+def test_each_different_set_is_asked_about_once_by_batch_size(scene, score, batch_size, capsys):
+    options = {"batch_size": batch_size, "progress": batch_size == 3}
     for values in MAPS.values():
-        recorder = Recorder(scene[0])
-        found, usual = (
-            score(recorder, *scene[1:], values, batch_size=batch_size),
-            score(*scene, values),
-        )
+        recorder, usual = Recorder(scene[0]), score(*scene, values)
+        found = score(recorder, *scene[1:], values, **options)
         assert_close(found.get("area", found), usual.get("area", usual))
         assert max(len(batch) for batch in recorder.batches) <= batch_size
         asked = torch.cat(recorder.batches)
         assert len(torch.unique(asked, dim=0)) == len(asked)
         assert len(asked) == found.get("shared", found)["model_calls"]
+    assert ("masked clips" in capsys.readouterr().err) == options["progress"]
 
 
 @pytest.mark.parametrize("name", ["zero", "negative", "constant"])
@@ -192,17 +191,14 @@ def test_scale_changes_nothing_and_a_drop_below_the_baseline_keeps_its_sign(seed
     values = np.random.default_rng(seed).standard_normal((1, 1, 4)).astype(np.float32)
     pair = torch.ones(1, 1, 1, 4), torch.zeros(1, 1, 1, 4)
     plain = mc.deletion_insertion(linear, *pair, values)
+    by_area = [
+        mc.area_matched(linear, *pair, v)["matched_deletion_curve"] for v in (values, values**3)
+    ]
+    np.testing.assert_array_equal(*by_area)  # ranks alone
     scaled = mc.deletion_insertion(linear, *pair, values * np.float32(2.0) ** exponent)
     assert (plain["deletion"], plain["insertion"]) == (scaled["deletion"], scaled["insertion"])
     turned = mc.deletion_insertion(lambda batch: (1 - linear(batch)).clip(0, 1), *pair, values)
     assert turned["deletion"] == pytest.approx(-plain["deletion"], abs=1e-6)
-
-
-def test_area_scores_see_ranks_alone(scene):
-    of_area = [mc.area_curves(*scene, v)["deletion_curve"] for v in (RANDOM, RANDOM**3)]
-    np.testing.assert_array_equal(*of_area)
-    by_threshold = [mc.deletion_insertion(*scene, v)["mean_area"] for v in (RANDOM, RANDOM**3)]
-    assert by_threshold[0] != by_threshold[1]
 
 
 def test_ranks_follow_the_map_and_ties_are_random_by_seed_and_favour_no_frame(scene):
@@ -228,32 +224,22 @@ def test_the_model_gets_what_the_clip_is_whole_voxels_and_no_gradients(tiny, as_
 
 
 def test_integer_clips_mix_with_a_baseline_between_their_values():
-    clip, baseline = np.full((1, 1, 1, 4), 2, dtype=np.uint8), np.full((1, 1, 1, 4), 0.5)
-    found = mc.deletion_insertion(
-        lambda x: x[:, 0, 0, 0, 0] / 2, clip, baseline, np.ones((1, 1, 4))
-    )
+    clip, baseline = np.full((1, 1, 1, 4), 1, dtype=np.uint8), np.full((1, 1, 1, 4), 0.25)
+    found = mc.deletion_insertion(lambda x: x[:, 0, 0, 0, 0], clip, baseline, clip[0])
     assert (found["p_clip"], found["p_baseline"]) == (1.0, 0.25)
-
-
-@EVERY_SCORE
-def test_progress_is_shown_on_request_only(tiny, score, capsys):
-    score(linear, *tiny)
-    assert capsys.readouterr().err == ""
-    score(linear, *tiny, progress=True)
-    assert "masked clips" in capsys.readouterr().err
 
 
 @EVERY_SCORE
 def test_input_that_does_not_fit_is_refused(tiny, score):
     clip, baseline, values = tiny
-    with pytest.raises(InputError, match=r"clip has shape \(3, 1, 1, 4\); expected \(C, T, H, W\)"):
-        score(linear, clip, baseline, np.ones((1, 1, 5)))
-    with pytest.raises(InputError, match="clip has shape"):
-        score(linear, clip[0], baseline, values)
-    with pytest.raises(InputError, match="baseline has shape"):
-        score(linear, clip, baseline[:1], values)
-    with pytest.raises(InputError, match="NaN"):
-        score(linear, clip, baseline, np.full((1, 1, 4), np.nan))
+    for message, subject in (
+        ("clip has shape", (clip, baseline, np.ones((1, 1, 5)))),
+        ("clip has shape", (clip[0], baseline, values)),
+        ("baseline has shape", (clip, baseline[:1], values)),
+        ("NaN", (clip, baseline, values * np.nan)),
+    ):
+        with pytest.raises(InputError, match=message):
+            score(linear, *subject)
 
 
 @pytest.mark.parametrize(
