@@ -19,13 +19,9 @@ def scene():
 
 def test_statistics_are_those_of_the_frame_aucs(scene):
     aucs = [roc_auc_score(m.ravel(), np.maximum(e, 0).ravel()) for e, m in zip(*scene, strict=True)]
-    expected = {
-        "mauc": np.mean(aucs),
-        "stdauc": np.std(aucs),
-        "cv": np.std(aucs) / np.mean(aucs),
-        "worst": min(aucs),
-        "n_frames": 6,
-    }
+    mean, spread = np.mean(aucs), np.std(aucs)
+    expected = {"mauc": mean, "stdauc": spread, "cv": spread / mean, "worst": min(aucs)}
+    expected |= {"n_frames": 6}
     assert robustness.temporal(*scene) == pytest.approx(expected, abs=1e-12)
 
 
@@ -71,10 +67,9 @@ def test_maps_without_spread(scene, values, mean, spread, variation):
 
 def test_nan_and_misshapen_input_is_refused(scene):
     values, mask = scene
-    with pytest.raises(InputError, match="expected the map's"):
-        robustness.temporal(values, mask[1:])
-    with pytest.raises(InputError, match="3 axes"):
-        robustness.temporal(values[0], mask[0])
+    for message, subject in (("the map's", (values, mask[1:])), ("3 axes", (values[0], mask[0]))):
+        with pytest.raises(InputError, match=message):
+            robustness.temporal(*subject)
     for score in (robustness.frame_aucs, lambda values, _: robustness.time_average(values)):
         with pytest.raises(InputError, match="432 NaN"):
             score(values * np.nan, mask)
