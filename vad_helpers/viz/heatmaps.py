@@ -8,10 +8,13 @@ it, white is zero. A map is divided by its own limit (a stated quantile of |E| o
 clip), so one colour bar from -1 to 1 serves all maps of a figure: compare *where* the maps are
 red, not how red one is beside another. Where that quantile is 0 (a map with few values other than
 zero), the limit is the maximum, and "(max)" stands behind the title.
+
+Every function draws into the axes it is given and returns them.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,50 +23,124 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
-from matplotlib.colors import CenteredNorm
+from matplotlib.colors import CenteredNorm, to_rgb
+from matplotlib.figure import Figure
 
-from vad_helpers.viz.style import CONTOUR, POSITIVE_MAP, SIGNED_MAP, styled, symmetric_limit
+from vad_helpers.viz.style import CONTOUR, DPI, POSITIVE_MAP, SIGNED_MAP, WIDTH, styled
 
 QUANTILE = 0.995
+COLUMNS = 3
+"""Tiles beside each other in `figure_one`."""
 
 
-def frame(ax: Axes, grey: np.ndarray, mask: np.ndarray | None = None, *, title: str = "") -> Axes:
-    """Draw one grey frame, with the outline of its mask.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShownClip:
+    """A clip with its maps, for `figure_one` and for the explorers.
+
+    Attributes
+    ----------
+    label : str
+        Name for people.
+    frames : ndarray of float, (T, H, W)
+        Grey, in [0, 1].
+    mask : ndarray of bool, (T, H, W)
+    maps : mapping of str to ndarray, (T, H, W)
+        Name for people -> signed map.
+    p_clip, p_baseline : float
+        What the network says of the clip and of its baseline, in [0, 1]. Where they are nearly
+        equal there is little to explain.
+    """
+
+    label: str
+    frames: np.ndarray
+    mask: np.ndarray
+    maps: Mapping[str, np.ndarray]
+    p_clip: float
+    p_baseline: float
+
+
+def best_frame(mask: np.ndarray) -> int:
+    """Pick the frame to show: the one where the anomaly of a (T, H, W) mask is largest, else 0."""
+    return int(mask.sum(axis=(1, 2)).argmax())
+
+
+def spread(n_frames: int, n_shown: int) -> list[int]:
+    """Pick `n_shown` frames from the first to the last, evenly spaced."""
+    return np.linspace(0, n_frames - 1, n_shown).round().astype(int).tolist()
+
+
+def symmetric_limit(attribution: np.ndarray, *, quantile: float = 1.0) -> tuple[float, float]:
+    """Give the value at both ends of a zero-centred colour scale.
 
     Parameters
     ----------
-    ax : Axes
-    grey : ndarray of float, (H, W)
-        In [0, 1]; the grey scale is fixed, so that frames compare.
-    mask : ndarray of bool, (H, W), optional
-    title : str
+    attribution : ndarray
+        Signed map of a whole clip, so that its frames share one scale.
+    quantile : float
+        Quantile of |E|, in (0, 1]; 1 is the maximum.
 
     Returns
     -------
-    Axes
+    limit : float
+        Positive; the maximum if the quantile is 0, as in a map with few values that are not
+        zero, and 1 for a map of zeros.
+    used : float
+        The quantile that `limit` is: the one asked for, or 1 for the maximum.
+
+    Raises
+    ------
+    ValueError
+        If `quantile` is not in (0, 1].
     """
-    with styled():
-        ax.imshow(grey, cmap="gray", vmin=0, vmax=1)
-        outline(ax, mask)
-        return _bare(ax, title)
+    if not 0 < quantile <= 1:
+        raise ValueError(f"quantile is {quantile}; expected a value in (0, 1]")
+    magnitude = np.abs(attribution)
+    limit, largest = float(np.quantile(magnitude, quantile)), float(magnitude.max())
+    if limit > 0 or largest == 0:
+        return limit or 1.0, quantile
+    return largest, 1.0
+
+
+def _bare(ax: Axes, title: str) -> Axes:
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set(visible=True, color="#BBBBBB", linewidth=0.5)
+    ax.set_title(title)
+    return ax
 
 
 def outline(ax: Axes, mask: np.ndarray | None) -> Axes:
-    """Draw the outline of a mask; an empty one, or None, draws nothing.
-
-    Parameters
-    ----------
-    ax : Axes
-    mask : ndarray of bool, (H, W), or None
-
-    Returns
-    -------
-    Axes
-    """
+    """Draw the outline of a (H, W) mask; an empty or a full one, or None, draws nothing."""
     if mask is not None and mask.any() and not mask.all():
         for width, colour in ((1.9, "black"), (0.9, CONTOUR)):
             ax.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=[width])
     return ax
+
+
+def frame(
+    ax: Axes,
+    grey: np.ndarray,
+    mask: np.ndarray | None = None,
+    *,
+    title: str = "",
+    aspect: str = "equal",
+) -> Axes:
+    """Draw one frame, with the outline of its mask.
+
+    Parameters
+    ----------
+    ax : Axes
+    grey : ndarray of float, (H, W), or of uint8, (H, W, 3)
+        Grey in [0, 1], on a fixed scale, so that frames compare; or colours.
+    mask : ndarray of bool, (H, W), optional
+    title : str
+    aspect : str
+        "equal" or "auto".
+    """
+    with styled():
+        ax.imshow(grey, cmap="gray", vmin=0, vmax=1, aspect=aspect)
+        outline(ax, mask)
+        return _bare(ax, title)
 
 
 def frame_strip(
@@ -79,10 +156,6 @@ def frame_strip(
     mask : ndarray of bool, (T, H, W), optional
     title : str
         Written before the frame's number on the first.
-
-    Returns
-    -------
-    sequence of Axes
     """
     for i, (ax, t) in enumerate(zip(axes, spread(len(grey), len(axes)), strict=True)):
         words = f"{title}, frame {t + 1}" if title and i == 0 else f"frame {t + 1}"
@@ -108,15 +181,11 @@ def heatmap(
         Signed; positive speaks for "anomalous".
     mask : ndarray of bool, (H, W), optional
     limit : float
-        Positive value at the ends of the scale, see `style.symmetric_limit`; beyond it the
-        colour stays the same.
+        Positive value at the ends of the scale, see `symmetric_limit`; beyond it the colour
+        stays the same.
     title : str
     aspect : str
         "equal" or "auto".
-
-    Returns
-    -------
-    Axes
     """
     with styled():
         norm = CenteredNorm(vcenter=0, halfrange=1)
@@ -134,32 +203,28 @@ def signed_colour_bar(
     ----------
     axes : Axes or array of Axes
     quantile : float
-        As used for the limits.
-    quantity : str
-        What is divided.
-    over : str
-        What the quantile is taken over.
-
-    Returns
-    -------
-    Colorbar
-        With arrows at both ends where values beyond the quantile share the last colour.
+        As used for the limits. Below 1, arrows at both ends say that values beyond it share the
+        last colour.
+    quantity, over : str
+        What is divided, and what the quantile is taken over.
     """
     flat = list(np.ravel(axes))
     scale = ScalarMappable(norm=CenteredNorm(vcenter=0, halfrange=1), cmap=SIGNED_MAP)
-    share = "max |E|" if quantile == 1 else f"{quantile:.1%} quantile of |E|"
+    share, extend = f"{quantile:.1%} quantile of |E|", "both"
+    if quantile == 1:
+        share, extend = "max |E|", "neither"
     with styled():
-        bar = flat[0].figure.colorbar(
-            scale,
-            ax=flat,
-            shrink=0.6,
-            aspect=30,
-            pad=0.01,
-            extend="neither" if quantile == 1 else "both",
-        )
+        options = {"shrink": 0.6, "aspect": 30, "pad": 0.01, "extend": extend}
+        bar = flat[0].figure.colorbar(scale, ax=flat, **options)
         bar.set_label(f"{quantity} / the {over}'s {share}\n(red: for “anomalous”)")
         bar.ax.tick_params(length=2)
     return bar
+
+
+def _scaled(title: str, values: np.ndarray, quantile: float) -> tuple[float, str]:
+    """Limit of a map, and its title, marked where it is not the quantile that the bar states."""
+    limit, used = symmetric_limit(values, quantile=quantile)
+    return limit, title if used == quantile else f"{title} (max)"
 
 
 def heatmap_grid(
@@ -187,10 +252,6 @@ def heatmap_grid(
     quantile : float
         Each map's limit is this quantile of its |E| over all frames.
 
-    Returns
-    -------
-    array of Axes
-
     Raises
     ------
     ValueError
@@ -201,14 +262,43 @@ def heatmap_grid(
         raise ValueError(f"{len(flat)} axes for a frame and {len(maps)} maps; give one each")
     frame(flat[0], grey[t], mask[t], title=f"frame {t + 1} and its mask")
     for ax, (title, attribution) in zip(flat[1:], maps.items(), strict=False):
-        limit, used = symmetric_limit(attribution, quantile=quantile)
-        heatmap(ax, attribution[t], mask[t], limit=limit, title=_marked(title, used, quantile))
+        limit, words = _scaled(title, attribution, quantile)
+        heatmap(ax, attribution[t], mask[t], limit=limit, title=words)
         if not attribution.any():
-            ax.text(0.5, 0.5, "all zero", transform=ax.transAxes, ha="center", va="center")
+            with styled():
+                ax.text(0.5, 0.5, "all zero", transform=ax.transAxes, ha="center", va="center")
     for ax in flat[len(maps) + 1 :]:
         ax.set_axis_off()
     signed_colour_bar(flat, quantile=quantile)
     return axes
+
+
+def figure_one(clips: Sequence[ShownClip]) -> Figure:
+    """Draw one frame of every clip under all of its maps, as the paper's Figure 1.
+
+    Parameters
+    ----------
+    clips : sequence of ShownClip
+        Of one frame size.
+
+    Returns
+    -------
+    Figure
+        A block a clip, headed by its name, p(x) and p(x_b): the frame where the anomaly is
+        largest with its mask, then a heatmap a map, one colour bar.
+    """
+    n_rows = [-(-(len(clip.maps) + 1) // COLUMNS) for clip in clips]
+    height, width = clips[0].mask.shape[1:]
+    tile = (WIDTH - 1) / COLUMNS * height / width + 0.25
+    with styled():
+        figure = Figure((WIDTH, tile * sum(n_rows) + 0.3), dpi=DPI, layout="constrained")
+        blocks = figure.subfigures(len(clips), 1, squeeze=False, height_ratios=n_rows)[:, 0]
+        for block, clip, n in zip(blocks, clips, n_rows, strict=True):
+            axes = block.subplots(n, COLUMNS)
+            heatmap_grid(axes, clip.frames, clip.mask, clip.maps, t=best_frame(clip.mask))
+            title = f"{clip.label}: p(x) = {clip.p_clip:.3f}, p(x_b) = {clip.p_baseline:.3f}"
+            block.suptitle(title, fontsize=10, x=0.01, ha="left")
+    return figure
 
 
 def time_grid(
@@ -227,18 +317,13 @@ def time_grid(
     maps : mapping of str to ndarray, (T, H, W)
     quantile : float
         As `heatmap_grid`.
-
-    Returns
-    -------
-    ndarray of Axes
     """
     for row, (title, attribution) in zip(axes, maps.items(), strict=True):
-        limit, used = symmetric_limit(attribution, quantile=quantile)
+        limit, words = _scaled(title, attribution, quantile)
         for ax, t in zip(row, spread(len(mask), len(row)), strict=True):
             heading = f"frame {t + 1}" if ax in axes[0] else ""
             heatmap(ax, attribution[t], mask[t], limit=limit, title=heading)
-        words = textwrap.fill(_marked(title, used, quantile), width=15)
-        row[0].set_ylabel(words, fontsize=7.5)
+        row[0].set_ylabel(textwrap.fill(words, width=15), fontsize=7.5)
     signed_colour_bar(axes, quantile=quantile)
     return axes
 
@@ -267,10 +352,6 @@ def time_slices(
     quantile : float
         Of |E| in the slice.
 
-    Returns
-    -------
-    array of Axes
-
     Raises
     ------
     ValueError
@@ -280,16 +361,12 @@ def time_slices(
     if not rows.any():
         raise ValueError("the mask is empty; expected a clip with a marked anomaly")
     flat = list(np.ravel(axes))
-    outlined = mask.any(axis=1)
-    with styled():
-        flat[0].imshow(grey[:, rows].mean(axis=1), cmap="gray", vmin=0, vmax=1, aspect="auto")
-        outline(flat[0], outlined)
-        _bare(flat[0], "frames and mask")
+    path = mask.any(axis=1)
+    frame(flat[0], grey[:, rows].mean(axis=1), path, title="frames and mask", aspect="auto")
     for ax, (title, attribution) in zip(flat[1:], maps.items(), strict=False):
         values = attribution[:, rows].mean(axis=1)
-        limit, used = symmetric_limit(values, quantile=quantile)
-        words = _marked(title, used, quantile)
-        heatmap(ax, values, outlined, limit=limit, title=words, aspect="auto")
+        limit, words = _scaled(title, values, quantile)
+        heatmap(ax, values, path, limit=limit, title=words, aspect="auto")
     for ax in flat[len(maps) + 1 :]:
         ax.set_axis_off()
     flat[0].set_ylabel("time ↓")
@@ -312,16 +389,11 @@ def positive_map(
     label : str
         Quantity and unit, for the colour bar.
     title : str
-
-    Returns
-    -------
-    Axes
     """
     with styled():
         image = ax.imshow(values, cmap=POSITIVE_MAP, vmin=0)
         outline(ax, mask)
-        bar = ax.figure.colorbar(image, ax=ax, shrink=0.8, pad=0.02)
-        bar.set_label(label)
+        bar = ax.figure.colorbar(image, ax=ax, shrink=0.8, pad=0.02, label=label)
         bar.ax.tick_params(length=2)
         return _bare(ax, title)
 
@@ -337,52 +409,10 @@ def superpixels(ax: Axes, grey: np.ndarray, labels: np.ndarray, *, title: str = 
     labels : ndarray of int, (H, W)
         One number a superpixel.
     title : str
-
-    Returns
-    -------
-    Axes
     """
-    with styled():
-        border = np.zeros(labels.shape, dtype=bool)
-        border[:, 1:] |= labels[:, 1:] != labels[:, :-1]
-        border[1:] |= labels[1:] != labels[:-1]
-        colours = np.repeat(np.clip(grey, 0, 1)[..., None], 3, axis=2)
-        colours[border] = (0.94, 0.89, 0.26)
-        ax.imshow(colours)
-        return _bare(ax, title)
-
-
-def best_frame(mask: np.ndarray) -> int:
-    """Pick the frame to show: the one where the anomaly is largest.
-
-    Parameters
-    ----------
-    mask : ndarray of bool, (T, H, W)
-
-    Returns
-    -------
-    int
-        0 if the mask is empty.
-    """
-    return int(mask.sum(axis=(1, 2)).argmax())
-
-
-def spread(n_frames: int, n_shown: int) -> list[int]:
-    """Pick `n_shown` frames from the first to the last, evenly spaced."""
-    return np.linspace(0, n_frames - 1, n_shown).round().astype(int).tolist()
-
-
-def _marked(title: str, used: float, quantile: float) -> str:
-    """Mark a map whose limit is its maximum, because the quantile that the bar states is 0."""
-    return title if used == quantile else f"{title} (max)"
-
-
-def _bare(ax: Axes, title: str) -> Axes:
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set_visible(True)
-        spine.set_color("#BBBBBB")
-        spine.set_linewidth(0.5)
-    ax.set_title(title)
-    return ax
+    border = np.zeros(labels.shape, dtype=bool)
+    border[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    border[1:] |= labels[1:] != labels[:-1]
+    colours = np.repeat(np.clip(grey, 0, 1)[..., None], 3, axis=2)
+    colours[border] = to_rgb(CONTOUR)
+    return frame(ax, colours, title=title)

@@ -1,21 +1,24 @@
-"""One visual language for all figures: sizes, colours, the order of methods, how to show.
+"""One visual language for figures and tables: sizes, colours, looks of rows, how to show.
 
 Colours are those of Okabe and Ito, which people with colour vision deficiencies can tell apart:
 cool ones for gradient methods, warm ones for perturbation methods, greys for the reference rows.
 Line style and marker repeat the distinction. Signed maps use a diverging scale centred at zero.
+Figures are drawn from Matplotlib's own defaults: a user's `matplotlibrc` changes nothing.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
-import numpy as np
-from IPython.display import Image, display
+import pandas as pd
+from IPython.display import HTML, Image, display
 from matplotlib.figure import Figure
 
 DPI = 110
@@ -26,13 +29,35 @@ MIN_ALT_WORDS = 6
 SIGNED_MAP = "RdBu_r"
 POSITIVE_MAP = "viridis"
 CONTOUR = "#F0E442"
-FAMILY_COLOURS = {"gradient": "#0072B2", "perturbation": "#D55E00", "reference": "#6E6E6E"}
+GREY = "#6E6E6E"
+FAMILY_COLOURS = {"gradient": "#0072B2", "perturbation": "#D55E00", "reference": GREY}
 CLASS_COLOURS = {"normal": "#56B4E9", "anomalous": "#D55E00"}
+
+# A number and its interval in a cell: where there is no room, the interval goes below the number.
+_INTERVAL = re.compile(r"<td>([-+−]?[\d.]+) (\[[^\[\]<]*\])")
+_RC = {
+    "figure.facecolor": "white",
+    "axes.facecolor": "white",
+    "savefig.facecolor": "white",
+    "font.size": 9.0,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9.0,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "legend.fontsize": 8.0,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "image.interpolation": "nearest",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """How a row of the tables is drawn."""
+    """How a row of the tables is drawn: colour, line style, marker."""
 
     colour: str
     line: Any
@@ -51,38 +76,38 @@ _LOOKS = {
     "random": Look("#B0B0B0", ":", "1"),
     "centre": Look("#8F8F8F", ":", "2"),
     "motion": Look("#4D4D4D", ":", "+"),
-    "constant": Look("#6E6E6E", ":", "x"),
+    "constant": Look(GREY, ":", "x"),
     "random_weights": Look("#A08060", ":", "3"),
     "ig_time_average": Look("#7A9EB5", "-.", "o"),
 }
-METHOD_ORDER = tuple(_LOOKS)
-"""Rows in the order of every figure; others (registered methods) follow."""
-
-_RC = {
-    "figure.facecolor": "white",
-    "axes.facecolor": "white",
-    "savefig.facecolor": "white",
-    "font.size": 9.0,
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 9.0,
-    "xtick.labelsize": 8.0,
-    "ytick.labelsize": 8.0,
-    "legend.fontsize": 8.0,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": False,
-    "grid.color": "#E3E3E3",
-    "grid.linewidth": 0.7,
-    "axes.axisbelow": True,
-    "lines.linewidth": 1.5,
-    "image.interpolation": "nearest",
-}
 
 
-def styled() -> AbstractContextManager[None]:
-    """Context in which artists are made in the style of the figures; nothing stays changed."""
-    return matplotlib.rc_context(_RC)
+def look(row: str, *, family: str = "", of: str = "") -> Look:
+    """Give colour, line style and marker of a row.
+
+    Parameters
+    ----------
+    row : str
+        Name of a method, variant or reference row.
+    family : str
+        "gradient", "perturbation" or "reference": the colour of a row not known here.
+    of : str
+        Method behind a variant, which has that method's colour and a dotted line.
+    """
+    if row in _LOOKS:
+        return _LOOKS[row]
+    if of in _LOOKS:
+        return Look(_LOOKS[of].colour, (0, (1, 1)), ".")
+    return Look(FAMILY_COLOURS.get(family, GREY), "-.", "p")
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Make artists in the style of the figures within this context; nothing stays changed."""
+    # Not `rcdefaults`: it would leave a user's backend, which notebooks need, behind.
+    defaults = {k: v for k, v in matplotlib.rcParamsDefault.items() if k != "backend"}
+    with matplotlib.rc_context(defaults | _RC):
+        yield
 
 
 def subplots(
@@ -109,7 +134,7 @@ def subplots(
     axes : Axes, or array of Axes
     """
     with styled():
-        figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+        figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
         return figure, figure.subplots(n_rows, n_columns, **options)
 
 
@@ -153,75 +178,68 @@ def png_bytes(figure: Figure, *, dpi: int = DPI, bbox_inches: str | None = None)
     -------
     bytes
     """
-    options = {"facecolor": "white", "edgecolor": "none", "bbox_inches": bbox_inches}
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=dpi, **options)
+    with styled():  # ticks and texts are completed only when they are drawn
+        figure.savefig(
+            stream, format="png", dpi=dpi, facecolor="white", edgecolor="none",
+            bbox_inches=bbox_inches,
+        )  # fmt: skip
     return stream.getvalue()
 
 
-def look(key: str, family: str | None = None) -> Look:
-    """Give colour, line style and marker of a row.
+def table(frame: pd.DataFrame, *, index: bool = True, digits: int = 3, wrap: bool = False) -> None:
+    """Show a table that scrolls in its own frame where the page is narrow; see `table_html`."""
+    display(HTML(table_html(frame, index=index, digits=digits, wrap=wrap)))
+
+
+def table_html(
+    frame: pd.DataFrame, *, index: bool = True, digits: int = 3, wrap: bool = False
+) -> str:
+    """Give a table as HTML that scrolls, is reached by keyboard and tells what its headers head.
 
     Parameters
     ----------
-    key : str
-        Key of a method, variant or reference row.
-    family : str, optional
-        "gradient", "perturbation" or "reference": the colour of a row not known here. A variant
-        `<method>_...` has its method's colour and a dotted line.
-    """
-    if key in _LOOKS:
-        return _LOOKS[key]
-    if (parent := parent_of(key)) is not None:
-        return Look(_LOOKS[parent].colour, (0, (1, 1)), ".")
-    return Look(FAMILY_COLOURS.get(family or "", "#6E6E6E"), "-.", "p")
-
-
-def parent_of(key: str) -> str | None:
-    """Name the method that a variant `<method>_...` belongs to; None for any other row."""
-    parents = [name for name in METHOD_ORDER if key.startswith(f"{name}_")]
-    return max(parents, key=len) if parents and key not in METHOD_ORDER else None
-
-
-def ordered(keys: Iterable[str]) -> list[str]:
-    """Sort keys of rows: the fixed order, each variant after its method, all others last."""
-    keys = list(dict.fromkeys(keys))
-
-    def place(key: str) -> tuple[int, int]:
-        anchor = parent_of(key) or key
-        known = anchor in METHOD_ORDER
-        return METHOD_ORDER.index(anchor) if known else len(METHOD_ORDER), int(anchor != key)
-
-    return sorted(keys, key=place)
-
-
-def symmetric_limit(attribution: np.ndarray, *, quantile: float = 1.0) -> tuple[float, float]:
-    """Give the value at both ends of a zero-centred colour scale.
-
-    Parameters
-    ----------
-    attribution : ndarray
-        Signed map of a whole clip, so that its frames share one scale.
-    quantile : float
-        Quantile of |E|, in (0, 1]; 1 is the maximum.
+    frame : DataFrame
+        Missing values are shown as dashes. An interval behind a number, as in "0.5 [0.4, 0.6]",
+        goes below it where there is no room beside it.
+    index : bool
+        Show the row labels.
+    digits : int
+        Digits after the decimal point, of floats.
+    wrap : bool
+        Break long cells into lines.
 
     Returns
     -------
-    limit : float
-        Positive; the maximum if the quantile is 0, as in a map with few values that are not
-        zero, and 1 for a map of zeros.
-    used : float
-        The quantile that `limit` is: the one asked for, or 1 for the maximum.
-
-    Raises
-    ------
-    ValueError
-        If `quantile` is not in (0, 1].
+    str
     """
-    if not 0 < quantile <= 1:
-        raise ValueError(f"quantile is {quantile}; expected a value in (0, 1]")
-    magnitude = np.abs(attribution)
-    limit, largest = float(np.quantile(magnitude, quantile)), float(magnitude.max())
-    if limit > 0 or largest == 0:
-        return limit or 1.0, quantile
-    return largest, 1.0
+    # One header line: pandas would give the index's name a line of its own.
+    frame = frame.rename_axis(index=[None] * frame.index.nlevels)
+    frame.columns = frame.columns.set_names([None] * frame.columns.nlevels)
+    html = frame.to_html(
+        index=index,
+        border=0,
+        na_rep="–",
+        classes="vad-table",
+        float_format=lambda value: f"{value:.{digits}f}",
+    )
+    # Screen readers announce a cell with its headers; pandas does not say what they head.
+    head, body = html.split("<tbody>")
+    head = re.sub(r"<th(?=[ >])", '<th scope="col"', head)
+    body = re.sub(r"<th(?=[ >])", '<th scope="row"', body)
+    if wrap:
+        body = body.replace("<td>", '<td style="white-space: normal; text-align: left">')
+    else:
+        body = _INTERVAL.sub(r'<td class="vad-mean">\1 <span>\2</span>', body)
+    return f'<div class="vad-table-frame" tabindex="0">\n{head}<tbody>{body}\n</div>\n'
+
+
+def live() -> bool:
+    """Tell whether somebody watches: progress bars belong in live sessions alone.
+
+    Returns
+    -------
+    bool
+        False where `VAD_BATCH` is set, as it is when the notebooks run for the book.
+    """
+    return not os.environ.get("VAD_BATCH")
