@@ -15,16 +15,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
+from pandas import DataFrame, Series
 from sklearn.metrics import auc, roc_curve
 
 from vad_helpers.metrics.catalog import METRICS
-from vad_helpers.viz.style import CLASS_COLOURS, FAMILY_COLOURS, GREY, Look, look, styled
+from vad_helpers.viz.style import CLASS_COLOURS, FAMILY_COLOURS, GREY, look, styled
 
-_LINES = (("#000000", "-"), ("#0072B2", "--"), ("#D55E00", "-."), ("#009E73", ":"),
-          ("#CC79A7", (0, (5, 1, 1, 1, 1, 1))))  # fmt: skip
+_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7")
+_DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 _GROWTH_AXES = {"frames": "frames", "pixels": "pixels a frame", "clips": "clips"}
 
 
@@ -38,7 +38,7 @@ def axis_name(metric: str, *, separator: str = "\n") -> str:
     )
 
 
-def _arranged(table: pd.DataFrame, rows: pd.DataFrame | None = None) -> pd.DataFrame:
+def _arranged(table: DataFrame, rows: DataFrame | None = None) -> DataFrame:
     """Give label, family and method behind (`of`) of every row of `table`, in drawing order."""
     present = table["row"].drop_duplicates()
     about = (table if rows is None else rows).drop_duplicates("row").set_index("row")
@@ -56,7 +56,7 @@ def _arranged(table: pd.DataFrame, rows: pd.DataFrame | None = None) -> pd.DataF
     return about.loc[sorted(order, key=key)]
 
 
-def _looks(about: pd.DataFrame) -> dict[str, Look]:
+def _looks(about: DataFrame) -> dict[str, dict]:
     return {one.Index: look(one.Index, family=one.family, of=one.of) for one in about.itertuples()}
 
 
@@ -74,7 +74,7 @@ def _stack(ax: Axes, labels: Sequence[str]) -> None:
     ax.set_ylim(len(labels) - 0.5, -0.5)
 
 
-def _part(table: pd.DataFrame, level: str, metric: str) -> pd.DataFrame:
+def _part(table: DataFrame, level: str, metric: str) -> DataFrame:
     part = table[(table["level"] == level) & (table["metric"] == metric)]
     if part.empty:
         there = sorted(set(table["level"] + "/" + table["metric"]))
@@ -84,8 +84,8 @@ def _part(table: pd.DataFrame, level: str, metric: str) -> pd.DataFrame:
 
 def interval_dots(
     ax: Axes,
-    summary: pd.DataFrame,
-    scores: pd.DataFrame | None = None,
+    summary: DataFrame,
+    scores: DataFrame | None = None,
     *,
     level: str,
     metric: str,
@@ -93,6 +93,8 @@ def interval_dots(
     paper: Mapping[str, float] | None = None,
 ) -> Axes:
     """Draw mean and interval of every row, with its sequences as dots; references below a rule.
+
+    Drawn is what the tables hold at `level` of `metric`; `labels` writes the rows' names.
 
     Parameters
     ----------
@@ -102,13 +104,8 @@ def interval_dots(
         ``of`` where variants are to stand after their methods.
     scores : DataFrame, optional
         Scores behind it: ``sequence``, ``row``, ``level``, ``metric``, ``value``.
-    level, metric : str
-        Which part of both.
-    labels : bool
-        Write the rows' names.
     paper : mapping of str to float, optional
         Published means by row, drawn as crosses.
-
 
     Raises
     ------
@@ -140,27 +137,17 @@ def interval_dots(
     return ax
 
 
-def rank_spans(ax: Axes, ranks: pd.DataFrame, *, title: str = "") -> Axes:
+def rank_spans(ax: Axes, ranks: DataFrame, *, title: str = "") -> Axes:
     """Draw the ranks that rows hold when sequences are drawn anew: which orders are firm.
 
-    Parameters
-    ----------
-    ax : Axes
-    ranks : DataFrame
-        ``row``, ``label``, ``rank``, ``rank_median``, ``rank_low``, ``rank_high``, best rank
-        first. NaN (one sequence) draws the rank alone. Colours are those of ``family`` where it
-        is there, else each row has its own.
-    title : str
-
-    Returns
-    -------
-    Axes
-        Rank 1 at the left and on top.
+    `ranks`, best rank first: ``row``, ``label``, ``rank``, ``rank_median``, ``rank_low``,
+    ``rank_high``; NaN (one sequence) draws the rank alone. Colours are those of ``family`` where it
+    is there, else each row has its own. Rank 1 is at the left and on top.
     """
     with styled():
         for y, line in enumerate(ranks.itertuples()):
             family = getattr(line, "family", None)
-            colour = FAMILY_COLOURS.get(family, GREY) if family else look(line.row).colour
+            colour = FAMILY_COLOURS.get(family, GREY) if family else look(line.row)["color"]
             ax.plot([line.rank_low, line.rank_high], [y, y], "-", color=colour, linewidth=2)
             ax.plot(line.rank_median, y, "|", color=colour, markersize=8, markeredgewidth=2)
             ax.plot(line.rank, y, "o", color=colour, markeredgecolor="white", markersize=6)
@@ -173,11 +160,11 @@ def rank_spans(ax: Axes, ranks: pd.DataFrame, *, title: str = "") -> Axes:
 
 def fidelity_curves(
     ax: Axes,
-    curves: pd.DataFrame,
+    curves: DataFrame,
     *,
     curve: str,
     x: np.ndarray | None = None,
-    rows: pd.DataFrame | None = None,
+    rows: DataFrame | None = None,
     x_label: str = "threshold on E+ / max E+",
     y_label: str = "",
     legend: bool = True,
@@ -190,16 +177,11 @@ def fidelity_curves(
     curves : DataFrame
         ``clip_id``, ``row``, ``curve``, ``values``: (n_points,) numbers, as an array or as text.
     curve : str
-        Which: "threshold_deletion_curve", ...
+        Which: "threshold_deletion_curve", ...; its name is written where `y_label` is empty.
     x : ndarray, (n_points,), optional
         Positions; None is the falling threshold, from 1 to 0, as curves over thresholds are kept.
     rows : DataFrame, optional
         Names, families and order of the rows.
-    x_label, y_label : str
-        The curve's own name is written where `y_label` is empty.
-    legend : bool
-        Put a legend to the right.
-
 
     Raises
     ------
@@ -215,11 +197,9 @@ def fidelity_curves(
         for row, drawn in _looks(about).items():
             found = [np.array(v.split() if isinstance(v, str) else v, float) for v in wide[row]]
             mean = np.mean(found, axis=0)
-            ax.plot(
-                np.linspace(1, 0, len(mean)) if x is None else x, mean, color=drawn.colour,
-                linestyle=drawn.line, marker=drawn.marker, markevery=max(1, len(mean) // 6),
-                markersize=4, label=about.at[row, "label"],
-            )  # fmt: skip
+            at = np.linspace(1, 0, len(mean)) if x is None else x
+            marks = {"markevery": max(1, len(mean) // 6), "markersize": 4, **drawn}
+            ax.plot(at, mean, label=about.at[row, "label"], **marks)
         if x is None:
             ax.set_xlim(1.04, -0.04)
         _finish(ax, x_label, y_label or curve.replace("_", " "), legend=legend)
@@ -227,27 +207,12 @@ def fidelity_curves(
 
 
 def frame_auc_lines(
-    ax: Axes,
-    frame_auc: pd.DataFrame,
-    *,
-    rows: pd.DataFrame | None = None,
-    legend: bool = True,
-    title: str = "",
+    ax: Axes, frame_auc: DataFrame, *, rows: DataFrame | None = None, legend: bool = True
 ) -> Axes:
     """Draw the AUC of every frame, averaged over the clips that all rows have: one line a row.
 
-    Parameters
-    ----------
-    ax : Axes
-    frame_auc : DataFrame
-        ``clip_id``, ``row``, ``frame`` (from 0), ``auc`` in [0, 1]: all clips, or one alone. NaN
-        leaves a gap where no clip has an AUC in a frame.
-    rows : DataFrame, optional
-        Names, families and order of the rows.
-    legend : bool
-        Put a legend to the right.
-    title : str
-
+    `frame_auc`, of all clips or of one alone: ``clip_id``, ``row``, ``frame`` (from 0), ``auc`` in
+    [0, 1]. Frames in which no clip has an AUC leave a gap.
 
     Raises
     ------
@@ -264,11 +229,8 @@ def frame_auc_lines(
     with styled():
         ax.axhline(0.5, color="black", linewidth=0.7, linestyle=":", label="chance")
         for row, drawn in _looks(about).items():
-            ax.plot(
-                1 + wide.index, wide[row], color=drawn.colour, linestyle=drawn.line,
-                marker=drawn.marker, markersize=3.5, label=about.at[row, "label"],
-            )  # fmt: skip
-        ax.set_title(title)
+            label = about.at[row, "label"]
+            ax.plot(1 + wide.index, wide[row], markersize=3.5, label=label, **drawn)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_ylim(-0.02, 1.02)
         words = "AUC in the frame (higher is better)"
@@ -278,17 +240,17 @@ def frame_auc_lines(
 
 def quality_against(
     ax: Axes,
-    summary: pd.DataFrame,
+    summary: DataFrame,
     x: Mapping[str, float],
     *,
     level: str,
     metric: str,
     x_label: str,
     log: bool = False,
-    paper: pd.DataFrame | None = None,
+    paper: DataFrame | None = None,
     legend: bool = True,
 ) -> Axes:
-    """Draw quality, with its interval, against what it costs or comes from.
+    """Draw `metric` at `level`, with its interval, against what it costs or comes from.
 
     Parameters
     ----------
@@ -297,18 +259,11 @@ def quality_against(
         As `interval_dots` takes it.
     x : mapping of str to float
         By row; rows without are left out.
-    level, metric : str
-        Which quality.
     x_label : str
         Quantity and unit of `x`.
-    log : bool
-        Logarithmic scale of `x`.
     paper : DataFrame, optional
         Index of rows, ``x`` and ``quality``: published points, drawn as open marks and joined to
         ours.
-    legend : bool
-        Put a legend to the right.
-
 
     Raises
     ------
@@ -322,14 +277,14 @@ def quality_against(
         for row, drawn in _looks(about).items():
             if row not in x:
                 continue
-            line, marked = summary.loc[row], {"color": drawn.colour, "marker": drawn.marker}
-            ax.plot([x[row]] * 2, [line["low"], line["high"]], "-", color=drawn.colour)
+            line, drawn = summary.loc[row], {**drawn, "linestyle": ""}
+            ax.plot([x[row]] * 2, [line["low"], line["high"]], "-", color=drawn["color"])
             if paper is not None and row in paper.index:
                 theirs = paper.loc[row]
                 joined = [theirs["x"], x[row]], [theirs["quality"], line["mean"]]
-                ax.plot(*joined, "-", color=drawn.colour, linewidth=1, alpha=0.5)
-                ax.plot(theirs["x"], theirs["quality"], markerfacecolor="white", **marked)
-            ax.plot(x[row], line["mean"], linestyle="", markersize=7, label=line["label"], **marked)
+                ax.plot(*joined, "-", color=drawn["color"], linewidth=1, alpha=0.5)
+                ax.plot(theirs["x"], theirs["quality"], markerfacecolor="white", **drawn)
+            ax.plot(x[row], line["mean"], markersize=7, label=line["label"], **drawn)
         if log:
             ax.set_xscale("log")
         _finish(ax, x_label, axis_name(metric, separator=" "), legend=legend)
@@ -338,19 +293,10 @@ def quality_against(
     return ax
 
 
-def gap_dumbbells(ax: Axes, p_clip: pd.Series, p_baseline: pd.Series) -> Axes:
+def gap_dumbbells(ax: Axes, p_clip: Series, p_baseline: Series) -> Axes:
     """Draw p(x) and p(x_b) of every clip, joined by a line: the room deletion has.
 
-    Parameters
-    ----------
-    ax : Axes
-    p_clip, p_baseline : Series of float
-        Probability of "anomalous" of the clip and of its baseline, in [0, 1], by clip.
-
-    Returns
-    -------
-    Axes
-        The largest gap on top.
+    Both are probabilities of "anomalous" in [0, 1], by clip; the largest gap is on top.
     """
     order = (p_clip - p_baseline).sort_values(ascending=False).index
     y = np.arange(len(order))
@@ -367,17 +313,12 @@ def gap_dumbbells(ax: Axes, p_clip: pd.Series, p_baseline: pd.Series) -> Axes:
     return ax
 
 
-def time_dots(ax: Axes, costs: pd.DataFrame, *, paper: Mapping[str, float] | None = None) -> Axes:
+def time_dots(ax: Axes, costs: DataFrame, *, paper: Mapping[str, float] | None = None) -> Axes:
     """Draw seconds a clip on a logarithmic scale, the part before any model call apart.
 
-    Parameters
-    ----------
-    ax : Axes
-    costs : DataFrame
-        ``row``, ``label``, ``family``, ``seconds``, ``seconds_min``, ``seconds_max``, and, as
-        parts of the first, ``baseline_seconds`` and ``superpixel_seconds``.
-    paper : mapping of str to float, optional
-        Published seconds by row, drawn as crosses.
+    `costs`: ``row``, ``label``, ``family``, ``seconds``, ``seconds_min``, ``seconds_max``, and, as
+    parts of the first, ``baseline_seconds`` and ``superpixel_seconds``. `paper`: published seconds
+    by row, drawn as crosses.
     """
     about = _arranged(costs)
     costs, y = costs.set_index("row").loc[about.index], np.arange(len(about))
@@ -400,18 +341,12 @@ def time_dots(ax: Axes, costs: pd.DataFrame, *, paper: Mapping[str, float] | Non
 
 
 def growth_lines(
-    axes: Sequence[Axes], growth: pd.DataFrame, *, rows: pd.DataFrame | None = None
+    axes: Sequence[Axes], growth: DataFrame, *, rows: DataFrame | None = None
 ) -> Sequence[Axes]:
     """Draw seconds against size on logarithmic scales, with the fitted power laws.
 
-    Parameters
-    ----------
-    axes : sequence of Axes
-        One for frames, one for pixels, one for clips.
-    growth : DataFrame
-        ``axis`` ("frames", "pixels", "clips"), ``row``, ``size``, ``seconds``, ``exponent``.
-    rows : DataFrame, optional
-        Names, families and order of the rows.
+    `axes`: one for frames, one for pixels, one for clips. `growth`: ``axis`` ("frames", "pixels",
+    "clips"), ``row``, ``size``, ``seconds``, ``exponent``.
     """
     with styled():
         for ax, (axis, words) in zip(axes, _GROWTH_AXES.items(), strict=True):
@@ -421,9 +356,9 @@ def growth_lines(
                 line = part[part["row"] == row]
                 x, y = line["size"].to_numpy(float), line["seconds"].to_numpy(float)
                 name = f"{about.at[row, 'label']}: {line['exponent'].iloc[0]:.2f}"
-                ax.plot(x, y, drawn.marker, color=drawn.colour, label=name)
+                ax.plot(x, y, label=name, **drawn | {"linestyle": ""})
                 fitted = np.exp(np.polyval(np.polyfit(np.log(x), np.log(y), 1), np.log(x)))
-                ax.plot(x, fitted, "-", color=drawn.colour, linewidth=1)
+                ax.plot(x, fitted, "-", color=drawn["color"], linewidth=1)
             ax.set_xscale("log")
             ax.set_yscale("log")
             ax.minorticks_off()  # their labels run into one another on a narrow axis
@@ -433,14 +368,10 @@ def growth_lines(
     return axes
 
 
-def split_bars(ax: Axes, clips: pd.DataFrame) -> Axes:
+def split_bars(ax: Axes, clips: DataFrame) -> Axes:
     """Draw how many clips of each class a split has, scene by scene.
 
-    Parameters
-    ----------
-    ax : Axes
-    clips : DataFrame
-        One line a clip: ``split``, ``scene``, ``label`` (1 is anomalous).
+    `clips`, one line a clip: ``split``, ``scene``, ``label`` (1 is anomalous).
     """
     counts = clips.groupby(["split", "scene", "label"]).size().unstack(fill_value=0)
     groups = [(s, c) for s in ("train", "val", "test") for c in sorted(clips["scene"].unique())]
@@ -459,14 +390,10 @@ def split_bars(ax: Axes, clips: pd.DataFrame) -> Axes:
     return ax
 
 
-def fold_strips(ax: Axes, clips: pd.DataFrame) -> Axes:
+def fold_strips(ax: Axes, clips: DataFrame) -> Axes:
     """Draw every clip as a mark: a line a sequence, coloured by class, grouped by split.
 
-    Parameters
-    ----------
-    ax : Axes
-    clips : DataFrame
-        One line a clip: ``sequence``, ``start``, ``n_frames``, ``label``, ``split``.
+    `clips`, one line a clip: ``sequence``, ``start``, ``n_frames``, ``label``, ``split``.
     """
     order = {split: i for i, split in enumerate(("train", "val", "test"))}
     splits = clips.groupby("sequence")["split"].first().sort_values(key=lambda s: s.map(order))
@@ -474,10 +401,9 @@ def fold_strips(ax: Axes, clips: pd.DataFrame) -> Axes:
     with styled():
         for label, (name, colour) in enumerate(CLASS_COLOURS.items()):
             part = clips[clips["label"] == label]
-            ax.barh(
-                part["sequence"].map(line), part["n_frames"] * 0.9, left=part["start"],
-                height=0.85, color=colour, label=f"{name} clip",
-            )  # fmt: skip
+            marks = {"height": 0.85, "color": colour, "label": f"{name} clip"}
+            y, width = part["sequence"].map(line), part["n_frames"] * 0.9
+            ax.barh(y, width, left=part["start"], **marks)
         for split, members in splits.groupby(splits, sort=False):
             first, last = line[members.index[0]], line[members.index[-1]]
             ax.axhline(last + 0.5, color="black", linewidth=0.6)
@@ -491,29 +417,25 @@ def fold_strips(ax: Axes, clips: pd.DataFrame) -> Axes:
     return ax
 
 
-def training_curves(axes: Sequence[Axes], history: pd.DataFrame) -> Sequence[Axes]:
+def training_curves(axes: Sequence[Axes], history: DataFrame) -> Sequence[Axes]:
     """Draw losses, then accuracies and AUC, against the epoch; of several folds, validation alone.
 
-    Parameters
-    ----------
-    axes : sequence of two Axes
-    history : DataFrame
-        One line an epoch, from 0: ``epoch``, ``train_loss``, ``val_loss`` (nats),
-        ``train_accuracy``, ``val_accuracy``, ``val_auc`` (in [0, 1]), ``chosen`` (bool: the epoch
-        whose weights were kept), and ``fold`` where there are several.
+    `axes` are two. `history`, one line an epoch, from 0: ``epoch``, ``train_loss``, ``val_loss``
+    (nats), ``train_accuracy``, ``val_accuracy``, ``val_auc`` (in [0, 1]), ``chosen`` (the epoch
+    whose weights were kept), and ``fold`` where there are several.
     """
     folds = list(history.groupby("fold")) if "fold" in history else [(0, history)]
     several = len(folds) > 1
     lines = [(0, "val_loss", "validation"), (1, "val_auc", "AUC, validation")]
     if not several:
-        lines += [(0, "train_loss", "training"), (1, "train_accuracy", "accuracy, training"),
-                  (1, "val_accuracy", "accuracy, validation")]  # fmt: skip
+        lines += [(0, "train_loss", "training"), (1, "train_accuracy", "accuracy, training")]
+        lines += [(1, "val_accuracy", "accuracy, validation")]
     with styled():
         for n, (fold, part) in enumerate(folds):
             kept = part[part["chosen"].astype(bool)]
             for m, (i, column, name) in enumerate(lines):
-                colour, dashes = _LINES[(n if several else m) % len(_LINES)]
-                marks = {"color": colour, "linestyle": dashes}
+                k = (n if several else m) % len(_COLOURS)
+                marks = {"color": _COLOURS[k], "linestyle": _DASHES[k]}
                 label = f"fold {fold}" if several else name
                 axes[i].plot(part["epoch"] + 1, part[column], label=label, **marks)
                 axes[i].plot(kept["epoch"] + 1, kept[column], marker="o", **marks)
@@ -527,17 +449,11 @@ def training_curves(axes: Sequence[Axes], history: pd.DataFrame) -> Sequence[Axe
     return axes
 
 
-def roc_curves(ax: Axes, predictions: pd.DataFrame, *, by: str | None = "scene") -> Axes:
-    """Draw the ROC curve of all clips, and of every part.
+def roc_curves(ax: Axes, predictions: DataFrame, *, by: str | None = "scene") -> Axes:
+    """Draw the ROC curve of all clips, and one for each value of the column `by`.
 
-    Parameters
-    ----------
-    ax : Axes
-    predictions : DataFrame
-        ``label`` (1 is anomalous), ``p`` in [0, 1], and the column `by`.
-    by : str or None
-        A curve for each of its values. A part with one class has no curve and is named as such in
-        the legend.
+    `predictions`, one line a clip: ``label`` (1 is anomalous), ``p`` in [0, 1]. A part with one
+    class has no curve and is named as such in the legend.
     """
     parts = [("all", predictions), *([] if by is None else predictions.groupby(by))]
     with styled():
@@ -547,9 +463,8 @@ def roc_curves(ax: Axes, predictions: pd.DataFrame, *, by: str | None = "scene")
                 ax.plot([], [], " ", label=f"{name}: one class alone")
                 continue
             false_alarms, found, _ = roc_curve(part["label"], part["p"])
-            colour, dashes = _LINES[i % len(_LINES)]
-            words = f"{name}: AUC {auc(false_alarms, found):.3f}"
-            ax.plot(false_alarms, found, color=colour, linestyle=dashes, label=words)
+            k, words = i % len(_COLOURS), f"{name}: AUC {auc(false_alarms, found):.3f}"
+            ax.plot(false_alarms, found, color=_COLOURS[k], linestyle=_DASHES[k], label=words)
         ax.set_xlabel("false alarms among normal clips")
         ax.set_ylabel("detected anomalous clips")
         ax.set_aspect("equal")
@@ -557,24 +472,18 @@ def roc_curves(ax: Axes, predictions: pd.DataFrame, *, by: str | None = "scene")
     return ax
 
 
-def probability_histogram(ax: Axes, predictions: pd.DataFrame) -> Axes:
+def probability_histogram(ax: Axes, predictions: DataFrame) -> Axes:
     """Draw the network's probabilities, one outline a class.
 
-    Parameters
-    ----------
-    ax : Axes
-    predictions : DataFrame
-        ``label`` (1 is anomalous), ``p`` in [0, 1].
+    `predictions`, one line a clip: ``label`` (1 is anomalous), ``p`` in [0, 1].
     """
-    bins = np.linspace(0, 1, 21)
     with styled():
         for label, (name, colour) in enumerate(CLASS_COLOURS.items()):
             p = predictions.loc[predictions["label"] == label, "p"]
-            ax.hist(p, bins=bins, color=colour, alpha=0.35)
-            ax.hist(
-                p, bins=bins, color=colour, histtype="step", linestyle=("-", "--")[label],
-                linewidth=1.4, label=f"{name} clips",
-            )  # fmt: skip
+            options = {"bins": np.linspace(0, 1, 21), "color": colour}
+            line = {"histtype": "step", "linestyle": ("-", "--")[label], "linewidth": 1.4}
+            ax.hist(p, alpha=0.35, **options)
+            ax.hist(p, label=f"{name} clips", **options, **line)
         ax.axvline(0.5, color="black", linewidth=0.8, linestyle=":", label="decision at .5")
         ax.set_xlabel("p(anomalous)")
         ax.set_ylabel("clips")

@@ -1,10 +1,9 @@
 """Explorers of a run's maps: one with widgets, for live sessions, and one for pages.
 
-``explore(run)``, as the last line of a cell, shows a clip under a map, and can ask the network too:
-explain the clip now, under any baseline, and measure deletion and insertion of the map that is
-shown. `explorer_html` packs clips and maps, with the script and the style in `static/`, into one
-piece of HTML that needs no kernel, no network and no other file; without JavaScript, a contact
-sheet of the first clip stands in for it.
+``Explorer(run)``, as the last line of a cell, shows a clip under a map, and explains it now, under
+any baseline, where the run has no map. `explorer_html` packs clips and maps, with the script and
+the style in `static/`, into one piece of HTML that needs no kernel, no network and no other file;
+without JavaScript, a contact sheet of the first clip stands in for it.
 
 Conventions
 -----------
@@ -31,7 +30,6 @@ from typing import Any, get_args
 import ipywidgets as widgets
 import matplotlib
 import numpy as np
-import pandas as pd
 import torch
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -39,12 +37,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy import ndimage
 
-from vad_helpers.metrics import human_centric, model_centric
-from vad_helpers.metrics.arrays import positive_part, threshold_levels
+from vad_helpers.metrics.arrays import threshold_levels
+from vad_helpers.metrics.human_centric import iou_curve
 from vad_helpers.run import steps
 from vad_helpers.run.cache import Run
 from vad_helpers.run.params import Baseline
-from vad_helpers.viz.charts import fidelity_curves
 from vad_helpers.viz.heatmaps import ShownClip, best_frame, frame, spread
 from vad_helpers.viz.style import CONTOUR, POSITIVE_MAP, png_bytes, styled, subplots
 
@@ -80,7 +77,7 @@ def fit_thresholds(n_thresholds: int) -> tuple[int, int]:
 
 def to_levels(attribution: np.ndarray, *, steps: int) -> np.ndarray:
     """Turn the signed map of a whole clip into levels: uint8, 0 .. `steps` + 1."""
-    return (threshold_levels(positive_part(attribution), steps) + 1).astype(np.uint8)
+    return (threshold_levels(np.maximum(attribution, 0), steps) + 1).astype(np.uint8)
 
 
 def palette(steps: int) -> np.ndarray:
@@ -92,23 +89,10 @@ def palette(steps: int) -> np.ndarray:
 def blend(
     grey: np.ndarray, levels: np.ndarray, *, steps: int, above: float = 0, opacity: float = 0.7
 ) -> np.ndarray:
-    """Lay the colours of levels over a grey frame.
+    """Lay the colours of levels above `above` over a grey frame: uint8 (H, W, 3).
 
-    Parameters
-    ----------
-    grey : ndarray of float, (H, W)
-        In [0, 1].
-    levels : ndarray of uint8, (H, W)
-    steps : int
-        As for `to_levels`.
-    above : float
-        Only levels above this are coloured.
-    opacity : float
-        Of the colours, in [0, 1]; at 1 they are those of the colour bar.
-
-    Returns
-    -------
-    ndarray of uint8, (H, W, 3)
+    `grey` is float (H, W) in [0, 1], `levels` uint8 (H, W) of `steps`, as from `to_levels`;
+    `opacity` is in [0, 1], and at 1 the colours are those of the colour bar.
     """
     pixels = np.repeat(255 * np.clip(grey, 0, 1)[..., None], 3, axis=2)
     shown = levels > above
@@ -155,15 +139,9 @@ def clip_labels(run: Run) -> dict[str, str]:
 
 
 def shown_clip(run: Run, clip_id: str, rows: Sequence[str] | None = None) -> ShownClip:
-    """Collect one clip of a run for showing.
+    """Collect one clip of a run for showing, with the maps of `rows`; missing ones are explained.
 
-    Parameters
-    ----------
-    run : Run
-    clip_id : str
-    rows : sequence of str, optional
-        Whose maps; missing ones are explained now. None takes those that the run holds already: of
-        its methods, then of `REFERENCES`.
+    Without `rows`, they are those that the run holds already: of its methods, then of `REFERENCES`.
     """
     known = steps.rows(run)
     if rows is None:
@@ -189,18 +167,8 @@ def shown_clip(run: Run, clip_id: str, rows: Sequence[str] | None = None) -> Sho
 def explorer_html(run: Run, *, max_bytes: int = MAX_BYTES) -> str:
     """Make the explorer of a run: one clip of each scene first, then as many others as fit.
 
-    Parameters
-    ----------
-    run : Run
-        Shown are the maps that it holds. Of the first clip of each scene, missing maps of the
-        methods are explained now.
-    max_bytes : int
-        Of the HTML. The first clip stays whatever its size, with the maps that fit.
-
-    Returns
-    -------
-    str
-        HTML, see `fragment`.
+    Of the first clip of each scene, missing maps of the methods are explained now; of others, the
+    maps that the run holds are shown. See `fragment`.
     """
     evaluated, known = steps.evaluation(run), steps.rows(run)
     firsts = evaluated.groupby("scene")["clip_id"].first().tolist()
@@ -225,17 +193,14 @@ def fragment(
     Parameters
     ----------
     clips : iterable of ShownClip
-        At least one; all of one shape. Packed while they fit, the first if need be without its
-        last maps.
+        At least one; all of one shape. The first comes whatever its size, if need be without its
+        last maps; others while they fit.
     n_thresholds : int
         n of tau_i = i/n max(E+), as the metrics use it.
     second : str
         Name of the map to compare with at first.
     max_bytes : int
-
-    Returns
-    -------
-    str
+        Of the HTML.
     """
     n_shown, n_steps = fit_thresholds(n_thresholds)
     clips = iter(clips)
@@ -309,35 +274,14 @@ class Cancelled(Exception):
     """The user pressed "Cancel"."""
 
 
-def explore(run: Run) -> Explorer:
-    """Make the explorer of a run, which is shown when it is the last value of a cell."""
-    return Explorer(run)
-
-
 class Explorer(widgets.VBox):
     """Controls, a picture of one frame under a map, and what is said of it.
 
-    Setting a control's `value` in code does what moving it does.
-
-    Parameters
-    ----------
-    run : Run
-        Maps that it holds are shown; others can be explained from within.
-
-    Attributes
-    ----------
-    clip, row, baseline : Dropdown
-        Which map is shown. The empty baseline is the row's own; a map under another one is
-        explained on demand.
-    frame, threshold, opacity : IntSlider
-        Frame from 0; threshold i of n, tau = i/n max(E+); opacity in percent.
-    outline : Checkbox
-    explain_button, measure_button, cancel_button : Button
-    progress : IntProgress
-        Of what is running, in model calls.
-    picture, readout, status, curves : HTML
-        `readout` gives the IoU, `status` what became of the last job, `curves` deletion and
-        insertion of the map that is shown.
+    Setting a control's `value` in code does what moving it does. The controls: `clip`, `row` and
+    `baseline` (the empty one is the row's own) choose the map; `frame` is from 0, `threshold` i of
+    n, tau = i/n max(E+), `opacity` in percent; `outline`, `play`; `explain_button` and
+    `cancel_button`. `progress` counts model calls; `picture`, `readout` (the IoU) and `status`
+    (what became of the last job) are HTML.
     """
 
     def __init__(self, run: Run) -> None:
@@ -361,31 +305,25 @@ class Explorer(widgets.VBox):
         self.opacity = widgets.IntSlider(70, max=100, step=5, description="Opacity %")
         self.outline = widgets.Checkbox(True, description="Outline of the mask")
         self.explain_button = widgets.Button(description="Explain this clip now", layout=auto)
-        self.measure_button = widgets.Button(description="Deletion and insertion", layout=auto)
         self.cancel_button = widgets.Button(description="Cancel", disabled=True)
         self.progress = widgets.IntProgress(description="Progress")
-        self.picture, self.readout, self.status, self.curves = (widgets.HTML() for _ in range(4))
-        buttons = [self.explain_button, self.measure_button, self.cancel_button]
+        self.picture, self.readout, self.status = (widgets.HTML() for _ in range(3))
         sliders = [self.play, self.frame, self.threshold, self.opacity, self.outline]
-        super().__init__(
-            [
-                widgets.HBox([self.clip, self.row, self.baseline]),
-                widgets.HBox(sliders),
-                self.picture,
-                self.readout,
-                widgets.HBox(buttons),
-                widgets.HBox([self.progress, self.status]),
-                self.curves,
-            ]
+        lines = (
+            [self.clip, self.row, self.baseline],
+            sliders,
+            [self.picture],
+            [self.readout],
+            [self.explain_button, self.cancel_button, self.progress, self.status],
         )
+        super().__init__([widgets.HBox(line) for line in lines])
         widgets.link((self.play, "value"), (self.frame, "value"))
         self.clip.observe(lambda change: self._show_clip(), "value")
         for control in (self.row, self.baseline):
             control.observe(lambda change: self._show_map(), "value")
         for control in sliders[1:]:
             control.observe(lambda change: self._draw(), "value")
-        self.explain_button.on_click(lambda button: self._start(self._explain))
-        self.measure_button.on_click(lambda button: self._start(self._measure))
+        self.explain_button.on_click(lambda button: self._start())
         self.cancel_button.on_click(lambda button: self._cancel.set())
         self._show_clip()
 
@@ -408,22 +346,21 @@ class Explorer(widgets.VBox):
         clip_id, row, baseline = key
         if key in self._made:
             return self._made[key]
-        if not self._rows[row].of:  # needs no network, nor a baseline
-            return steps.attribution(self._run, clip_id, row)
-        if not baseline and steps.explained(self._run, clip_id, row):
-            return steps.attribution(self._run, clip_id, row)
-        return None
+        # References of no method need neither network nor baseline.
+        if self._rows[row].method and (baseline or not steps.explained(self._run, clip_id, row)):
+            return None
+        return steps.attribution(self._run, clip_id, row)
 
     def _look_up(self) -> None:
         """Take the map that is chosen, if it is there; nothing long is started unasked."""
         found = self._find(self._key())
-        self.curves.value = self.status.value = ""
+        self.status.value = ""
         if found is None:
             self.status.value = "Not explained yet under this baseline: press “Explain”."
             self._levels, self._ious = np.zeros(self._mask.shape, np.uint8), None
         else:
             self._levels = to_levels(found, steps=self._steps)
-            self._ious = human_centric.iou_curve(found, self._mask, n_thresholds=self._n)
+            self._ious = iou_curve(found, self._mask, n_thresholds=self._n)
 
     def _draw(self) -> None:
         t, i, n = self.frame.value, self.threshold.value, self._n
@@ -436,7 +373,9 @@ class Explorer(widgets.VBox):
         Image.fromarray(pixels).save(stream, format="PNG")
         name = self._rows[self.row.value].label
         alt = f"Frame {t + 1} of the clip, and over it the map of {name}"
-        self.picture.value = _image(stream.getvalue(), alt)
+        source = f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+        image = f'<img alt="{html.escape(alt)}" src="{source}" style="max-width: 100%">'
+        self.picture.value = image
         if self._ious is None:
             self.readout.value = ""
         elif np.isnan(self._ious).any():
@@ -454,22 +393,26 @@ class Explorer(widgets.VBox):
             self._thread.join(timeout)
         return self._thread is None or not self._thread.is_alive()
 
-    def _start(self, work: Callable[[Key], str]) -> None:
+    def _start(self) -> None:
         if not self.wait(0):
             return
         self._cancel.clear()
         self._set_busy(True)
-        self._thread = threading.Thread(target=self._do, args=(work, self._key()), daemon=True)
+        self._thread = threading.Thread(target=self._explain, args=(self._key(),), daemon=True)
         self._thread.start()
 
     def _set_busy(self, busy: bool) -> None:
-        self.explain_button.disabled = self.measure_button.disabled = busy
-        self.cancel_button.disabled = not busy
+        self.explain_button.disabled, self.cancel_button.disabled = busy, not busy
 
-    def _do(self, work: Callable[[Key], str], key: Key) -> None:
+    def _explain(self, key: Key) -> None:
+        clip_id, row, baseline = key
         self.progress.value, self.status.value = 0, "Running …"
         try:
-            self.status.value = work(key)
+            options = {"baseline": baseline or None, "progress": self._tell}
+            self._made[key] = steps.attribution(self._run, clip_id, row, **options)
+            if key == self._key():  # another one may have been chosen meanwhile
+                self._show_map()
+            self.status.value = "Explained."
         except Cancelled:
             self.status.value = "Cancelled; nothing was kept."
         except Exception as error:  # nobody else would hear of it: this is a thread's end
@@ -481,65 +424,4 @@ class Explorer(widgets.VBox):
         """Advance the bar between two batches of model calls; the place where "Cancel" is heard."""
         if self._cancel.is_set():
             raise Cancelled
-        self.progress.max, self.progress.value = total, min(done, total)
-
-    def _explain(self, key: Key) -> str:
-        clip_id, row, baseline = key
-        if not self._rows[row].of:
-            return "This map needs no network: it is there already."
-        options = {"baseline": baseline or None, "progress": self._tell}
-        self._made[key] = steps.attribution(self._run, clip_id, row, **options)
-        if key == self._key():  # another one may have been chosen meanwhile
-            self._show_map()
-        return "Explained."
-
-    def _measure(self, key: Key) -> str:
-        attribution = self._find(key)
-        if attribution is None:
-            return "There is no map to measure yet: press “Explain” first."
-        (clip_id, row, baseline), p = key, self._run.params
-        predict, done = steps.predictor(self._run), 0
-
-        def predict_and_tell(batch: torch.Tensor) -> np.ndarray:
-            nonlocal done
-            done += len(batch)
-            self._tell(done, 2 * p.n_thresholds + 4)
-            return predict(batch)
-
-        found = model_centric.deletion_insertion(
-            predict_and_tell,
-            steps.clip(self._run, clip_id),
-            steps.baseline(self._run, clip_id, baseline or None),
-            attribution,
-            n_thresholds=p.n_thresholds,
-            batch_size=p.eval_batch_size,
-        )
-        words = (
-            f"Deletion {found['deletion']:.3f} (higher is better), insertion "
-            f"{found['insertion']:.3f} (lower is better); p(x) = {found['p_clip']:.3f}, "
-            f"p(x_b) = {found['p_baseline']:.3f}."
-        )
-        if key == self._key():
-            sides = ("deletion", "insertion")
-            curves = pd.DataFrame(
-                [
-                    {
-                        "clip_id": clip_id,
-                        "row": row,
-                        "curve": side,
-                        "values": found[f"{side}_curve"],
-                    }
-                    for side in sides
-                ]
-            )
-            figure, axes = subplots(1, 2, height=2.6)
-            for ax, side in zip(axes, sides, strict=True):
-                label = f"p(x) - p, {side}"
-                fidelity_curves(ax, curves, curve=side, y_label=label, legend=False)
-            self.curves.value = _image(png_bytes(figure), words)
-        return words
-
-
-def _image(png: bytes, alt: str) -> str:
-    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    return f'<img alt="{html.escape(alt)}" src="{source}" style="max-width: 100%">'
+        self.progress.max, self.progress.value = total, done

@@ -9,7 +9,9 @@ clip), so one colour bar from -1 to 1 serves all maps of a figure: compare *wher
 red, not how red one is beside another. Where that quantile is 0 (a map with few values other than
 zero), the limit is the maximum, and "(max)" stands behind the title.
 
-Every function draws into the axes it is given and returns them.
+Arrays: grey frames are float (T, H, W), or (H, W) where one is drawn; a mask is bool of the same
+shape, True on the anomaly; a map is float of the same shape, signed; `maps` are maps of a clip by
+their title. Every function draws into the axes it is given and returns them.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from vad_helpers.viz.style import CONTOUR, DPI, POSITIVE_MAP, SIGNED_MAP, WIDTH,
 QUANTILE = 0.995
 COLUMNS = 3
 """Tiles beside each other in `figure_one`."""
+Maps = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,7 +72,7 @@ def spread(n_frames: int, n_shown: int) -> list[int]:
     return np.linspace(0, n_frames - 1, n_shown).round().astype(int).tolist()
 
 
-def symmetric_limit(attribution: np.ndarray, *, quantile: float = 1.0) -> tuple[float, float]:
+def symmetric_limit(attribution: np.ndarray, *, quantile: float = QUANTILE) -> tuple[float, bool]:
     """Give the value at both ends of a zero-centred colour scale.
 
     Parameters
@@ -82,23 +85,15 @@ def symmetric_limit(attribution: np.ndarray, *, quantile: float = 1.0) -> tuple[
     Returns
     -------
     limit : float
-        Positive; the maximum if the quantile is 0, as in a map with few values that are not
-        zero, and 1 for a map of zeros.
-    used : float
-        The quantile that `limit` is: the one asked for, or 1 for the maximum.
-
-    Raises
-    ------
-    ValueError
-        If `quantile` is not in (0, 1].
+        Positive; 1 for a map of zeros.
+    is_maximum : bool
+        The quantile is 0, as in a map with few values that are not zero: `limit` is the maximum.
     """
     if not 0 < quantile <= 1:
         raise ValueError(f"quantile is {quantile}; expected a value in (0, 1]")
     magnitude = np.abs(attribution)
     limit, largest = float(np.quantile(magnitude, quantile)), float(magnitude.max())
-    if limit > 0 or largest == 0:
-        return limit or 1.0, quantile
-    return largest, 1.0
+    return limit or largest or 1.0, limit == 0 < largest
 
 
 def _bare(ax: Axes, title: str) -> Axes:
@@ -118,27 +113,15 @@ def outline(ax: Axes, mask: np.ndarray | None) -> Axes:
 
 
 def frame(
-    ax: Axes,
-    grey: np.ndarray,
-    mask: np.ndarray | None = None,
-    *,
-    title: str = "",
-    aspect: str = "equal",
+    ax: Axes, grey: np.ndarray, mask: np.ndarray | None = None, *, title: str = "", **options: Any
 ) -> Axes:
     """Draw one frame, with the outline of its mask.
 
-    Parameters
-    ----------
-    ax : Axes
-    grey : ndarray of float, (H, W), or of uint8, (H, W, 3)
-        Grey in [0, 1], on a fixed scale, so that frames compare; or colours.
-    mask : ndarray of bool, (H, W), optional
-    title : str
-    aspect : str
-        "equal" or "auto".
+    The grey scale from 0 to 1 is fixed, so that frames compare; a picture in colours, (H, W, 3), is
+    shown as it is. `options` go to `imshow`, as ``aspect="auto"``.
     """
     with styled():
-        ax.imshow(grey, cmap="gray", vmin=0, vmax=1, aspect=aspect)
+        ax.imshow(grey, cmap="gray", vmin=0, vmax=1, **options)
         outline(ax, mask)
         return _bare(ax, title)
 
@@ -148,14 +131,7 @@ def frame_strip(
 ) -> Sequence[Axes]:
     """Draw as many frames of a clip as there are axes, evenly spaced in time.
 
-    Parameters
-    ----------
-    axes : sequence of Axes
-    grey : ndarray of float, (T, H, W)
-        In [0, 1].
-    mask : ndarray of bool, (T, H, W), optional
-    title : str
-        Written before the frame's number on the first.
+    `title` is written before the frame's number on the first.
     """
     for i, (ax, t) in enumerate(zip(axes, spread(len(grey), len(axes)), strict=True)):
         words = f"{title}, frame {t + 1}" if title and i == 0 else f"frame {t + 1}"
@@ -170,122 +146,82 @@ def heatmap(
     *,
     limit: float,
     title: str = "",
-    aspect: str = "equal",
+    **options: Any,
 ) -> Axes:
-    """Draw one slice of a signed map, zero in the middle of the colours.
+    """Draw one (H, W) slice of a signed map, zero in the middle of the colours.
 
-    Parameters
-    ----------
-    ax : Axes
-    attribution : ndarray of float, (H, W)
-        Signed; positive speaks for "anomalous".
-    mask : ndarray of bool, (H, W), optional
-    limit : float
-        Positive value at the ends of the scale, see `symmetric_limit`; beyond it the colour
-        stays the same.
-    title : str
-    aspect : str
-        "equal" or "auto".
+    `limit` is the positive value at the ends of the scale, see `symmetric_limit`; beyond it the
+    colour stays the same. `options` go to `imshow`, as ``aspect="auto"``.
     """
     with styled():
         norm = CenteredNorm(vcenter=0, halfrange=1)
-        ax.imshow(attribution / limit, cmap=SIGNED_MAP, norm=norm, aspect=aspect)
+        ax.imshow(attribution / limit, cmap=SIGNED_MAP, norm=norm, **options)
         outline(ax, mask)
         return _bare(ax, title)
 
 
 def signed_colour_bar(
-    axes: Any, *, quantile: float = QUANTILE, quantity: str = "attribution E", over: str = "clip"
+    axes: Any, *, quantity: str = "attribution E", over: str = "clip"
 ) -> Colorbar:
     """Put the colour bar of signed maps beside axes; it states the normalisation.
 
     Parameters
     ----------
     axes : Axes or array of Axes
-    quantile : float
-        As used for the limits. Below 1, arrows at both ends say that values beyond it share the
-        last colour.
     quantity, over : str
-        What is divided, and what the quantile is taken over.
+        What is divided, and what the `QUANTILE` of |E| is taken over.
+
+    Returns
+    -------
+    Colorbar
+        From -1 to 1; arrows at both ends say that values beyond share the last colour.
     """
     flat = list(np.ravel(axes))
     scale = ScalarMappable(norm=CenteredNorm(vcenter=0, halfrange=1), cmap=SIGNED_MAP)
-    share, extend = f"{quantile:.1%} quantile of |E|", "both"
-    if quantile == 1:
-        share, extend = "max |E|", "neither"
     with styled():
-        options = {"shrink": 0.6, "aspect": 30, "pad": 0.01, "extend": extend}
+        options = {"shrink": 0.6, "aspect": 30, "pad": 0.01, "extend": "both"}
         bar = flat[0].figure.colorbar(scale, ax=flat, **options)
+        share = f"{QUANTILE:.1%} quantile of |E|"
         bar.set_label(f"{quantity} / the {over}'s {share}\n(red: for “anomalous”)")
         bar.ax.tick_params(length=2)
     return bar
 
 
-def _scaled(title: str, values: np.ndarray, quantile: float) -> tuple[float, str]:
-    """Limit of a map, and its title, marked where it is not the quantile that the bar states."""
-    limit, used = symmetric_limit(values, quantile=quantile)
-    return limit, title if used == quantile else f"{title} (max)"
-
-
-def heatmap_grid(
-    axes: Any,
-    grey: np.ndarray,
-    mask: np.ndarray,
-    maps: Mapping[str, np.ndarray],
-    *,
-    t: int,
-    quantile: float = QUANTILE,
-) -> Any:
-    """Draw one frame with its mask, then the same frame of every map.
-
-    Parameters
-    ----------
-    axes : array of Axes
-        At least one more than maps; the rest is left blank.
-    grey : ndarray of float, (T, H, W)
-        In [0, 1].
-    mask : ndarray of bool, (T, H, W)
-    maps : mapping of str to ndarray, (T, H, W)
-        Title -> signed map.
-    t : int
-        Which frame.
-    quantile : float
-        Each map's limit is this quantile of its |E| over all frames.
-
-    Raises
-    ------
-    ValueError
-        If there are too few axes.
-    """
-    flat = list(np.ravel(axes))
-    if len(flat) < len(maps) + 1:
-        raise ValueError(f"{len(flat)} axes for a frame and {len(maps)} maps; give one each")
-    frame(flat[0], grey[t], mask[t], title=f"frame {t + 1} and its mask")
-    for ax, (title, attribution) in zip(flat[1:], maps.items(), strict=False):
-        limit, words = _scaled(title, attribution, quantile)
-        heatmap(ax, attribution[t], mask[t], limit=limit, title=words)
+def _draw_maps(
+    axes: Sequence[Axes], maps: Maps, mask: np.ndarray, cut: Any, **options: Any
+) -> None:
+    """Draw the slice `cut` of every map, scaled by the whole of it; leave further axes blank."""
+    if len(axes) < len(maps):
+        raise ValueError(f"{len(axes) + 1} axes for a frame and {len(maps)} maps; give one each")
+    for ax, (title, attribution) in zip(axes, maps.items(), strict=False):
+        limit, is_maximum = symmetric_limit(attribution)
+        words = f"{title} (max)" if is_maximum else title
+        heatmap(ax, attribution[cut], mask, limit=limit, title=words, **options)
         if not attribution.any():
             with styled():
                 ax.text(0.5, 0.5, "all zero", transform=ax.transAxes, ha="center", va="center")
-    for ax in flat[len(maps) + 1 :]:
+    for ax in axes[len(maps) :]:
         ax.set_axis_off()
-    signed_colour_bar(flat, quantile=quantile)
+
+
+def heatmap_grid(axes: Any, grey: np.ndarray, mask: np.ndarray, maps: Maps, *, t: int) -> Any:
+    """Draw frame `t` with its mask, then the same frame of every map.
+
+    `axes` are at least one more than maps, else ValueError; the rest is left blank. Each map's
+    limit is the `QUANTILE` of its |E| over all frames.
+    """
+    flat = list(np.ravel(axes))
+    frame(flat[0], grey[t], mask[t], title=f"frame {t + 1} and its mask")
+    _draw_maps(flat[1:], maps, mask[t], t)
+    signed_colour_bar(flat)
     return axes
 
 
 def figure_one(clips: Sequence[ShownClip]) -> Figure:
     """Draw one frame of every clip under all of its maps, as the paper's Figure 1.
 
-    Parameters
-    ----------
-    clips : sequence of ShownClip
-        Of one frame size.
-
-    Returns
-    -------
-    Figure
-        A block a clip, headed by its name, p(x) and p(x_b): the frame where the anomaly is
-        largest with its mask, then a heatmap a map, one colour bar.
+    A block a clip, headed by its name, p(x) and p(x_b): the frame where the anomaly is largest with
+    its mask, then a heatmap a map, one colour bar. Clips are of one frame size.
     """
     n_rows = [-(-(len(clip.maps) + 1) // COLUMNS) for clip in clips]
     height, width = clips[0].mask.shape[1:]
@@ -301,56 +237,28 @@ def figure_one(clips: Sequence[ShownClip]) -> Figure:
     return figure
 
 
-def time_grid(
-    axes: np.ndarray,
-    mask: np.ndarray,
-    maps: Mapping[str, np.ndarray],
-    *,
-    quantile: float = QUANTILE,
-) -> np.ndarray:
-    """Draw several frames of several maps: a row a map, a column a time.
+def time_grid(axes: np.ndarray, mask: np.ndarray, maps: Maps) -> np.ndarray:
+    """Draw several frames of several maps: a row of axes a map, a column a time.
 
-    Parameters
-    ----------
-    axes : ndarray of Axes, (number of maps, number of times)
-    mask : ndarray of bool, (T, H, W)
-    maps : mapping of str to ndarray, (T, H, W)
-    quantile : float
-        As `heatmap_grid`.
+    Each map's limit is the `QUANTILE` of its |E| over all frames.
     """
     for row, (title, attribution) in zip(axes, maps.items(), strict=True):
-        limit, words = _scaled(title, attribution, quantile)
+        limit, is_maximum = symmetric_limit(attribution)
         for ax, t in zip(row, spread(len(mask), len(row)), strict=True):
             heading = f"frame {t + 1}" if ax in axes[0] else ""
             heatmap(ax, attribution[t], mask[t], limit=limit, title=heading)
+        words = f"{title} (max)" if is_maximum else title
         row[0].set_ylabel(textwrap.fill(words, width=15), fontsize=7.5)
-    signed_colour_bar(axes, quantile=quantile)
+    signed_colour_bar(axes)
     return axes
 
 
-def time_slices(
-    axes: Any,
-    grey: np.ndarray,
-    mask: np.ndarray,
-    maps: Mapping[str, np.ndarray],
-    *,
-    quantile: float = QUANTILE,
-) -> Any:
+def time_slices(axes: Any, grey: np.ndarray, mask: np.ndarray, maps: Maps) -> Any:
     """Cut every map along time: x to the right, time downwards, mean over the anomaly's rows.
 
     A moving anomaly is a slanted outline here; a map that stands still is made of vertical bands.
-
-    Parameters
-    ----------
-    axes : array of Axes
-        At least one more than maps; the first shows the frames cut in the same way.
-    grey : ndarray of float, (T, H, W)
-        In [0, 1].
-    mask : ndarray of bool, (T, H, W)
-        Must not be empty.
-    maps : mapping of str to ndarray, (T, H, W)
-    quantile : float
-        Of |E| in the slice.
+    `axes` are at least one more than maps, else ValueError; the first shows the frames, cut in the
+    same way. Limits are the `QUANTILE` of |E| in the slice.
 
     Raises
     ------
@@ -363,32 +271,20 @@ def time_slices(
     flat = list(np.ravel(axes))
     path = mask.any(axis=1)
     frame(flat[0], grey[:, rows].mean(axis=1), path, title="frames and mask", aspect="auto")
-    for ax, (title, attribution) in zip(flat[1:], maps.items(), strict=False):
-        values = attribution[:, rows].mean(axis=1)
-        limit, words = _scaled(title, values, quantile)
-        heatmap(ax, values, path, limit=limit, title=words, aspect="auto")
-    for ax in flat[len(maps) + 1 :]:
-        ax.set_axis_off()
     flat[0].set_ylabel("time ↓")
     flat[0].set_xlabel("x →")
-    signed_colour_bar(flat, quantile=quantile, quantity="mean E", over="slice")
+    slices = {title: values[:, rows].mean(axis=1) for title, values in maps.items()}
+    _draw_maps(flat[1:], slices, path, ..., aspect="auto")
+    signed_colour_bar(flat, quantity="mean E", over="slice")
     return axes
 
 
 def positive_map(
     ax: Axes, values: np.ndarray, mask: np.ndarray | None = None, *, label: str, title: str = ""
 ) -> Axes:
-    """Draw one slice of a map that has no negative values, with its colour bar.
+    """Draw one (H, W) slice of a map without negative values, with its colour bar from 0.
 
-    Parameters
-    ----------
-    ax : Axes
-    values : ndarray of float, (H, W)
-        At least 0.
-    mask : ndarray of bool, (H, W), optional
-    label : str
-        Quantity and unit, for the colour bar.
-    title : str
+    `label` gives the quantity and its unit, for the colour bar.
     """
     with styled():
         image = ax.imshow(values, cmap=POSITIVE_MAP, vmin=0)
@@ -399,17 +295,7 @@ def positive_map(
 
 
 def superpixels(ax: Axes, grey: np.ndarray, labels: np.ndarray, *, title: str = "") -> Axes:
-    """Draw one frame and the borders of its superpixels.
-
-    Parameters
-    ----------
-    ax : Axes
-    grey : ndarray of float, (H, W)
-        In [0, 1].
-    labels : ndarray of int, (H, W)
-        One number a superpixel.
-    title : str
-    """
+    """Draw one frame and the borders of its superpixels: `labels`, (H, W), a number for each."""
     border = np.zeros(labels.shape, dtype=bool)
     border[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     border[1:] |= labels[1:] != labels[:-1]

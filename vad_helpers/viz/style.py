@@ -8,7 +8,6 @@ Figures are drawn from Matplotlib's own defaults: a user's `matplotlibrc` change
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import os
 import re
@@ -55,35 +54,26 @@ _RC = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Look:
-    """How a row of the tables is drawn: colour, line style, marker."""
-
-    colour: str
-    line: Any
-    marker: str
-
-
 _LOOKS = {
-    "ig": Look("#0072B2", "-", "o"),
-    "ig_smoothgrad": Look("#56B4E9", "-", "s"),
-    "guided_backprop": Look("#009E73", "-", "^"),
-    "gradient_shap": Look("#000000", "-", "D"),
-    "kernel_shap": Look("#CC79A7", "--", "v"),
-    "lime": Look("#E69F00", "--", "P"),
-    "occlusion_lp": Look("#D55E00", "--", "X"),
-    "occlusion_sp": Look("#8C510A", "--", "*"),
-    "random": Look("#B0B0B0", ":", "1"),
-    "centre": Look("#8F8F8F", ":", "2"),
-    "motion": Look("#4D4D4D", ":", "+"),
-    "constant": Look(GREY, ":", "x"),
-    "random_weights": Look("#A08060", ":", "3"),
-    "ig_time_average": Look("#7A9EB5", "-.", "o"),
+    "ig": ("#0072B2", "-", "o"),
+    "ig_smoothgrad": ("#56B4E9", "-", "s"),
+    "guided_backprop": ("#009E73", "-", "^"),
+    "gradient_shap": ("#000000", "-", "D"),
+    "kernel_shap": ("#CC79A7", "--", "v"),
+    "lime": ("#E69F00", "--", "P"),
+    "occlusion_lp": ("#D55E00", "--", "X"),
+    "occlusion_sp": ("#8C510A", "--", "*"),
+    "random": ("#B0B0B0", ":", "1"),
+    "centre": ("#8F8F8F", ":", "2"),
+    "motion": ("#4D4D4D", ":", "+"),
+    "constant": (GREY, ":", "x"),
+    "random_weights": ("#A08060", ":", "3"),
+    "ig_time_average": ("#7A9EB5", "-.", "o"),
 }
 
 
-def look(row: str, *, family: str = "", of: str = "") -> Look:
-    """Give colour, line style and marker of a row.
+def look(row: str, *, family: str = "", of: str = "") -> dict[str, Any]:
+    """Give colour, line style and marker of a row, as `Axes.plot` takes them.
 
     Parameters
     ----------
@@ -95,10 +85,12 @@ def look(row: str, *, family: str = "", of: str = "") -> Look:
         Method behind a variant, which has that method's colour and a dotted line.
     """
     if row in _LOOKS:
-        return _LOOKS[row]
-    if of in _LOOKS:
-        return Look(_LOOKS[of].colour, (0, (1, 1)), ".")
-    return Look(FAMILY_COLOURS.get(family, GREY), "-.", "p")
+        drawn = _LOOKS[row]
+    elif of in _LOOKS:
+        drawn = (_LOOKS[of][0], (0, (1, 1)), ".")
+    else:
+        drawn = (FAMILY_COLOURS.get(family, GREY), "-.", "p")
+    return dict(zip(("color", "linestyle", "marker"), drawn, strict=True))
 
 
 @contextmanager
@@ -120,18 +112,7 @@ def subplots(
 ) -> tuple[Figure, Any]:
     """Make a white figure and its axes, apart from pyplot's list of open figures.
 
-    Parameters
-    ----------
-    n_rows, n_columns : int
-    width, height : float
-        In inches.
-    **options
-        For `matplotlib.figure.Figure.subplots`, as `sharex=True`.
-
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
-    axes : Axes, or array of Axes
+    Width and height are in inches; `options` go to `Figure.subplots`, as ``sharex=True``.
     """
     with styled():
         figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
@@ -166,24 +147,12 @@ def show(figure: Figure, *, alt: str) -> None:
 def png_bytes(figure: Figure, *, dpi: int = DPI, bbox_inches: str | None = None) -> bytes:
     """Render a figure as a PNG on white, whatever the backend.
 
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-    dpi : int
-        Pixels an inch.
-    bbox_inches : str, optional
-        "tight" cuts the margins off.
-
-    Returns
-    -------
-    bytes
+    `dpi` is in pixels an inch; ``bbox_inches="tight"`` cuts the margins off.
     """
+    options = {"facecolor": "white", "edgecolor": "none", "bbox_inches": bbox_inches}
     stream = io.BytesIO()
     with styled():  # ticks and texts are completed only when they are drawn
-        figure.savefig(
-            stream, format="png", dpi=dpi, facecolor="white", edgecolor="none",
-            bbox_inches=bbox_inches,
-        )  # fmt: skip
+        figure.savefig(stream, format="png", dpi=dpi, **options)
     return stream.getvalue()
 
 
@@ -208,10 +177,6 @@ def table_html(
         Digits after the decimal point, of floats.
     wrap : bool
         Break long cells into lines.
-
-    Returns
-    -------
-    str
     """
     # One header line: pandas would give the index's name a line of its own.
     frame = frame.rename_axis(index=[None] * frame.index.nlevels)
@@ -237,9 +202,6 @@ def table_html(
 def live() -> bool:
     """Tell whether somebody watches: progress bars belong in live sessions alone.
 
-    Returns
-    -------
-    bool
-        False where `VAD_BATCH` is set, as it is when the notebooks run for the book.
+    False where `VAD_BATCH` is set, as it is when the notebooks run for the book.
     """
     return not os.environ.get("VAD_BATCH")
