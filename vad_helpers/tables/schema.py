@@ -15,7 +15,7 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -221,21 +221,21 @@ frame_auc, convergence : DataFrame
         there = [pair for pair in pairs if pair in by_clip.index]
         return by_clip.loc[there].reset_index(drop=True)
 
-    def keep(self, clips: Any = None, rows: Any = None) -> Study:
+    def keep(self, *, clips: str | Collection[str] = "all", rows: Collection[str] = ()) -> Study:
         """Leave out what is measured of other clips and rows.
 
         Parameters
         ----------
-        clips : "all", "hits", "misses", collection of str, or None
-            Clips that stay, by clip_id. Hits are those that the network calls anomalous, misses
-            the other ones. None: all.
-        rows : collection of str, or None
-            Rows that stay. None: all.
+        clips : "all", "hits", "misses", or collection of str
+            Hits: clips that the network calls anomalous; misses: the others of the evaluation
+            set; else the clip_id of those that stay.
+        rows : collection of str
+            Rows that stay; empty: all.
 
         Returns
         -------
         Study
-            Clips, predictions and history are whole; the evaluation set is what stays of it.
+            Only the measurements, the evaluation set and `rows` are fewer.
 
         Raises
         ------
@@ -243,27 +243,26 @@ frame_auc, convergence : DataFrame
             For another word.
         """
         if isinstance(clips, str):
-            if clips not in ("all", "hits", "misses"):
-                raise ValueError(f"clips is {clips!r}; expected all, hits or misses")
             p = self.probabilities()
-            hit = p.index[p >= CALLED_FROM], p.index[p < CALLED_FROM]
-            clips = {"all": None, "hits": hit[0], "misses": hit[1]}[clips]
+            groups = {"all": p.index, "hits": p.index[p >= CALLED_FROM]}
+            groups["misses"] = p.index[p < CALLED_FROM]
+            if clips not in groups:
+                raise ValueError(f"clips is {clips!r}; expected all, hits or misses")
+            if clips == "all" and not rows:
+                return self
+            clips = groups[clips]
+        clips = set(clips)
         changed: dict[str, Any] = {}
         for name in (*SCORED, "explanations", "curves", "frame_auc", "convergence"):
             table = getattr(self, name)
-            kept = np.ones(len(table), dtype=bool)
-            for column, wanted in (("clip_id", clips), ("row", rows)):
-                if wanted is not None:
-                    kept &= table[column].isin(list(wanted)).to_numpy()
-            changed[name] = table[kept]
-        if rows is not None:
+            table = table[table["clip_id"].isin(clips)]
+            changed[name] = table[table["row"].isin(list(rows))] if rows else table
+        if rows:
             changed["rows"] = self.rows[self.rows["row"].isin(list(rows))]
-        if clips is not None:
-            known = set(clips)
-            changed["manifests"] = {
-                k: m | {"evaluation": [clip for clip in m["evaluation"] if clip in known]}
-                for k, m in self.manifests.items()
-            }
+        changed["manifests"] = {
+            k: m | {"evaluation": [clip for clip in m["evaluation"] if clip in clips]}
+            for k, m in self.manifests.items()
+        }
         return dataclasses.replace(self, **changed)
 
     def probabilities(self) -> pd.Series:
@@ -371,9 +370,7 @@ def read(path: str | Path, name: str, *, n_lines: int | None = None) -> pd.DataF
         If it is damaged, naming file and line.
     """
     schema, file = (SCHEMAS | STUDY_SCHEMAS)[name], Path(path) / f"{name}.csv"
-    texts: list[list[str]] = []
-    if file.is_file():
-        texts = _lines(file, list(schema.columns))
+    texts = _cells(file, list(schema.columns))
     if n_lines is not None and len(texts) != n_lines:
         raise InputError(f"{file} has {len(texts)} lines, its manifest counted {n_lines}; {AGAIN}")
     cells = pd.DataFrame(texts, columns=list(schema.columns), dtype=object)
@@ -388,57 +385,56 @@ def read(path: str | Path, name: str, *, n_lines: int | None = None) -> pd.DataF
     return table
 
 
-def _lines(file: Path, columns: list[str]) -> list[list[str]]:
+def _cells(file: Path, columns: list[str]) -> list[list[str]]:
     """Cells of every line but the heading, as they are written."""
+    if not file.is_file():
+        return []
     try:
         text = file.read_bytes().decode("utf-8")
-    except UnicodeDecodeError:
-        raise InputError(f"{file} is no text; {AGAIN}") from None
-    if not text.endswith("\n"):
-        raise InputError(f"{file}, line {text.count(chr(10)) + 1}: the file ends in it; {AGAIN}")
-    try:
         heading, *lines = csv.reader(io.StringIO(text, newline=""), strict=True)
-    except csv.Error as error:
-        raise InputError(f"{file} is no table ({error}); {AGAIN}") from None
+    except (ValueError, csv.Error):
+        raise InputError(f"{file} is no table, or damaged; {AGAIN}") from None
     if heading != columns:
-        raise InputError(
-            f"{file} has the columns {', '.join(heading)}; expected {', '.join(columns)}; {AGAIN}"
-        )
+        given, expected = ", ".join(heading), ", ".join(columns)
+        raise InputError(f"{file} has the columns {given}; expected {expected}; {AGAIN}")
     for number, line in enumerate(lines, start=2):
         if len(line) != len(columns):
-            raise InputError(
-                f"{file}, line {number} has {len(line)} cells; expected {len(columns)}; {AGAIN}"
-            )
+            wrong = f"has {len(line)} cells; expected {len(columns)}"
+            raise InputError(f"{file}, line {number} {wrong}; {AGAIN}")
+    if not text.endswith("\n"):
+        raise InputError(f"{file}, line {len(lines) + 1} is cut off; {AGAIN}")
     return lines
 
 
 def _convert(file: Path, name: str, about: Column, cells: pd.Series) -> pd.Series:
     """Give one column its type; refuse the first cell that is not of it."""
     empty = (cells == "").to_numpy(dtype=bool)
-    _refuse(file, name, cells, empty & (not about.nullable), "something")
+    _refuse(file, name, cells, empty & (not about.nullable), "a value")
+    converted, fits, expected = cells.astype(str), empty | True, ""
     if about.allowed:
-        expected = f"one of {', '.join(about.allowed)}"
-        _refuse(file, name, cells, ~(cells.isin(about.allowed).to_numpy() | empty), expected)
-    if about.type in ("int", "float"):
+        fits, expected = cells.isin(about.allowed), f"one of {', '.join(about.allowed)}"
+    elif about.type == "bool":
+        fits, expected = cells.isin(["True", "False"]), "True or False"
+        flags = cells.map({"True": True, "False": False, "": None})
+        converted = flags.astype(object if about.nullable else bool) if fits.all() else flags
+    elif about.type in ("int", "float"):
         numbers = pd.Series([_number(cell) for cell in cells], index=cells.index, dtype=float)
-        whole = about.type == "float" | (numbers % 1 == 0)
-        fits = np.isfinite(numbers) & whole & numbers.between(about.low, about.high)
-        kind = "a whole number" if about.type == "int" else "a number"
-        expected = f"{kind} from {about.low:g} to {about.high:g}"
-        _refuse(file, name, cells, ~(fits.to_numpy() | empty), expected)
-        return numbers.astype("int64") if about.type == "int" and not about.nullable else numbers
-    if about.type == "bool":
-        known = {"True": True, "False": False, "": None}
-        _refuse(file, name, cells, ~cells.isin(known).to_numpy(), "True or False")
-        return cells.map(known).astype(object if about.nullable else bool)
-    if about.type in _PARSERS:
-        parse, expected = _PARSERS[about.type]
-        _refuse(file, name, cells, np.array([not parse(cell) for cell in cells], bool), expected)
-    return cells.astype(str)
+        fits = np.isfinite(numbers) & numbers.between(about.low, about.high)
+        expected = f"a number from {about.low:g} to {about.high:g}"
+        converted = numbers
+        if about.type == "int":
+            fits, expected = fits & (numbers % 1 == 0), expected.replace("a", "a whole", 1)
+            if fits.all():
+                converted = numbers.astype("int64")
+    elif about.type in _PARSERS:
+        parses, expected = _PARSERS[about.type]
+        fits = cells.map(parses).astype(bool)
+    _refuse(file, name, cells, ~(empty | np.asarray(fits, dtype=bool)), expected)
+    return converted
 
 
 def _number(cell: str) -> float:
-    """NaN for what is no number; Python's float reads back exactly what was written."""
+    """Read a number as it was written, to the last digit; NaN for what is none."""
     try:
         return float(cell)
     except ValueError:
@@ -452,22 +448,22 @@ def _is_object(cell: str) -> bool:
         return False
 
 
-_PARSERS: dict[str, tuple[Callable[[str], bool], str]] = {
+def _are_numbers(cell: str) -> bool:
+    return all(np.isfinite(_number(part)) for part in cell.split(" "))
+
+
+_PARSERS = {
     "json": (_is_object, "a JSON object"),
-    "numbers": (
-        lambda cell: all(np.isfinite(_number(part)) for part in cell.split(" ")),
-        "numbers separated by spaces",
-    ),
+    "numbers": (_are_numbers, "numbers separated by spaces"),
 }
 
 
-def _refuse(file: Path, name: str, cells: pd.Series, bad: np.ndarray, expected: str) -> None:
-    if bad.any():
-        place = int(np.argmax(bad))
-        raise InputError(
-            f"{file}, line {place + 2}: {name} is {cells.iloc[place]!r}; expected {expected}; "
-            f"{AGAIN}"
-        )
+def _refuse(file: Path, name: str, cells: pd.Series, bad: Any, expected: str) -> None:
+    """Raise for the first bad cell of a column."""
+    places = np.flatnonzero(np.asarray(bad, dtype=bool))
+    if len(places):
+        given = f"{file}, line {places[0] + 2}: {name} is {str(cells.iloc[places[0]])!r}"
+        raise InputError(f"{given}; expected {expected}; {AGAIN}")
 
 
 def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
@@ -476,25 +472,21 @@ def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     counts = manifest["counts"]
     tables = {name: read(folder, name, n_lines=counts.get(name)) for name in SCHEMAS}
     clips = tables["clips"].set_index("clip_id")
-    rows = tables["rows"]["row"]
     for name, table in tables.items():
         file = folder / f"{name}.csv"
-        if "clip_id" in table:
-            bad = ~table["clip_id"].isin(clips.index).to_numpy()
-            _refuse(file, "clip_id", table["clip_id"], bad, "a clip of clips.csv")
-        if "row" in table:
-            _refuse(
-                file, "row", table["row"], ~table["row"].isin(rows).to_numpy(), "one of rows.csv"
-            )
-        for column in ("scene", "sequence", "label", "split"):
-            # A clip that is filed elsewhere would be resampled with the wrong sequence.
+        shared = {"scene", "sequence", "label", "split"} & set(table.columns)
+        for column, known in (("clip_id", clips.index), ("row", tables["rows"]["row"])):
             if column in table:
-                known = table["clip_id"].map(clips[column])
-                bad = (known != table[column]).to_numpy()
-                _refuse(file, column, table[column], bad, "what clips.csv has")
-    unknown = [clip for clip in manifest["evaluation"] if clip not in clips.index]
+                cells = table[column]
+                _refuse(file, column, cells, ~cells.isin(known), "one that the run lists")
+        for column in shared if "clip_id" in table else ():
+            # A clip that is filed elsewhere would be resampled with the wrong sequence.
+            differs = table["clip_id"].map(clips[column]) != table[column]
+            _refuse(file, column, table[column], differs, "what clips.csv says of the clip")
+    unknown = set(manifest["evaluation"]) - set(clips.index)
     if unknown:
-        raise InputError(f"{folder / MANIFEST} lists {unknown[0]}, which clips.csv lacks; {AGAIN}")
+        file = folder / MANIFEST
+        raise InputError(f"{file} lists {min(unknown)}, which clips.csv lacks; {AGAIN}")
     return manifest, tables
 
 
@@ -517,20 +509,12 @@ def _join(path: Path, folders: list[Path]) -> Study:
         name: pd.concat([runs[k][1][name] for k in folds], ignore_index=True) for name in SCHEMAS
     }
     joined["rows"] = joined["rows"].drop_duplicates(ignore_index=True)
-    for name in ("rows", *SCHEMAS.keys() - {"clips", "predictions", "history", "rows"}):
+    for name in SCHEMAS.keys() - {"clips", "predictions", "history"}:
         unique = list(SCHEMAS[name].unique)
         if (twice := joined[name].duplicated(unique)).any():
-            line = ", ".join(str(value) for value in joined[name].loc[twice, unique].iloc[0])
-            raise InputError(f"{path}: two folds say something of {line} in {name}.csv; keep one")
+            line = ", ".join(map(str, joined[name].loc[twice, unique].iloc[0]))
+            raise InputError(f"{path}: two folds differ in {line} of {name}.csv; keep one of them")
     first, *others = (runs[k][0]["parameters"] for k in folds)
-    return Study(
-        path=path,
-        folds=folds,
-        manifests={k: runs[k][0] for k in folds},
-        params={
-            name: value
-            for name, value in first.items()
-            if all(name in other and other[name] == value for other in others)
-        },
-        **joined,
-    )
+    shared = {n: v for n, v in first.items() if all(n in o and o[n] == v for o in others)}
+    manifests = {k: runs[k][0] for k in folds}
+    return Study(path=path, folds=folds, manifests=manifests, params=shared, **joined)
