@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from vad_helpers import pipeline
+from vad_helpers.data import ucsd
 from vad_helpers.pages import results
 from vad_helpers.store import publish
 from vad_helpers.viz import gallery
@@ -57,6 +58,18 @@ def pytest_xdist_make_scheduler(config, log):
             return "book" if nodeid.startswith("tests/book/") else super()._split_scope(nodeid)
 
     return Scheduling(config, log)
+
+
+@pytest.fixture(scope="session")
+def ucsd_root(tmp_path_factory):
+    """The tree of the archive that VAD_UCSD_ARCHIVE names, unpacked once for all processes."""
+    archive = os.environ.get("VAD_UCSD_ARCHIVE")
+    if not archive:
+        pytest.skip("VAD_UCSD_ARCHIVE names no UCSD archive")
+    base = tmp_path_factory.getbasetemp()
+    # A process of pytest-xdist has a folder of its own in that of the session.
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return ucsd.fetch(shared / "ucsd", archive=archive, progress=False)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from vad_helpers.errors import InputError
 from vad_helpers.metrics import references
 from vad_helpers.metrics.human_centric import localization
 
@@ -11,16 +12,15 @@ SHAPE = (4, 10, 14)
 
 
 @pytest.mark.parametrize(
-    "make",
+    "made",
     [
-        lambda: references.random_map(SHAPE, seed=0),
-        lambda: references.centre_prior(SHAPE),
-        lambda: references.constant_map(SHAPE),
-        lambda: references.frame_difference(torch.rand(3, *SHAPE)),
+        references.random_map(SHAPE, seed=0),
+        references.centre_prior(SHAPE),
+        references.constant_map(SHAPE),
+        references.frame_difference(torch.rand(3, *SHAPE)),
     ],
 )
-def test_references_are_float32_maps_that_are_not_negative(make):
-    made = make()
+def test_references_are_float32_maps_that_are_not_negative(made):
     assert made.dtype == np.float32
     assert made.shape == SHAPE
     assert made.min() >= 0
@@ -36,19 +36,16 @@ def test_random_maps_are_uniform_and_follow_their_seed():
     assert (made != references.random_map((10, 100, 100), seed=2)).any()
 
 
-def test_centre_prior_is_a_gaussian_of_a_quarter_of_each_side():
-    frame = references.centre_prior((2, 9, 21))[1]
+def test_centre_prior_is_a_still_gaussian_of_a_quarter_of_each_side():
+    made = references.centre_prior((2, 9, 21))
+    np.testing.assert_array_equal(made[0], made[1])
+    frame = made[1]
     assert frame[4, 10] == 1
     # One standard deviation from the middle, down and across.
     assert np.interp(4 + 9 / 4, np.arange(9), np.log(frame[:, 10])) == pytest.approx(-0.5, abs=0.02)
     assert np.log(frame[4, 10 + 21 // 4]) == pytest.approx(-0.5 * (5 / 5.25) ** 2, abs=1e-5)
     np.testing.assert_allclose(frame, frame[::-1, ::-1], rtol=1e-6)
-
-
-def test_centre_prior_stands_still_and_widens_with_sigma():
-    narrow, wide = references.centre_prior(SHAPE), references.centre_prior(SHAPE, sigma=0.5)
-    np.testing.assert_array_equal(narrow, np.broadcast_to(narrow[:1], SHAPE))
-    assert wide[0, 0, 0] > narrow[0, 0, 0]
+    assert references.centre_prior((2, 9, 21), sigma=0.5)[0, 0, 0] > frame[0, 0]
 
 
 def test_frame_difference_finds_what_moves():
@@ -62,26 +59,16 @@ def test_frame_difference_finds_what_moves():
     assert localization(found, mask)["auc"] > 0.8
 
 
-def test_frame_difference_does_not_wrap_around_in_uint8():
-    grey = np.zeros((2, 1, 2), dtype=np.uint8)
-    grey[0, 0, 0], grey[1, 0, 1] = 200, 100
-    assert references.frame_difference(grey)[1, 0].tolist() == [200, 100]
-
-
-def test_frame_difference_of_one_frame_is_zero():
-    assert not references.frame_difference(torch.rand(3, 1, 4, 4)).any()
-
-
 @pytest.mark.parametrize("shape", [(10, 14), (4, 0, 14), (4, 10.0, 14)])
 @pytest.mark.parametrize(
     "make",
     [lambda s: references.random_map(s, seed=0), references.centre_prior, references.constant_map],
 )
 def test_shapes_that_are_no_clip_are_refused(make, shape):
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(InputError, match="expected"):
         make(shape)
 
 
 def test_a_bump_without_width_is_refused():
-    with pytest.raises(ValueError, match="sigma"):
+    with pytest.raises(InputError, match="sigma"):
         references.centre_prior(SHAPE, sigma=0)

@@ -1,11 +1,16 @@
-"""Clips: the table of them, one as a tensor, and a dataset of them for training.
+"""Clips: the table of them, which train and which are explained, one as a tensor, a dataset.
 
 A clip is T consecutive frames. As a tensor it is float32 (3, T, H, W), grey repeated to three
 channels and normalised to (grey / 255 - mean) / std: with mean = std = 0.5 from -1 (black) to 1.
+
+Clips of one sequence share people, light and background, so that sequences, never clips, are
+assigned to the folds: run f tests fold f, validates on fold f + 1 and trains on the rest. Over
+all runs every sequence is tested once, by a model that never saw it.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -13,8 +18,8 @@ import pandas as pd
 import torch
 
 from vad_helpers.data.augmentation import Augmentation, augment
-from vad_helpers.data.splits import assign_folds, deal_slots, split_of
-from vad_helpers.data.tree import Sequence, mask_presence, read_frames, read_masks
+from vad_helpers.data.frames import Sequence, mask_presence, read_frames, read_masks
+from vad_helpers.data.ucsd import KINDS, N_OFFICIAL, is_official
 from vad_helpers.errors import InputError
 
 COLUMNS = (
@@ -31,11 +36,6 @@ COLUMNS = (
 )
 SIZE = (158, 237)
 N_CHANNELS = 3
-
-
-def by_id(sequences: Iterable[Sequence]) -> dict[str, Sequence]:
-    """Arrange sequences by their ids."""
-    return {sequence.id: sequence for sequence in sequences}
 
 
 def clip_table(
@@ -61,11 +61,12 @@ def clip_table(
     fold : int
         The run: this fold is tested, the next one validates.
     n_folds, seed : int
-        How sequences are dealt to folds, see `splits.assign_folds`.
+        How sequences are assigned to folds, see `assign_folds`.
     split_by : {"sequence", "clip"}
-        With "clip", each sequence is cut into slots of `n_frames`, and these are dealt, see
-        `splits.deal_slots`: a network is then tested on sequences that it was trained on, though
-        not on the same frames. Clips that touch slots of different splits are left out.
+        With "clip", each sequence is cut into slots of `n_frames`, and these are assigned to
+        folds: a network is then tested on sequences that it was trained on, though not on the
+        same frames. Clips that touch slots of different splits are left out. This is the split
+        that the project argues against, to measure what it is worth.
 
     Returns
     -------
@@ -74,10 +75,10 @@ def clip_table(
 
         - ``clip_id``: such as ``"ped1-Test001-0040"`` (its first frame, from 0);
         - ``scene``, ``sequence`` (id), ``start`` (from 0), ``n_frames``;
-        - ``label``: 1 if the ``.m`` list calls at least one of its frames anomalous, else 0;
+        - ``label``: 1 if at least one of its frames is labelled anomalous, else 0;
         - ``has_mask``: the sequence has masks, official or added;
         - ``eligible``: label 1, official masks, and on every frame of the clip the mask is
-          non-empty exactly where the ``.m`` list says anomalous (localisation is measured on
+          non-empty exactly where the frame is labelled anomalous (localisation is measured on
           these);
         - ``fold``: the fold of the sequence, or of the clip's first slot;
         - ``split``: ``"train"``, ``"val"`` or ``"test"`` in this run.
@@ -85,68 +86,269 @@ def clip_table(
     Raises
     ------
     InputError
-        A sequence is shorter than a clip, `n_frames` or `stride` is below 1, or the folds are
-        impossible.
+        A sequence is shorter than a clip, `n_frames` or `stride` is below 1, `split_by` is
+        unknown, or the folds are impossible.
     """
-    order = {"train": 0, "test": 1}
-    sequences = sorted(sequences, key=lambda s: (s.scene, order[s.kind], s.number))
-    _check_lengths(sequences, n_frames, stride)
-    if split_by == "sequence":
-        folds = assign_folds(sequences, n_folds=n_folds, seed=seed)
-        slots = {name: [dealt] for name, dealt in folds.items()}
-    else:
-        counts = {s.id: s.n_frames // n_frames for s in sequences}
-        slots = deal_slots(counts, n_folds=n_folds, seed=seed)
-    rows = []
-    for sequence in sequences:
-        for row in _clips(sequence, n_frames, stride):
-            folds = _folds_of(row, slots[sequence.id])
-            found = {split_of(dealt, fold=fold, n_folds=n_folds) for dealt in folds}
-            if len(found) == 1:
-                rows.append(row | {"fold": folds[0], "split": found.pop()})
-    return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def _folds_of(row: Mapping[str, int], slots: list[int]) -> list[int]:
-    """Folds of the slots that a clip touches; frames after the last slot belong to that."""
-    ends = (row["start"], row["start"] + row["n_frames"] - 1)
-    first, last = (min(frame // row["n_frames"], len(slots) - 1) for frame in ends)
-    return slots[first : last + 1]
-
-
-def _check_lengths(sequences: list[Sequence], n_frames: int, stride: int) -> None:
     for name, value in (("n_frames", n_frames), ("stride", stride)):
         if value < 1:
             raise InputError(f"{name} is {value}: give at least 1 frame")
+    order = {"train": 0, "test": 1}
+    sequences = sorted(sequences, key=lambda s: (s.scene, order[s.kind], s.number))
     for sequence in sequences:
         if sequence.n_frames < n_frames:
             raise InputError(
                 f"{sequence.id} has {sequence.n_frames} frames, a clip has {n_frames}: lower "
                 f"n_frames or remove the sequence"
             )
-
-
-def _clips(sequence: Sequence, n_frames: int, stride: int) -> list[dict[str, object]]:
-    agrees = np.zeros(sequence.n_frames, dtype=bool)
-    if sequence.official_mask:
-        agrees = mask_presence(sequence) == sequence.anomalous
+    if split_by == "sequence":
+        folds = assign_folds(sequences, n_folds=n_folds, seed=seed)
+        slots = {name: [assigned] for name, assigned in folds.items()}
+    elif split_by == "clip":
+        counts = {s.id: s.n_frames // n_frames for s in sequences}
+        slots = assign_slots(counts, n_folds=n_folds, seed=seed)
+    else:
+        raise InputError(f"split_by is {split_by!r}: give 'sequence' or 'clip'")
     rows = []
-    for start in range(0, sequence.n_frames - n_frames + 1, stride):
-        clip = slice(start, start + n_frames)
-        label = int(sequence.anomalous[clip].any())
-        rows.append(
-            {
-                "clip_id": f"{sequence.id.replace('/', '-')}-{start:04d}",
-                "scene": sequence.scene,
-                "sequence": sequence.id,
-                "start": start,
-                "n_frames": n_frames,
-                "label": label,
-                "has_mask": sequence.masks is not None,
-                "eligible": label == 1 and bool(agrees[clip].all()),
-            }
-        )
-    return rows
+    for sequence in sequences:
+        agrees = np.zeros(sequence.n_frames, dtype=bool)
+        if sequence.official_mask:
+            agrees = mask_presence(sequence) == sequence.anomalous
+        folds = slots[sequence.id]
+        for start in range(0, sequence.n_frames - n_frames + 1, stride):
+            stop = start + n_frames
+            # Frames after the last slot belong to that; a sequence of one slot has one fold.
+            first, last = (min(i // n_frames, len(folds) - 1) for i in (start, stop - 1))
+            touched = folds[first : last + 1]
+            splits = {split_of(f, fold=fold, n_folds=n_folds) for f in touched}
+            if len(splits) > 1:
+                continue
+            label = int(sequence.anomalous[start:stop].any())
+            rows.append(
+                {
+                    "clip_id": f"{sequence.id.replace('/', '-')}-{start:04d}",
+                    "scene": sequence.scene,
+                    "sequence": sequence.id,
+                    "start": start,
+                    "n_frames": n_frames,
+                    "label": label,
+                    "has_mask": sequence.masks is not None,
+                    "eligible": label == 1 and bool(agrees[start:stop].all()),
+                    "fold": touched[0],
+                    "split": splits.pop(),
+                }
+            )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def assign_folds(
+    sequences: Iterable[Sequence], *, n_folds: int = 5, seed: int = 0
+) -> dict[str, int]:
+    """Assign sequences to folds, at random within each scene and official side.
+
+    Of the official UCSD videos all are assigned, whether they are there or not: a part of the
+    archive has the folds of the whole, and a network trained on it is a fair one for who has the
+    rest.
+
+    Parameters
+    ----------
+    sequences : iterable of Sequence
+        In any order: the result does not depend on it.
+    n_folds : int
+        Number of folds, at least 3.
+    seed : int
+        Seed, at least 0.
+
+    Returns
+    -------
+    dict of str to int
+        Sequence id to fold, 0 to n_folds - 1. Within a scene and side, and overall, the folds'
+        sizes differ by 1 at most (those of an incomplete UCSD archive by what it lacks).
+
+    Raises
+    ------
+    InputError
+        Fewer than 3 folds, fewer sequences than folds, or an id that occurs twice.
+    """
+    sequences = list(sequences)
+    present = sorted({sequence.id for sequence in sequences})
+    _check_folds(len(sequences), n_folds, "sequences")
+    if len(present) < len(sequences):
+        raise InputError("a sequence id occurs twice: give each sequence once")
+    strata: dict[tuple[str, str], list[str]] = {}
+    if is_official(sequences):
+        for (scene, kind), n in N_OFFICIAL.items():
+            strata[kind, scene] = [f"{scene}/{KINDS[kind]}{i:03d}" for i in range(1, n + 1)]
+    else:
+        for sequence in sequences:
+            strata.setdefault((sequence.kind, sequence.scene), []).append(sequence.id)
+    folds: dict[str, int] = {}
+    rng = np.random.default_rng(seed)
+    # Test sides sort first: assigned on end, they leave no fold without a test sequence.
+    for stratum in sorted(strata):
+        for i in rng.permutation(len(strata[stratum])):
+            # Each stratum goes on where the last one stopped, so that the folds' totals are even.
+            folds[sorted(strata[stratum])[i]] = len(folds) % n_folds
+    return {name: folds[name] for name in present}
+
+
+def assign_slots(
+    counts: Mapping[str, int], *, n_folds: int = 5, seed: int = 0
+) -> dict[str, list[int]]:
+    """Assign parts of sequences to folds, whatever sequence they are of.
+
+    Parameters
+    ----------
+    counts : mapping of str to int
+        Sequence id to its number of parts.
+    n_folds : int
+        Number of folds, at least 3.
+    seed : int
+        Seed, at least 0.
+
+    Returns
+    -------
+    dict of str to list of int
+        Sequence id to the fold of each of its parts; the folds' sizes differ by 1 at most.
+
+    Raises
+    ------
+    InputError
+        Fewer than 3 folds, or fewer parts than folds.
+    """
+    total = sum(counts.values())
+    _check_folds(total, n_folds, "clips")
+    folds = np.random.default_rng(seed).permutation(np.arange(total) % n_folds)
+    names = sorted(counts)
+    parts = np.split(folds, np.cumsum([counts[name] for name in names])[:-1])
+    return {name: part.tolist() for name, part in zip(names, parts, strict=True)}
+
+
+def _check_folds(n: int, n_folds: int, what: str) -> None:
+    if n_folds < 3:
+        raise InputError(f"n_folds is {n_folds}: give at least 3 (test, val, train)")
+    if n < n_folds:
+        raise InputError(f"{n} {what} cannot fill {n_folds} folds: add {what} or lower n_folds")
+
+
+def split_of(fold_of_sequence: int, *, fold: int, n_folds: int = 5) -> str:
+    """Say what a sequence is for in one run.
+
+    Parameters
+    ----------
+    fold_of_sequence : int
+        Fold that `assign_folds` gives the sequence.
+    fold : int
+        The run, 0 to n_folds - 1.
+    n_folds : int
+        Number of folds.
+
+    Returns
+    -------
+    str
+        ``"test"`` if the sequence's fold is `fold`, ``"val"`` if it is the next one, otherwise
+        ``"train"``.
+
+    Raises
+    ------
+    InputError
+        `fold` or `fold_of_sequence` is outside 0 to n_folds - 1.
+    """
+    for name, value in (("fold", fold), ("fold_of_sequence", fold_of_sequence)):
+        if not 0 <= value < n_folds:
+            raise InputError(f"{name} is {value}: expected 0 to {n_folds - 1} for {n_folds} folds")
+    return {fold: "test", (fold + 1) % n_folds: "val"}.get(fold_of_sequence, "train")
+
+
+def evaluation_clips(
+    table: pd.DataFrame, *, n_clips: int = 40, seed: int = 0, max_per_sequence: int = 2
+) -> pd.DataFrame:
+    """Choose the clips whose explanations are measured.
+
+    Candidates are the anomalous, eligible clips of the test split. Scenes take turns, and
+    within a scene every sequence gives one clip before any gives a second; a scene that runs out
+    leaves its turns to the others. A smaller `n_clips` gives a part of the same choice.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As from `clip_table`, in any order. The test rows of several runs may be
+        concatenated, to choose among all of them at once.
+    n_clips : int
+        Number of clips wanted, at least 1.
+    seed : int
+        Seed, at least 0.
+    max_per_sequence : int
+        Most clips of one sequence, at least 1.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The chosen rows, by sequence and start, index from 0. ``attrs["shortfall"]`` says how many
+        clips are missing to `n_clips`, 0 if none.
+
+    Raises
+    ------
+    InputError
+        `n_clips` or `max_per_sequence` is below 1.
+    """
+    for name, value in (("n_clips", n_clips), ("max_per_sequence", max_per_sequence)):
+        if value < 1:
+            raise InputError(f"{name} is {value}: give at least 1")
+    wanted = (table["label"] == 1) & table["eligible"] & (table["split"] == "test")
+    candidates = table[wanted].sort_values(["scene", "sequence", "start"], ignore_index=True)
+    rng = np.random.default_rng(seed)
+    scenes = []
+    for _, rows in candidates.groupby("scene", sort=True):
+        # Each sequence's first clip in random order, then the second ones.
+        of_sequence = rows.groupby("sequence", sort=True).indices.values()
+        drawn = [rows.index[rng.permutation(i)[:max_per_sequence]] for i in of_sequence]
+        scenes.append(_take_turns([drawn[i] for i in rng.permutation(len(drawn))]))
+    chosen = sorted(_take_turns(scenes)[:n_clips])
+    result = candidates.loc[chosen].reset_index(drop=True)
+    result.attrs["shortfall"] = n_clips - len(result)
+    return result
+
+
+def study_clips(
+    table: pd.DataFrame, *, n_clips: int = 40, seed: int = 0, max_per_sequence: int = 2
+) -> pd.DataFrame:
+    """Choose the clips of a study over all folds.
+
+    As `evaluation_clips`, from the sequences of every split: each is tested in one of the runs. The
+    choice is the same in all of them.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As from `clip_table`, of any fold.
+    n_clips, seed, max_per_sequence
+        As for `evaluation_clips`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows of `table`, as they are there, by sequence and start.
+
+    Raises
+    ------
+    InputError
+        `n_clips` or `max_per_sequence` is below 1.
+    """
+    chosen = evaluation_clips(
+        table.assign(split="test"), n_clips=n_clips, seed=seed, max_per_sequence=max_per_sequence
+    )
+    return table[table["clip_id"].isin(chosen["clip_id"])]
+
+
+def _take_turns(queues: Iterable[Iterable[int]]) -> list[int]:
+    """Take the first of every queue, then the second of those that have one, and so on."""
+    turns = itertools.zip_longest(*queues)
+    return [int(item) for turn in turns for item in turn if item is not None]
+
+
+def by_id(sequences: Iterable[Sequence]) -> dict[str, Sequence]:
+    """Arrange sequences by their ids."""
+    return {sequence.id: sequence for sequence in sequences}
 
 
 def normalise(
@@ -217,7 +419,7 @@ def load_clip(
     InputError
         The sequence is unknown or does not have these frames.
     """
-    sequence = _known(sequences_by_id, row)
+    sequence = _known(sequences_by_id, row["sequence"])
     grey = read_frames(sequence, start=int(row["start"]), n_frames=int(row["n_frames"]), size=size)
     return normalise(grey, mean=mean, std=std)
 
@@ -245,19 +447,16 @@ def load_mask(
     InputError
         The sequence is unknown, has no masks, or does not have these frames.
     """
-    sequence = _known(sequences_by_id, row)
+    sequence = _known(sequences_by_id, row["sequence"])
     return read_masks(sequence, start=int(row["start"]), n_frames=int(row["n_frames"]), size=size)
 
 
-def _known(
-    sequences_by_id: Mapping[str, Sequence], row: Mapping[str, object] | pd.Series
-) -> Sequence:
+def _known(sequences_by_id: Mapping[str, Sequence], name: str) -> Sequence:
     try:
-        return sequences_by_id[row["sequence"]]
+        return sequences_by_id[name]
     except KeyError:
         raise InputError(
-            f"sequence {row['sequence']!r} is not in this tree: build the table of clips from the "
-            f"same tree"
+            f"sequence {name!r} is not in this tree: build the table of clips from the same tree"
         ) from None
 
 
@@ -308,10 +507,11 @@ class ClipDataset(torch.utils.data.Dataset):
         self._augmentation, self._seed = augmentation, seed
         # Shared memory: workers that outlive an epoch see the next one.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._spans = {
-            name: _Span(_known(known, rows.iloc[0]), rows, size)
-            for name, rows in self.table.groupby("sequence", sort=False)
-        }
+        self._frames: dict[str, tuple[int, np.ndarray]] = {}  # first frame, frames from there on
+        for name, rows in self.table.groupby("sequence", sort=False):
+            start, stop = rows["start"].min(), (rows["start"] + rows["n_frames"]).max()
+            window = {"start": int(start), "n_frames": int(stop - start), "size": size}
+            self._frames[name] = int(start), read_frames(_known(known, name), **window)
 
     @property
     def labels(self) -> np.ndarray:
@@ -336,29 +536,13 @@ class ClipDataset(torch.utils.data.Dataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         """Give a clip, float32 (3, T, H, W), and its label."""
         row = self.table.iloc[index]
-        grey = torch.from_numpy(self._spans[row["sequence"]].cut(row)).float()
+        first, frames = self._frames[row["sequence"]]
+        start = row["start"] - first
+        grey = torch.from_numpy(frames[start : start + row["n_frames"]]).float()
         if self._augmentation is not None:
-            generator = _generator(self._seed, int(self._epoch), index % len(self))
+            # A seed sequence of several numbers: near ones give unrelated draws.
+            key = np.random.SeedSequence((self._seed, int(self._epoch), index % len(self)))
+            seed = int(key.generate_state(1, np.uint64)[0]) >> 1
+            generator = torch.Generator().manual_seed(seed)
             grey = augment(grey, self._augmentation, generator=generator)
         return _to_clip(grey, self._mean, self._std), int(row["label"])
-
-
-class _Span:
-    """The decoded frames of one sequence, from its first clip's start to its last one's end."""
-
-    def __init__(self, sequence: Sequence, rows: pd.DataFrame, size: tuple[int, int]) -> None:
-        self._start = int(rows["start"].min())
-        stop = int((rows["start"] + rows["n_frames"]).max())
-        self._frames = read_frames(
-            sequence, start=self._start, n_frames=stop - self._start, size=size
-        )
-
-    def cut(self, row: pd.Series) -> np.ndarray:
-        start = row["start"] - self._start
-        return self._frames[start : start + row["n_frames"]]
-
-
-def _generator(*key: int) -> torch.Generator:
-    """Make a generator from several numbers, so that near ones give unrelated draws."""
-    state = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
-    return torch.Generator().manual_seed(state >> 1)

@@ -1,9 +1,18 @@
-"""UCSD Anomaly Detection Dataset: archive -> tree -> sequences -> frames and masks.
+"""UCSD Anomaly Detection Dataset: tree -> sequences with labels, and what is odd about a tree.
 
 The one door to the dataset; the synthetic walkway is written in the same layout and read through
 it too. Two walkways seen by fixed cameras: Ped1 (158 x 238 pixels, people walk towards and away
 from the camera) and Ped2 (240 x 360, people walk past it). Anomalies are bicycles, skaters, small
 carts, wheelchairs and people off the path.
+
+::
+
+    UCSD_Anomaly_Dataset.v1p2/
+      UCSDped1/Train/Train001/001.tif ...       normal frames
+      UCSDped1/Test/Test001/001.tif ...         frames, some anomalous
+      UCSDped1/Test/Test003_gt/001.bmp ...      pixel masks (or frame001.bmp)
+      UCSDped1/Test/UCSDped1.m                  anomalous frames, entry k for TestNNN with NNN = k
+      UCSDped2/...                              likewise
 
 What this reader knows about the dataset, so that nobody else need:
 
@@ -21,33 +30,585 @@ V. Mahadevan, W. Li, V. Bhalodia and N. Vasconcelos, "Anomaly Detection in Crowd
 IEEE Conference on Computer Vision and Pattern Recognition, 2010.
 """
 
-from vad_helpers.data.archive import SHA256, URL, extract, fetch
-from vad_helpers.data.layout import ROOT_NAME, find_root
-from vad_helpers.data.report import TreeReport, check
-from vad_helpers.data.tree import (
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from vad_helpers.data.frames import (
     Sequence,
-    fingerprint,
-    index,
+    decoder,
     mask_presence,
-    parse_ground_truth,
     read_frames,
     read_masks,
+    stand_in,
 )
+from vad_helpers.errors import InputError
 
 __all__ = [
+    "N_OFFICIAL",
     "ROOT_NAME",
-    "SHA256",
-    "URL",
     "Sequence",
     "TreeReport",
     "check",
-    "extract",
-    "fetch",
     "find_root",
     "fingerprint",
     "index",
+    "is_official",
     "mask_presence",
     "parse_ground_truth",
     "read_frames",
     "read_masks",
 ]
+
+ROOT_NAME = "UCSD_Anomaly_Dataset.v1p2"
+ORIGIN_NAME = ".archive-sha256"
+"""File in a tree's root that says which archive it was extracted from."""
+SCENES = {"ped1": "UCSDped1", "ped2": "UCSDped2"}
+KINDS = {"train": "Train", "test": "Test"}
+N_OFFICIAL = {
+    ("ped1", "train"): 34,
+    ("ped1", "test"): 36,
+    ("ped2", "train"): 16,
+    ("ped2", "test"): 12,
+}
+"""Number of sequences by scene and side."""
+# The test sequences of Ped1 whose masks came with the dataset; all of Ped2's did.
+MASKED_PED1 = frozenset({3, 4, 14, 18, 19, 21, 22, 23, 24, 32})
+
+# Four digits at most: a date in a file name is no frame number.
+_FRAME = r"(?i:(?:frame)?(\d{1,4})\.tiff?)"
+_MASK = r"(?i:(?:frame)?(\d{1,4})\.(?:bmp|png))"
+FRAME_PATH = re.compile(r"UCSDped[12]/(?:Train/Train|Test/Test)\d{3}/" + _FRAME)
+"""Path of a frame below the root."""
+# All paths below the root that the layout foresees; the two others say where a tree comes from:
+# which archive, or which synthetic options.
+_LAYOUT = re.compile(
+    rf"{FRAME_PATH.pattern}|UCSDped[12]/Test/Test\d{{3}}_gt/{_MASK}|(UCSDped[12])/Test/\3\.m"
+    rf"|(?i:README)[^/]*|{re.escape(ORIGIN_NAME)}|walkway\.json"
+)
+_CLUTTER = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\._.*|.*~")
+_NO_SEQUENCE = "no sequence: expected frames such as UCSDped2/Test/Test001/001.tif"
+
+_COLUMNS = {
+    "sequence": "str",
+    "scene": "str",
+    "kind": "str",
+    "frames": "int64",
+    "masks": "int64",
+    "anomalous": "int64",
+    "mask_anomalous": "Int64",
+    "disagreements": "Int64",
+    "unreadable": "int64",
+    "size": "str",
+}
+
+Ranges = list[tuple[int, int]]
+
+
+def find_root(path: str | Path) -> Path:
+    """Find the tree's root: the folder that holds ``UCSDped1`` or ``UCSDped2``.
+
+    Parameters
+    ----------
+    path : str or Path
+        The root itself, or the folder it lies in.
+
+    Returns
+    -------
+    Path
+        The root.
+
+    Raises
+    ------
+    InputError
+        There is no such folder, or there are several and none has the official name.
+    """
+
+    def is_root(folder: Path) -> bool:
+        return any((folder / name).is_dir() for name in SCENES.values())
+
+    path = Path(path)
+    if not path.is_dir():
+        raise InputError(f"{path} is not a folder: give the folder that holds {ROOT_NAME}")
+    for candidate in (path, path / ROOT_NAME):
+        if is_root(candidate):
+            return candidate
+    # Names with a dot in front are unfinished extractions.
+    inside = [p for p in sorted(path.iterdir()) if not p.name.startswith(".") and is_root(p)]
+    if len(inside) > 1:
+        names = ", ".join(p.name for p in inside)
+        raise InputError(f"{path} holds several UCSD trees ({names}): give one of them")
+    if not inside:
+        raise InputError(f"{path} holds neither UCSDped1 nor UCSDped2: give the UCSD tree's folder")
+    return inside[0]
+
+
+def index(root: str | Path) -> list[Sequence]:
+    """List the sequences of a tree, complete or partial.
+
+    Parameters
+    ----------
+    root : str or Path
+        Root of the tree, or the folder it lies in.
+
+    Returns
+    -------
+    list of Sequence
+        Ped1 train, Ped1 test, Ped2 train, Ped2 test, each by number. No picture is decoded.
+
+    Raises
+    ------
+    InputError
+        The tree holds no sequence; a ``.m`` list is missing, malformed, too short, or names
+        frames that its sequence does not have; the masks of a sequence do not match its frames.
+    """
+    root = find_root(root)
+    sequences, errors = _scan(root)
+    if errors:
+        more = f" (and {len(errors) - 1} more problems in this tree)" if len(errors) > 1 else ""
+        raise InputError(errors[0] + more)
+    if not sequences:
+        raise InputError(f"{root} holds {_NO_SEQUENCE}")
+    return sequences
+
+
+def _scan(root: Path) -> tuple[list[Sequence], list[str]]:
+    """List the sequences at `root` that can be used, and say what is wrong with the others."""
+    sequences: list[Sequence] = []
+    errors: list[str] = []
+    for scene in SCENES:
+        for kind in KINDS:
+            folders = _sequence_folders(root, scene, kind)
+            entries = None
+            if kind == "test" and folders:
+                path = _truth_path(root, scene)
+                if not path.is_file():
+                    errors.append(
+                        f"{path} is missing: it lists the anomalous frames of the test sequences"
+                    )
+                    continue
+                try:
+                    entries = parse_ground_truth(path.read_text(encoding="latin-1"))
+                except InputError as error:
+                    errors.append(f"{path}: {error}")
+                    continue
+            for number, folder in folders.items():
+                try:
+                    sequence = _sequence(folder, scene, kind, number, entries)
+                except InputError as error:
+                    errors.append(str(error))
+                else:
+                    sequences += [sequence] if sequence else []
+    return sequences, errors
+
+
+def _truth_path(root: Path, scene: str) -> Path:
+    return root / SCENES[scene] / KINDS["test"] / f"{SCENES[scene]}.m"
+
+
+def _sequence_folders(root: Path, scene: str, kind: str) -> dict[int, Path]:
+    """Find the folders of sequences on one side of one scene, by number and sorted."""
+    side = root / SCENES[scene] / KINDS[kind]
+    found = {}
+    for folder in side.iterdir() if side.is_dir() else ():
+        match = re.fullmatch(KINDS[kind] + r"(\d{3})", folder.name)
+        if match and folder.is_dir():
+            found[int(match[1])] = folder
+    return dict(sorted(found.items()))
+
+
+def _numbered(folder: Path, pattern: str) -> dict[int, Path]:
+    """Find a folder's files that are named by a number, sorted as numbers; {} without folder."""
+    found: dict[int, Path] = {}
+    for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
+        match = re.fullmatch(pattern, name)
+        if not match:
+            continue
+        number = int(match[1])
+        if number == 0:
+            raise InputError(
+                f"{folder / name}: numbers start at 1 in this dataset, rename the files"
+            )
+        if number in found:
+            raise InputError(f"{folder}: {found[number].name} and {name} share one number")
+        found[number] = folder / name
+    return dict(sorted(found.items()))
+
+
+def parse_ground_truth(text: str) -> list[Ranges]:
+    """Read a ``.m`` list of anomalous frames.
+
+    Parameters
+    ----------
+    text : str
+        MATLAB lines such as ``TestVideoFile{end+1}.gt_frame = [5:90, 140:200];``. Single frames,
+        several ranges an entry, empty brackets and comments are understood.
+
+    Returns
+    -------
+    list of list of (int, int)
+        One list an entry, in order (entry k, from 1, belongs to sequence TestNNN with NNN = k):
+        its ranges, 1-based, both ends included.
+
+    Raises
+    ------
+    InputError
+        An entry is malformed.
+    """
+    text = re.sub(r"%.*", "", text)
+    # A value without brackets is legal MATLAB; its end is the semicolon or the line's.
+    values = re.findall(r"gt_frame\s*=[^\S\n]*(\[[^\]]*\]|[^;\n]*)", text)
+    entries = []
+    for entry, value in enumerate(values, start=1):
+        inside = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+        tokens = re.sub(r"\s*:\s*", ":", inside).replace(",", " ").replace(";", " ").split()
+        ranges = []
+        for token in tokens:
+            match = re.fullmatch(r"(\d+)(?::(\d+))?", token)
+            first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+            if not 1 <= first <= last:
+                raise InputError(
+                    f"entry {entry} holds {token!r}: expected ranges first:last of frames "
+                    f"counted from 1"
+                )
+            ranges.append((first, last))
+        if not ranges and not value.startswith("["):
+            raise InputError(f"entry {entry} is empty: expected ranges such as [60:152]")
+        entries.append(ranges)
+    return entries
+
+
+def _sequence(
+    folder: Path, scene: str, kind: str, number: int, entries: list[Ranges] | None
+) -> Sequence | None:
+    """Describe the sequence in `folder`; None if it holds no frames."""
+    found = _numbered(folder, _FRAME)
+    if not found:
+        return None
+    n_frames = max(found)
+    masks, labels = None, np.zeros(n_frames, dtype=bool)
+    if entries is not None:
+        masks_folder = folder.with_name(f"{folder.name}_gt")
+        if masks_folder.is_dir():
+            files = _numbered(masks_folder, _MASK)
+            if list(files) != list(range(1, n_frames + 1)):
+                raise InputError(
+                    f"{masks_folder} holds {len(files)} masks, expected one for each of the "
+                    f"{n_frames} frames of {folder.name}, with the same numbers"
+                )
+            masks = tuple(files.values())
+        path = folder.parent / f"{SCENES[scene]}.m"
+        if number > len(entries):
+            raise InputError(
+                f"{path} has {len(entries)} entries, none for {folder.name}: expected entry "
+                f"{number} for it"
+            )
+        for first, last in entries[number - 1]:
+            if last > n_frames:
+                raise InputError(
+                    f"{path}: entry {number} names frames {first}:{last}, but {folder.name} has "
+                    f"{n_frames} frames"
+                )
+            labels[first - 1 : last] = True
+    labels.flags.writeable = False
+    return Sequence(
+        id=f"{scene}/{folder.name}",
+        scene=scene,
+        kind=kind,
+        number=number,
+        frames=tuple(found.get(i) for i in range(1, n_frames + 1)),
+        masks=masks,
+        anomalous=labels,
+        official_mask=masks is not None and (scene == "ped2" or number in MASKED_PED1),
+    )
+
+
+def is_official(sequences: Iterable[Sequence]) -> bool:
+    """Tell whether sequences have the numbers and lengths of the official ones.
+
+    Parameters
+    ----------
+    sequences : iterable of Sequence
+        Those present; some of Ped1's may be missing, and either scene as a whole.
+
+    Returns
+    -------
+    bool
+        All of Ped1's have 200 frames; Ped2's are complete, with 2550 frames for training and
+        2010 for testing. False without any.
+    """
+    sequences = list(sequences)
+    in_ped2 = {"train": 0, "test": 0}
+    for s in sequences:
+        if s.number > N_OFFICIAL.get((s.scene, s.kind), 0):
+            return False
+        if s.scene == "ped2":
+            in_ped2[s.kind] += s.n_frames
+        elif s.n_frames != 200:
+            return False
+    return bool(sequences) and in_ped2 in ({"train": 2550, "test": 2010}, {"train": 0, "test": 0})
+
+
+def fingerprint(root: str | Path) -> str:
+    """Name the content of a tree, so that what was computed from another is told apart.
+
+    Covers the names and the whole content of frames, masks and ``.m`` lists, and nothing else
+    that lies in the tree: no dates, so that it is the same wherever the tree is and whenever it
+    was unpacked. It reads every file once, about a second for a gigabyte that is in memory.
+
+    Parameters
+    ----------
+    root : str or Path
+        Root of the tree, or the folder it lies in.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+
+    Raises
+    ------
+    InputError
+        There is no tree, or two of its files share one number.
+    """
+    root = find_root(root)
+    digest = hashlib.sha256()
+
+    def add(name: str, file: Path) -> None:
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest.update(f"{name} {content}\n".encode())
+
+    for scene in SCENES:
+        for kind in KINDS:
+            for folder in _sequence_folders(root, scene, kind).values():
+                masks = _numbered(folder.with_name(f"{folder.name}_gt"), _MASK)
+                for file in (*_numbered(folder, _FRAME).values(), *masks.values()):
+                    add(file.relative_to(root).as_posix(), file)
+        if _truth_path(root, scene).is_file():
+            add(scene, _truth_path(root, scene))
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class TreeReport:
+    """What `check` found in a tree.
+
+    Attributes
+    ----------
+    root : Path
+        Root of the tree.
+    table : pandas.DataFrame
+        One row a sequence: ``sequence``, ``scene``, ``kind`` ("train" or "test"), counts of
+        ``frames``, ``masks``, ``anomalous`` frames (by the ``.m`` list), ``mask_anomalous``
+        frames (mask not empty), ``disagreements`` (frames where the two differ) and
+        ``unreadable`` frames (missing ones included), and ``size`` ("height x width", pixels).
+        Where there are no masks, ``mask_anomalous`` and ``disagreements`` are NA.
+    errors : tuple of str
+        What makes the tree unusable, one line each.
+    warnings : tuple of str
+        What is odd, but handled, one line each.
+    unreadable : tuple of str
+        Frames that are missing or cannot be decoded, as paths below the root.
+    stray : tuple of str
+        Files that belong neither to the dataset nor to known clutter, as paths below the root.
+    clutter : int
+        Number of files that desktops and editors left (``._*``, ``.DS_Store``, ``*.m~``).
+    missing : tuple of str
+        Official sequences that are absent, such as ``"UCSDped1/Train 001-034"``.
+    """
+
+    root: Path
+    table: pd.DataFrame
+    errors: tuple[str, ...]
+    warnings: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    stray: tuple[str, ...]
+    clutter: int
+    missing: tuple[str, ...]
+
+    @property
+    def usable(self) -> bool:
+        """True if no error was found and at least one sequence can be read."""
+        return not self.errors and len(self.table) > 0
+
+    @property
+    def problems(self) -> list[str]:
+        """Everything that is wrong or odd, one line each, errors first."""
+        lines = [*self.errors, *self.warnings]
+        lines += [f"{name} is unreadable: its neighbour stands in" for name in self.unreadable]
+        lines += [f"{name} is missing" for name in self.missing]
+        return lines + [f"{name} does not belong to the dataset: ignored" for name in self.stray]
+
+    def summary(self) -> str:
+        """Write the report as text: totals by scene, one row a sequence, what is odd."""
+
+        def listed(names: tuple[str, ...]) -> str:
+            more = f", and {len(names) - 10} more" if len(names) > 10 else ""
+            return (", ".join(names[:10]) or "none") + more
+
+        lines = [f"UCSD tree {self.root}: {'usable' if self.usable else 'not usable'}"]
+        for scene in SCENES:
+            rows = self.table[self.table["scene"] == scene]
+            n_train, n_test = ((rows["kind"] == kind).sum() for kind in KINDS)
+            lines.append(
+                f"{scene}: {n_train} train + {n_test} test sequences, {rows['frames'].sum()} "
+                f"frames, {rows['anomalous'].sum()} anomalous by the .m list, masks for "
+                f"{(rows['masks'] > 0).sum()} sequences"
+            )
+        if len(self.table):
+            lines += ["", self.table.astype(object).fillna("-").to_string(index=False), ""]
+        lines += [f"error: {line}" for line in self.errors]
+        lines += [f"warning: {line}" for line in self.warnings]
+        lines.append(f"unreadable frames (nearest neighbour repeated): {listed(self.unreadable)}")
+        lines.append(f"missing from the official dataset: {', '.join(self.missing) or 'none'}")
+        lines.append(f"stray files (ignored): {listed(self.stray)}")
+        lines.append(f"known clutter (ignored): {self.clutter} files")
+        return "\n".join(lines)
+
+
+def check(root: str | Path, *, progress: bool = False) -> TreeReport:
+    """Decode every frame and mask of a tree and compare the masks with the ``.m`` lists.
+
+    Parameters
+    ----------
+    root : str or Path
+        Root of the tree, or the folder it lies in.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    TreeReport
+        Its ``usable`` tells whether the tree can be worked with, its ``summary()`` reads well.
+
+    Raises
+    ------
+    InputError
+        There is no such folder, or nothing in it looks like the dataset.
+    """
+    root = find_root(root)
+    sequences, errors = _scan(root)
+    rows: list[dict[str, object]] = []
+    warnings: list[str] = []
+    unreadable: list[str] = []
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        looks = pool.map(lambda sequence: _look(sequence, root), sequences)
+        for row, *lines in tqdm(
+            looks, total=len(sequences), desc="checking", unit=" sequences", disable=not progress
+        ):
+            rows.append(row)
+            for found, more in zip((errors, warnings, unreadable), lines, strict=True):
+                found += more
+    if not sequences and not errors:
+        errors = [_NO_SEQUENCE]
+    stray, clutter = [], 0
+    for file in sorted(path for path in root.rglob("*") if path.is_file()):
+        name = file.relative_to(root).as_posix()
+        if _CLUTTER.fullmatch(file.name):
+            clutter += 1
+        elif not _LAYOUT.fullmatch(name):
+            stray.append(name)
+    return TreeReport(
+        root=root,
+        table=pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS),
+        errors=tuple(errors),
+        warnings=(*warnings, *_lonely_folders(root)),
+        unreadable=tuple(unreadable),
+        stray=tuple(stray),
+        clutter=clutter,
+        missing=_missing(sequences),
+    )
+
+
+def _look(
+    sequence: Sequence, root: Path
+) -> tuple[dict[str, object], list[str], list[str], list[str]]:
+    """Give one sequence's row of the table, errors, warnings and unreadable frames."""
+    errors, warnings, unreadable, refusals, sizes = [], [], [], [], set()
+    folder = next(path for path in sequence.frames if path is not None).parent
+    decoded = decoder(sequence)
+    for i, path in enumerate(sequence.frames):
+        try:
+            intact = stand_in(sequence, i, decoded) == i
+        except InputError as error:
+            refusals.append(str(error))
+            intact = False
+        if intact:
+            picture = decoded(i)
+            sizes.add(f"{picture.height}x{picture.width}")
+        else:
+            name = path or folder / f"{i + 1:03d}.tif (absent)"
+            unreadable.append(name.relative_to(root).as_posix())
+    if refusals:
+        more = f" (and {len(refusals) - 1} more frames)" if len(refusals) > 1 else ""
+        errors.append(refusals[0] + more)
+    if len(sizes) > 1:
+        errors.append(f"{sequence.id}: frames of several sizes ({', '.join(sorted(sizes))})")
+    row = {
+        "sequence": sequence.id,
+        "scene": sequence.scene,
+        "kind": sequence.kind,
+        "frames": sequence.n_frames,
+        "masks": len(sequence.masks or ()),
+        "anomalous": int(sequence.anomalous.sum()),
+        "unreadable": len(unreadable),
+        "size": "several" if len(sizes) > 1 else next(iter(sizes), "unknown"),
+    }
+    if sequence.masks is not None and not refusals:
+        try:
+            presence = mask_presence(sequence)
+        except InputError as error:
+            errors.append(str(error))
+        else:
+            differing = int(np.sum(presence != sequence.anomalous))
+            row |= {"mask_anomalous": int(presence.sum()), "disagreements": differing}
+            if differing:
+                warnings.append(
+                    f"{sequence.id}: masks and .m list disagree on {differing} of "
+                    f"{sequence.n_frames} frames"
+                )
+    return row, errors, warnings, unreadable
+
+
+def _lonely_folders(root: Path) -> list[str]:
+    """Find sequences' folders without frames, and masks' folders without a sequence."""
+    lines = []
+    for scene in SCENES:
+        for kind in KINDS:
+            for folder in _sequence_folders(root, scene, kind).values():
+                if not any(re.fullmatch(_FRAME, name) for name in os.listdir(folder)):
+                    lines.append(f"{folder.relative_to(root).as_posix()} holds no frames")
+        for folder in sorted(_truth_path(root, scene).parent.glob("Test[0-9][0-9][0-9]_gt")):
+            if not folder.with_name(folder.name.removesuffix("_gt")).is_dir():
+                name = folder.relative_to(root).as_posix()
+                lines.append(f"{name} holds masks of a sequence that is absent")
+    return lines
+
+
+def _missing(sequences: list[Sequence]) -> tuple[str, ...]:
+    """Name the official sequences that are absent, such as ``"UCSDped1/Test 001-003, 007"``."""
+    present = {(s.scene, s.kind, s.number) for s in sequences}
+    lines = []
+    for (scene, kind), n_official in N_OFFICIAL.items():
+        runs: list[list[int]] = []
+        for number in range(1, n_official + 1):
+            if (scene, kind, number) in present:
+                continue
+            if runs and number == runs[-1][-1] + 1:
+                runs[-1].append(number)
+            else:
+                runs.append([number])
+        if runs:
+            texts = (f"{r[0]:03d}" if len(r) == 1 else f"{r[0]:03d}-{r[-1]:03d}" for r in runs)
+            lines.append(f"{SCENES[scene]}/{KINDS[kind]} {', '.join(texts)}")
+    return tuple(lines)

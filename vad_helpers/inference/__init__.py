@@ -1,1 +1,1 @@
-"""Run a network fast: prepared for a device and precision, cut into a chain, occluded incrementally."""
+"""How a network runs fast: as a chain of local stages, prepared, recomputed piece by piece."""

@@ -33,10 +33,6 @@ NO_PADS: Pads = ((0, 0), (0, 0), (0, 0))
 _ELEMENTWISE = (nn.BatchNorm3d, nn.Identity, nn.Dropout, nn.Dropout3d)
 
 
-def _no_pads(size: Triple) -> Pads:
-    return NO_PADS
-
-
 @dataclass(frozen=True)
 class Stage:
     """One local operation.
@@ -61,7 +57,7 @@ class Stage:
     valid: Callable[[Tensor], Tensor]
     kernel: Triple = (1, 1, 1)
     stride: Triple = (1, 1, 1)
-    pads: Callable[[Triple], Pads] = _no_pads
+    pads: Callable[[Triple], Pads] = lambda size: NO_PADS
     fill: float = 0.0
     affine: bool = False
 
@@ -70,6 +66,11 @@ class Stage:
         """Whether an output value depends on the input values at its own position alone."""
         one = (1, 1, 1)
         return self.kernel == self.stride == one and self.pads(one) == NO_PADS
+
+    def output_size(self, size: Triple) -> Triple:
+        """(T, H, W) of the output for an input of (T, H, W)."""
+        axes = zip(size, self.pads(size), self.kernel, self.stride, strict=True)
+        return tuple((n + before + after - k) // s + 1 for n, (before, after), k, s in axes)
 
 
 @dataclass(frozen=True)
@@ -134,12 +135,6 @@ def flat_pads(pads: Pads) -> list[int]:
     return [side for axis in reversed(pads) for side in axis]
 
 
-def output_size(stage: Stage, size: Triple) -> Triple:
-    """(T, H, W) of a stage's output for an input of (T, H, W)."""
-    axes = zip(size, stage.pads(size), stage.kernel, stage.stride, strict=True)
-    return tuple((n + before + after - k) // s + 1 for n, (before, after), k, s in axes)
-
-
 def sequential(layers: Iterable[nn.Module], head: Callable[[Tensor], Tensor]) -> Chain:
     """Make a chain of PyTorch layers.
 
@@ -171,62 +166,59 @@ def layer_stage(layer: nn.Module) -> Stage:
     if kind in _ELEMENTWISE:
         return Stage(layer, layer, affine=True)
     if kind is nn.Conv3d:
-        return _convolution(layer)
-    if kind in (nn.MaxPool3d, nn.AvgPool3d):
-        return _pooling(layer)
-    raise InputError(
-        f"a {type(layer).__name__} is no stage of a chain; give Conv3d, MaxPool3d, AvgPool3d or "
-        "layers that work value by value, and put the rest into the head"
-    )
-
-
-def _convolution(layer: nn.Conv3d) -> Stage:
-    numbers = not isinstance(layer.padding, str) and layer.padding_mode == "zeros"
-    if not numbers or set(layer.dilation) != {1}:
-        raise InputError(
-            f"{layer} is no stage of a chain; its padding must be zeros, given in numbers, and "
-            "its dilation 1"
+        in_numbers = not isinstance(layer.padding, str) and layer.padding_mode == "zeros"
+        if not in_numbers or set(layer.dilation) != {1}:
+            raise InputError(
+                f"{layer} is no stage of a chain; its padding must be zeros, given in numbers, and "
+                "its dilation 1"
+            )
+        kernel, stride, padding = layer.kernel_size, layer.stride, layer.padding
+        valid, fill, affine = convolve_padded(layer), 0.0, True
+    elif kind in (nn.MaxPool3d, nn.AvgPool3d):
+        options = layer.kernel_size, layer.stride, layer.padding, getattr(layer, "dilation", 1)
+        kernel, stride, padding, dilation = (
+            (n,) * 3 if isinstance(n, int) else tuple(n) for n in options
         )
-    return Stage(
-        layer,
-        convolve_padded(layer),
-        tuple(layer.kernel_size),
-        tuple(layer.stride),
-        _constant((layer.padding[0],) * 2, (layer.padding[1],) * 2, (layer.padding[2],) * 2),
-        affine=True,
-    )
+        if kind is nn.MaxPool3d:
+            pool, fill, covered = F.max_pool3d, float("-inf"), set(dilation) == {1}
+        else:
+            pool, fill, covered = F.avg_pool3d, 0.0, not (any(padding) or layer.divisor_override)
+        if layer.ceil_mode or not covered:
+            raise InputError(
+                f"{layer} is no stage of a chain; pool without ceil_mode and dilation, and average "
+                "without padding and divisor_override"
+            )
+        valid, affine = (lambda x: pool(x, kernel, stride)), kind is nn.AvgPool3d
+    else:
+        raise InputError(
+            f"a {kind.__name__} is no stage of a chain; give Conv3d, MaxPool3d, AvgPool3d or "
+            "layers that work value by value, and put the rest into the head"
+        )
+    pads = tuple((side, side) for side in padding)
+    return Stage(layer, valid, tuple(kernel), tuple(stride), lambda size: pads, fill, affine)
 
 
 def convolve_padded(layer: nn.Conv3d) -> Callable[[Tensor], Tensor]:
-    """The layer's convolution for an input that is padded already."""
+    """Give the layer's convolution for an input that is padded already.
+
+    Where it pays, each run of `stride` columns becomes the channels of one column. CPUs multiply
+    bf16 in tiles of many channels, which the three of an image leave empty: the first convolution
+    of I3D takes a third of the time so. Float32 and gradients take more.
+    """
+    (*strides, step), columns = layer.stride, layer.kernel_size[2]
+    few = layer.groups == 1 and layer.in_channels < FEW_CHANNELS and step > 1
 
     def convolve(x: Tensor) -> Tensor:
-        if _columns_fold(layer, x):
-            return _convolve_folded(layer, x)
-        return F.conv3d(x, layer.weight, layer.bias, layer.stride, groups=layer.groups)
+        tiled = x.device.type == "cpu" and x.dtype == layer.weight.dtype == torch.bfloat16
+        gradient = torch.is_grad_enabled() and (x.requires_grad or layer.weight.requires_grad)
+        if not few or not tiled or gradient:
+            return F.conv3d(x, layer.weight, layer.bias, layer.stride, groups=layer.groups)
+        width = (x.shape[-1] - columns) // step + -(-columns // step)
+        x = _fold_columns(F.pad(x, (0, width * step - x.shape[-1])), step)
+        weight = _fold_columns(F.pad(layer.weight, (0, -columns % step)), step)
+        return F.conv3d(x, weight, layer.bias, (*strides, 1))
 
     return convolve
-
-
-def _columns_fold(layer: nn.Conv3d, x: Tensor) -> bool:
-    """Whether `_convolve_folded` is the faster way to the same result.
-
-    CPUs multiply bf16 in tiles of many channels, which the three of an image leave empty: the
-    first convolution of I3D takes a third of the time so. Float32 and gradients take more.
-    """
-    few = layer.groups == 1 and layer.in_channels < FEW_CHANNELS
-    tiled = x.device.type == "cpu" and x.dtype == layer.weight.dtype == torch.bfloat16
-    needs_gradient = torch.is_grad_enabled() and (x.requires_grad or layer.weight.requires_grad)
-    return few and tiled and layer.stride[2] > 1 and not needs_gradient
-
-
-def _convolve_folded(layer: nn.Conv3d, x: Tensor) -> Tensor:
-    """The convolution with each run of `stride` columns as channels of one column."""
-    step = layer.stride[2]
-    width = (x.shape[-1] - layer.kernel_size[2]) // step + -(-layer.kernel_size[2] // step)
-    x = _fold_columns(F.pad(x, (0, width * step - x.shape[-1])), step)
-    weight = F.pad(layer.weight, (0, -layer.kernel_size[2] % step))
-    return F.conv3d(x, _fold_columns(weight, step), layer.bias, (*layer.stride[:2], 1))
 
 
 def _fold_columns(x: Tensor, step: int) -> Tensor:
@@ -234,32 +226,3 @@ def _fold_columns(x: Tensor, step: int) -> Tensor:
     last = x.permute(0, 2, 3, 4, 1)
     folded = last.reshape(*last.shape[:3], last.shape[3] // step, step * last.shape[4])
     return folded.permute(0, 4, 1, 2, 3)
-
-
-def _pooling(layer: nn.MaxPool3d | nn.AvgPool3d) -> Stage:
-    kernel, stride, padding = map(_triple, (layer.kernel_size, layer.stride, layer.padding))
-    is_max = isinstance(layer, nn.MaxPool3d)
-    plain = not layer.ceil_mode and (_triple(layer.dilation) == (1, 1, 1) if is_max else True)
-    if not plain or (not is_max and (any(padding) or layer.divisor_override)):
-        raise InputError(
-            f"{layer} is no stage of a chain; pool without ceil_mode and dilation, and average "
-            "without padding and divisor_override"
-        )
-    pool = F.max_pool3d if is_max else F.avg_pool3d
-    return Stage(
-        layer,
-        lambda x: pool(x, kernel, stride),
-        kernel,
-        stride,
-        _constant(*((side, side) for side in padding)),
-        float("-inf") if is_max else 0.0,
-        affine=not is_max,
-    )
-
-
-def _constant(*pads: tuple[int, int]) -> Callable[[Triple], Pads]:
-    return lambda size: pads
-
-
-def _triple(value: int | Triple) -> Triple:
-    return (value,) * 3 if isinstance(value, int) else tuple(value)

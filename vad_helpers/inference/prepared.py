@@ -1,4 +1,10 @@
-"""A model made ready for inference: folded, laid out for its device, spread over the cores."""
+"""A model made ready for inference: folded, laid out for its device, spread over the cores.
+
+Conventions
+-----------
+- Devices: "auto" (a GPU if PyTorch sees one), "cpu", "cuda". Precisions: "fp32", which means the
+  model's own type, and "bf16"; logits are float32 either way.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +15,6 @@ from typing import Any, TypeVar
 
 import torch
 
-from vad_helpers.attribution import checks
-from vad_helpers.attribution.spec import PRECISIONS
 from vad_helpers.errors import InputError
 from vad_helpers.inference.chain import Chain
 
@@ -18,10 +22,66 @@ Model = torch.nn.Module | Callable[[torch.Tensor], torch.Tensor]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+PRECISIONS = ("fp32", "bf16")
+DEVICES = ("auto", "cpu", "cuda")
+
 MOST_CLIPS = 64
 """Largest batch that is tried."""
 WORTH = 0.95
 """A larger batch must take less than this share of the time a clip to be chosen."""
+
+
+# -- Devices --------------------------------------------------------------------------------------
+
+
+def resolve_device(device: str) -> torch.device:
+    """Give the device of a name among `DEVICES`.
+
+    Raises
+    ------
+    InputError
+        If the name is another, or there is no GPU for "cuda".
+    """
+    if device not in DEVICES:
+        raise InputError(f"device is {device!r}: give one of {', '.join(DEVICES)}")
+    has_gpu = torch.cuda.is_available()
+    if device == "cuda" and not has_gpu:
+        raise InputError("device is 'cuda' but PyTorch sees no GPU: give 'cpu' or 'auto'")
+    return torch.device("cpu" if device == "cpu" or not has_gpu else "cuda")
+
+
+def check_precision(precision: str) -> None:
+    """Raise InputError unless `precision` is among `PRECISIONS`."""
+    if precision not in PRECISIONS:
+        raise InputError(f"unknown precision: {precision!r}; choose from {', '.join(PRECISIONS)}")
+
+
+def computes_bf16(device: str | torch.device) -> bool:
+    """Tell whether a device computes in bfloat16 itself.
+
+    A CPU without AVX-512 gets PyTorch's emulation instead, in which a convolution takes some fifty
+    times as long as in float32. Of other CPUs PyTorch does not say, so that they count as without.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        Such as "cpu" or "cuda:0".
+    """
+    if torch.device(device).type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory ran out, on a GPU or a CPU."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    # PyTorch's allocator on Windows, and on other systems.
+    words = "not enough memory", "can't allocate memory"
+    return isinstance(error, RuntimeError) and any(one in str(error) for one in words)
+
+
+# -- Models ---------------------------------------------------------------------------------------
 
 
 class Prepared:
@@ -40,26 +100,36 @@ class Prepared:
         Where it runs; None if it has no floating parameters: then where the clip is.
     dtype : torch.dtype or None
         Floating type of the clips that it takes, likewise.
+    layout : torch.memory_format
+        Memory layout of what a chain works on; any other model gets plain tensors.
     """
 
     def __init__(self, model: Model, *, precision: str) -> None:
-        self.precision = checks.one_of("precision", precision, PRECISIONS)
-        self._autocast = precision == "bf16"
+        check_precision(precision)
+        self.precision = precision
         self.model = model
-        self.chain: Chain | None = None
-        self._batch_sizes: dict[tuple, int] = {}
-        self.device, self.dtype = _placement(model)
+        self.device = self.dtype = None
+        if isinstance(model, torch.nn.Module):
+            for tensor in (*model.parameters(), *model.buffers()):
+                if tensor.is_floating_point():
+                    self.device, self.dtype = tensor.device, tensor.dtype
+                    break
         self._inner = self.dtype
+        self._autocast = precision == "bf16"
         if hasattr(model, "for_inference") and self.device is not None:
             self._autocast = False
             self._inner = torch.bfloat16 if precision == "bf16" else self.dtype
             self.model = model.for_inference(self._inner)
+        self.chain: Chain | None = None
         if isinstance(model, Chain):
             if self._autocast:
                 raise InputError("a bare chain runs in its own type; prepare it as 'fp32'")
             self.chain = model
         elif hasattr(self.model, "chain") and not self._autocast:
             self.chain = self.model.chain()
+        plain = self.chain is None
+        self.layout = torch.contiguous_format if plain else torch.channels_last_3d
+        self._batch_sizes: dict[str, int] = {}
 
     def placement(self, clip: torch.Tensor) -> tuple[torch.device, torch.dtype]:
         """Where the model runs: its own device and floating type, or the clip's if it has none."""
@@ -68,11 +138,6 @@ class Prepared:
     def fit(self, clips: torch.Tensor) -> torch.Tensor:
         """Clips in the type and memory layout that the model is evaluated in."""
         return clips.to(dtype=self._inner, memory_format=self.layout)
-
-    @property
-    def layout(self) -> torch.memory_format:
-        """Memory layout of what a chain works on; any other model gets plain tensors."""
-        return torch.contiguous_format if self.chain is None else torch.channels_last_3d
 
     def __call__(self, clips: torch.Tensor) -> torch.Tensor:
         """Logits (N, classes) of clips (N, 3, T, H, W); without gradients, on all cores."""
@@ -151,8 +216,7 @@ class Prepared:
         Returns
         -------
         int
-            Doubled from 1 while an item takes clearly less time and memory lasts. It changes
-            time and memory; results differ by rounding at most.
+            See `fastest_batch`.
         """
         if name not in self._batch_sizes:
             self._batch_sizes[name] = fastest_batch(work, device=device)
@@ -184,56 +248,55 @@ def prepare(model: Model | Prepared, *, precision: str = "fp32") -> Prepared:
     InputError
         If the precision is unknown, or `model` was prepared for another one.
     """
-    if isinstance(model, Prepared):
-        checks.one_of("precision of a model prepared before", precision, [model.precision])
-        return model
-    return Prepared(model, precision=precision)
+    if not isinstance(model, Prepared):
+        return Prepared(model, precision=precision)
+    if precision != model.precision:
+        raise InputError(
+            f"precision is {precision!r} for a model prepared as {model.precision!r}: prepare it "
+            "again"
+        )
+    return model
 
 
 def fastest_batch(
     work: Callable[[int], Any], *, device: torch.device, most: int = MOST_CLIPS
 ) -> int:
-    """Double the batch while it makes an item cheaper; see `Prepared.batch_size`."""
+    """Double the batch from 1 while an item takes clearly less time and memory lasts.
+
+    Parameters
+    ----------
+    work : callable
+        n -> anything: does the work on n items.
+    device : torch.device
+        Where it computes.
+    most : int
+        Largest batch that is tried.
+
+    Returns
+    -------
+    int
+        It changes time and memory; results differ by rounding at most.
+    """
+
+    def seconds(n: int) -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        start = time.perf_counter()
+        work(n)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return (time.perf_counter() - start) / n
+
     work(1)  # the first call pays for what later ones share
-    best, fastest, n = 1, _seconds(work, 1, device), 2
+    best, fastest, n = 1, seconds(1), 2
     while n <= most:
         try:
-            seconds = _seconds(work, n, device) / n
+            found = seconds(n)
         except RuntimeError as error:
             if out_of_memory(error):
                 break
             raise
-        if seconds > WORTH * fastest:
+        if found > WORTH * fastest:
             break
-        best, fastest, n = n, seconds, 2 * n
+        best, fastest, n = n, found, 2 * n
     return best
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory ran out, on a GPU or a CPU."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    # PyTorch's allocator on Windows, and on other systems.
-    words = "not enough memory", "can't allocate memory"
-    return isinstance(error, RuntimeError) and any(one in str(error) for one in words)
-
-
-def _seconds(work: Callable[[int], Any], n: int, device: torch.device) -> float:
-    _wait(device)
-    start = time.perf_counter()
-    work(n)
-    _wait(device)
-    return time.perf_counter() - start
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _placement(model: Model) -> tuple[torch.device | None, torch.dtype | None]:
-    if isinstance(model, torch.nn.Module):
-        for tensor in (*model.parameters(), *model.buffers()):
-            if tensor.is_floating_point():
-                return tensor.device, tensor.dtype
-    return None, None

@@ -6,7 +6,9 @@ Tables and figures look here for which way is better; the values come from the o
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from vad_helpers.errors import InputError
 
 HIGHER, LOWER = "higher", "lower"
 
@@ -27,12 +29,16 @@ class Metric:
         "higher" or "lower" is better; None where neither is (a description, not a score).
     range : tuple of float
         Smallest and largest possible value, in `unit`.
-    levels : tuple of str
-        "clip", "frame": what it is computed on.
     sensitive_to : tuple of str
         Parameters and properties, beside the quality of the map, that move it.
+    levels : tuple of str
+        "clip", "frame": what it is computed on.
     unit : str
         Empty for pure numbers.
+    description : str
+        What the number is, in one line.
+    citation : str
+        Key in the book's bibliography of the protocol that it follows; empty for our own.
     """
 
     key: str
@@ -43,16 +49,19 @@ class Metric:
     sensitive_to: tuple[str, ...] = ()
     levels: tuple[str, ...] = ("clip",)
     unit: str = ""
+    description: str = ""
+    citation: str = ""
 
 
 _BOTH = ("clip", "frame")
 _SHARE, _SIGNED, _POSITIVE = (0.0, 1.0), (-1.0, 1.0), (0.0, math.inf)
 _SETS = ("n_thresholds", "distribution of the map's values", "size of the anomaly")
-_THRESHOLD_AXIS = ("baseline", "n_thresholds", "distribution of the map's values", "flatness")
-_AREA_AXIS = ("baseline", "order of ties")
+_THRESHOLDS = ("baseline", "n_thresholds", "distribution of the map's values", "flatness")
+_STEPS = ("baseline", "order of ties", "n_steps")
+_AREAS = ("baseline", "order of ties", "areas")
 _FRAMES = ("motion of the anomaly", "number of valid frames")
 _CLOCK = ("machine", "precision", "batch size", "settings of the method")
-_HUMAN, _MODEL, _TIME = "human-centric", "model-centric", "run time"
+_HUMAN, _MODEL, _STEADY, _TIME = "human-centric", "model-centric", "robustness", "run time"
 
 _ALL = (
     Metric("iou", "IoU", _HUMAN, HIGHER, _SHARE, _SETS, _BOTH),
@@ -63,53 +72,61 @@ _ALL = (
     Metric("motion_auc", "AUC among moving voxels", _HUMAN, HIGHER, _SHARE, ("n_mads",)),
     Metric("mover_auc", "AUC among movers", _HUMAN, HIGHER, _SHARE, ("n_mads", "grey step")),
     Metric("mover_leak", "Leak among movers", _HUMAN, LOWER, _SHARE, ("n_mads", "grey step")),
-    Metric("deletion", "Deletion", _MODEL, HIGHER, _SIGNED, _THRESHOLD_AXIS),
-    Metric("insertion", "Insertion", _MODEL, LOWER, _SIGNED, _THRESHOLD_AXIS),
+    Metric("deletion", "Deletion", _MODEL, HIGHER, _SIGNED, _THRESHOLDS),
+    Metric("insertion", "Insertion", _MODEL, LOWER, _SIGNED, _THRESHOLDS),
     Metric("mean_area", "Mean area removed", _MODEL, None, _SHARE, ("n_thresholds",)),
     Metric("p_clip", "p(x)", _MODEL, None, _SHARE, ("model",)),
     Metric("p_baseline", "p(baseline)", _MODEL, None, _SHARE, ("model", "baseline")),
-    Metric(
-        "area_deletion",
-        "Deletion, area axis (RISE)",
-        _MODEL,
-        LOWER,
-        _SHARE,
-        (*_AREA_AXIS, "n_steps"),
-    ),
-    Metric(
-        "area_insertion",
-        "Insertion, area axis (RISE)",
-        _MODEL,
-        HIGHER,
-        _SHARE,
-        (*_AREA_AXIS, "n_steps"),
-    ),
-    Metric(
-        "area_matched_deletion",
-        "Deletion at equal area",
-        _MODEL,
-        HIGHER,
-        _SIGNED,
-        (*_AREA_AXIS, "areas"),
-    ),
-    Metric(
-        "area_matched_insertion",
-        "Insertion at equal area",
-        _MODEL,
-        LOWER,
-        _SIGNED,
-        (*_AREA_AXIS, "areas"),
-    ),
-    Metric("mauc", "mAUC", "robustness", HIGHER, _SHARE, _FRAMES),
-    Metric("stdauc", "stdAUC", "robustness", LOWER, (0.0, 0.5), _FRAMES),
-    Metric("cv", "C_v", "robustness", LOWER, _POSITIVE, _FRAMES),
-    Metric("worst", "AUC of the worst frame", "robustness", HIGHER, _SHARE, _FRAMES),
-    Metric("n_frames", "Valid frames", "robustness", None, _POSITIVE, ("mask",)),
+    Metric("area_deletion", "Deletion, area axis (RISE)", _MODEL, LOWER, _SHARE, _STEPS),
+    Metric("area_insertion", "Insertion, area axis (RISE)", _MODEL, HIGHER, _SHARE, _STEPS),
+    Metric("area_matched_deletion", "Deletion at equal area", _MODEL, HIGHER, _SIGNED, _AREAS),
+    Metric("area_matched_insertion", "Insertion at equal area", _MODEL, LOWER, _SIGNED, _AREAS),
+    Metric("mauc", "mAUC", _STEADY, HIGHER, _SHARE, _FRAMES),
+    Metric("stdauc", "stdAUC", _STEADY, LOWER, (0.0, 0.5), _FRAMES),
+    Metric("cv", "C_v", _STEADY, LOWER, _POSITIVE, _FRAMES),
+    Metric("worst", "AUC of the worst frame", _STEADY, HIGHER, _SHARE, _FRAMES),
+    Metric("n_frames", "Valid frames", _STEADY, None, _POSITIVE, ("mask",)),
     Metric("seconds", "Run time", _TIME, LOWER, _POSITIVE, _CLOCK, unit="s"),
     Metric("model_calls", "Model calls", _TIME, LOWER, _POSITIVE, ("settings of the method",)),
 )
 
-METRICS: dict[str, Metric] = {metric.key: metric for metric in _ALL}
+_DESCRIPTIONS = {
+    "iou": "Overlap of mask and thresholded map over their union, at the best threshold",
+    "f1": "Harmonic mean of precision and recall of the thresholded map, at the best threshold",
+    "auc": "Probability that a voxel of the anomaly has a larger value than one outside",
+    "share_in_mask": "Share of the map's positive part that lies in the mask",
+    "leak": "Share of the map's positive part on moving voxels outside the mask",
+    "motion_auc": "AUC among the voxels whose grey value changes",
+    "mover_auc": "AUC among the voxels that change by more than rounding to grey values hides",
+    "mover_leak": "Of the map's positive part on those voxels, the share outside the mask",
+    "deletion": "Mean drop of p while what lies above each threshold is replaced by the baseline",
+    "insertion": "Mean of p(x) - p while only what lies above each threshold is shown",
+    "mean_area": "Mean share of voxels above the thresholds of deletion and insertion",
+    "p_clip": "Probability of 'anomalous' of the clip",
+    "p_baseline": "Probability of 'anomalous' of the baseline",
+    "area_deletion": "Area under p while 0 to 100 % of the voxels are deleted, largest first",
+    "area_insertion": "Area under p while 0 to 100 % of the voxels are inserted, largest first",
+    "area_matched_deletion": "Mean drop of p without the top .5 to 20 % of the voxels",
+    "area_matched_insertion": "Mean of p(x) - p with only the top .5 to 20 % of the voxels",
+    "mauc": "Mean over frames of the AUC in the frame",
+    "stdauc": "Standard deviation over frames of the AUC in the frame",
+    "cv": "stdAUC over mAUC, clip by clip",
+    "worst": "Lowest AUC of a frame",
+    "n_frames": "Number of frames whose mask is neither empty nor full",
+    "seconds": "Wall time of one explanation, one clip at a time, warm, the median of repeats",
+    "model_calls": "Clips that went through the network",
+}
+
+_CITATIONS = {
+    "zhang2023quantitative": "iou f1 auc deletion insertion mauc stdauc cv seconds",
+    "petsiuk2018rise": "area_deletion area_insertion",
+}
+_CITED = {key: source for source, keys in _CITATIONS.items() for key in keys.split()}
+
+METRICS: dict[str, Metric] = {
+    m.key: replace(m, description=_DESCRIPTIONS[m.key], citation=_CITED.get(m.key, ""))
+    for m in _ALL
+}
 
 
 def direction(key: str) -> str | None:
@@ -117,9 +134,9 @@ def direction(key: str) -> str | None:
 
     Raises
     ------
-    ValueError
+    InputError
         If there is no such metric.
     """
     if key not in METRICS:
-        raise ValueError(f"no metric {key!r}; expected one of {', '.join(METRICS)}")
+        raise InputError(f"no metric {key!r}; expected one of {', '.join(METRICS)}")
     return METRICS[key].direction

@@ -18,17 +18,15 @@ from typing import Any
 
 import numpy as np
 
+from vad_helpers.errors import InputError
 from vad_helpers.metrics.arrays import (
     as_map,
     as_mask,
     exact_auc,
-    grey_clip,
-    positive_part,
+    grey_change,
     threshold_levels,
-    time_difference,
 )
 
-NAN = float("nan")
 KEYS = ("iou", "f1", "auc")
 
 
@@ -54,11 +52,11 @@ def validate(
 
     Raises
     ------
-    ValueError
+    InputError
         If the map is empty or not finite, the shapes differ, or the mask is not binary.
     """
     attribution = as_map(attribution, ndim=ndim)
-    return positive_part(attribution), as_mask(mask, shape=attribution.shape)
+    return np.maximum(attribution, 0), as_mask(mask, shape=attribution.shape)
 
 
 def is_all_zero(attribution: Any) -> bool:
@@ -66,7 +64,7 @@ def is_all_zero(attribution: Any) -> bool:
 
     Raises
     ------
-    ValueError
+    InputError
         If the map is empty or not finite.
     """
     return not (as_map(attribution) > 0).any()
@@ -92,7 +90,7 @@ def localization(attribution: Any, mask: Any, *, n_thresholds: int = 50) -> dict
 
     Raises
     ------
-    ValueError
+    InputError
         If the map holds NaN or infinity, the shapes differ, the mask is not binary, or
         `n_thresholds` is not a positive integer.
 
@@ -109,55 +107,42 @@ def iou_curve(attribution: Any, mask: Any, *, n_thresholds: int = 50) -> np.ndar
 
     Parameters
     ----------
-    attribution : array or tensor, (T, H, W) or any other shape
-        Signed map; negative values count as zero.
-    mask : array or tensor of bool, same shape
-        True on the anomaly.
-    n_thresholds : int
-        n of tau_i = i/n max(E+), i = 0..n.
+    attribution, mask, n_thresholds
+        As `localization`; map and mask of any one shape.
 
     Returns
     -------
-    ndarray of float, (n + 1,)
+    ndarray of float64, (n + 1,)
         IoU at tau_0 .. tau_n, in [0, 1], higher is better; all NaN for an empty mask.
 
     Raises
     ------
-    ValueError
+    InputError
         As `localization`.
     """
-    positive, mask = validate(attribution, mask)
-    selected, hits = _set_sizes(positive, mask, n_thresholds)
-    return _iou(selected, hits, int(mask.sum()))
+    return _overlaps(*validate(attribution, mask), n_thresholds)[0]
 
 
-def _iou(selected: np.ndarray, hits: np.ndarray, n_true: int) -> np.ndarray:
+def _overlaps(
+    positive: np.ndarray, mask: np.ndarray, n_thresholds: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """IoU and F1 at tau_0 .. tau_n; NaN for an empty mask."""
+    levels = threshold_levels(positive, n_thresholds)
+    # |E_tau_i| and |M and E_tau_i|. The shift by one gives the voxels of no set (-1) a bin of
+    # their own, dropped here.
+    selected, hits = (
+        np.bincount(found.ravel() + 1, minlength=n_thresholds + 2)[:0:-1].cumsum()[::-1]
+        for found in (levels, levels[mask])
+    )
+    n_true = int(mask.sum())
     if n_true == 0:
-        return np.full(selected.shape, NAN)
-    return hits / (n_true + selected - hits)
+        return np.full(n_thresholds + 1, np.nan), np.full(n_thresholds + 1, np.nan)
+    return hits / (n_true + selected - hits), 2 * hits / (n_true + selected)
 
 
 def _localize(positive: np.ndarray, mask: np.ndarray, n_thresholds: int) -> dict[str, float]:
-    selected, hits = _set_sizes(positive, mask, n_thresholds)
-    n_true = int(mask.sum())
-    if n_true == 0:
-        return dict.fromkeys(KEYS, NAN)
-    iou = _iou(selected, hits, n_true)
-    f1 = 2 * hits / (n_true + selected)
+    iou, f1 = _overlaps(positive, mask, n_thresholds)
     return {"iou": float(iou.max()), "f1": float(f1.max()), "auc": exact_auc(positive, mask)}
-
-
-def _set_sizes(
-    positive: np.ndarray, mask: np.ndarray, n_thresholds: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """|E_tau_i| and |M and E_tau_i| for i = 0..n."""
-    levels = threshold_levels(positive, n_thresholds)
-
-    def at_least(found: np.ndarray) -> np.ndarray:
-        # The shift by one gives the voxels of no set (-1) a bin of their own, dropped here.
-        return np.bincount(found + 1, minlength=n_thresholds + 2)[:0:-1].cumsum()[::-1]
-
-    return at_least(levels.ravel()), at_least(levels[mask])
 
 
 def frame_localization(
@@ -177,12 +162,8 @@ def frame_localization(
 
     Parameters
     ----------
-    attribution : array or tensor, (T, H, W)
-        Signed map; negative values count as zero.
-    mask : array or tensor of bool, (T, H, W)
-        True on the anomaly.
-    n_thresholds : int
-        n of tau_i = i/n max(E+), i = 0..n.
+    attribution, mask, n_thresholds
+        As `localization`; map and mask (T, H, W).
     frames : {"visible", "masked"}
         Which frames are considered: those that show the anomaly entirely, or all whose mask is not
         empty.
@@ -198,87 +179,62 @@ def frame_localization(
 
     Raises
     ------
-    ValueError
+    InputError
         As `localization`; also if the map does not have three axes, or `frames` or `ties` is
         unknown.
     """
-    positive, mask = validate(attribution, mask, ndim=3)
-    tied = _peak_frames(positive, _considered(mask, frames))
     if ties not in ("mean", "first"):
-        raise ValueError(f"ties is {ties!r}; give 'mean' or 'first'")
-    tied = tied[:1] if ties == "first" else tied
-    if tied.size == 0:
-        return {**dict.fromkeys(KEYS, NAN), "frame": NAN, "n_tied": 0}
-    scores = [_localize(positive[t], mask[t], n_thresholds) for t in tied]
+        raise InputError(f"ties is {ties!r}; give 'mean' or 'first'")
+    positive, mask = validate(attribution, mask, ndim=3)
+    scored = _peak_frames(positive, mask, frames)[: 1 if ties == "first" else None]
+    if scored.size == 0:
+        return {**dict.fromkeys(KEYS, np.nan), "frame": np.nan, "n_tied": 0}
+    scores = [_localize(positive[t], mask[t], n_thresholds) for t in scored]
     means = {key: float(np.mean([score[key] for score in scores])) for key in KEYS}
-    return {**means, "frame": int(tied[0]), "n_tied": len(tied)}
+    return {**means, "frame": int(scored[0]), "n_tied": len(scored)}
 
 
-def _considered(mask: np.ndarray, frames: str) -> np.ndarray:
-    """Indices of the frames among which the peak is looked for."""
+def _peak_frames(positive: np.ndarray, mask: np.ndarray, frames: str = "visible") -> np.ndarray:
+    """Indices of the frames that `frame_localization` considers and that hold the largest E+."""
     if frames not in ("visible", "masked"):
-        raise ValueError(f"frames is {frames!r}; give 'visible' or 'masked'")
-    shown = entirely_visible(mask) if frames == "visible" else mask.any(axis=(1, 2))
-    return np.flatnonzero(shown)
+        raise InputError(f"frames is {frames!r}; give 'visible' or 'masked'")
+    considered = mask.any(axis=(1, 2))
+    if frames == "visible":
+        rows, columns = mask[:, [0, -1]], mask[:, :, [0, -1]]
+        considered &= ~(rows.any(axis=(1, 2)) | columns.any(axis=(1, 2)))
+    found = np.flatnonzero(considered)
+    peaks = positive[found].max(axis=(1, 2))
+    return found[peaks == peaks.max()] if found.size else found
 
 
-def _peak_frames(positive: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """Those of the frames that hold the largest value in any of them."""
-    peaks = positive[frames].max(axis=(1, 2))
-    return frames[peaks == peaks.max()] if frames.size else frames
+def signed_aucs(attribution: Any, mask: Any) -> dict[str, float]:
+    """AUC of a map with its signs, where `localization` counts all that is negative as zero.
 
-
-def entirely_visible(mask: np.ndarray) -> np.ndarray:
-    """Tell in which frames the anomaly is there and cut by no border.
-
-    Parameters
-    ----------
-    mask : ndarray of bool, (T, H, W)
-
-    Returns
-    -------
-    ndarray of bool, (T,)
-    """
-    rows, columns = mask.any(axis=2), mask.any(axis=1)
-    cut = rows[:, 0] | rows[:, -1] | columns[:, 0] | columns[:, -1]
-    return rows.any(axis=1) & ~cut
-
-
-def motion_localization(attribution: Any, mask: Any, motion: Any) -> dict[str, float]:
-    """AUC among moving voxels only: does the map tell the anomaly from the other walkers?
-
-    Anomalies in these videos move fast, so a map can score by finding motion. Here only voxels
-    that change are compared, and finding change earns nothing. Change is not all motion: part of
-    what `moving_voxels` finds is sensor noise on the still background, so telling walkers from
-    noise still earns something. Compare with the score of `references.frame_difference`.
+    IoU and F1 need no such twin: their sets hold positive voxels alone.
 
     Parameters
     ----------
-    attribution : array or tensor, (T, H, W)
-        Signed map; negative values count as zero.
-    mask : array or tensor of bool, (T, H, W)
-        True on the anomaly.
-    motion : array or tensor of bool, (T, H, W)
-        True where something moves; see `moving_voxels`.
+    attribution, mask
+        As `localization`; (T, H, W), signs count.
 
     Returns
     -------
     dict
-        ``auc``: float in [0, 1], higher is better; NaN unless both kinds of voxel move.
-        ``n_moving`` and ``n_anomalous_moving``: numbers of voxels.
+        ``clip``: over all voxels. ``frame``: on the frame, or mean over the tied frames, that
+        `frame_localization` scores. Floats in [0, 1], higher is better, NaN where the mask leaves
+        them undefined.
 
     Raises
     ------
-    ValueError
-        If the map is empty or not finite, shapes differ, or a mask is not binary.
+    InputError
+        As `frame_localization`.
     """
-    positive, mask = validate(attribution, mask)
-    motion = as_mask(motion, shape=mask.shape, name="motion")
-    anomalous = mask[motion]
+    positive, mask = validate(attribution, mask, ndim=3)
+    signed = as_map(attribution)
+    of_frames = [exact_auc(signed[t], mask[t]) for t in _peak_frames(positive, mask)]
     return {
-        "auc": exact_auc(positive[motion], anomalous),
-        "n_moving": int(anomalous.size),
-        "n_anomalous_moving": int(anomalous.sum()),
+        "clip": exact_auc(signed, mask),
+        "frame": float(np.mean(of_frames)) if of_frames else np.nan,
     }
 
 
@@ -302,86 +258,16 @@ def concentration(attribution: Any, mask: Any) -> dict[str, float]:
 
     Raises
     ------
-    ValueError
+    InputError
         As `localization`.
     """
     positive, mask = validate(attribution, mask)
     up = positive.sum(dtype=np.float64)
     total = np.abs(as_map(attribution)).sum(dtype=np.float64)
     return {
-        "positive_share": float(up / total) if total else NAN,
-        "share_in_mask": float(positive[mask].sum(dtype=np.float64) / up) if up else NAN,
+        "positive_share": float(up / total) if total else np.nan,
+        "share_in_mask": float(positive[mask].sum(dtype=np.float64) / up) if up else np.nan,
         "mask_share": float(mask.mean()),
-    }
-
-
-def leakage(attribution: Any, mask: Any, motion: Any, *, of: str = "map") -> float:
-    """Say how much of a map's positive part lies on what moves and is no anomaly.
-
-    Of a whole map, a flat one leaks little: most of it lies where nothing moves. Of its part on
-    what moves, a flat map leaks the share of the moving voxels that are not anomalous.
-
-    Parameters
-    ----------
-    attribution : array or tensor, (T, H, W)
-        Signed map; negative values count as zero.
-    mask : array or tensor of bool, (T, H, W)
-        True on the anomaly.
-    motion : array or tensor of bool, (T, H, W)
-        True where something moves; see `moving_voxels`.
-    of : {"map", "moving"}
-        What the share is taken of: all of E+, or E+ on moving voxels.
-
-    Returns
-    -------
-    float
-        Sum of E+ on moving voxels outside the mask over that, in [0, 1], lower is better; NaN
-        without a positive voxel there. Sensor noise of the background may count as moving too.
-
-    Raises
-    ------
-    ValueError
-        As `motion_localization`; also if `of` is neither.
-    """
-    positive, mask = validate(attribution, mask)
-    motion = as_mask(motion, shape=mask.shape, name="motion")
-    if of not in ("map", "moving"):
-        raise ValueError(f"of is {of!r}; give 'map' or 'moving'")
-    total = (positive if of == "map" else positive[motion]).sum(dtype=np.float64)
-    return float(positive[motion & ~mask].sum(dtype=np.float64) / total) if total else NAN
-
-
-def signed_aucs(attribution: Any, mask: Any) -> dict[str, float]:
-    """AUC of a map with its signs, where `localization` counts all that is negative as zero.
-
-    IoU and F1 need no such twin: their sets hold positive voxels alone.
-
-    Parameters
-    ----------
-    attribution : array or tensor, (T, H, W)
-        Signed map.
-    mask : array or tensor of bool, (T, H, W)
-        True on the anomaly.
-
-    Returns
-    -------
-    dict
-        ``clip``: over all voxels. ``frame``: on the frame, or mean over the tied frames, that
-        `frame_localization` scores. Floats in [0, 1], higher is better, NaN where the mask leaves
-        them undefined.
-
-    Raises
-    ------
-    ValueError
-        As `frame_localization`.
-    """
-    positive, mask = validate(attribution, mask, ndim=3)
-    signed = as_map(attribution)
-    tied = _peak_frames(positive, _considered(mask, "visible"))
-    of_frames = [exact_auc(signed[t], mask[t]) for t in tied]
-    return {
-        "clip": exact_auc(signed, mask),
-        "frame": float(np.mean(of_frames)) if of_frames else NAN,
     }
 
 
@@ -406,15 +292,62 @@ def moving_voxels(clip: Any, *, n_mads: float = 3.0, step: float = 0.0) -> np.nd
 
     Raises
     ------
-    ValueError
+    InputError
         If the clip has another number of axes or is not finite, or `n_mads` or `step` is
         negative.
     """
     for name, value in (("n_mads", n_mads), ("step", step)):
         if not value >= 0:
-            raise ValueError(f"{name} is {value!r}; expected a number of at least 0")
-    change = time_difference(grey_clip(clip))
+            raise InputError(f"{name} is {value!r}; expected a number of at least 0")
+    change = grey_change(clip)
     limit = n_mads * max(np.median(np.abs(change - np.median(change))), step)
     # Grey values come in 256 steps, so many voxels sit exactly on the limit: the slack keeps
     # float32 rounding of a normalised clip (some 1e-5 of the limit) from deciding for them.
     return np.abs(change) > limit * (1 + 1e-4)
+
+
+def motion_localization(attribution: Any, mask: Any, motion: Any) -> dict[str, float]:
+    """Localisation among moving voxels: does the map tell the anomaly from the other walkers?
+
+    Anomalies in these videos move fast, so a map can score by finding motion. Here only voxels
+    that change are compared, and finding change earns nothing. Change is not all motion: part of
+    what `moving_voxels` finds is sensor noise on the still background, so telling walkers from
+    noise still earns something. Compare with the score of `references.frame_difference`.
+
+    Parameters
+    ----------
+    attribution : array or tensor, (T, H, W)
+        Signed map; negative values count as zero.
+    mask : array or tensor of bool, (T, H, W)
+        True on the anomaly.
+    motion : array or tensor of bool, (T, H, W)
+        True where something moves; see `moving_voxels`.
+
+    Returns
+    -------
+    dict
+        ``auc``: float in [0, 1], higher is better; NaN unless both kinds of voxel move.
+        ``leak``: sum of E+ on moving voxels outside the mask over all of E+, in [0, 1], lower is
+        better. A flat map leaks little, for most of it lies where nothing moves.
+        ``leak_moving``: the same over E+ on moving voxels. Of it a flat map leaks the share of
+        the moving voxels that are not anomalous. Both are NaN where they would divide by zero.
+        ``n_moving`` and ``n_anomalous_moving``: numbers of voxels.
+
+    Raises
+    ------
+    InputError
+        If the map is empty or not finite, shapes differ, or a mask is not binary.
+    """
+    positive, mask = validate(attribution, mask)
+    motion = as_mask(motion, shape=mask.shape, name="motion")
+    moving, anomalous = positive[motion], mask[motion]
+    total, on_moving, outside = (
+        part.sum(dtype=np.float64) for part in (positive, moving, moving[~anomalous])
+    )
+    return {
+        "auc": exact_auc(moving, anomalous),
+        "leak": float(outside / total) if total else np.nan,
+        "leak_moving": float(outside / on_moving) if on_moving else np.nan,
+        "n_moving": int(anomalous.size),
+        "n_anomalous_moving": int(anomalous.sum()),
+    }

@@ -17,8 +17,12 @@ which remove much early, are rewarded: a constant map removes everything at once
 alone. Ties (also all voxels with E+ = 0, which come last) are in random order, seeded, for any
 fixed order would favour some frames. An all-zero map is therefore a random one to them.
 
-Every score is bounded by the gap p(x) - p(x_b): where the baseline keeps the probability, there is
-nothing to measure. `vad_helpers.metrics.gaps.by_gap` reports the scores with this in mind.
+The gap p(x) - p(x_b), ``p_clip`` - ``p_baseline``, is what the whole baseline does. Where it is
+near 0 there is little to measure. It is no bound: a clip of which a part is replaced can have a
+lower probability than either.
+
+`predict` must give probabilities, or the ranges above do not hold: logits, NaN and results of
+another shape are refused wherever it is asked.
 
 References
 ----------
@@ -29,48 +33,20 @@ models", BMVC 2018.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from vad_helpers.metrics.arrays import (
-    as_map,
-    check_count,
-    positive_part,
-    threshold_levels,
-    to_numpy,
-)
+from vad_helpers.errors import InputError
+from vad_helpers.metrics.arrays import as_map, check_count, threshold_levels, to_numpy
 
 MATCHED_AREAS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+ROUNDING = 1e-3
+"""How far outside [0, 1] a probability may lie: half precision rounds to about that."""
 
 Predict = Callable[[Any], Any]
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    """A clip, its baseline, and how to ask the model about mixtures of them."""
-
-    predict: Predict
-    clip: torch.Tensor
-    baseline: torch.Tensor
-    batch_size: int
-    progress: bool
-    as_numpy: bool
-
-
-@dataclass(frozen=True)
-class _Sweep:
-    """Probabilities while the first voxels of an order are replaced, step by step."""
-
-    deleted: np.ndarray
-    inserted: np.ndarray
-    areas: np.ndarray
-    p_clip: float
-    p_baseline: float
-    model_calls: int
 
 
 def validate(
@@ -92,26 +68,25 @@ def validate(
 
     Raises
     ------
-    ValueError
+    InputError
         If shapes do not fit together or the map is not finite.
     """
     attribution = as_map(attribution, ndim=3)
-    clip, baseline = _as_tensor(clip), _as_tensor(baseline)
+    tensors = (
+        given.detach() if isinstance(given, torch.Tensor) else torch.from_numpy(np.array(given))
+        for given in (clip, baseline)
+    )
+    clip, baseline = (each if each.is_floating_point() else each.float() for each in tensors)
     if clip.ndim != 4 or tuple(clip.shape[1:]) != attribution.shape:
-        raise ValueError(
+        raise InputError(
             f"clip has shape {tuple(clip.shape)}; expected (C, T, H, W) over the map's "
             f"{attribution.shape}"
         )
     if baseline.shape != clip.shape:
-        raise ValueError(
+        raise InputError(
             f"baseline has shape {tuple(baseline.shape)}; expected the clip's, {tuple(clip.shape)}"
         )
-    return clip, baseline.to(clip), positive_part(attribution)
-
-
-def _as_tensor(clip: Any) -> torch.Tensor:
-    tensor = clip.detach() if isinstance(clip, torch.Tensor) else torch.from_numpy(np.array(clip))
-    return tensor if tensor.is_floating_point() else tensor.float()
+    return clip, baseline.to(clip), np.maximum(attribution, 0)
 
 
 def deletion_insertion(
@@ -129,8 +104,8 @@ def deletion_insertion(
     Parameters
     ----------
     predict : callable
-        (N, C, T, H, W) -> (N,) probabilities of "anomalous". It gets what `clip` is: a tensor on
-        its device, without gradients, or a NumPy array.
+        (N, C, T, H, W) -> (N,) probabilities of "anomalous", in [0, 1]. It gets what `clip` is: a
+        tensor on its device, without gradients, or a NumPy array.
     clip, baseline : tensor or array, (C, T, H, W)
         x and x_b.
     attribution : array or tensor, (T, H, W)
@@ -154,39 +129,17 @@ def deletion_insertion(
 
     Raises
     ------
-    ValueError
+    InputError
         If shapes do not fit together, the map is not finite, a count is not a positive integer,
-        or `predict` gives something else than N finite numbers.
+        or `predict` gives something else than N probabilities.
 
     Notes
     -----
     An all-zero map has empty sets: deletion 0 and insertion p(x) - p(x_b).
     """
-    inputs, positive = _prepare(predict, clip, baseline, attribution, batch_size, progress)
-    depth = n_thresholds - threshold_levels(positive, n_thresholds)
-    sweep = _sweep(inputs, depth, np.arange(1, n_thresholds + 2))
-    return {**_threshold_scores(sweep, slice(None)), **_shared(sweep)}
-
-
-def _threshold_scores(sweep: _Sweep, part: slice) -> dict[str, Any]:
-    deletion_curve = sweep.p_clip - sweep.deleted[part]
-    insertion_curve = sweep.p_clip - sweep.inserted[part]
-    return {
-        "deletion": float(deletion_curve.mean()),
-        "insertion": float(insertion_curve.mean()),
-        "mean_area": float(sweep.areas[part].mean()),
-        "deletion_curve": deletion_curve,
-        "insertion_curve": insertion_curve,
-        "areas": sweep.areas[part],
-    }
-
-
-def _shared(sweep: _Sweep) -> dict[str, Any]:
-    return {
-        "p_clip": sweep.p_clip,
-        "p_baseline": sweep.p_baseline,
-        "model_calls": sweep.model_calls,
-    }
+    asked = {"n_thresholds": n_thresholds, "batch_size": batch_size, "progress": progress}
+    found = _measure(("threshold",), predict, clip, baseline, attribution, **asked)
+    return {**found["threshold"], **found["shared"]}
 
 
 def area_curves(
@@ -228,85 +181,13 @@ def area_curves(
 
     Raises
     ------
-    ValueError
+    InputError
         As `deletion_insertion`; also if an area is not in (0, 1].
     """
-    check_count(n_steps, name="n_steps")
-    inputs, positive = _prepare(predict, clip, baseline, attribution, batch_size, progress)
-    steps, counts = _area_steps(n_steps, positive.size), _matched_counts(areas, positive.size)
-    sweep = _sweep(inputs, importance_rank(positive, seed=seed), np.append(steps, counts))
-    return {
-        **_area_scores(sweep, slice(0, n_steps + 1)),
-        **_matched_scores(sweep, slice(n_steps + 1, None)),
-        **_shared(sweep),
-    }
-
-
-def _area_steps(n_steps: int, n_voxels: int) -> np.ndarray:
-    return np.rint(np.linspace(0, 1, n_steps + 1) * n_voxels).astype(np.int64)
-
-
-def _area_scores(sweep: _Sweep, part: slice) -> dict[str, Any]:
-    deleted, inserted, areas = sweep.deleted[part], sweep.inserted[part], sweep.areas[part]
-    return {
-        "area_deletion": float(np.trapezoid(deleted, areas)),
-        "area_insertion": float(np.trapezoid(inserted, areas)),
-        "area_axis": areas,
-        "deletion_curve": deleted,
-        "insertion_curve": inserted,
-    }
-
-
-def both_axes(
-    predict: Predict,
-    clip: Any,
-    baseline: Any,
-    attribution: Any,
-    *,
-    n_thresholds: int = 50,
-    n_steps: int = 50,
-    areas: Sequence[float] = MATCHED_AREAS,
-    seed: int = 0,
-    batch_size: int = 8,
-    progress: bool = False,
-) -> dict[str, dict[str, Any]]:
-    """`deletion_insertion` and `area_curves` together; sets that both ask about are asked once.
-
-    Parameters
-    ----------
-    predict, clip, baseline, attribution, n_thresholds, batch_size, progress
-        As `deletion_insertion`.
-    n_steps, areas, seed
-        As `area_curves`.
-
-    Returns
-    -------
-    dict of dict
-        ``threshold``: as `deletion_insertion`. ``area``: as `area_curves`. ``shared``:
-        ``p_clip``, ``p_baseline`` and ``model_calls``, which both have in common.
-
-    Raises
-    ------
-    ValueError
-        As these two.
-    """
-    check_count(n_steps, name="n_steps")
-    inputs, positive = _prepare(predict, clip, baseline, attribution, batch_size, progress)
-    levels = threshold_levels(positive, n_thresholds)
-    # Voxels above a threshold are the first ones by rank, so one order serves both axes.
-    reach = np.arange(n_thresholds, -1, -1)
-    sets = levels.size - np.searchsorted(np.sort(levels, axis=None), reach, side="left")
-    cuts = [sets, _area_steps(n_steps, levels.size), _matched_counts(areas, levels.size)]
-    sweep = _sweep(inputs, importance_rank(positive, seed=seed), np.concatenate(cuts))
-    first, second = n_thresholds + 1, n_thresholds + n_steps + 2
-    return {
-        "threshold": _threshold_scores(sweep, slice(0, first)),
-        "area": {
-            **_area_scores(sweep, slice(first, second)),
-            **_matched_scores(sweep, slice(second, None)),
-        },
-        "shared": _shared(sweep),
-    }
+    asked = {"n_steps": n_steps, "areas": areas, "seed": seed}
+    asked |= {"batch_size": batch_size, "progress": progress}
+    found = _measure(("area", "matched"), predict, clip, baseline, attribution, **asked)
+    return {**found["area"], **found["matched"], **found["shared"]}
 
 
 def area_matched(
@@ -342,13 +223,53 @@ def area_matched(
 
     Raises
     ------
-    ValueError
+    InputError
         As `area_curves`.
     """
-    inputs, positive = _prepare(predict, clip, baseline, attribution, batch_size, progress)
-    counts = _matched_counts(areas, positive.size)
-    sweep = _sweep(inputs, importance_rank(positive, seed=seed), counts)
-    return {**_matched_scores(sweep, slice(None)), **_shared(sweep)}
+    asked = {"areas": areas, "seed": seed, "batch_size": batch_size, "progress": progress}
+    found = _measure(("matched",), predict, clip, baseline, attribution, **asked)
+    return {**found["matched"], **found["shared"]}
+
+
+def both_axes(
+    predict: Predict,
+    clip: Any,
+    baseline: Any,
+    attribution: Any,
+    *,
+    n_thresholds: int = 50,
+    n_steps: int = 50,
+    areas: Sequence[float] = MATCHED_AREAS,
+    seed: int = 0,
+    batch_size: int = 8,
+    progress: bool = False,
+) -> dict[str, dict[str, Any]]:
+    """`deletion_insertion` and `area_curves` together; sets that both ask about are asked once.
+
+    Parameters
+    ----------
+    predict, clip, baseline, attribution, n_thresholds, batch_size, progress
+        As `deletion_insertion`.
+    n_steps, areas, seed
+        As `area_curves`.
+
+    Returns
+    -------
+    dict of dict
+        ``threshold``: as `deletion_insertion`. ``area``: as `area_curves`. ``shared``:
+        ``p_clip``, ``p_baseline`` and ``model_calls``, which both have in common.
+
+    Raises
+    ------
+    InputError
+        As these two.
+    """
+    asked = {"n_thresholds": n_thresholds, "n_steps": n_steps, "areas": areas, "seed": seed}
+    asked |= {"batch_size": batch_size, "progress": progress}
+    axes = ("threshold", "area", "matched")
+    found = _measure(axes, predict, clip, baseline, attribution, **asked)
+    area = {**found["area"], **found["matched"]}
+    return {"threshold": found["threshold"], "area": area, "shared": found["shared"]}
 
 
 def importance_rank(positive: np.ndarray, *, seed: int) -> np.ndarray:
@@ -370,86 +291,116 @@ def importance_rank(positive: np.ndarray, *, seed: int) -> np.ndarray:
     return ranks.reshape(positive.shape)
 
 
-def _prepare(
-    predict: Predict, clip: Any, baseline: Any, attribution: Any, batch_size: int, progress: bool
-) -> tuple[_Inputs, np.ndarray]:
+@torch.no_grad()
+def _measure(
+    axes: tuple[str, ...],
+    predict: Predict,
+    clip: Any,
+    baseline: Any,
+    attribution: Any,
+    *,
+    n_thresholds: int = 50,
+    n_steps: int = 50,
+    areas: Sequence[float] = MATCHED_AREAS,
+    seed: int = 0,
+    batch_size: int,
+    progress: bool,
+) -> dict[str, dict[str, Any]]:
+    """Score a map on the axes "threshold", "area", "matched", and give what they "share".
+
+    All sets are the first voxels of one order, as many as `sizes` says, and each different one is
+    asked about once: voxels above a threshold are the first by rank too.
+    """
     check_count(batch_size, name="batch_size")
     as_numpy = not isinstance(clip, torch.Tensor)
     clip, baseline, positive = validate(clip, baseline, attribution)
-    return _Inputs(predict, clip, baseline, batch_size, progress, as_numpy), positive
+    n_voxels = positive.size
+    sizes = {}
+    if "threshold" in axes:
+        levels = threshold_levels(positive, n_thresholds).ravel()
+        # The shift by one gives the voxels of no set (-1) a bin of their own, dropped here.
+        sizes["threshold"] = np.bincount(levels + 1, minlength=n_thresholds + 2)[:0:-1].cumsum()
+    if "area" in axes:
+        check_count(n_steps, name="n_steps")
+        sizes["area"] = np.rint(np.linspace(0, 1, n_steps + 1) * n_voxels).astype(np.int64)
+    if "matched" in axes:
+        shares = np.asarray(areas, dtype=np.float64)
+        if shares.ndim != 1 or not shares.size or not ((shares > 0) & (shares <= 1)).all():
+            raise InputError(f"areas are {shares.tolist()}; expected shares of voxels in (0, 1]")
+        sizes["matched"] = np.maximum(1, np.rint(shares * n_voxels)).astype(np.int64)
 
-
-def _matched_counts(areas: Sequence[float], n_voxels: int) -> np.ndarray:
-    shares = np.asarray(areas, dtype=np.float64)
-    if shares.ndim != 1 or not shares.size or not ((shares > 0) & (shares <= 1)).all():
-        raise ValueError(f"areas are {areas!r}; expected shares of the voxels in (0, 1]")
-    return np.maximum(1, np.rint(shares * n_voxels)).astype(np.int64)
-
-
-def _matched_scores(sweep: _Sweep, part: slice) -> dict[str, Any]:
-    deletion, insertion = sweep.p_clip - sweep.deleted[part], sweep.p_clip - sweep.inserted[part]
-    return {
-        "area_matched_deletion": float(deletion.mean()),
-        "area_matched_insertion": float(insertion.mean()),
-        "matched_areas": sweep.areas[part],
-        "matched_deletion_curve": deletion,
-        "matched_insertion_curve": insertion,
-    }
-
-
-def _sweep(inputs: _Inputs, depth: np.ndarray, cuts: np.ndarray) -> _Sweep:
-    """Ask the model about every set {depth < cut}, each different set once.
-
-    Nested sets are equal if and only if their sizes are, so a size stands for its set.
-    """
-    sizes = np.searchsorted(np.sort(depth, axis=None), cuts, side="left")
-    partial = {int(n): int(c) for n, c in zip(sizes, cuts, strict=True) if 0 < n < depth.size}
-    mixtures = [(cut, deletes) for deletes in (True, False) for cut in partial.values()]
-    # Cut 0 replaces nothing: the clip and the baseline themselves.
-    p = _probabilities(inputs, depth, [(0, True), (0, False), *mixtures])
-    p_clip, p_baseline = float(p[0]), float(p[1])
-    by_size = np.split(p[2:], 2)
-    deleted = {0: p_clip, depth.size: p_baseline, **dict(zip(partial, by_size[0], strict=True))}
-    inserted = {0: p_baseline, depth.size: p_clip, **dict(zip(partial, by_size[1], strict=True))}
-    return _Sweep(
-        deleted=np.array([deleted[int(n)] for n in sizes]),
-        inserted=np.array([inserted[int(n)] for n in sizes]),
-        areas=sizes / depth.size,
-        p_clip=p_clip,
-        p_baseline=p_baseline,
-        model_calls=len(p),
-    )
-
-
-@torch.no_grad()
-def _probabilities(
-    inputs: _Inputs, depth: np.ndarray, mixtures: list[tuple[int, bool]]
-) -> np.ndarray:
-    """p of each mixture (cut, deletes): one image with {depth < cut} from the other."""
-    depth = torch.from_numpy(depth).to(inputs.clip.device)
+    counts = dict.fromkeys(np.concatenate(list(sizes.values())).tolist())
+    partial = [n for n in counts if 0 < n < n_voxels]
+    # The clip without its first n voxels, or these alone; with n = 0, clip and baseline themselves.
+    mixtures = [(0, True), (0, False), *((n, d) for d in (True, False) for n in partial)]
+    rank = torch.from_numpy(importance_rank(positive, seed=seed)).to(clip.device)
     found = []
-    starts = range(0, len(mixtures), inputs.batch_size)
-    for start in tqdm(starts, desc="masked clips", disable=not inputs.progress, leave=False):
-        batch = [
-            _mix(inputs, depth < cut, deletes)
-            for cut, deletes in mixtures[start : start + inputs.batch_size]
-        ]
-        found.append(_ask(inputs, torch.stack(batch)))
-    return np.concatenate(found)
+    starts = range(0, len(mixtures), batch_size)
+    for start in tqdm(starts, desc="masked clips", disable=not progress, leave=False):
+        chosen = mixtures[start : start + batch_size]
+        mixed = [torch.where((rank < n) == deletes, baseline, clip) for n, deletes in chosen]
+        batch = torch.stack(mixed)
+        found.append(_probabilities(predict(batch.numpy() if as_numpy else batch), len(batch)))
+    p = np.concatenate(found)
+
+    p_clip, p_baseline = float(p[0]), float(p[1])
+    without, alone = (dict(zip(partial, half, strict=True)) for half in np.split(p[2:], 2))
+    without |= {0: p_clip, n_voxels: p_baseline}
+    alone |= {0: p_baseline, n_voxels: p_clip}
+    scores = {"shared": {"p_clip": p_clip, "p_baseline": p_baseline, "model_calls": len(p)}}
+    for axis, wanted in sizes.items():
+        deleted = np.array([without[n] for n in wanted.tolist()])
+        inserted = np.array([alone[n] for n in wanted.tolist()])
+        scores[axis] = _scores(axis, p_clip, deleted, inserted, wanted / n_voxels)
+    return scores
 
 
-def _mix(inputs: _Inputs, replaced: torch.Tensor, deletes: bool) -> torch.Tensor:
-    image, filling = inputs.clip, inputs.baseline
-    if not deletes:
-        image, filling = filling, image
-    return torch.where(replaced, filling, image)
-
-
-def _ask(inputs: _Inputs, batch: torch.Tensor) -> np.ndarray:
-    p = to_numpy(inputs.predict(batch.numpy() if inputs.as_numpy else batch))
-    if p.shape != (len(batch),) or p.dtype.kind not in "biuf" or not np.isfinite(p).all():
-        raise ValueError(
-            f"predict gave shape {p.shape}, {p.dtype}; expected ({len(batch)},) finite numbers, "
-            "one probability a clip"
+def _probabilities(p: Any, n_clips: int) -> np.ndarray:
+    """Check what `predict` gave for some clips; probabilities as float64 (n_clips,)."""
+    wanted = f"expected ({n_clips},) probabilities in [0, 1], that of 'anomalous' for each clip"
+    try:
+        p = to_numpy(p)
+    except (RuntimeError, TypeError, ValueError):  # a tuple of tensors, say
+        raise InputError(f"predict gave a {type(p).__name__}; {wanted}") from None
+    if p.shape != (n_clips,) or p.dtype.kind not in "biuf":
+        raise InputError(f"predict gave shape {p.shape}, {p.dtype}; {wanted}")
+    p = p.astype(np.float64)
+    if np.isnan(p).any():
+        raise InputError(f"predict gave NaN for {np.isnan(p).sum()} of {n_clips} clips; {wanted}")
+    if p.min() < -ROUNDING or p.max() > 1 + ROUNDING:
+        raise InputError(
+            f"predict gave {p.min():.4g} to {p.max():.4g}; {wanted}: "
+            "pass logits through softmax or sigmoid first"
         )
-    return p.astype(np.float64)
+    return p
+
+
+def _scores(
+    axis: str, p_clip: float, deleted: np.ndarray, inserted: np.ndarray, shares: np.ndarray
+) -> dict[str, Any]:
+    """Scores and curves of one axis, of probabilities while `shares` of voxels are replaced."""
+    if axis == "area":
+        return {
+            "area_deletion": float(np.trapezoid(deleted, shares)),
+            "area_insertion": float(np.trapezoid(inserted, shares)),
+            "area_axis": shares,
+            "deletion_curve": deleted,
+            "insertion_curve": inserted,
+        }
+    deletion, insertion = p_clip - deleted, p_clip - inserted
+    if axis == "matched":
+        return {
+            "area_matched_deletion": float(deletion.mean()),
+            "area_matched_insertion": float(insertion.mean()),
+            "matched_areas": shares,
+            "matched_deletion_curve": deletion,
+            "matched_insertion_curve": insertion,
+        }
+    return {
+        "deletion": float(deletion.mean()),
+        "insertion": float(insertion.mean()),
+        "mean_area": float(shares.mean()),
+        "deletion_curve": deletion,
+        "insertion_curve": insertion,
+        "areas": shares,
+    }

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from vad_helpers.metrics.arrays import check_count, grey_clip, time_difference
+from vad_helpers.errors import InputError
+from vad_helpers.metrics.arrays import check_count, grey_change
 
 Shape = tuple[int, int, int]
 
@@ -32,7 +33,7 @@ def random_map(shape: Shape, *, seed: int) -> np.ndarray:
 
     Raises
     ------
-    ValueError
+    InputError
         If `shape` is not three positive integers.
     """
     return np.random.default_rng(seed).random(_check_shape(shape), dtype=np.float32)
@@ -55,19 +56,18 @@ def centre_prior(shape: Shape, *, sigma: float = 0.25) -> np.ndarray:
 
     Raises
     ------
-    ValueError
+    InputError
         If `shape` is not three positive integers or `sigma` is not positive.
     """
     n_frames, height, width = _check_shape(shape)
     if not sigma > 0:
-        raise ValueError(f"sigma is {sigma!r}; expected a positive share of the frame's side")
-    frame = np.outer(_bump(height, sigma), _bump(width, sigma)).astype(np.float32)
+        raise InputError(f"sigma is {sigma!r}; expected a positive share of the frame's side")
+    down, across = (
+        np.exp(-0.5 * ((np.arange(side) - (side - 1) / 2) / (sigma * side)) ** 2)
+        for side in (height, width)
+    )
+    frame = np.outer(down, across).astype(np.float32)
     return np.repeat(frame[None], n_frames, axis=0)
-
-
-def _bump(length: int, sigma: float) -> np.ndarray:
-    distance = (np.arange(length) - (length - 1) / 2) / (sigma * length)
-    return np.exp(-0.5 * distance**2)
 
 
 def frame_difference(clip: Any) -> np.ndarray:
@@ -86,10 +86,10 @@ def frame_difference(clip: Any) -> np.ndarray:
 
     Raises
     ------
-    ValueError
+    InputError
         If the clip has another number of axes, is empty or not finite.
     """
-    return np.abs(time_difference(grey_clip(clip))).astype(np.float32)
+    return np.abs(grey_change(clip)).astype(np.float32)
 
 
 def constant_map(shape: Shape) -> np.ndarray:
@@ -106,7 +106,7 @@ def constant_map(shape: Shape) -> np.ndarray:
 
     Raises
     ------
-    ValueError
+    InputError
         If `shape` is not three positive integers.
     """
     return np.ones(_check_shape(shape), dtype=np.float32)
@@ -115,7 +115,7 @@ def constant_map(shape: Shape) -> np.ndarray:
 def _check_shape(shape: Shape) -> Shape:
     shape = tuple(shape)
     if len(shape) != 3:
-        raise ValueError(f"shape is {shape}; expected (T, H, W)")
+        raise InputError(f"shape is {shape}; expected (T, H, W)")
     for name, length in zip(("T", "H", "W"), shape, strict=True):
         check_count(length, name=f"{name} of the shape")
     return shape

@@ -21,10 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from vad_helpers.metrics.arrays import as_map, as_mask, exact_auc, positive_part
-from vad_helpers.metrics.human_centric import is_all_zero
-
-MIN_FRAMES = 2
+from vad_helpers.metrics.arrays import as_map, exact_auc
+from vad_helpers.metrics.human_centric import is_all_zero, validate
 
 
 def temporal(attribution: Any, mask: Any) -> dict[str, float]:
@@ -48,16 +46,15 @@ def temporal(attribution: Any, mask: Any) -> dict[str, float]:
 
     Raises
     ------
-    ValueError
+    InputError
         If the map is not (T, H, W) or not finite, shapes differ, or the mask is not binary.
     """
     aucs = frame_aucs(attribution, mask)
     aucs = aucs[~np.isnan(aucs)]
-    if len(aucs) < MIN_FRAMES:
+    if len(aucs) < 2:
         return {**dict.fromkeys(("mauc", "stdauc", "cv", "worst"), np.nan), "n_frames": len(aucs)}
-    mean, deviation = float(aucs.mean()), float(aucs.std())
-    if is_all_zero(attribution):
-        deviation = np.nan
+    mean = float(aucs.mean())
+    deviation = np.nan if is_all_zero(attribution) else float(aucs.std())
     return {
         "mauc": mean,
         "stdauc": deviation,
@@ -82,11 +79,10 @@ def frame_aucs(attribution: Any, mask: Any) -> np.ndarray:
 
     Raises
     ------
-    ValueError
+    InputError
         As `temporal`.
     """
-    positive = positive_part(as_map(attribution, ndim=3))
-    mask = as_mask(mask, shape=positive.shape)
+    positive, mask = validate(attribution, mask, ndim=3)
     return np.array([exact_auc(e, m) for e, m in zip(positive, mask, strict=True)])
 
 
@@ -104,7 +100,7 @@ def time_average(attribution: Any) -> np.ndarray:
 
     Raises
     ------
-    ValueError
+    InputError
         If the map is not (T, H, W) or not finite.
     """
     attribution = as_map(attribution, ndim=3)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import statistics
 import sys
 import time
@@ -17,7 +18,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
 from vad_helpers.metrics.arrays import check_count
@@ -61,51 +61,26 @@ def measure(
 
     Raises
     ------
-    ValueError
+    InputError
         If `repeats` or `warmup` is too small or not an integer.
     """
     check_count(repeats, name="repeats")
     check_count(warmup, name="warmup", at_least=0)
     for _ in range(warmup):
         fn()
-    times = [_time_once(fn, clock, synchronize or _nothing) for _ in range(repeats)]
+    wait, times = synchronize or (lambda: None), []
+    for _ in range(repeats):
+        wait()
+        start = clock()
+        fn()
+        wait()
+        times.append(clock() - start)
     return {
         "seconds": statistics.median(times),
         "seconds_min": min(times),
         "seconds_max": max(times),
         "repeats": repeats,
     }
-
-
-def alike_timed(timed: pd.DataFrame) -> pd.DataFrame:
-    """Keep the timings that compare: of the machine and batch size with the most lines.
-
-    Parameters
-    ----------
-    timed : DataFrame
-        One line a timing, with ``machine`` and ``batch_size``.
-
-    Returns
-    -------
-    DataFrame
-        Those lines, in their order.
-    """
-    if timed.empty:
-        return timed
-    conditions = pd.Series(list(zip(timed["machine"], timed["batch_size"], strict=True)))
-    return timed[(conditions == conditions.mode()[0]).to_numpy()]
-
-
-def _time_once(fn: Callable, clock: Callable[[], float], synchronize: Callable) -> float:
-    synchronize()
-    start = clock()
-    fn()
-    synchronize()
-    return clock() - start
-
-
-def _nothing() -> None:
-    """Wait for no device."""
 
 
 def machine() -> dict[str, str | int]:
@@ -119,33 +94,21 @@ def machine() -> dict[str, str | int]:
         ``cores``: processors this process may use. ``threads``: those torch uses. ``device``: the
         GPU's name, or "cpu". ``torch``, ``python``: versions. ``system``: operating system.
     """
-    gpu = torch.cuda.is_available()
+    # Only Linux's own list has the model's name; `platform` gives the architecture.
+    listing = CPU_INFO.read_text("utf-8", "replace") if CPU_INFO.is_file() else ""
+    model = re.search(r"^model name[ \t]*:[ \t]*(\S.*?)\s*$", listing, re.MULTILINE)
+    # A container often lends fewer cores than there are.
+    lent = hasattr(os, "sched_getaffinity")
     return {
-        "processor": _processor(),
+        "processor": model[1] if model else platform.processor() or platform.machine() or "unknown",
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "cores": _cores(),
+        "cores": len(os.sched_getaffinity(0)) if lent else os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if gpu else "cpu",
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": platform.system(),
     }
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # a container often lends fewer than there are
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _processor() -> str:
-    """Model name; only Linux's own list has it there, `platform` gives the architecture."""
-    if CPU_INFO.is_file():
-        for line in CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name" and value.strip():
-                return value.strip()
-    return platform.processor() or platform.machine() or "unknown"
 
 
 def peak_memory() -> float:

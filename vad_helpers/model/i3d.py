@@ -24,7 +24,6 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -38,61 +37,34 @@ from vad_helpers.inference.chain import (
     Stage,
     Triple,
     convolve_padded,
+    flat_pads,
     layer_stage,
 )
 
 BN_EPS = 1e-3
 BN_MOMENTUM = 0.1
-# Branches of an Inception block in the order of their channels and of the concatenation.
-MIXED_CONVOLUTIONS = ("b0", "b1a", "b1b", "b2a", "b2b", "b3b")
 
-
-@dataclass(frozen=True)
-class Conv:
-    """A convolution stage: convolution without bias, batch norm, ReLU."""
-
-    name: str
-    channels: int
-    kernel: Triple
-    stride: Triple = (1, 1, 1)
-
-
-@dataclass(frozen=True)
-class Pool:
-    """A max-pooling stage."""
-
-    name: str
-    kernel: Triple
-    stride: Triple
-
-
-@dataclass(frozen=True)
-class Mixed:
-    """An Inception block; `channels` in the order of `MIXED_CONVOLUTIONS`."""
-
-    name: str
-    channels: tuple[int, int, int, int, int, int]
-
-
-LAYERS: tuple[Conv | Pool | Mixed, ...] = (
-    Conv("Conv3d_1a_7x7", 64, (7, 7, 7), (2, 2, 2)),
-    Pool("MaxPool3d_2a_3x3", (1, 3, 3), (1, 2, 2)),
-    Conv("Conv3d_2b_1x1", 64, (1, 1, 1)),
-    Conv("Conv3d_2c_3x3", 192, (3, 3, 3)),
-    Pool("MaxPool3d_3a_3x3", (1, 3, 3), (1, 2, 2)),
-    Mixed("Mixed_3b", (64, 96, 128, 16, 32, 32)),
-    Mixed("Mixed_3c", (128, 128, 192, 32, 96, 64)),
-    Pool("MaxPool3d_4a_3x3", (3, 3, 3), (2, 2, 2)),
-    Mixed("Mixed_4b", (192, 96, 208, 16, 48, 64)),
-    Mixed("Mixed_4c", (160, 112, 224, 24, 64, 64)),
-    Mixed("Mixed_4d", (128, 128, 256, 24, 64, 64)),
-    Mixed("Mixed_4e", (112, 144, 288, 32, 64, 64)),
-    Mixed("Mixed_4f", (256, 160, 320, 32, 128, 128)),
-    Pool("MaxPool3d_5a_2x2", (2, 2, 2), (2, 2, 2)),
-    Mixed("Mixed_5b", (256, 160, 320, 32, 128, 128)),
-    Mixed("Mixed_5c", (384, 192, 384, 48, 128, 128)),
-)
-STAGES: tuple[str, ...] = tuple(layer.name for layer in LAYERS)
+# Of a convolution: channels, kernel and stride. Of a pooling: kernel and stride. Of an Inception
+# block: channels of its convolutions b0, b1a, b1b, b2a, b2b, b3b.
+LAYERS: dict[str, tuple] = {
+    "Conv3d_1a_7x7": (64, (7, 7, 7), (2, 2, 2)),
+    "MaxPool3d_2a_3x3": ((1, 3, 3), (1, 2, 2)),
+    "Conv3d_2b_1x1": (64, (1, 1, 1), (1, 1, 1)),
+    "Conv3d_2c_3x3": (192, (3, 3, 3), (1, 1, 1)),
+    "MaxPool3d_3a_3x3": ((1, 3, 3), (1, 2, 2)),
+    "Mixed_3b": (64, 96, 128, 16, 32, 32),
+    "Mixed_3c": (128, 128, 192, 32, 96, 64),
+    "MaxPool3d_4a_3x3": ((3, 3, 3), (2, 2, 2)),
+    "Mixed_4b": (192, 96, 208, 16, 48, 64),
+    "Mixed_4c": (160, 112, 224, 24, 64, 64),
+    "Mixed_4d": (128, 128, 256, 24, 64, 64),
+    "Mixed_4e": (112, 144, 288, 32, 64, 64),
+    "Mixed_4f": (256, 160, 320, 32, 128, 128),
+    "MaxPool3d_5a_2x2": ((2, 2, 2), (2, 2, 2)),
+    "Mixed_5b": (256, 160, 320, 32, 128, 128),
+    "Mixed_5c": (384, 192, 384, 48, 128, 128),
+}
+STAGES: tuple[str, ...] = tuple(LAYERS)
 
 
 def scaled_channels(channels: int, width: float) -> int:
@@ -100,8 +72,8 @@ def scaled_channels(channels: int, width: float) -> int:
     return max(8, 4 * round(channels * width / 4))
 
 
-def same_padding(size: Sequence[int], kernel: Sequence[int], stride: Sequence[int]) -> list[int]:
-    """Padding in the order of `torch.nn.functional.pad` for an output of ceil(size / stride).
+def same_pads(size: Sequence[int], kernel: Sequence[int], stride: Sequence[int]) -> Pads:
+    """Padding, (before, after) of each axis, for an output of ceil(size / stride).
 
     Parameters
     ----------
@@ -110,29 +82,23 @@ def same_padding(size: Sequence[int], kernel: Sequence[int], stride: Sequence[in
 
     Returns
     -------
-    list of int
-        (before, after) of the *last* axis first. The odd element goes after.
+    tuple of (int, int)
+        The odd element goes after.
     """
-    pads: list[int] = []
-    for n, k, s in zip(reversed(size), reversed(kernel), reversed(stride), strict=True):
-        total = max((-(-n // s) - 1) * s + k - n, 0)
-        pads += [total // 2, total - total // 2]
-    return pads
+    axes = zip(size, kernel, stride, strict=True)
+    totals = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in axes]
+    return tuple((total // 2, total - total // 2) for total in totals)  # type: ignore[return-value]
 
 
-def same_pads(size: Triple, *, kernel: Triple, stride: Triple) -> Pads:
-    """`same_padding` in the order of the axes, (before, after) of each."""
-    flat = same_padding(size, kernel, stride)
-    return tuple(zip(flat[-2::-2], flat[::-2], strict=True))  # type: ignore[return-value]
+def same_padding(size: Sequence[int], kernel: Sequence[int], stride: Sequence[int]) -> list[int]:
+    """`same_pads` in the order of `torch.nn.functional.pad`: the *last* axis first."""
+    return flat_pads(same_pads(size, kernel, stride))
 
 
-def _pad_is_fixed(kernel: Triple, stride: Triple) -> bool:
-    """Whether "SAME" is symmetric at every input size, so that the operation can pad itself."""
-    return all(s == 1 and k % 2 == 1 for k, s in zip(kernel, stride, strict=True))
-
-
-def _half(kernel: Triple) -> Triple:
-    return tuple(k // 2 for k in kernel)  # type: ignore[return-value]
+def _fixed_padding(kernel: Triple, stride: Triple) -> Triple | None:
+    """Padding that is "SAME" at every input size, so that PyTorch can apply it itself, or None."""
+    fixed = all(s == 1 and k % 2 == 1 for k, s in zip(kernel, stride, strict=True))
+    return tuple(k // 2 for k in kernel) if fixed else None  # type: ignore[return-value]
 
 
 class SameConv3d(nn.Conv3d):
@@ -141,9 +107,9 @@ class SameConv3d(nn.Conv3d):
     def __init__(
         self, inputs: int, outputs: int, kernel: Triple, stride: Triple, *, bias: bool = False
     ) -> None:
-        self.pads_itself = _pad_is_fixed(kernel, stride)
-        padding = _half(kernel) if self.pads_itself else 0
-        super().__init__(inputs, outputs, kernel, stride, padding, bias=bias)
+        padding = _fixed_padding(kernel, stride)
+        super().__init__(inputs, outputs, kernel, stride, padding or 0, bias=bias)
+        self.pads_itself = padding is not None
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, inputs, T, H, W)."""
@@ -151,26 +117,20 @@ class SameConv3d(nn.Conv3d):
             pads = same_padding(x.shape[2:], self.kernel_size, self.stride)
             return convolve_padded(self)(F.pad(x, pads))
         if x.shape[2] == 2 and self.kernel_size[0] == 3:
-            return self._convolve_two_steps(x)
+            # In bf16 on some CPUs (avx512_bf16; torch 2.13 with oneDNN) the weight gradient of a
+            # 3x3x3 convolution that pads two time steps itself is read from uninitialised memory.
+            x = F.pad(x, (0, 0, 0, 0, 1, 1))
+            return F.conv3d(x, self.weight, self.bias, self.stride, (0, *self.padding[1:]))
         return super().forward(x)
-
-    def _convolve_two_steps(self, x: Tensor) -> Tensor:
-        """The same convolution, padded in time beforehand.
-
-        In bf16 on some CPUs (avx512_bf16; torch 2.13 with oneDNN) the weight gradient of a
-        3x3x3 convolution that pads two time steps itself is read from uninitialised memory.
-        """
-        _, height, width = self.padding
-        x = F.pad(x, (0, 0, 0, 0, 1, 1))
-        return F.conv3d(x, self.weight, self.bias, self.stride, (0, height, width))
 
 
 class SameMaxPool3d(nn.MaxPool3d):
     """Max pooling whose padding never wins, with the output size of TensorFlow's "SAME"."""
 
     def __init__(self, kernel: Triple, stride: Triple) -> None:
-        self.pads_itself = _pad_is_fixed(kernel, stride)
-        super().__init__(kernel, stride, _half(kernel) if self.pads_itself else 0)
+        padding = _fixed_padding(kernel, stride)
+        super().__init__(kernel, stride, padding or 0)
+        self.pads_itself = padding is not None
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool (N, C, T, H, W)."""
@@ -179,14 +139,12 @@ class SameMaxPool3d(nn.MaxPool3d):
             pads = same_padding(x.shape[2:], self.kernel_size, self.stride)
             if any(pads):
                 x = F.pad(x, pads, value=float("-inf"))
-        if not needs_gradient:
-            return self._pool_by_axis(x)
-        return super().forward(x)
+        return super().forward(x) if needs_gradient else self._pool_by_axis(x)
 
     def stages(self) -> tuple[Stage]:
         """The pooling as the stage of a chain."""
-        pads = functools.partial(same_pads, kernel=self.kernel_size, stride=self.stride)
         kernel, stride = self.kernel_size, self.stride
+        pads = functools.partial(same_pads, kernel=kernel, stride=stride)
         return (Stage(self, self._pool_by_axis, kernel, stride, pads, float("-inf")),)
 
     def _pool_by_axis(self, x: Tensor) -> Tensor:
@@ -196,15 +154,14 @@ class SameMaxPool3d(nn.MaxPool3d):
         """
         for axis, (size, step) in enumerate(zip(self.kernel_size, self.stride, strict=True), 2):
             count = (x.shape[axis] - size) // step + 1
-            shifted = (_every(x, axis, start, count, step) for start in range(size))
-            x = functools.reduce(torch.maximum, shifted)
+            index = [slice(None)] * x.ndim
+            maxima = None
+            for start in range(size):
+                index[axis] = slice(start, start + (count - 1) * step + 1, step)
+                part = x[tuple(index)]
+                maxima = part if maxima is None else torch.maximum(maxima, part)
+            x = maxima
         return x
-
-
-def _every(x: Tensor, axis: int, start: int, count: int, step: int) -> Tensor:
-    index = [slice(None)] * x.ndim
-    index[axis] = slice(start, start + (count - 1) * step + 1, step)
-    return x[tuple(index)]
 
 
 class Unit3d(nn.Module):
@@ -329,13 +286,25 @@ class InceptionI3d(nn.Module):
 
     def __init__(self, num_classes: int = 2, width: float = 1.0, *, dropout: float = 0.5) -> None:
         super().__init__()
-        _check_options(num_classes, width, dropout)
+        if num_classes < 1:
+            raise ValueError(f"num_classes is {num_classes}: give a whole number of at least 1")
+        if not 0 < width < float("inf"):
+            raise ValueError(f"width is {width}: give a positive factor, 1.0 for the full network")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout is {dropout}: give a share in [0, 1)")
         self.num_classes = num_classes
         self.width = float(width)
         channels = 3
-        for layer in LAYERS:
-            module, channels = _build(layer, channels, self.width)
-            self.add_module(layer.name, module)
+        for name, layer in LAYERS.items():
+            if name.startswith("MaxPool3d"):
+                module: nn.Module = SameMaxPool3d(*layer)
+            elif name.startswith("Conv3d"):
+                outputs = scaled_channels(layer[0], self.width)
+                module, channels = Unit3d(channels, outputs, *layer[1:]), outputs
+            else:
+                module = InceptionBlock(channels, [scaled_channels(c, self.width) for c in layer])
+                channels = module.out_channels
+            self.add_module(name, module)
         self.avg_pool = HeadPool()
         self.dropout = nn.Dropout(dropout)
         self.logits = Logits(channels, num_classes)
@@ -376,7 +345,13 @@ class InceptionI3d(nn.Module):
         ValueError
             If `x` has another shape or type, or there is no such stage.
         """
-        _check_clips(x)
+        if x.ndim != 5 or x.shape[1] != 3 or 0 in x.shape:
+            raise ValueError(
+                f"clips have shape {tuple(x.shape)}: expected (N, 3, T, H, W), none of them 0; "
+                "add the batch axis with clip[None] or repeat grey to 3 channels"
+            )
+        if not x.is_floating_point():
+            raise ValueError(f"clips are {x.dtype}: expected floats; normalise them first")
         if upto is not None and upto not in STAGES:
             raise ValueError(f"no stage {upto!r}: give one of {', '.join(STAGES)}")
         for name, stage in self.stages():
@@ -418,7 +393,7 @@ class InceptionI3d(nn.Module):
         return network
 
     def chain(self) -> Chain:
-        """The network as a chain of local stages, for inference; see `vad_helpers.inference.chain`."""
+        """The network as a chain of local stages, for inference: `vad_helpers.inference.chain`."""
         stages = [step for _, module in self.stages() for step in module.stages()]
         return Chain(tuple(stages), self.head)
 
@@ -440,33 +415,3 @@ class InceptionI3d(nn.Module):
             If `x` has another shape or type.
         """
         return self.head(self.features(x))
-
-
-def _build(layer: Conv | Pool | Mixed, inputs: int, width: float) -> tuple[nn.Module, int]:
-    """The stage's module and its number of output channels."""
-    if isinstance(layer, Pool):
-        return SameMaxPool3d(layer.kernel, layer.stride), inputs
-    if isinstance(layer, Conv):
-        outputs = scaled_channels(layer.channels, width)
-        return Unit3d(inputs, outputs, layer.kernel, layer.stride), outputs
-    block = InceptionBlock(inputs, [scaled_channels(c, width) for c in layer.channels])
-    return block, block.out_channels
-
-
-def _check_options(num_classes: int, width: float, dropout: float) -> None:
-    if num_classes < 1:
-        raise ValueError(f"num_classes is {num_classes}: give a whole number of at least 1")
-    if not 0 < width < float("inf"):
-        raise ValueError(f"width is {width}: give a positive factor, 1.0 for the full network")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout is {dropout}: give a share in [0, 1)")
-
-
-def _check_clips(x: Tensor) -> None:
-    if x.ndim != 5 or x.shape[1] != 3 or 0 in x.shape:
-        raise ValueError(
-            f"clips have shape {tuple(x.shape)}: expected (N, 3, T, H, W), none of them 0; "
-            "add the batch axis with clip[None] or repeat grey to 3 channels"
-        )
-    if not x.is_floating_point():
-        raise ValueError(f"clips are {x.dtype}: expected floats; normalise them first")

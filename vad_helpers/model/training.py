@@ -1,17 +1,26 @@
-"""Training an I3D on labelled clips, with checkpoints that a killed run resumes from.
+"""Training an I3D on labelled clips, and how well a trained network tells others.
 
 Conventions
 -----------
-- Data sets, devices and precisions are those of `vad_helpers.model.prediction`. A data set with a
-  method `set_epoch` is told each epoch (from 0), so that its augmentation can depend on it.
-- A data set with an attribute `groups` (one a clip) is drawn from evenly, where the recipe says how
-  many clips an epoch has.
+- A data set is any map-style one of (clip, label): clip (3, T, H, W) float32, label 0 (normal) or
+  1 (anomalous). An attribute `labels`, where there is one, saves reading clips to know them; a
+  method `set_epoch` is told each epoch (from 0), so that its augmentation can depend on it; an
+  attribute `groups` (one a clip) is drawn from evenly, where the recipe says how many clips an
+  epoch has.
+- Devices and precisions are those of `vad_helpers.inference.prepared`; "bf16" is by autocast
+  (weights and optimizer stay float32).
 - All that is random in an epoch (order, augmentation, dropout) follows from (seed, epoch): a
   resumed run repeats an uninterrupted one exactly on the CPU, and up to the rounding of
   non-deterministic kernels on a GPU. Global generators are as before on return.
 - The best epoch is that of the highest validation AUC; ties go to the lower validation loss, then
   to the earlier epoch.
-- The recipe is a `vad_helpers.model.recipe.TrainingSpec`.
+
+References
+----------
+D. P. Kingma and J. Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015. L. N. Smith and
+N. Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates",
+2017 (the schedule "onecycle"). B. T. Polyak and A. B. Juditsky, "Acceleration of Stochastic
+Approximation by Averaging", SIAM Journal on Control and Optimization, 1992 (averaged weights).
 """
 
 from __future__ import annotations
@@ -20,8 +29,7 @@ import io
 import json
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,51 +40,112 @@ import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
+from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR, StepLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
-from vad_helpers.model.checkpoints import State
-from vad_helpers.model.i3d import InceptionI3d
-from vad_helpers.model.prediction import (
-    auc,
-    check_precision,
-    compute_logits,
-    evaluate,
-    labels_of,
-    load_batches,
-    predict,
-    resolve_device,
-    to_device,
-)
-from vad_helpers.model.recipe import (
-    TrainingSpec,
-    draw,
-    frozen_stages,
-    make_average,
-    make_schedule,
-    parameter_groups,
-    require,
-)
-from vad_helpers.model.weights import describe, save_state
+from vad_helpers.inference.prepared import check_precision, resolve_device
+from vad_helpers.model.i3d import STAGES, InceptionI3d
+from vad_helpers.model.weights import State, describe, save_state
 
-__all__ = ["TrainingSpec", "evaluate", "predict", "train"]
-
-HISTORY = (
-    "epoch",
-    "lr",
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "val_auc",
-    "seconds",
-)
-Rows = list[dict[str, float]]
-
+SCHEDULES = ("step", "onecycle")
+HISTORY = "epoch lr train_loss train_accuracy val_loss val_accuracy val_auc seconds".split()
 STATE_VERSION = 2
+"""Of `last.pt`: a state of another version is not resumed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSpec:
+    """A training recipe; the defaults are the paper's.
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over the training set, or draws of `epoch_clips` from it.
+    batch_size : int
+        Clips a step. A single clip left over joins the batch before it, because batch norm
+        cannot normalise one clip whose last feature maps are a single voxel.
+    lr : float
+        Adam's learning rate: the initial one ("step") or the highest ("onecycle").
+    weight_decay : float
+        L2 penalty, added to the gradient (Adam, not AdamW).
+    schedule : {"step", "onecycle"}
+        "step" multiplies the rate by `lr_gamma` every `lr_step` epochs; "onecycle" warms up, then
+        anneals to nearly zero: for short trainings.
+    lr_step : int
+        In epochs.
+    lr_gamma : float
+        In (0, 1].
+    early_end : str
+        Name of the first stage that is not early (`i3d.STAGES`). Early stages see edges and
+        motion, cost four fifths of the computation, and come from the initial weights.
+    early_lr : float
+        Factor of the learning rate of early stages, in [0, 1]: a low one keeps them near the
+        initial weights; 0 freezes them, batch norm statistics included, and saves their backward
+        pass.
+    average : float
+        Decay of exponentially averaged weights, updated every step, in [0, 1): the average is
+        what is validated and kept. 0 keeps the weights as they are.
+    label_smoothing : float
+        Probability mass taken from the true class in the training loss, in [0, 1).
+    epoch_clips : int or None
+        Clips drawn for an epoch, evenly from the data set's `groups` if it has any (scene and
+        label) and without repetition while a group lasts; None takes every clip once.
+    patience : int or None
+        Epochs without a better one after which training stops; None never stops early.
+
+    Raises
+    ------
+    InputError
+        If a value is out of its range.
+    """
+
+    epochs: int = 100
+    batch_size: int = 5
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    schedule: str = "step"
+    lr_step: int = 30
+    lr_gamma: float = 0.1
+    early_end: str = "Mixed_4b"
+    early_lr: float = 1.0
+    average: float = 0.0
+    label_smoothing: float = 0.0
+    epoch_clips: int | None = None
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        ranges = [
+            ("epochs batch_size lr_step", lambda n: n >= 1, "at least 1"),
+            ("epoch_clips patience", lambda n: n is None or n >= 1, "at least 1, or None"),
+            ("lr", lambda x: 0 < x < float("inf"), "a positive rate"),
+            ("weight_decay", lambda x: x >= 0, "at least 0"),
+            ("lr_gamma", lambda x: 0 < x <= 1, "a factor in (0, 1]"),
+            ("early_lr", lambda x: 0 <= x <= 1, "a factor in [0, 1]"),
+            ("average label_smoothing", lambda x: 0 <= x < 1, "a number in [0, 1)"),
+            ("schedule", SCHEDULES.__contains__, " or ".join(SCHEDULES)),
+            ("early_end", STAGES.__contains__, f"a stage: {', '.join(STAGES)}"),
+        ]
+        for names, holds, expected in ranges:
+            for name in names.split():
+                if not holds(value := getattr(self, name)):
+                    raise InputError(f"{name} is {value!r}: give {expected}")
+
+    def early_stages(self, model: InceptionI3d) -> list[nn.Module]:
+        """The model's stages before `early_end`."""
+        return [model.get_submodule(name) for name in STAGES[: STAGES.index(self.early_end)]]
+
+    def frozen_stages(self, model: InceptionI3d) -> list[nn.Module]:
+        """The model's stages that training leaves as they are."""
+        return self.early_stages(model) if self.early_lr == 0 else []
+
+
+# -- Training -------------------------------------------------------------------------------------
 
 
 def train(
@@ -113,7 +182,7 @@ def train(
     device : {"auto", "cpu", "cuda"}
         Where to train.
     precision : {"fp32", "bf16"}
-        How to compute; weights and optimizer stay float32.
+        How to compute.
     seed : int, default 0
         Of the order of clips, and of dropout.
     key : str
@@ -144,62 +213,65 @@ def train(
     """
     spec = TrainingSpec() if spec is None else spec
     check_precision(precision)
-    require("seed", seed, seed >= 0, "a whole number of at least 0")
     target = resolve_device(device)
-    train_labels = _checked_labels("training", train_set, model)
-    val_labels = _checked_labels("validation", val_set, model)
-    header = describe(model, **(metadata or {}))
-    facts = {
+    if seed < 0:
+        raise InputError(f"seed is {seed!r}: give a whole number of at least 0")
+    if model.num_classes != 2:
+        raise InputError(f"the model has {model.num_classes} classes: expected 2 to train it here")
+    labels = []
+    for name, dataset in (("training", train_set), ("validation", val_set)):
+        found = getattr(dataset, "labels", None)
+        if found is None:
+            found = [dataset[i][1] for i in range(len(dataset))]
+        labels.append(np.asarray(found).astype(np.int64))
+        if set(labels[-1].tolist()) != {0, 1}:
+            raise InputError(
+                f"the {name} set of {len(found)} clips has labels {np.unique(found).tolist()[:5]}: "
+                "expected both 0 (normal) and 1 (anomalous) and no other; choose another split"
+            )
+    facts = {  # what decides the result, as far as it can be seen from here
+        "version": STATE_VERSION,
         "key": key,
         "spec": asdict(spec),
         "seed": seed,
         "precision": precision,
-        "n_clips": [len(train_labels), len(val_labels)],
+        "n_clips": [len(part) for part in labels],
+        "model": {name: list(tensor.shape) for name, tensor in model.state_dict().items()},
     }
-    checkpoints = _Checkpoints(Path(checkpoint_dir), _signature(model, facts), header)
+    folder = _Folder(
+        Path(checkpoint_dir),
+        signature=json.dumps(facts, sort_keys=True),
+        header=describe(model, **(metadata or {})),
+    )
     home = next(model.parameters()).device
     trainer = _Trainer(
-        model.to(target),
-        _Data(train_set, val_set, val_labels, num_workers),
-        spec,
-        precision=precision,
-        seed=seed,
+        model.to(target), train_set, val_set, labels[1], spec, precision, seed, num_workers
     )
-    rows, best = _run(trainer, checkpoints, progress=progress)
-    model.load_state_dict(best)
-    model.requires_grad_(True).to(home).eval()
-    return _history(rows)
-
-
-def _signature(model: InceptionI3d, facts: Mapping[str, Any]) -> str:
-    """What decides the result, as far as it can be seen from here."""
-    shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    return json.dumps({"version": STATE_VERSION, **facts, "model": shapes}, sort_keys=True)
-
-
-def _run(trainer: _Trainer, checkpoints: _Checkpoints, *, progress: bool) -> tuple[Rows, State]:
-    """Do the epochs that are left; the whole history, and the best weights."""
-    rows, best = checkpoints.resume(trainer)
-    epochs = trainer.spec.epochs
+    rows, best = folder.resume(trainer)
     with tqdm(
-        total=epochs * trainer.n_batches,
+        total=spec.epochs * trainer.n_batches,
         initial=len(rows) * trainer.n_batches,
         desc="train",
         unit="batch",
-        disable=not progress or _ended(rows, trainer.spec),
+        disable=not progress or _ended(rows, spec),
     ) as bar:
-        while not _ended(rows, trainer.spec):
-            epoch = len(rows)
-            row = trainer.epoch(epoch, bar)
-            rows.append(row)
-            improved = best_epoch(rows) == epoch
-            best = _snapshot(trainer.result) if improved else best
-            checkpoints.save(trainer, rows, best, improved=improved)
+        while not _ended(rows, spec):
+            rows.append(trainer.epoch(len(rows), bar.update))
+            improved = best_epoch(rows) == len(rows) - 1
+            if improved:
+                state = trainer.result.state_dict()
+                best = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+            folder.keep(trainer, rows, best, improved=improved)
+            row = rows[-1]
             bar.set_postfix(loss=f"{row['train_loss']:.3f}", val_auc=f"{row['val_auc']:.3f}")
-    return rows, best
+    model.load_state_dict(best)
+    model.requires_grad_(True).to(home).eval()
+    history = pd.DataFrame(rows, columns=HISTORY)
+    history["best"] = history.index == best_epoch(rows)
+    return history
 
 
-def _ended(rows: Rows, spec: TrainingSpec) -> bool:
+def _ended(rows: Sequence[Mapping[str, float]], spec: TrainingSpec) -> bool:
     """Whether all epochs are done, or the last better one is `patience` epochs ago."""
     if len(rows) == spec.epochs or spec.patience is None or not rows:
         return len(rows) == spec.epochs
@@ -211,25 +283,38 @@ def best_epoch(rows: Sequence[Mapping[str, float]]) -> int:
     return max(range(len(rows)), key=lambda i: (rows[i]["val_auc"], -rows[i]["val_loss"], -i))
 
 
-def _history(rows: Sequence[Mapping[str, float]]) -> pd.DataFrame:
-    history = pd.DataFrame(rows, columns=list(HISTORY))
-    history["best"] = history.index == best_epoch(rows)
-    return history
+def draw(rng: np.random.Generator, n_clips: int, spec: TrainingSpec, groups=None) -> np.ndarray:
+    """Indices of the clips of one epoch, in their order.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    n_clips : int
+        Clips of the data set.
+    spec : TrainingSpec
+    groups : array-like, optional
+        Group of each clip, (n_clips,).
+
+    Returns
+    -------
+    numpy.ndarray
+        int64, (n_clips,) or (spec.epoch_clips,).
+    """
+    if spec.epoch_clips is None:
+        return rng.permutation(n_clips)
+    groups = np.zeros(n_clips) if groups is None else np.asarray(groups)
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    share, left = divmod(spec.epoch_clips, len(members))
+    drawn = [np.empty(0, dtype=np.int64)]
+    for k, part in enumerate(members):
+        n = share + (k < left)
+        # Nobody a second time before all had their turn.
+        rounds = [rng.permutation(part) for _ in range(-(-n // len(part)))]
+        drawn.append(np.concatenate([part[:0], *rounds])[:n])
+    return rng.permutation(np.concatenate(drawn))
 
 
-def _checked_labels(name: str, dataset: Dataset, model: InceptionI3d) -> np.ndarray:
-    labels = labels_of(dataset)
-    if set(labels.tolist()) != {0, 1}:
-        raise InputError(
-            f"the {name} set of {len(labels)} clips has labels {np.unique(labels).tolist()[:5]}: "
-            "expected both 0 (normal) and 1 (anomalous) and no other; choose another split"
-        )
-    if model.num_classes != 2:
-        raise InputError(f"the model has {model.num_classes} classes: expected 2 to train it here")
-    return labels
-
-
-def _batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
+def in_batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
     """Consecutive batches; one clip left over joins the batch before it."""
     starts = list(range(batch_size, len(order), batch_size))
     if batch_size > 1 and len(order) % batch_size == 1 and starts:
@@ -237,50 +322,49 @@ def _batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
     return np.split(order, starts)
 
 
-def _snapshot(model: nn.Module) -> State:
-    """A copy of the weights on the CPU."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-
-
-@dataclass(frozen=True)
-class _Data:
-    """What a training reads."""
-
-    train: Dataset
-    val: Dataset
-    val_labels: np.ndarray
-    num_workers: int
-
-    def train_batches(self, order: np.ndarray, batch_size: int) -> DataLoader:
-        return load_batches(self.train, _batches(order, batch_size), num_workers=self.num_workers)
-
-    def val_batches(self, batch_size: int) -> DataLoader:
-        n = len(self.val_labels)
-        chunks = np.split(np.arange(n), range(batch_size, n, batch_size))
-        return load_batches(self.val, chunks, num_workers=self.num_workers)
-
-
 class _Trainer:
     """A model with its optimizer, schedule and data; knows how to do one epoch."""
 
     def __init__(
-        self, model: InceptionI3d, data: _Data, spec: TrainingSpec, *, precision: str, seed: int
+        self,
+        model: InceptionI3d,
+        train_set: Dataset,
+        val_set: Dataset,
+        val_labels: np.ndarray,
+        spec: TrainingSpec,
+        precision: str,
+        seed: int,
+        num_workers: int,
     ) -> None:
-        self.raw, self.data, self.spec = model, data, spec
-        self.precision, self.seed = precision, seed
-        self.n_clips = spec.epoch_clips or len(data.train)
-        n_steps = len(_batches(np.arange(self.n_clips), spec.batch_size))
-        self.n_batches = n_steps + len(data.val_batches(spec.batch_size))
+        self.raw, self.spec, self.precision, self.seed = model, spec, precision, seed
+        self.train_set, self.val_labels, self.num_workers = train_set, val_labels, num_workers
+        self.val_loader = _loader(val_set, spec.batch_size, num_workers)
+        self.n_clips = spec.epoch_clips or len(train_set)
+        n_steps = len(in_batches(np.arange(self.n_clips), spec.batch_size))
+        self.n_batches = n_steps + len(self.val_loader)
         self.device = next(model.parameters()).device
+        self.frozen = spec.frozen_stages(model)
+        for stage in self.frozen:
+            stage.requires_grad_(False)
+        early = [p for stage in spec.early_stages(model) for p in stage.parameters()]
+        early = [] if spec.early_lr == 1 else early
+        known = {id(p) for p in early}
+        groups = [{"params": [p for p in model.parameters() if id(p) not in known], "lr": spec.lr}]
+        if early and spec.early_lr > 0:
+            groups.append({"params": early, "lr": spec.lr * spec.early_lr})
+        optimizer = torch.optim.Adam(groups, weight_decay=spec.weight_decay)
+        if spec.schedule == "onecycle":  # stepped once a batch, as the other
+            highest = [group["lr"] for group in groups]
+            self.scheduler: Any = OneCycleLR(optimizer, highest, total_steps=spec.epochs * n_steps)
+        else:
+            self.scheduler = StepLR(optimizer, spec.lr_step * n_steps, gamma=spec.lr_gamma)
+        self.average = None
+        if spec.average > 0:
+            average = get_ema_multi_avg_fn(spec.average)
+            self.average = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
         # As a plugin and not by its name, which would log a line into every notebook's output.
         plugins = [MixedPrecision("bf16-mixed", self.device.type)] if precision == "bf16" else []
         self.fabric = Fabric(accelerator=self.device.type, devices=1, plugins=plugins)
-        for stage in frozen_stages(model, spec):
-            stage.requires_grad_(False)
-        groups = parameter_groups(model, spec)
-        optimizer = torch.optim.Adam(groups, weight_decay=spec.weight_decay)
-        self.scheduler = make_schedule(optimizer, spec, n_steps)
-        self.average = make_average(model, spec)
         self.model, self.optimizer = self.fabric.setup(model, optimizer)
 
     @property
@@ -288,40 +372,57 @@ class _Trainer:
         """The network that is validated and kept."""
         return self.raw if self.average is None else self.average.module
 
-    def epoch(self, epoch: int, bar: tqdm) -> dict[str, float]:
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What has a state that a resumed run needs."""
+        parts = {"model": self.raw, "optimizer": self.optimizer, "scheduler": self.scheduler}
+        return parts if self.average is None else {**parts, "average": self.average}
+
+    def epoch(self, epoch: int, on_batch: Callable[[], object]) -> dict[str, float]:
         """Train on the clips of one epoch, then validate; a row of the history."""
         start = time.perf_counter()
-        row = {"epoch": epoch, "lr": self.scheduler.get_last_lr()[0]}
-        row |= self._train(epoch, bar)
-        row |= self._validate(epoch, bar)
-        return {**row, "seconds": time.perf_counter() - start}
-
-    def _train(self, epoch: int, bar: tqdm) -> dict[str, float]:
-        if hasattr(self.data.train, "set_epoch"):
-            self.data.train.set_epoch(epoch)
+        lr = self.scheduler.get_last_lr()[0]
+        if hasattr(self.train_set, "set_epoch"):
+            self.train_set.set_epoch(epoch)
         # Everything random follows from these two numbers, so no generator's state is kept.
         rng = np.random.default_rng([self.seed, epoch])
-        groups = getattr(self.data.train, "groups", None)
-        order = draw(rng, len(self.data.train), self.spec, groups)
+        groups = getattr(self.train_set, "groups", None)
+        batches = in_batches(
+            draw(rng, len(self.train_set), self.spec, groups), self.spec.batch_size
+        )
         loss_sum, n_correct = 0.0, 0
         self.raw.train()
-        for stage in frozen_stages(self.raw, self.spec):
+        for stage in self.frozen:
             stage.eval()
-        with _seeded(self.device, int(rng.integers(2**63))):
-            for clips, labels in self.data.train_batches(order, self.spec.batch_size):
+        on_gpu = self.device.type == "cuda"
+        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if on_gpu else []):
+            seed = int(rng.integers(2**63))
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed touches every GPU
+            if on_gpu:
+                torch.cuda.manual_seed(seed)
+            for clips, labels in _loader(self.train_set, batches, self.num_workers):
                 loss, correct = self._step(clips, labels, epoch)
                 loss_sum += loss * len(labels)
                 n_correct += correct
-                bar.update()
+                on_batch()
+        logits = _logits(self.result.eval(), self.val_loader, self.device, self.precision, on_batch)
+        val_loss = F.cross_entropy(logits, torch.from_numpy(self.val_labels)).item()
+        p = logits.softmax(dim=1)[:, 1].numpy()
         return {
+            "epoch": epoch,
+            "lr": lr,
             "train_loss": loss_sum / self.n_clips,
             "train_accuracy": n_correct / self.n_clips,
+            "val_loss": self._finite(val_loss, "validation", epoch),
+            "val_accuracy": float(np.mean((p >= 0.5) == self.val_labels)),
+            "val_auc": _auc(p, self.val_labels),
+            "seconds": time.perf_counter() - start,
         }
 
     def _step(self, clips: Tensor, labels: Tensor, epoch: int) -> tuple[float, int]:
         """One step of the optimizer; mean loss and number of correct clips before it."""
         labels = labels.to(self.device)
-        logits = self.model(to_device(clips, self.device)).float()
+        logits = self.model(_to_device(clips, self.device)).float()
         loss = F.cross_entropy(logits, labels, label_smoothing=self.spec.label_smoothing)
         value = self._finite(loss.item(), "training", epoch)
         self.optimizer.zero_grad()
@@ -332,23 +433,6 @@ class _Trainer:
             self.average.update_parameters(self.raw)
         return value, int((logits.argmax(dim=1) == labels).sum())
 
-    def _validate(self, epoch: int, bar: tqdm) -> dict[str, float]:
-        labels = self.data.val_labels
-        logits = compute_logits(
-            self.result.eval(),
-            self.data.val_batches(self.spec.batch_size),
-            device=self.device,
-            precision=self.precision,
-            on_batch=bar.update,
-        )
-        loss = F.cross_entropy(logits, torch.from_numpy(labels)).item()
-        p = logits.softmax(dim=1)[:, 1].numpy()
-        return {
-            "val_loss": self._finite(loss, "validation", epoch),
-            "val_accuracy": float(np.mean((p >= 0.5) == labels)),
-            "val_auc": auc(p, labels),
-        }
-
     def _finite(self, loss: float, name: str, epoch: int) -> float:
         if not np.isfinite(loss):
             raise InputError(
@@ -358,77 +442,203 @@ class _Trainer:
         return loss
 
 
-@contextmanager
-def _seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Global generators of the CPU and of `device` seeded; as before on leaving."""
-    on_gpu = device.type == "cuda"
-    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if on_gpu else []):
-        # torch.manual_seed would also touch every other GPU.
-        torch.default_generator.manual_seed(seed)
-        if on_gpu:
-            torch.cuda.manual_seed(seed)
-        yield
-
-
 @dataclass(frozen=True)
-class _Checkpoints:
+class _Folder:
     """The folder of a run: `last.pt` to resume from, `best.safetensors` to use."""
 
-    folder: Path
+    path: Path
     signature: str
     header: dict[str, str]
 
-    def save(self, trainer: _Trainer, rows: Rows, best: State, *, improved: bool) -> None:
+    def keep(self, trainer: _Trainer, rows: list, best: State, *, improved: bool) -> None:
         """Keep an epoch. The best weights are in both files: they can never be of two runs."""
-        state = {
-            "signature": self.signature,
-            "model": trainer.raw.state_dict(),
-            "optimizer": trainer.optimizer.state_dict(),
-            "scheduler": trainer.scheduler.state_dict(),
-            "rows": rows,
-            "best": best,
-        }
-        if trainer.average is not None:
-            state["average"] = trainer.average.state_dict()
+        state = {"signature": self.signature, "rows": rows, "best": best}
+        state |= {name: part.state_dict() for name, part in trainer.parts.items()}
         # By way of memory: on a full disk, torch.save would raise no OSError but a RuntimeError.
         content = io.BytesIO()
         torch.save(state, content)
-        with atomic_write(self.folder / "last.pt") as temporary:
+        with atomic_write(self.path / "last.pt") as temporary:
             temporary.write_bytes(content.getbuffer())
         if improved:
-            self._save_best(best)
+            save_state(best, self.path / "best.safetensors", self.header)
 
-    def _save_best(self, best: State) -> None:
-        save_state(best, self.folder / "best.safetensors", self.header)
-
-    def resume(self, trainer: _Trainer) -> tuple[Rows, State]:
+    def resume(self, trainer: _Trainer) -> tuple[list[dict[str, float]], State]:
         """Put the trainer back after its last whole epoch; history and best weights so far."""
-        state = self._read()
-        if state is None:
+        last, best = self.path / "last.pt", self.path / "best.safetensors"
+        state = None
+        if last.is_file():
+            try:
+                state = torch.load(last, map_location="cpu", weights_only=True)
+            except Exception as error:  # a damaged file can raise nearly anything
+                problem = f"{last} is damaged ({type(error).__name__}): training starts anew"
+                warnings.warn(problem, stacklevel=3)
+        if not isinstance(state, dict) or state.get("signature") != self.signature:
             # Nothing of another run may be taken for this one's.
-            (self.folder / "last.pt").unlink(missing_ok=True)
-            (self.folder / "best.safetensors").unlink(missing_ok=True)
+            last.unlink(missing_ok=True)
+            best.unlink(missing_ok=True)
             return [], {}
-        trainer.raw.load_state_dict(state["model"])
-        trainer.optimizer.load_state_dict(state["optimizer"])
-        trainer.scheduler.load_state_dict(state["scheduler"])
-        if trainer.average is not None:
-            trainer.average.load_state_dict(state["average"])
+        for name, part in trainer.parts.items():
+            part.load_state_dict(state[name])
         # The run may have been killed between the two files.
-        self._save_best(state["best"])
+        save_state(state["best"], best, self.header)
         return state["rows"], state["best"]
 
-    def _read(self) -> dict[str, Any] | None:
-        """The state, or None if there is none of this run."""
-        path = self.folder / "last.pt"
-        if not path.is_file():
-            return None
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # a damaged file can raise nearly anything
-            warnings.warn(
-                f"{path} is damaged ({type(error).__name__}): training starts anew", stacklevel=4
-            )
-            return None
-        known = isinstance(state, dict) and state.get("signature") == self.signature
-        return state if known else None
+
+# -- What a network says of clips -----------------------------------------------------------------
+
+
+def predict(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    batch_size: int = 5,
+    device: str = "auto",
+    precision: str = "fp32",
+    num_workers: int = 0,
+    progress: bool = False,
+) -> np.ndarray:
+    """Probability of "anomalous" of each clip.
+
+    Parameters
+    ----------
+    model : nn.Module
+        (N, 3, T, H, W) -> (N, 2) logits, such as `InceptionI3d`. Used in evaluation mode; its
+        mode and device are as before on return.
+    dataset : Dataset
+        Of (clip, label); labels are not looked at.
+    batch_size : int, default 5
+        Clips at a time.
+    device : {"auto", "cpu", "cuda"}
+        Where to compute.
+    precision : {"fp32", "bf16"}
+        How to compute.
+    num_workers : int, default 0
+        Processes that read clips.
+    progress : bool, default False
+        Show a bar.
+
+    Returns
+    -------
+    ndarray, float32 (N,)
+        In the order of the data set, in [0, 1].
+
+    Raises
+    ------
+    InputError
+        If a parameter is out of its range.
+    """
+    check_precision(precision)
+    target = resolve_device(device)
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}: give a whole number of at least 1")
+    loader = _loader(dataset, batch_size, num_workers)
+    parameter = next(model.parameters(), None)
+    home = target if parameter is None else parameter.device
+    modes = {module: module.training for module in model.modules()}
+    model.to(target).eval()
+    try:
+        with tqdm(total=len(loader), desc="predict", disable=not progress) as bar:
+            logits = _logits(model, loader, target, precision, bar.update)
+    finally:
+        model.to(home)
+        for module, training in modes.items():
+            module.training = training
+    return logits.softmax(dim=1)[:, 1].numpy()
+
+
+def _loader(dataset: Dataset, batches: int | Sequence[np.ndarray], num_workers: int) -> DataLoader:
+    """Loader of clips in order, so many at a time, or of given batches of indices.
+
+    It draws nothing from global generators.
+    """
+    if isinstance(batches, int):
+        n = len(dataset)
+        batches = [range(k, min(k + batches, n)) for k in range(0, n, batches)]
+    return DataLoader(
+        dataset,
+        batch_sampler=[list(map(int, batch)) for batch in batches],
+        num_workers=num_workers,
+        generator=torch.Generator(),
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+@torch.no_grad()
+def _logits(
+    model: nn.Module,
+    loader: DataLoader,
+    device: torch.device,
+    precision: str,
+    on_batch: Callable[[], object],
+) -> Tensor:
+    """Logits, float32 on the CPU (N, classes), of a model that is in place and in its mode."""
+    outputs = [torch.empty(0, 2)]
+    for clips, _ in loader:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            outputs.append(model(_to_device(clips, device)).float().cpu())
+        on_batch()
+    return torch.cat(outputs)
+
+
+def _to_device(clips: Tensor, device: torch.device) -> Tensor:
+    """Move a batch, channels last: convolutions are then faster, above all in bf16."""
+    return clips.to(device, non_blocking=True, memory_format=torch.channels_last_3d)
+
+
+def evaluate(
+    p: Sequence[float] | np.ndarray,
+    labels: Sequence[int] | np.ndarray,
+    groups: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Accuracy and ROC AUC of probabilities, over all clips and group by group.
+
+    Parameters
+    ----------
+    p : array_like of float (N,)
+        Probability of "anomalous", in [0, 1].
+    labels : array_like of int (N,)
+        0 (normal) or 1 (anomalous).
+    groups : sequence of str (N,), optional
+        What each clip belongs to, such as its scene.
+
+    Returns
+    -------
+    DataFrame
+        A row for "all", then one for each group in alphabetical order: `group`, `n`,
+        `n_anomalous`, `accuracy` (share of clips where p >= .5 agrees with the label; higher is
+        better) and `auc` (higher is better, .5 is chance; NaN where there is one class alone).
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, there are no clips, or a value is out of its range.
+    """
+    p, labels = np.asarray(p, dtype=np.float64), np.asarray(labels)
+    names = np.asarray([""] * len(p) if groups is None else groups, dtype=object)
+    if p.ndim != 1 or labels.shape != p.shape or names.shape != p.shape or not len(p):
+        raise ValueError(
+            f"p has shape {p.shape}, labels {labels.shape}, groups {names.shape}: expected one "
+            "value of each for every clip, and a clip at least"
+        )
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ValueError("p holds NaN or values outside [0, 1]: give probabilities, not logits")
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError(f"labels are {np.unique(labels).tolist()[:5]}: expected 0 and 1 alone")
+    rows = []
+    for name in ["all", *([] if groups is None else sorted(set(names)))]:
+        inside = np.ones(len(p), dtype=bool) if not rows else names == name
+        rows.append(
+            {
+                "group": name,
+                "n": int(inside.sum()),
+                "n_anomalous": int(labels[inside].sum()),
+                "accuracy": float(np.mean((p[inside] >= 0.5) == labels[inside])),
+                "auc": _auc(p[inside], labels[inside]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _auc(p: np.ndarray, labels: np.ndarray) -> float:
+    """ROC AUC, ties counted half; NaN if there is one class alone."""
+    return float(roc_auc_score(labels, p)) if len(np.unique(labels)) == 2 else float("nan")

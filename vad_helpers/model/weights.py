@@ -1,34 +1,65 @@
-"""Weights of an I3D of this project: saved with what they are, and loaded again.
+"""Weights of an I3D: its own saved and loaded again, or a start from a checkpoint of others.
 
-A file is safetensors with metadata (`describe`); `load` gives the model that `save` was given, in
-float32. Weights of other origin are read by `vad_helpers.model.checkpoints`.
+Conventions
+-----------
+- `save` writes safetensors with metadata (`describe`), and `load` rebuilds the model from these.
+- `initialise` reads checkpoints of whatever origin: `.safetensors`, or what `torch.load` reads with
+  `weights_only=True` (files that would run code are refused). Wrappers around the state
+  (`{"state_dict": ...}`) and prefixes of its names (`module.`, `_orig_mod.`, `model.i3d.`) are
+  taken off. A 2-D Inception-v1 in the layout of torchvision's GoogLeNet is inflated.
+- A state is a dict from names to CPU tensors. Everything is computed in float32: float16 files are
+  cast when read.
+- A convolution is *matched* if the checkpoint holds one of its name and shape. The classifier of a
+  checkpoint for another number of classes is matched by name but ignored: the model's own, fresh
+  one is trained instead, and the report says so.
+
+References
+----------
+J. Carreira and A. Zisserman, "Quo Vadis, Action Recognition? A New Model and the Kinetics
+Dataset", CVPR 2017 (section 2.4.1: bootstrapping 3-D filters from 2-D ones).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
-from vad_helpers.model.checkpoints import (
-    as_float32,
-    check_finite,
-    existing_file,
-    read_safetensors,
-)
 from vad_helpers.model.i3d import InceptionI3d
+
+State = dict[str, Tensor]
 
 CLASSES = ("normal", "anomalous")
 FORMAT = "vad_helpers.InceptionI3d"
-_KINDS = {"mean": float, "std": float, "classes": list, "width": float, "num_classes": int}
+METADATA = {"mean": float, "std": float, "classes": list, "width": float, "num_classes": int}
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+_CONV = ".conv3d.weight"
+_HEAD = "logits.conv3d."
+
+# Names in torchvision's GoogLeNet -> names here.
+_STEM_2D = {"conv1": "Conv3d_1a_7x7", "conv2": "Conv3d_2b_1x1", "conv3": "Conv3d_2c_3x3"}
+_BRANCHES_2D = {"1": "b0", "2.0": "b1a", "2.1": "b1b", "3.0": "b2a", "3.1": "b2b", "4.1": "b3b"}
+_BLOCKS_2D = dict(
+    pair.split(":") for pair in "3a:3b 3b:3c 4a:4b 4b:4c 4c:4d 4d:4e 4e:4f 5a:5b 5b:5c".split()
+)
+_NAME_2D = re.compile(r"(?:(conv[123])|inception(\d\w)\.branch([\d.]+))\.(conv|bn)\.(\w+)")
+
+
+# -- Models of this project -----------------------------------------------------------------------
 
 
 def save(
@@ -38,7 +69,6 @@ def save(
     mean: float = 0.5,
     std: float = 0.5,
     classes: Sequence[str] = CLASSES,
-    width: float | None = None,
     half: bool = False,
     **extra: Any,
 ) -> None:
@@ -54,13 +84,11 @@ def save(
         Normalisation of grey values in [0, 1] that the model expects: (grey - mean) / std.
     classes : sequence of str, default ("normal", "anomalous")
         Names of the logits, in order.
-    width : float, optional
-        Taken from the model; if given, it must agree.
     half : bool, default False
         Store convolutions in float16 (batch norms stay float32): half the size, for publishing.
     **extra
         More metadata, such as the origin and licence of the initial weights: strings as they are,
-        other values as JSON.
+        other values as JSON. `width` is the model's own; if given, it must agree.
 
     Raises
     ------
@@ -69,10 +97,56 @@ def save(
     OSError
         If the file cannot be written; an older file is left as it was.
     """
-    if width is not None and width != model.width:
-        raise ValueError(f"width is {width} but the model's is {model.width}: leave it out")
     metadata = describe(model, mean=mean, std=std, classes=classes, **extra)
     save_state(model.state_dict(), path, metadata, half=half)
+
+
+def describe(
+    model: InceptionI3d,
+    *,
+    mean: float = 0.5,
+    std: float = 0.5,
+    classes: Sequence[str] = CLASSES,
+    **extra: Any,
+) -> dict[str, str]:
+    """Metadata that `load` needs to rebuild a model; parameters as in `save`."""
+    width = extra.pop("width", model.width)
+    if width != model.width:
+        raise ValueError(f"width is {width} but the model's is {model.width}: leave it out")
+    if len(classes) != model.num_classes:
+        raise ValueError(
+            f"{len(classes)} classes {list(classes)} for {model.num_classes} logits: name each"
+        )
+    if clash := sorted(set(extra) & {"format", *METADATA}):
+        raise ValueError(f"metadata {', '.join(clash)} is reserved: rename it")
+    entries = {
+        "format": FORMAT,
+        "mean": float(mean),
+        "std": float(std),
+        "classes": list(classes),
+        "width": width,
+        "num_classes": model.num_classes,
+        **extra,
+    }
+    return {k: v if isinstance(v, str) else json.dumps(v) for k, v in entries.items()}
+
+
+def save_state(
+    state: Mapping[str, Tensor],
+    path: str | Path,
+    metadata: Mapping[str, str],
+    *,
+    half: bool = False,
+) -> None:
+    """Write a state dict and its `describe`d metadata; see `save`."""
+    tensors = {
+        name: (tensor.half() if half and _is_halved(tensor) else tensor).cpu().contiguous()
+        for name, tensor in state.items()
+    }
+    content = to_bytes(tensors, metadata=dict(metadata))
+    # Written by Python, whose error on a full disk is an OSError; the library's own is not.
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
 
 
 @torch.no_grad()
@@ -114,53 +188,6 @@ def fingerprint(model: InceptionI3d) -> str:
     return digest.hexdigest()
 
 
-def describe(
-    model: InceptionI3d,
-    *,
-    mean: float = 0.5,
-    std: float = 0.5,
-    classes: Sequence[str] = CLASSES,
-    **extra: Any,
-) -> dict[str, str]:
-    """Metadata that `load` needs to rebuild a model; parameters as in `save`."""
-    if len(classes) != model.num_classes:
-        raise ValueError(
-            f"{len(classes)} classes {list(classes)} for {model.num_classes} logits: name each"
-        )
-    if clash := sorted(set(extra) & {"format", *_KINDS}):
-        raise ValueError(f"metadata {', '.join(clash)} is reserved: rename it")
-    known = {
-        "format": FORMAT,
-        "mean": float(mean),
-        "std": float(std),
-        "classes": list(classes),
-        "width": model.width,
-        "num_classes": model.num_classes,
-    }
-    return {
-        name: value if isinstance(value, str) else json.dumps(value)
-        for name, value in {**known, **extra}.items()
-    }
-
-
-def save_state(
-    state: Mapping[str, Tensor],
-    path: str | Path,
-    metadata: Mapping[str, str],
-    *,
-    half: bool = False,
-) -> None:
-    """Write a state dict and its `describe`d metadata; see `save`."""
-    tensors = {
-        name: (tensor.half() if half and _is_halved(tensor) else tensor).cpu().contiguous()
-        for name, tensor in state.items()
-    }
-    content = to_bytes(tensors, metadata=dict(metadata))
-    # Written by Python, whose error on a full disk is an OSError; the library's own is not.
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(content)
-
-
 def load(path: str | Path) -> tuple[InceptionI3d, dict[str, Any]]:
     """Load a model that `save` wrote.
 
@@ -183,30 +210,359 @@ def load(path: str | Path) -> tuple[InceptionI3d, dict[str, Any]]:
         If there is no such file, it is damaged, it was not written by `save`, or its tensors are
         not those of the model that its metadata describes.
     """
-    path = existing_file(path)
-    tensors, metadata = read_safetensors(path)
-    state = {name: as_float32(tensor) for name, tensor in tensors.items()}
-    check_finite(state, path)
-    described = _parsed(metadata, path)
+    tensors, metadata = _read_safetensors(_existing(path))
+    try:
+        known = {name: kind(json.loads(metadata[name])) for name, kind in METADATA.items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} lacks the metadata {', '.join(METADATA)} of a trained model: to start "
+            "training from such a checkpoint, give it as initial weights"
+        ) from error
+    state = {name: _as_float32(tensor) for name, tensor in tensors.items()}
+    _check_values(state, str(path))
     try:
         # Fresh weights are drawn and overwritten: the caller's generator must not notice.
         with torch.random.fork_rng(devices=[]):
-            model = InceptionI3d(described["num_classes"], described["width"])
+            model = InceptionI3d(known["num_classes"], known["width"])
         model.load_state_dict(state, strict=True)
     except (RuntimeError, ValueError) as error:
         raise InputError(
-            f"{path} does not hold the model of width {described['width']} and "
-            f"{described['num_classes']} classes that its metadata describes: save it again"
+            f"{path} does not hold the model of width {known['width']} and "
+            f"{known['num_classes']} classes that its metadata describes: save it again"
         ) from error
-    return model.eval(), described
+    return model.eval(), {**{k: v for k, v in metadata.items() if k != "format"}, **known}
 
 
-def _parsed(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
-    try:
-        known = {name: kind(json.loads(metadata[name])) for name, kind in _KINDS.items()}
-    except (KeyError, TypeError, ValueError) as error:
+# -- Checkpoints of others ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What `initialise` did, by names of tensors and of convolutions.
+
+    Attributes
+    ----------
+    matched : tuple of str
+        Tensors that were loaded.
+    missing : tuple of str
+        Tensors of the model that the checkpoint lacks: left as they were. Counters of batches
+        (`num_batches_tracked`) are not listed: nothing depends on them here.
+    ignored : tuple of str
+        Tensors of the checkpoint that were not used: unknown names, and a classifier of another
+        number of classes.
+    mismatched : dict of str to (tuple, tuple)
+        Other tensors of another shape: (in the checkpoint, in the model); left as they were.
+    convolutions_matched, convolutions_missing : tuple of str
+        Convolutions of the model whose weight the checkpoint holds, or lacks.
+    classifier : (int, int) or None
+        Number of classes (in the checkpoint, in the model) if they differ: the classifier counts
+        as matched, by its name, but is ignored and left fresh.
+    prefix : str
+        What was cut from the checkpoint's names, such as "module."; often empty.
+    """
+
+    matched: tuple[str, ...]
+    missing: tuple[str, ...]
+    ignored: tuple[str, ...]
+    mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    convolutions_matched: tuple[str, ...]
+    convolutions_missing: tuple[str, ...]
+    classifier: tuple[int, int] | None
+    prefix: str = ""
+
+    @property
+    def n_convolutions_matched(self) -> int:
+        """Convolutions that the checkpoint holds, an ignored classifier included."""
+        return len(self.convolutions_matched)
+
+    @property
+    def n_convolutions_missing(self) -> int:
+        """Convolutions that the checkpoint lacks."""
+        return len(self.convolutions_missing)
+
+    @property
+    def n_convolutions_loaded(self) -> int:
+        """Convolutions whose weights were copied."""
+        return self.n_convolutions_matched - (self.classifier is not None)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.n_convolutions_matched} convolutions matched, "
+            f"{self.n_convolutions_missing} missing{_first(self.convolutions_missing)}",
+            f"tensors: {len(self.matched)} loaded, {len(self.missing)} left fresh, "
+            f"{len(self.mismatched)} of another shape{_first(self.mismatched)}, "
+            f"{len(self.ignored)} ignored{_first(self.ignored)}",
+        ]
+        if self.classifier is not None:
+            lines.append("classifier: {} classes ignored, {} start fresh".format(*self.classifier))
+        return "\n".join(lines)
+
+
+def _first(names: Iterable[str], most: int = 4) -> str:
+    """ ": a, b, ...", or nothing."""
+    names = list(names)
+    more = ", ..." if len(names) > most else ""
+    return f": {', '.join(names[:most])}{more}" if names else ""
+
+
+def initialise(model: InceptionI3d, path: str | Path) -> LoadReport:
+    """Start a model from a checkpoint: of an I3D, or of a 2-D Inception-v1 to be inflated.
+
+    Parameters
+    ----------
+    model : InceptionI3d
+        Changed in place.
+    path : str or Path
+        See `read_checkpoint`.
+
+    Returns
+    -------
+    LoadReport
+
+    Raises
+    ------
+    InputError
+        As `read_checkpoint` and `load_into`. The model is then as before.
+    """
+    return load_into(model, read_checkpoint(path), source=str(path))
+
+
+def read_checkpoint(path: str | Path) -> State:
+    """Read the tensors of a checkpoint of any architecture.
+
+    Parameters
+    ----------
+    path : str or Path
+        A `.safetensors` file, or one that `torch.load` reads (`.pt`, `.pth`, `.ckpt`, ...).
+
+    Returns
+    -------
+    dict of str to Tensor
+        On the CPU; floating-point tensors as float32. Of a dict around the state the entry
+        "state_dict", "model_state_dict" or "model" is taken; other nested dicts become prefixes.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it is damaged or no checkpoint, or loading it would run code.
+    """
+    path = _existing(path)
+    if path.suffix.lower() == ".safetensors":
+        content: Any = _read_safetensors(path)[0]
+    else:
+        try:
+            with warnings.catch_warnings(action="ignore"):  # of odd pickle protocols
+                content = torch.load(path, map_location="cpu", weights_only=True)
+        # A damaged pickle can raise nearly anything: every failure to read is the file's.
+        except Exception as error:
+            if re.search(r"GLOBAL|Unsupported class|Trying to|Can only", str(error)):
+                raise InputError(
+                    f"{path} holds Python objects besides tensors, and loading them could run "
+                    "code: not loaded; save its state_dict() alone, or convert it to .safetensors"
+                ) from error
+            raise InputError(
+                f"{path} cannot be read as a PyTorch checkpoint ({type(error).__name__}): it is "
+                "damaged or of another kind; fetch it again"
+            ) from error
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    state: State = {}
+    left, seen = [("", content)], set()
+    while left:
+        prefix, entries = left.pop()
+        if isinstance(entries, Tensor):
+            state[prefix.removesuffix(".")] = _as_float32(entries)
+        elif isinstance(entries, Mapping) and id(entries) not in seen:  # it may hold itself
+            seen.add(id(entries))
+            left += [(f"{prefix}{name}.", value) for name, value in reversed(entries.items())]
+    state.pop("", None)  # a bare tensor
+    if not state:
         raise InputError(
-            f"{path} lacks the metadata {', '.join(_KINDS)} of a trained model: to start "
-            "training from such a checkpoint, give it as initial weights"
+            f"{path} holds no named tensors but {type(content).__name__}: expected a state dict, "
+            'or a dict with one under "state_dict" or "model"'
+        )
+    return state
+
+
+def load_into(
+    model: InceptionI3d, state: Mapping[str, Tensor], *, source: str = "the checkpoint"
+) -> LoadReport:
+    """Copy every tensor that fits by name and shape into a model.
+
+    Parameters
+    ----------
+    model : InceptionI3d
+        Changed in place.
+    state : mapping of str to Tensor
+        Of an `InceptionI3d`, or of a 2-D Inception-v1 (see `inflate`), under any common prefix.
+    source : str
+        How error messages call the state.
+
+    Returns
+    -------
+    LoadReport
+
+    Raises
+    ------
+    InputError
+        If fewer than half of the model's convolutions fit (the state is of another architecture
+        or width), two prefixes hold a network each, or a weight is not finite. The model is then
+        as before.
+    """
+    own = model.state_dict()
+    prefix = _common_prefix(state, own, source)
+    state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    if not own.keys() & state.keys():
+        state = inflate(state)
+    shapes = {
+        name: (tuple(state[name].shape), tuple(own[name].shape)) for name in own if name in state
+    }
+    matched = [name for name, (theirs, ours) in shapes.items() if theirs == ours]
+    mismatched = {name: pair for name, pair in shapes.items() if pair[0] != pair[1]}
+    classifier, head = None, []
+    theirs, ours = mismatched.get(_HEAD + "weight", ((), ()))
+    if theirs and theirs[1:] == ours[1:]:  # the number of classes alone tells the two apart
+        classifier = theirs[0], ours[0]
+        head = [name for name in mismatched if name.startswith(_HEAD)]
+    convolutions = [name.removesuffix(_CONV) for name in own if name.endswith(_CONV)]
+    held = {*matched, *head}
+    report = LoadReport(
+        matched=tuple(matched),
+        missing=tuple(n for n in own if n not in state and not n.endswith("num_batches_tracked")),
+        ignored=(*(name for name in state if name not in own), *head),
+        mismatched={name: pair for name, pair in mismatched.items() if name not in head},
+        convolutions_matched=tuple(n for n in convolutions if n + _CONV in held),
+        convolutions_missing=tuple(n for n in convolutions if n + _CONV not in state),
+        classifier=classifier,
+        prefix=prefix,
+    )
+    if 2 * report.n_convolutions_loaded < len(convolutions):
+        other = [f"{name} {theirs} for {ours}" for name, (theirs, ours) in mismatched.items()]
+        raise InputError(
+            f"{source} fits {report.n_convolutions_loaded} of the model's {len(convolutions)} "
+            f"convolutions (prefix {prefix!r}, {len(other)} tensors of another shape"
+            f"{_first(other, 2)}): expected an I3D, or a 2-D Inception-v1 in torchvision's "
+            "GoogLeNet layout, of the same width"
+        )
+    found = {name: state[name] for name in matched}
+    _check_values(found, source)
+    model.load_state_dict(found, strict=False)
+    return report
+
+
+def _common_prefix(names: Iterable[str], own: Iterable[str], source: str) -> str:
+    """What to cut from a state's names so that they fit an I3D or a 2-D Inception-v1."""
+    own, names = set(own), list(names)
+    fits: Counter[str] = Counter()
+    for name in names:
+        for cut in (0, *(dot.end() for dot in re.finditer(r"\.", name))):
+            if name[cut:] in own or _name_in_3d(name[cut:]):
+                fits[name[:cut]] += 1
+                break
+    if not fits:
+        raise InputError(
+            f"{source} fits 0 convolutions of the model, whatever prefix is cut from its names"
+            f"{_first(names, 2)}; expected those of an I3D (Mixed_3b.b0.conv3d.weight), or of a "
+            "2-D Inception-v1 in torchvision's GoogLeNet layout (inception3a.branch1.conv.weight)"
+        )
+    (prefix, most), *others = fits.most_common()
+    if rivals := [repr(other) for other, n in others if 2 * n > most]:
+        raise InputError(
+            f"{source} holds a network under each of the prefixes {prefix!r}, {', '.join(rivals)}: "
+            "save the state_dict() of the one to start from alone"
+        )
+    return prefix
+
+
+def inflate(state_2d: Mapping[str, Tensor]) -> State:
+    """Turn the weights of a 2-D Inception-v1 into those of an I3D.
+
+    Each filter is repeated along time, as deep as it is wide, and divided by its depth, so that a
+    video which repeats one image gives the 2-D network's activations (away from the padding in
+    time).
+
+    Parameters
+    ----------
+    state_2d : mapping of str to Tensor
+        In the layout of torchvision's GoogLeNet (whose third branches are 3x3, as in the I3D):
+        `conv1.conv.weight` (64, 3, 7, 7), `inception3a.branch2.1.bn.running_mean` and so on.
+        Expects images in [-1, 1].
+
+    Returns
+    -------
+    dict of str to Tensor
+        In the layout of `InceptionI3d`, convolutions (out, in, k, k, k). Tensors without a
+        counterpart (`fc.*`, `aux1.*`, `aux2.*`) keep their names, so that `load_into` reports
+        them as ignored.
+
+    Raises
+    ------
+    InputError
+        If a filter is not square in 2-D.
+
+    References
+    ----------
+    J. Carreira and A. Zisserman, CVPR 2017, section 2.4.1.
+    """
+    state: State = {}
+    for name, tensor in state_2d.items():
+        name_3d = _name_in_3d(name) or name
+        if name_3d != name and name_3d.endswith(_CONV):
+            if tensor.ndim != 4 or tensor.shape[2] != tensor.shape[3]:
+                raise InputError(
+                    f"{name} has shape {tuple(tensor.shape)}: expected a square 2-D filter "
+                    "(out, in, k, k)"
+                )
+            depth = tensor.shape[-1]
+            tensor = tensor.unsqueeze(2).repeat(1, 1, depth, 1, 1) / depth
+        state[name_3d] = tensor
+    return state
+
+
+def _name_in_3d(name: str) -> str | None:
+    """Name in an I3D of a tensor of GoogLeNet; None if it has no counterpart."""
+    match = _NAME_2D.fullmatch(name)
+    if match is None:
+        return None
+    stem, block, branch, kind, leaf = match.groups()
+    if stem is None and not (block in _BLOCKS_2D and branch in _BRANCHES_2D):
+        return None
+    unit = _STEM_2D[stem] if stem else f"Mixed_{_BLOCKS_2D[block]}.{_BRANCHES_2D[branch]}"
+    return f"{unit}.{'conv3d' if kind == 'conv' else 'bn'}.{leaf}"
+
+
+# -- Files and values -----------------------------------------------------------------------------
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no weights file {path}: give the path of a .safetensors or .pt file")
+    return path
+
+
+def _read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
+    """Tensors, on the CPU and of the file's dtypes, and metadata."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path} cannot be read as safetensors ({type(error).__name__}): fetch it again"
         ) from error
-    return {**{k: v for k, v in metadata.items() if k != "format"}, **known}
+
+
+def _as_float32(tensor: Tensor) -> Tensor:
+    return tensor.detach().float() if tensor.is_floating_point() else tensor.detach()
+
+
+def _check_values(state: Mapping[str, Tensor], source: str) -> None:
+    """Raise InputError, which names the tensor, if one holds anything but finite floats."""
+    for name, tensor in state.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        if not tensor.is_floating_point():
+            raise InputError(f"{source}: {name} is {tensor.dtype}: expected floats")
+        if not torch.isfinite(tensor).all():
+            raise InputError(f"{source}: {name} holds NaN or infinite values: fetch it again")

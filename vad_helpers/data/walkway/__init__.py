@@ -22,7 +22,6 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +29,7 @@ import numpy as np
 from PIL import Image
 
 from vad_helpers.data.walkway.crowd import ANOMALIES, PATTERNS, anomalies, normal_crowd
-from vad_helpers.data.walkway.drawing import Actor, Canvas, soft_shadows
+from vad_helpers.data.walkway.drawing import Actor, draw_layers, soft_shadows
 from vad_helpers.data.walkway.scenery import Scene, build_scene
 from vad_helpers.errors import InputError
 
@@ -40,9 +39,6 @@ SCENES = ("ped1", "ped2")
 MASK_COVERAGE = 0.25
 SHADOW_DEPTH = 0.42
 MANIFEST = "walkway.json"
-SMALLEST = (48, 64)
-WIDEST = (1.3, 2.0)
-SHORTEST = 32
 
 
 @dataclass(frozen=True)
@@ -72,28 +68,21 @@ class WalkwaySpec:
 
     def __post_init__(self) -> None:
         for name in ("ped1_size", "ped2_size"):
-            object.__setattr__(self, name, _checked_size(name, getattr(self, name)))
-        for name, low in (("n_train", 0), ("n_test", 1), ("n_frames", SHORTEST)):
-            _check_count(name, getattr(self, name), low)
-
-
-def _checked_size(name: str, value) -> tuple[int, int]:
-    try:
-        height, width = (int(v) for v in value)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} is {value!r}: give (height, width) in pixels") from None
-    if height < SMALLEST[0] or width < SMALLEST[1]:
-        raise InputError(f"{name} is {value!r}: give at least {SMALLEST} pixels (height, width)")
-    if not WIDEST[0] <= width / height <= WIDEST[1]:
-        raise InputError(
-            f"{name} is {value!r}: make it {WIDEST[0]} to {WIDEST[1]} times as wide as high"
-        )
-    return height, width
-
-
-def _check_count(name: str, value, low: int) -> None:
-    if not isinstance(value, int) or not low <= value <= 999:
-        raise InputError(f"{name} is {value!r}: give a whole number from {low} to 999")
+            value = getattr(self, name)
+            try:
+                height, width = (int(v) for v in value)
+            except (TypeError, ValueError):
+                raise InputError(f"{name} is {value!r}: give (height, width) in pixels") from None
+            if height < 48 or width < 64 or not 1.3 <= width / height <= 2:
+                raise InputError(
+                    f"{name} is {value!r}: give (height, width) of at least (48, 64) pixels, 1.3 "
+                    f"to 2 times as wide as high"
+                )
+            object.__setattr__(self, name, (height, width))
+        for name, low in (("n_train", 0), ("n_test", 1), ("n_frames", 32)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not low <= value <= 999:
+                raise InputError(f"{name} is {value!r}: give a whole number from {low} to 999")
 
 
 def key(seed: int, spec: WalkwaySpec) -> str:
@@ -132,6 +121,11 @@ def open_scene(spec: WalkwaySpec, name: str, *, seed: int = 0) -> Scene:
     return build_scene(name, getattr(spec, f"{name}_size"), _seeds(seed, name, "scene", 0))
 
 
+def _seeds(seed: int, scene: str, kind: str, number: int) -> np.random.SeedSequence:
+    place = (SCENES.index(scene), ("scene", "train", "test").index(kind), number)
+    return np.random.SeedSequence(entropy=seed, spawn_key=place)
+
+
 def film(spec: WalkwaySpec, scene: Scene, kind: str, number: int, *, seed: int = 0) -> Footage:
     """Render one sequence in memory.
 
@@ -152,42 +146,29 @@ def film(spec: WalkwaySpec, scene: Scene, kind: str, number: int, *, seed: int =
     rng = np.random.default_rng(cast_seed)
     cast = normal_crowd(scene, spec.n_frames, rng)
     if kind == "test":
-        what, when = _role(number)
+        what, when = role(number)
         cast += anomalies(scene, spec.n_frames, rng, kind=what, pattern=when)
-    frames, masks = _render(scene, cast, spec.n_frames, np.random.default_rng(light_seed))
+    shape = (spec.n_frames, scene.height, scene.width)
+    frames, masks = np.empty(shape, np.uint8), np.empty(shape, bool)
+    rng = np.random.default_rng(light_seed)
+    # The slow drift of the illumination, as a factor a frame.
+    period, phase = rng.uniform(120, 400), rng.uniform(0, 2 * np.pi)
+    drift = rng.uniform(0.01, 0.03) * np.sin(2 * np.pi * np.arange(spec.n_frames) / period + phase)
+    light = (rng.uniform(0.95, 1.05) + drift).astype(np.float32)
+    noise = rng.uniform(1.6, 2.4)
+    breeze = rng.uniform(0, 2 * np.pi)
+    for t in range(spec.n_frames):
+        grey, masks[t] = draw_frame(scene, cast, t, breeze=breeze + 0.35 * t)
+        grey = grey * light[t] + noise * rng.standard_normal(grey.shape, np.float32)
+        frames[t] = np.clip(np.rint(grey), 0, 255)
     return Footage(frames, masks, tuple(cast))
 
 
-def _seeds(seed: int, scene: str, kind: str, number: int) -> np.random.SeedSequence:
-    place = (SCENES.index(scene), ("scene", "train", "test").index(kind), number)
-    return np.random.SeedSequence(entropy=seed, spawn_key=place)
-
-
-def _role(number: int) -> tuple[str, str]:
+def role(number: int) -> tuple[str, str]:
     """Give (kind, pattern) of a test sequence: sixteen in a row hold each pair once."""
     turn = number - 1
     kind = ANOMALIES[turn % len(ANOMALIES)]
     return kind, PATTERNS[(turn + turn // len(ANOMALIES)) % len(PATTERNS)]
-
-
-def _render(scene: Scene, cast: list[Actor], n_frames: int, rng) -> tuple[np.ndarray, np.ndarray]:
-    shape = (n_frames, scene.height, scene.width)
-    frames, masks = np.empty(shape, np.uint8), np.empty(shape, bool)
-    light = _light(n_frames, rng)
-    noise = rng.uniform(1.6, 2.4)
-    breeze = rng.uniform(0, 2 * np.pi)
-    for t in range(n_frames):
-        grey, masks[t] = draw_frame(scene, cast, t, breeze=breeze + 0.35 * t)
-        grey = grey * light[t] + noise * rng.standard_normal(grey.shape, np.float32)
-        frames[t] = np.clip(np.rint(grey), 0, 255)
-    return frames, masks
-
-
-def _light(n_frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw the slow drift of the illumination, as a factor a frame."""
-    period, phase = rng.uniform(120, 400), rng.uniform(0, 2 * np.pi)
-    drift = rng.uniform(0.01, 0.03) * np.sin(2 * np.pi * np.arange(n_frames) / period + phase)
-    return (rng.uniform(0.95, 1.05) + drift).astype(np.float32)
 
 
 def draw_frame(
@@ -202,24 +183,21 @@ def draw_frame(
     mask : ndarray of bool, shape (H, W)
         Visible pixels of anomalies.
     """
-    visible = [actor for actor in cast if actor.in_view(frame, scene.height, scene.width)]
-    canvas = Canvas(scene.height, scene.width)
-    for depth, thing in sorted(_stage(scene, visible, frame), key=lambda item: item[0]):
-        if isinstance(thing, Actor):
-            canvas.add(thing, frame)
-        else:
-            canvas.paste(thing, round(thing.sway * np.sin(breeze + depth)))
-    layers = canvas.layers()
-    shade = soft_shadows(visible, frame, scene.height, scene.width)
-    ground = scene.background * (1 - SHADOW_DEPTH * shade)
+    size = scene.height, scene.width
+    visible = []  # any point or shadow within the picture
+    for actor in cast:
+        points = np.concatenate([actor.points[frame], actor.shadow[frame]])
+        if (points.max(axis=0) > -3).all() and (points.min(axis=0) < np.add(size[::-1], 3)).all():
+            visible.append(actor)
+    # By the row on which each stands.
+    stage = [(float(actor.track.y[frame]), actor, 0) for actor in visible]
+    for sprite in scene.sprites:
+        stage.append((sprite.base, sprite, round(sprite.sway * np.sin(breeze + sprite.base))))
+    stage.sort(key=lambda item: item[0])
+    layers = draw_layers([(thing, shift) for _, thing, shift in stage], frame, *size)
+    ground = scene.background * (1 - SHADOW_DEPTH * soft_shadows(visible, frame, *size))
     grey = ground * (1 - layers[..., 1] / 255) + layers[..., 0]
     return grey, layers[..., 2] >= 255 * MASK_COVERAGE
-
-
-def _stage(scene: Scene, cast: list[Actor], frame: int) -> list[tuple[float, object]]:
-    """List (row on which it stands, thing) of all that is drawn over the ground."""
-    people = [(float(actor.track.y[frame]), actor) for actor in cast]
-    return people + [(sprite.base, sprite) for sprite in scene.sprites]
 
 
 def write(dest: str | Path, *, seed: int = 0, **options) -> Path:
@@ -247,51 +225,29 @@ def write(dest: str | Path, *, seed: int = 0, **options) -> Path:
     InputError
         If an option is unknown or out of range, or `dest` holds something else.
     """
-    spec = _make_spec(options)
+    known = [field.name for field in dataclasses.fields(WalkwaySpec)]
+    for name in options:
+        if name not in known:
+            raise InputError(f"unknown walkway option {name!r}: the options are {', '.join(known)}")
+    spec = WalkwaySpec(**options)
     if not isinstance(seed, int) or seed < 0:
         raise InputError(f"seed is {seed!r}: give a whole number from 0")
-    dest = Path(dest)
-    if _holds(dest, key(seed, spec)):
+    dest, wanted = Path(dest), key(seed, spec)
+    if _holds(dest, wanted):
         return dest
     if dest.exists() and not (dest.is_dir() and not any(dest.iterdir())):
         raise InputError(
             f"{dest} exists and is not this dataset: remove it or choose another folder"
         )
-    with _whole_tree(dest, key(seed, spec)) as root:
-        for name in SCENES:
-            _write_scene(root / f"UCSD{name}", spec, name, seed)
-        manifest = {"key": key(seed, spec), "version": VERSION, "seed": seed}
-        text = json.dumps(manifest | {"spec": dataclasses.asdict(spec)}, indent=1)
-        (root / MANIFEST).write_text(text + "\n", encoding="utf-8")
-    return dest
-
-
-def _make_spec(options: dict) -> WalkwaySpec:
-    known = [field.name for field in dataclasses.fields(WalkwaySpec)]
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise InputError(
-            f"unknown walkway option {unknown[0]!r}: the options are {', '.join(known)}"
-        )
-    return WalkwaySpec(**options)
-
-
-def _holds(dest: Path, wanted: str) -> bool:
-    try:
-        return json.loads((dest / MANIFEST).read_text(encoding="utf-8"))["key"] == wanted
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-@contextlib.contextmanager
-def _whole_tree(dest: Path, wanted: str) -> Iterator[Path]:
-    """Give a temporary sibling of `dest`; it takes its place when the block succeeds."""
     dest.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".partial-", dir=dest.parent))
     try:
-        root = work / "tree"
-        root.mkdir()
-        yield root
+        root = work / "tree"  # of its own: mkdtemp's folder is private
+        for name in SCENES:
+            _write_scene(root / f"UCSD{name}", spec, name, seed)
+        manifest = {"key": wanted, "version": VERSION, "seed": seed}
+        text = json.dumps(manifest | {"spec": dataclasses.asdict(spec)}, indent=1)
+        (root / MANIFEST).write_text(text + "\n", encoding="utf-8")
         with contextlib.suppress(OSError):
             dest.rmdir()  # an empty folder stands in the way of a rename on some systems
         try:
@@ -301,41 +257,34 @@ def _whole_tree(dest: Path, wanted: str) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    return dest
+
+
+def _holds(dest: Path, wanted: str) -> bool:
+    try:
+        return json.loads((dest / MANIFEST).read_text(encoding="utf-8"))["key"] == wanted
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _write_scene(folder: Path, spec: WalkwaySpec, name: str, seed: int) -> None:
     scene = open_scene(spec, name, seed=seed)
-    (folder / "Train").mkdir(parents=True)
-    (folder / "Test").mkdir()
-    for number in range(1, spec.n_train + 1):
-        footage = film(spec, scene, "train", number, seed=seed)
-        _write_images(folder / "Train" / f"Train{number:03d}", footage.frames, "tif")
-    anomalous = []
-    for number in range(1, spec.n_test + 1):
-        footage = film(spec, scene, "test", number, seed=seed)
-        _write_images(folder / "Test" / f"Test{number:03d}", footage.frames, "tif")
-        _write_images(folder / "Test" / f"Test{number:03d}_gt", footage.masks, "bmp")
-        anomalous.append(footage.masks.any(axis=(1, 2)))
-    (folder / "Test" / f"UCSD{name}.m").write_text(ground_truth(anomalous), encoding="ascii")
-
-
-def _write_images(folder: Path, images: np.ndarray, suffix: str) -> None:
-    folder.mkdir()
-    for number, image in enumerate(images, start=1):
-        Image.fromarray(image).save(folder / f"{number:03d}.{suffix}")
-
-
-def ground_truth(anomalous: list[np.ndarray]) -> str:
-    """Write the `.m` list: one line a test sequence, 1-based inclusive ranges of frames.
-
-    Parameters
-    ----------
-    anomalous : list of ndarray of bool, shape (n_frames,)
-        One array a sequence, in order.
-    """
     lines = ["TestVideoFile = {};"]
-    for flags in anomalous:
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
-        ranges = [f"{a + 1}:{b}" for a, b in edges.reshape(-1, 2)]
-        lines.append(f"TestVideoFile{{end+1}}.gt_frame = [{', '.join(ranges)}];")
-    return "\n".join(lines) + "\n"
+    for kind, side, n in (("train", "Train", spec.n_train), ("test", "Test", spec.n_test)):
+        (folder / side).mkdir(parents=True)
+        for number in range(1, n + 1):
+            footage = film(spec, scene, kind, number, seed=seed)
+            outputs = [(f"{side}{number:03d}", footage.frames, "tif")]
+            if kind == "test":
+                outputs.append((f"{side}{number:03d}_gt", footage.masks, "bmp"))
+                # 1-based inclusive ranges of anomalous frames.
+                flags = footage.masks.any(axis=(1, 2)).astype(np.int8)
+                edges = np.flatnonzero(np.diff(flags, prepend=0, append=0)).reshape(-1, 2)
+                ranges = ", ".join(f"{first + 1}:{last}" for first, last in edges)
+                lines.append(f"TestVideoFile{{end+1}}.gt_frame = [{ranges}];")
+            for subfolder, images, suffix in outputs:
+                (folder / side / subfolder).mkdir()
+                for i, image in enumerate(images, start=1):
+                    path = folder / side / subfolder / f"{i:03d}.{suffix}"
+                    Image.fromarray(image).save(path)
+    (folder / "Test" / f"UCSD{name}.m").write_text("\n".join(lines) + "\n", encoding="ascii")

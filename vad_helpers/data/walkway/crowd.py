@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vad_helpers.data.walkway.actors import Body, Looks, Track, cart, cyclist, skater, walker
+from vad_helpers.data.walkway.actors import Looks, Track, cart, cyclist, skater, walker
 from vad_helpers.data.walkway.drawing import Actor, make_actor
 from vad_helpers.data.walkway.scenery import PED1_LANES, PED1_SIDE, PED2_EDGES, Scene
 
@@ -70,93 +70,72 @@ class Route:
         return Route(self.points[::-1])
 
 
-def _smooth(route: Route, distance: np.ndarray, weave: float) -> np.ndarray:
-    """Follow a route with rounded corners, swinging from side to side by `weave` heights."""
-    around = [route.at(distance + offset) for offset in (-0.5, -0.25, 0.0, 0.25, 0.5)]
-    along = around[-1] - around[0]
-    normal = np.stack([-along[:, 1], along[:, 0]], axis=1)
-    normal /= np.maximum(np.hypot(*along.T), 1e-6)[:, None]
-    return np.mean(around, axis=0) + weave * np.sin(2.2 * distance)[:, None] * normal
-
-
 def make_track(scene: Scene, route: Route, distance: np.ndarray, weave: float = 0.0) -> Track:
-    """Follow a route as the camera sees it, at given distances from its start."""
+    """Follow a route as the camera sees it, at given distances from its start.
+
+    Corners are rounded, and the way swings from side to side by `weave` heights.
+    """
     camera = scene.camera
-    places = [_smooth(route, distance + offset, weave) for offset in (-0.1, 0.0, 0.1)]
     nearest = 0.15 * camera.away_at(scene.height)
-    (x0, y0, _), (x, y, height), (x1, y1, _) = (
-        camera.to_image(p[:, 0], np.maximum(p[:, 1], nearest)) for p in places
-    )
-    tilt = camera.tilt(height)
+    seen = []
+    for place in (distance - 0.1, distance, distance + 0.1):
+        around = [route.at(place + offset) for offset in (-0.5, -0.25, 0.0, 0.25, 0.5)]
+        along = around[-1] - around[0]
+        normal = np.stack([-along[:, 1], along[:, 0]], axis=1)
+        normal /= np.maximum(np.hypot(*along.T), 1e-6)[:, None]
+        point = np.mean(around, axis=0) + weave * np.sin(2.2 * place)[:, None] * normal
+        seen.append(camera.to_image(point[:, 0], np.maximum(point[:, 1], nearest)))
+    (x0, y0, _), (x, y, height), (x1, y1, _) = seen
+    tilt = camera.eye * height / camera.focal
     heading = np.arctan2(-(y1 - y0) / tilt, x1 - x0)
     return Track(x, y, height, heading, tilt, distance)
 
 
 def find_route(scene: Scene, kind: str, rng: np.random.Generator) -> Route:
-    """Draw a route for a kind of actor, in either direction."""
-    if scene.name == "ped1":
-        route = _route_on_lawn(scene, rng) if kind == "grass" else _route_on_path(scene, kind, rng)
-    else:
-        route = _route_across(scene, kind, rng)
-    return route if rng.random() < 0.5 else route.reversed()
+    """Draw a route for a kind of actor, in either direction.
 
-
-def _route_on_path(scene: Scene, kind: str, rng: np.random.Generator) -> Route:
-    """Draw a ped1 route: from the near edge to the far end (not anomalies) or the side path.
-
+    In ped2 it leads along the plaza, or along the lawn behind it. In ped1 it leads from the near
+    edge to the far end (not anomalies), to the side path, or over the lawn and out on the right.
     The far end hides behind leaves and people appear there bit by bit; behind the hedge of the
     side path they vanish within few frames.
     """
-    camera, reach = scene.camera, REACH[kind]
-    lane = rng.uniform(PED1_LANES[0] + 0.25 + reach / 2, PED1_LANES[1] - 0.2 - reach / 2)
-    near = 0.33 * camera.away_at(scene.height)
-    if kind in ("walker", "jogger") and rng.random() < 0.6:
-        return Route(np.array([[lane, near], [lane, camera.away_at(0.17 * scene.height)]]))
-    side = rng.uniform(PED1_SIDE[0] + 0.012, PED1_SIDE[1] - 0.008) * scene.height
-    hidden, _ = camera.to_ground(0.14 * scene.width, camera.horizon + camera.eye * side)
-    turn = camera.focal / side
-    return Route(np.array([[lane, near], [lane, turn], [hidden, turn]]))
-
-
-def _route_on_lawn(scene: Scene, rng: np.random.Generator) -> Route:
-    """Draw a ped1 route over the lawn: from the lower edge up and out on the right."""
-    camera = scene.camera
-    lane = rng.uniform(-0.15, 0.1)
-    corner = camera.focal / (rng.uniform(0.27, 0.33) * scene.height)
-    far = camera.focal / (rng.uniform(0.22, 0.26) * scene.height)
-    right, _ = camera.to_ground(
-        scene.width * 1.04, camera.horizon + camera.eye * camera.focal / far
-    )
-    return Route(
-        np.array([[lane, 0.33 * camera.away_at(scene.height)], [lane - 0.15, corner], [right, far]])
-    )
-
-
-def _route_across(scene: Scene, kind: str, rng: np.random.Generator) -> Route:
-    """Draw a ped2 route: along the plaza, or along the lawn behind it."""
-    camera = scene.camera
-    rows = (0.40, 0.45) if kind == "grass" else (PED2_EDGES[0] + 0.03, PED2_EDGES[1] - 0.02)
-    start = rng.uniform(*rows)
-    stop = np.clip(start + rng.normal(0, 0.04), *rows)
-    points = []
-    for row, x, outwards in ((start, 0, -1), (stop, scene.width, 1)):
-        across, away = camera.to_ground(float(x), row * scene.height)
-        points.append([across + outwards * REACH[kind], away])
-    return Route(np.array(points, float))
-
-
-def _make_body(kind: str, track: Track, looks: Looks, rng: np.random.Generator) -> Body:
-    build = {"bike": cyclist, "skater": skater, "cart": cart}.get(kind)
-    if build is not None:
-        return build(track, looks, rng)
-    return walker(track, looks, rng, gait={"jogger": "run", "standing": "stand"}.get(kind, "walk"))
+    camera, reach, width, height = scene.camera, REACH[kind], scene.width, scene.height
+    near = 0.33 * camera.away_at(height)
+    if scene.name == "ped2":
+        rows = (0.40, 0.45) if kind == "grass" else (PED2_EDGES[0] + 0.03, PED2_EDGES[1] - 0.02)
+        start = rng.uniform(*rows)
+        stop = np.clip(start + rng.normal(0, 0.04), *rows)
+        left, left_away = camera.to_ground(0.0, start * height)
+        right, right_away = camera.to_ground(float(width), stop * height)
+        points = [[left - reach, left_away], [right + reach, right_away]]
+    elif kind == "grass":
+        lane = rng.uniform(-0.15, 0.1)
+        corner = camera.focal / (rng.uniform(0.27, 0.33) * height)
+        far = camera.focal / (rng.uniform(0.22, 0.26) * height)
+        right, _ = camera.to_ground(width * 1.04, camera.horizon + camera.eye * camera.focal / far)
+        points = [[lane, near], [lane - 0.15, corner], [right, far]]
+    else:
+        lane = rng.uniform(PED1_LANES[0] + 0.25 + reach / 2, PED1_LANES[1] - 0.2 - reach / 2)
+        if kind in ("walker", "jogger") and rng.random() < 0.6:
+            points = [[lane, near], [lane, camera.away_at(0.17 * height)]]
+        else:
+            side = rng.uniform(PED1_SIDE[0] + 0.012, PED1_SIDE[1] - 0.008) * height
+            hidden, _ = camera.to_ground(0.14 * width, camera.horizon + camera.eye * side)
+            turn = camera.focal / side
+            points = [[lane, near], [lane, turn], [hidden, turn]]
+    route = Route(np.array(points, float))
+    return route if rng.random() < 0.5 else route.reversed()
 
 
 def place(scene: Scene, kind: str, route: Route, distance: np.ndarray, rng) -> Actor:
     """Put an actor on a route at a distance from its start for every frame."""
     looks = Looks.draw(rng, vivid=kind in ("bike", "skater", "grass"))
     track = make_track(scene, route, distance, weave=0.12 if kind == "skater" else 0.0)
-    body = _make_body(kind, track, looks, rng)
+    if kind in ("bike", "skater", "cart"):
+        body = {"bike": cyclist, "skater": skater, "cart": cart}[kind](track, looks, rng)
+    else:
+        gait = {"jogger": "run", "standing": "stand"}.get(kind, "walk")
+        body = walker(track, looks, rng, gait=gait)
     size = 1.0 if kind == "cart" else looks.size
     return make_actor(kind, body, track, anomalous=kind in ANOMALIES, sun=scene.sun, size=size)
 
@@ -191,27 +170,17 @@ def normal_crowd(scene: Scene, n_frames: int, rng: np.random.Generator) -> list[
         distance = start + speed * np.arange(n_frames)
         actors.append(place(scene, kind, route, distance, rng))
         if kind == "walker" and rng.random() < 0.25:
-            beside = Route(route.points + _sideways(route) * 0.45)
+            along = route.points[1] - route.points[0]
+            sideways = np.array([-along[1], along[0]]) / np.hypot(*along)
+            beside = Route(route.points + sideways * 0.45)
             actors.append(place(scene, kind, beside, distance + rng.uniform(-0.2, 0.2), rng))
-    return actors + _chatting(scene, n_frames, rng)
-
-
-def _sideways(route: Route) -> np.ndarray:
-    along = route.points[1] - route.points[0]
-    return np.array([-along[1], along[0]]) / np.hypot(*along)
-
-
-def _chatting(scene: Scene, n_frames: int, rng: np.random.Generator) -> list[Actor]:
-    """Draw two people who stand and face each other, in every third sequence."""
-    if rng.random() > 0.35:
-        return []
-    route = find_route(scene, "walker", rng)
-    place_at, still = route.lengths[1] * rng.uniform(0.3, 0.8), np.zeros(n_frames)
-    back = Route(np.array([route.at(np.array([place_at + d]))[0] for d in (2.0, 0.55, -1.0)]))
-    return [
-        place(scene, "standing", route, still + place_at, rng),
-        place(scene, "standing", back, still + back.lengths[1], rng),
-    ]
+    if rng.random() <= 0.35:  # two face each other
+        route, still = find_route(scene, "walker", rng), np.zeros(n_frames)
+        there = route.lengths[1] * rng.uniform(0.3, 0.8)
+        back = Route(np.array([route.at(np.array([there + d]))[0] for d in (2.0, 0.55, -1.0)]))
+        actors.append(place(scene, "standing", route, still + there, rng))
+        actors.append(place(scene, "standing", back, still + back.lengths[1], rng))
+    return actors
 
 
 def anomalies(
@@ -224,62 +193,31 @@ def anomalies(
     pattern : str
         When there are any: throughout, enters, leaves or passes (see `PATTERNS`).
     """
-    if pattern == "passes":
-        visits = [_one_visit(scene, kind, n_frames, rng)]
-    else:
-        visits = _chain(scene, kind, n_frames, rng, pattern)
-    if pattern == "leaves":  # the mirror image in time
-        visits = [(k, route, n_frames - stop, n_frames - start) for k, route, start, stop in visits]
+    visits = []  # kind, route, the span in which it is seen, first and last frame
+    while not visits or (pattern != "passes" and visits[-1][-1] < n_frames):
+        if visits:
+            kind = str(rng.choice(ANOMALIES))
+        route = find_route(scene, kind, rng)
+        span = seen_span(scene, kind, route)
+        frames = (span[1] - span[0]) / rng.uniform(*SPEEDS[kind])
+        if visits:
+            start = visits[-1][-1] - OVERLAP
+        elif pattern == "throughout":
+            start = -frames * rng.uniform(0.15, 0.4)
+        elif pattern == "passes":  # the whole pass within the sequence, on the grid
+            frames = GRID * int(np.clip(round(frames / GRID), 1, n_frames // GRID - 1))
+            start = GRID * int(rng.integers(0, (n_frames - frames) // GRID + 1))
+        else:
+            start = float(GRID * rng.integers(1, n_frames // GRID))
+            if pattern == "leaves":  # to be on the grid when mirrored
+                start = n_frames - start
+        visits.append((kind, route, span, start, start + frames))
     actors = []
-    for kind, route, start, stop in visits:
-        distance = _pace(seen_span(scene, kind, route), start, stop, n_frames)
+    for kind, route, span, start, stop in visits:
+        if pattern == "leaves":  # the mirror image in time
+            start, stop = n_frames - stop, n_frames - start
+        # The visit is INSET frames shorter at either end: a body reaches beyond its joints.
+        share = (np.arange(n_frames) - start - INSET) / (stop - start - 2 * INSET)
+        distance = span[0] + (span[1] - span[0]) * share
         actors.append(place(scene, kind, route, distance, rng))
     return actors
-
-
-def _pace(span: tuple[float, float], start: float, stop: float, n_frames: int) -> np.ndarray:
-    """Give the distance along a route in each frame, for a visit from `start` to `stop`.
-
-    The visit is INSET frames shorter at either end: a body reaches a little beyond its joints.
-    """
-    share = (np.arange(n_frames) - start - INSET) / (stop - start - 2 * INSET)
-    return span[0] + (span[1] - span[0]) * share
-
-
-Visit = tuple[str, Route, float, float]
-
-
-def _visit(scene: Scene, kind: str, rng: np.random.Generator) -> tuple[Route, float]:
-    """Draw a route and how many frames it takes."""
-    route = find_route(scene, kind, rng)
-    start, stop = seen_span(scene, kind, route)
-    return route, (stop - start) / rng.uniform(*SPEEDS[kind])
-
-
-def _one_visit(scene: Scene, kind: str, n_frames: int, rng: np.random.Generator) -> Visit:
-    """Draw a whole pass that begins and ends within the sequence, on the grid."""
-    route, frames = _visit(scene, kind, rng)
-    most = n_frames // GRID - 1
-    length = GRID * int(np.clip(round(frames / GRID), 1, most))
-    start = GRID * int(rng.integers(0, (n_frames - length) // GRID + 1))
-    return kind, route, start, start + length
-
-
-def _chain(
-    scene: Scene, kind: str, n_frames: int, rng: np.random.Generator, pattern: str
-) -> list[Visit]:
-    """Draw passes, one after another, until the sequence ends."""
-    route, frames = _visit(scene, kind, rng)
-    if pattern == "throughout":
-        start = -frames * rng.uniform(0.15, 0.4)
-    else:
-        start = float(GRID * rng.integers(1, n_frames // GRID))
-        if pattern == "leaves":  # to be on the grid when mirrored
-            start = n_frames - start
-    visits = [(kind, route, start, start + frames)]
-    while visits[-1][3] < n_frames:
-        start = visits[-1][3] - OVERLAP
-        kind = str(rng.choice(ANOMALIES))
-        route, frames = _visit(scene, kind, rng)
-        visits.append((kind, route, start, start + frames))
-    return visits

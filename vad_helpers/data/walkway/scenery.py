@@ -51,10 +51,6 @@ class Camera:
         """Give the distance of the ground in image row `y`."""
         return self.eye * self.focal / (y - self.horizon)
 
-    def tilt(self, height):
-        """Give the tangent of the pitch under which ground with that height scale is seen."""
-        return self.eye * height / self.focal
-
 
 @dataclass(frozen=True)
 class Scene:
@@ -90,7 +86,19 @@ class Scene:
 
 def build_scene(name: str, size: tuple[int, int], seed: np.random.SeedSequence) -> Scene:
     """Build `ped1` or `ped2` at a frame size (height, width) in pixels."""
-    return {"ped1": _oblique_path, "ped2": _plaza}[name](*size, np.random.default_rng(seed))
+    build = {"ped1": _oblique_path, "ped2": _plaza}[name]
+    camera, ground, sprites, sun = build(*size, np.random.default_rng(seed))
+    background = np.asarray(Image.fromarray(ground.grey).reduce(SUPERSAMPLE), np.float32)
+    screen = np.full(background.shape, -np.inf, np.float32)
+    for sprite in sprites:
+        alpha = Image.new("L", ground.shape[::-1])
+        alpha.paste(sprite.alpha, (sprite.left, sprite.top))
+        opaque = np.asarray(alpha.reduce(SUPERSAMPLE)) > 127
+        screen = np.where(opaque, np.maximum(screen, np.float32(sprite.base)), screen)
+    # Gaps between leaves show next to nothing; whoever passes behind an edge has some width.
+    grain = round(0.045 * size[0])
+    screen = ndimage.minimum_filter(ndimage.grey_closing(screen, size=grain), size=grain)
+    return Scene(name, *size, camera, background, tuple(sprites), screen, sun)
 
 
 def fractal(shape: tuple[int, int], cell: float, rng: np.random.Generator, octaves: int = 4):
@@ -143,24 +151,28 @@ class _Ground:
         """Set a region."""
         self.grey = np.where(where, grey, self.grey).astype(np.float32)
 
-    def darken(self, amount: np.ndarray) -> None:
-        """Take away a share (0 to 1) of the light."""
-        self.grey *= 1 - amount
+    def shade(self, x: float, y: float, rx: float, ry: float, amount: float) -> None:
+        """Lay the soft, dappled shadow of a crown on the ground: at most `amount` of the light."""
+        radius = np.hypot((self.x - x) / rx, (self.y - y) / ry)
+        dapple = 0.25 * fractal(self.shape, 14, self.rng, 3)
+        self.grey *= 1 - amount * np.clip((1.1 - radius + dapple) * 1.3, 0, 1)
 
-    def reduced(self) -> np.ndarray:
-        """Reduce to the frame's size, float32 (H, W)."""
+    def stand(self, sprite: Sprite) -> None:
+        """Paint a sprite into the background: nobody ever passes behind it."""
         image = Image.fromarray(self.grey)
-        return np.asarray(image.reduce(SUPERSAMPLE), np.float32)
+        grey = Image.fromarray(np.asarray(sprite.image, np.float32)[..., 0])
+        image.paste(grey, (sprite.left, sprite.top), sprite.alpha)
+        self.grey = np.array(image, np.float32)
 
 
-def _foliage(
-    shape: tuple[int, int], rng: np.random.Generator, *, solid: float, level: float, leaf: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Make a mass of leaves: grey values and opacity (0 or 1) on the canvas's grid.
+def _bush(x, y, width, height, base, rng, *, solid=0.75, level=62.0, sway=0.0) -> Sprite:
+    """Make a mass of leaves within a box of the frame (upper left corner, size; in pixels).
 
     Tufts are laid over a rounded core from top to bottom, each lit from above. `solid` is the
-    share of the radius that has no gaps, `leaf` the size of a leaf in pixels.
+    share of the radius that has no gaps.
     """
+    shape = (round(height * SUPERSAMPLE), round(width * SUPERSAMPLE))
+    leaf = max(3.0, 1.1 * SUPERSAMPLE)
     rows, columns = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
     leaves, clumps = fractal(shape, leaf, rng, 2), fractal(shape, leaf * 5, rng, 3)
     light = np.full(shape, 0.75)
@@ -178,7 +190,7 @@ def _foliage(
         radius = np.minimum(radius, np.maximum(tuft, np.hypot(rows, columns) * 0.99))
     opaque = radius + 0.06 * leaves * (radius > 0.85) < 1
     grey = level * light * (1 + 0.14 * clumps) + 9 * leaves
-    return np.clip(grey, 10, 185), opaque.astype(np.float32)
+    return _sprite(np.clip(grey, 10, 185), opaque.astype(np.float32), x, y, base, sway)
 
 
 def _sprite(
@@ -191,14 +203,6 @@ def _sprite(
     image = Image.fromarray(layers)
     mask = Image.fromarray((alpha * 255).astype(np.uint8))
     return Sprite(image, mask, round(x * SUPERSAMPLE), round(y * SUPERSAMPLE), base, sway)
-
-
-def _bush(x, y, width, height, base, rng, *, solid=0.75, level=62.0, sway=0.0) -> Sprite:
-    """Make foliage within a box of the frame (upper left corner, size; in pixels)."""
-    shape = (round(height * SUPERSAMPLE), round(width * SUPERSAMPLE))
-    leaf = max(3.0, 1.1 * SUPERSAMPLE)
-    grey, alpha = _foliage(shape, rng, solid=solid, level=level, leaf=leaf)
-    return _sprite(grey, alpha, x, y, base, sway)
 
 
 def _lamp_post(x: float, base: float, tall: float, thick: float) -> Sprite:
@@ -217,9 +221,8 @@ def _lamp_post(x: float, base: float, tall: float, thick: float) -> Sprite:
     for box, level in boxes:
         ImageDraw.Draw(grey).rectangle(box, level)
         ImageDraw.Draw(alpha).rectangle(box, 255)
-    return _sprite(
-        np.asarray(grey, float), np.asarray(alpha, float) / 255, x - head, base - tall, base
-    )
+    opacity = np.asarray(alpha, float) / 255
+    return _sprite(np.asarray(grey, float), opacity, x - head, base - tall, base)
 
 
 def _trunk(x: float, base: float, tall: float, thick: float, rng: np.random.Generator) -> Sprite:
@@ -229,31 +232,8 @@ def _trunk(x: float, base: float, tall: float, thick: float, rng: np.random.Gene
     bend = 0.5 + 0.1 * np.sin(3 * rows)
     side = (columns - bend) / (1 / 6 * (0.8 + 0.5 * rows**3))
     bark = fractal(shape, 5, rng, 2)
-    return _sprite(
-        62 - 20 * side + 9 * bark,
-        (np.abs(side) < 1).astype(float),
-        x - 1.5 * thick,
-        base - tall,
-        base,
-    )
-
-
-def _stand(ground: _Ground, sprite: Sprite) -> None:
-    """Paint a sprite into the background: nobody ever passes behind it."""
-    image = Image.fromarray(ground.grey)
-    image.paste(
-        Image.fromarray(np.asarray(sprite.image, np.float32)[..., 0]),
-        (sprite.left, sprite.top),
-        sprite.alpha,
-    )
-    ground.grey = np.array(image, np.float32)
-
-
-def _shade(ground: _Ground, x: float, y: float, rx: float, ry: float, amount: float) -> None:
-    """Lay the soft, dappled shadow of a crown on the ground."""
-    radius = np.hypot((ground.x - x) / rx, (ground.y - y) / ry)
-    dapple = 0.25 * fractal(ground.shape, 14, ground.rng, 3)
-    ground.darken(amount * np.clip((1.1 - radius + dapple) * 1.3, 0, 1))
+    grey, alpha = 62 - 20 * side + 9 * bark, (np.abs(side) < 1).astype(float)
+    return _sprite(grey, alpha, x - 1.5 * thick, base - tall, base)
 
 
 PED1_LANES = (-3.2, -0.62)  # edges of the path, in heights across
@@ -261,7 +241,10 @@ PED1_SIDE = (0.175, 0.222)  # a side path: heights (share of the frame's) at its
 PED2_EDGES = (0.485, 0.955)  # rows of the plaza's kerbs, share of the frame's height
 
 
-def _oblique_path(height: int, width: int, rng: np.random.Generator) -> Scene:
+Parts = tuple[Camera, "_Ground", list[Sprite], tuple[float, float]]
+
+
+def _oblique_path(height: int, width: int, rng: np.random.Generator) -> Parts:
     """Build ped1: a path that leads away from the camera, a side path, a lawn, a hedge."""
     camera = Camera(0.83 * width, -0.1 * height, 2.5, 1.3 * height)
     ground = _Ground(height, width, camera, rng)
@@ -273,13 +256,10 @@ def _oblique_path(height: int, width: int, rng: np.random.Generator) -> Scene:
     ground.paint(kerb, 172 + 6 * ground.texture(1.0))
     ground.paint(on_side, ground.concrete(158, (0, 0)))
     ground.paint(on_path, ground.concrete(146, (0, 1.5)))
-    _shade(ground, 0.1 * width, 0.62 * height, 0.22 * width, 0.13 * height, 0.4)
-    _shade(ground, 0.97 * width, 0.5 * height, 0.14 * width, 0.08 * height, 0.35)
-    far = _bush(
-        -0.1 * width, -0.22 * height, 1.2 * width, 0.47 * height, 0, rng, level=44, solid=0.9
-    )
-    _stand(ground, far)
+    ground.shade(0.1 * width, 0.62 * height, 0.22 * width, 0.13 * height, 0.4)
+    ground.shade(0.97 * width, 0.5 * height, 0.14 * width, 0.08 * height, 0.35)
     h, w = height, width
+    ground.stand(_bush(-0.1 * w, -0.22 * h, 1.2 * w, 0.47 * h, 0, rng, level=44, solid=0.9))
     sprites = [
         _bush(-0.16 * w, 0.1 * h, 0.46 * w, 0.4 * h, 0.49 * h, rng, level=50, solid=1.0),
         _bush(-0.2 * w, 0.3 * h, 0.3 * w, 0.34 * h, 0.62 * h, rng, level=40, solid=0.85),
@@ -290,10 +270,10 @@ def _oblique_path(height: int, width: int, rng: np.random.Generator) -> Scene:
         _bush(0.5 * w, -0.2 * h, 0.4 * w, 0.415 * h, 2 * h, rng, solid=0.72, level=60, sway=2.0),
         _bush(0.8 * w, -0.24 * h, 0.4 * w, 0.56 * h, 2 * h, rng, solid=0.55, level=52, sway=2.0),
     ]
-    return _scene("ped1", camera, ground, sprites, sun=(0.55, 0.35))
+    return camera, ground, sprites, (0.55, 0.35)
 
 
-def _plaza(height: int, width: int, rng: np.random.Generator) -> Scene:
+def _plaza(height: int, width: int, rng: np.random.Generator) -> Parts:
     """Build ped2: a plaza seen from the side, a lawn with lamp posts behind it, a building."""
     camera = Camera(0.5 * width, -0.4 * height, 3.7, 2.4 * height)
     ground = _Ground(height, width, camera, rng)
@@ -306,48 +286,22 @@ def _plaza(height: int, width: int, rng: np.random.Generator) -> Scene:
     ground.paint(on_plaza, ground.concrete(150, (1.7, 1.5)))
     ground.paint((np.abs(ground.y - top * h) < 0.004 * h), 70)
     ground.paint(ground.y < 0.2 * h, 118 + 4 * fractal(ground.shape, 30, rng))
-    _windows(ground, h, w)
+    for left in np.arange(0.03, 1.0, 0.11):  # windows of the building at the top
+        across = np.abs(ground.x / w - left - 0.035) < 0.032
+        inside = across & (np.abs(ground.y / h - 0.055) < 0.035)
+        ground.paint(inside, 52 + 26 * (ground.y / h - 0.02) / 0.07 + 0 * ground.x)
     for k, x in enumerate(np.linspace(-0.08, 0.9, 7)):
-        wide = 0.2 + 0.03 * (k % 3)
-        _stand(
-            ground, _bush(x * w, (0.13 - 0.02 * (k % 2)) * h, wide * w, 0.2 * h, 0, rng, level=52)
-        )
-    _shade(ground, 0.1 * w, 0.42 * h, 0.16 * w, 0.07 * h, 0.4)
-    _shade(ground, 0.82 * w, 0.9 * h, 0.2 * w, 0.06 * h, 0.3)
+        top_row, wide = 0.13 - 0.02 * (k % 2), 0.2 + 0.03 * (k % 3)
+        ground.stand(_bush(x * w, top_row * h, wide * w, 0.2 * h, 0, rng, level=52))
+    ground.shade(0.1 * w, 0.42 * h, 0.16 * w, 0.07 * h, 0.4)
+    ground.shade(0.82 * w, 0.9 * h, 0.2 * w, 0.06 * h, 0.3)
+    crown = {"solid": 0.6, "sway": 2.0}
     sprites = [
         _trunk(0.085 * w, 0.44 * h, 0.36 * h, 0.03 * h, rng),
         _lamp_post(0.3 * w, 0.478 * h, 0.42 * h, 0.010 * h),
         _lamp_post(0.9 * w, 0.478 * h, 0.42 * h, 0.010 * h),
-        _bush(
-            -0.06 * w, -0.14 * h, 0.3 * w, 0.36 * h, 0.44 * h, rng, solid=0.6, level=48, sway=2.0
-        ),
+        _bush(-0.06 * w, -0.14 * h, 0.3 * w, 0.36 * h, 0.44 * h, rng, **crown, level=48),
         _lamp_post(0.6 * w, 0.985 * h, 0.62 * h, 0.014 * h),
-        _bush(0.86 * w, 0.8 * h, 0.24 * w, 0.3 * h, 1.08 * h, rng, solid=0.6, level=56, sway=2.0),
+        _bush(0.86 * w, 0.8 * h, 0.24 * w, 0.3 * h, 1.08 * h, rng, **crown, level=56),
     ]
-    return _scene("ped2", camera, ground, sprites, sun=(0.5, 0.5))
-
-
-def _scene(name: str, camera: Camera, ground: _Ground, sprites: list[Sprite], *, sun) -> Scene:
-    """Put the pieces together and note what the sprites hide."""
-    background = ground.reduced()
-    screen = np.full(background.shape, -np.inf, np.float32)
-    for sprite in sprites:
-        alpha = Image.new("L", ground.shape[::-1])
-        alpha.paste(sprite.alpha, (sprite.left, sprite.top))
-        opaque = np.asarray(alpha.reduce(SUPERSAMPLE)) > 127
-        screen = np.where(opaque, np.maximum(screen, np.float32(sprite.base)), screen)
-    height, width = background.shape
-    # Gaps between leaves show next to nothing; whoever passes behind an edge has some width.
-    grain = round(0.045 * height)
-    screen = ndimage.minimum_filter(ndimage.grey_closing(screen, size=grain), size=grain)
-    return Scene(name, height, width, camera, background, tuple(sprites), screen, sun)
-
-
-def _windows(ground: _Ground, height: int, width: int) -> None:
-    """Put a row of windows into the building at the top."""
-    for left in np.arange(0.03, 1.0, 0.11):
-        inside = (np.abs(ground.x / width - left - 0.035) < 0.032) & (
-            np.abs(ground.y / height - 0.055) < 0.035
-        )
-        glass = 52 + 26 * (ground.y / height - 0.02) / 0.07 + 0 * ground.x
-        ground.paint(inside, glass)
+    return camera, ground, sprites, (0.5, 0.5)

@@ -1,0 +1,379 @@
+"""Frames and masks of one video sequence, as arrays: whatever the pictures' format, or refused.
+
+Pictures become grey levels from 0 (black) to 255 (white). Formats whose range is known are
+scaled: 1 to 8 bits, palettes, colour, CMYK, 16 bits (65535 is white), floats from 0 to 1. Where
+the range is a guess, the picture is refused: saturated frames would train a network on nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vad_helpers.errors import InputError
+
+# 16-bit files of cameras with 8 to 14 bits end below this; scaled as 16 bits they would be black.
+_LEAST_WHITE_16_BIT = 1 << 14
+# What Pillow raises on damaged files, beside an OSError without a number.
+_DAMAGE = (
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    LookupError,
+    OverflowError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Sequence:
+    """One video, as one picture file a frame.
+
+    Attributes
+    ----------
+    id : str
+        Unique name, such as ``"ped1/Test001"``.
+    scene : str
+        Whose camera, such as ``"ped1"``.
+    kind : str
+        The official side, ``"train"`` (normal frames only) or ``"test"``.
+    number : int
+        Place among the sequences of this scene and side, from 1.
+    frames : tuple of Path or None
+        One file a frame, in order; None where a number is missing between two others.
+    masks : tuple of Path or None
+        One pixel mask a frame, in order; None for a sequence without masks, which may be
+        anomalous all the same.
+    anomalous : numpy.ndarray
+        bool (n_frames,), True where the frame is labelled anomalous; read-only.
+    official_mask : bool
+        Localisation is measured against the masks: they came with the dataset.
+    """
+
+    id: str
+    scene: str
+    kind: str
+    number: int
+    frames: tuple[Path | None, ...]
+    masks: tuple[Path, ...] | None
+    anomalous: np.ndarray
+    official_mask: bool
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames, undecodable and missing ones included."""
+        return len(self.frames)
+
+
+def read_frames(
+    sequence: Sequence,
+    *,
+    start: int = 0,
+    n_frames: int | None = None,
+    size: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """Decode frames of a sequence.
+
+    A damaged frame is replaced by its nearest intact neighbour, never dropped: labels and masks
+    would shift (see `stand_in`).
+
+    Parameters
+    ----------
+    sequence : Sequence
+        As from `ucsd.index`.
+    start : int
+        First frame, from 0.
+    n_frames : int, optional
+        Number of frames; default: to the end.
+    size : tuple of int, optional
+        (height, width) in pixels to resize to, bilinear with antialiasing; default: as they are.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8 (T, H, W), grey levels 0 (black) to 255.
+
+    Raises
+    ------
+    InputError
+        The sequence does not have these frames, none of its frames can be decoded, they are of
+        several sizes, or the range of their grey levels is not known (see `decode`).
+    """
+    window = _window(sequence, start, n_frames, size)
+    decoded = decoder(sequence)
+    pictures = [decoded(stand_in(sequence, i, decoded)) for i in window]
+    for i, picture in zip(window, pictures, strict=True):
+        if picture.size != pictures[0].size:
+            raise InputError(
+                f"{sequence.frames[i]}: {picture.height}x{picture.width} pixels, but frame "
+                f"{start + 1} of {sequence.id} has {pictures[0].height}x{pictures[0].width}"
+            )
+    return np.stack([_resized(picture, size, Image.Resampling.BILINEAR) for picture in pictures])
+
+
+def decoder(sequence: Sequence) -> Callable[[int], Image.Image | None]:
+    """Give a function that decodes frame i (from 0) of a sequence, each once.
+
+    It returns None for a frame that is missing or damaged, and otherwise what `decode` does.
+    """
+
+    @functools.cache
+    def decoded(i: int) -> Image.Image | None:
+        path = sequence.frames[i]
+        return None if path is None else decode(path)
+
+    return decoded
+
+
+def stand_in(sequence: Sequence, i: int, decoded: Callable[[int], Image.Image | None]) -> int:
+    """Say which frame is shown as frame i: itself, or the nearest intact one if it is damaged.
+
+    This is the one place that decides which frames are damaged: `read_frames` shows, and
+    `ucsd.check` reports, what it answers.
+
+    Parameters
+    ----------
+    sequence : Sequence
+    i : int
+        Frame, from 0.
+    decoded : callable
+        As from `decoder`.
+
+    Returns
+    -------
+    int
+        Frame, from 0; the earlier one of two at the same distance.
+
+    Raises
+    ------
+    InputError
+        The sequence has no intact frame.
+    """
+    for distance in range(sequence.n_frames):
+        for j in (i - distance, i + distance):
+            if 0 <= j < sequence.n_frames and decoded(j) is not None:
+                return j
+    raise InputError(f"{sequence.id}: none of its {sequence.n_frames} frames can be decoded")
+
+
+def read_masks(
+    sequence: Sequence,
+    *,
+    start: int = 0,
+    n_frames: int | None = None,
+    size: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """Read the pixel masks of a sequence.
+
+    Parameters
+    ----------
+    sequence : Sequence
+        As from `ucsd.index`, with masks.
+    start, n_frames, size
+        As for `read_frames`; resizing takes the nearest pixel.
+
+    Returns
+    -------
+    numpy.ndarray
+        bool (T, H, W), True on the anomaly.
+
+    Raises
+    ------
+    InputError
+        The sequence has no masks or not these frames; a mask cannot be decoded or has another
+        size than the frames.
+    """
+    window = _window(sequence, start, n_frames, size)
+    masks = [_resized(m, size, Image.Resampling.NEAREST) for m in _masks(sequence, window)]
+    return np.stack(masks) > 0
+
+
+@functools.lru_cache(maxsize=128)
+def mask_presence(sequence: Sequence) -> np.ndarray:
+    """Say which frames of a sequence have a mask that is not empty.
+
+    Remembered for each `Sequence` object, because the tables of all folds ask for it.
+
+    Parameters
+    ----------
+    sequence : Sequence
+        As from `ucsd.index`, with masks.
+
+    Returns
+    -------
+    numpy.ndarray
+        bool (n_frames,), read-only.
+
+    Raises
+    ------
+    InputError
+        As `read_masks` does.
+    """
+    masks = _masks(sequence, range(sequence.n_frames))
+    # The bounding box is that of the pixels other than zero.
+    presence = np.array([mask.getbbox() is not None for mask in masks])
+    presence.flags.writeable = False
+    return presence
+
+
+def _masks(sequence: Sequence, window: range) -> list[Image.Image]:
+    if sequence.masks is None:
+        raise InputError(f"{sequence.id} has no masks: choose a sequence with masks")
+    decoded = decoder(sequence)
+    height, width = decoded(stand_in(sequence, window.start, decoded)).size[::-1]
+    masks = []
+    for path in sequence.masks[window.start : window.stop]:
+        mask = decode(path, mask=True)
+        if mask is None:
+            raise InputError(f"{path} cannot be decoded: restore this mask from the archive")
+        if mask.size != (width, height):
+            raise InputError(
+                f"{path}: mask of {mask.height}x{mask.width} pixels, but its frames have "
+                f"{height}x{width} (height x width)"
+            )
+        masks.append(mask)
+    return masks
+
+
+def _window(
+    sequence: Sequence, start: int, n_frames: int | None, size: tuple[int, int] | None
+) -> range:
+    stop = sequence.n_frames if n_frames is None else start + n_frames
+    if not 0 <= start < stop <= sequence.n_frames:
+        raise InputError(
+            f"{sequence.id} has {sequence.n_frames} frames: start {start} with n_frames "
+            f"{n_frames} is not inside"
+        )
+    if size is not None and (len(size) != 2 or min(size) < 1):
+        raise InputError(f"size {size!r}: expected (height, width), both at least 1 pixel")
+    return range(start, stop)
+
+
+def _resized(
+    picture: Image.Image, size: tuple[int, int] | None, method: Image.Resampling
+) -> np.ndarray:
+    """Turn a picture into uint8 (H, W), resized to (height, width) if that is given."""
+    if size is not None and picture.size != (size[1], size[0]):
+        picture = picture.resize((size[1], size[0]), method)
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def decode(path: str | Path, *, mask: bool = False) -> Image.Image | None:
+    """Decode a picture to 8-bit grey.
+
+    Parameters
+    ----------
+    path : str or Path
+        TIFF, BMP or PNG.
+    mask : bool
+        The picture is a mask: every level but black becomes white, whatever the range.
+
+    Returns
+    -------
+    PIL.Image.Image or None
+        Mode "L", or None if the file is damaged.
+
+    Raises
+    ------
+    InputError
+        The picture is whole, but its range is not known: 32-bit integers, 16 bits of which the
+        upper two are not used, floats outside 0 to 1, white as zero in more than 8 bits, more than
+        8 bits a colour, colours that Pillow cannot convert; or it is in part transparent.
+    OSError
+        The file cannot be read at all (missing, no permission, disk error).
+    """
+    try:
+        with Image.open(path) as image:
+            if _lacks_packbits(image, path):
+                return None
+            # Pillow keeps the upper half of 16-bit colours, which is 0 in 8-bit ones stored so.
+            deep_colour = ";16" in str(image.tile)
+            image.load()
+    except OSError as error:
+        if error.errno is not None:  # said by the operating system, not by Pillow
+            raise
+        return None
+    except _DAMAGE:
+        return None
+    transparent = image.has_transparency_data
+    if image.mode in ("1", "L") and not transparent:
+        return image.convert("L")
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(_grey_of_deep(image, path, mask))
+    if deep_colour:
+        raise _refused(path, "more than 8 bits a colour")
+    try:
+        image = image.convert("RGBA" if transparent else "RGB")
+    except ValueError:
+        raise _refused(path, f"colours of mode {image.mode}") from None
+    if transparent and image.getchannel("A").getextrema() != (255, 255):
+        raise _refused(path, "transparent pixels, whose grey is not known")
+    image = image.convert("RGB")
+    if mask:
+        return Image.fromarray(np.asarray(image).any(axis=2)).convert("L")
+    return image.convert("L")
+
+
+def _grey_of_deep(image: Image.Image, path: str | Path, mask: bool) -> np.ndarray:
+    """Scale a picture with one float or integer of 16 or 32 bits a pixel to uint8 (H, W)."""
+    values = np.asarray(image)
+    if not np.isfinite(values).all():
+        raise _refused(path, "levels that are not finite")
+    if getattr(image, "tag_v2", {}).get(262) == 0:  # the photometric interpretation
+        raise _refused(path, "white as zero in more than 8 bits")
+    if mask:
+        return np.where(values != 0, 255, 0).astype(np.uint8)
+    low, high = values.min(), values.max()
+    if image.mode == "F":
+        if low < 0 or high > 1:
+            raise _refused(path, f"floats from {low:.6g} to {high:.6g}, not within 0 to 1")
+        return np.rint(values * 255).astype(np.uint8)
+    if image.mode == "I":
+        raise _refused(path, f"32-bit or signed integers up to {high}")
+    if 0 < high < _LEAST_WHITE_16_BIT:
+        raise _refused(path, f"16-bit levels up to {high} only, so perhaps of fewer bits")
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _refused(path: str | Path, what: str) -> InputError:
+    return InputError(
+        f"{path} is refused, it has {what}: save it as 8-bit grey, 16-bit grey (white is 65535) or "
+        f"floats from 0 to 1"
+    )
+
+
+def _lacks_packbits(image: Image.Image, path: str | Path) -> bool:
+    """Say whether a PackBits-compressed TIFF holds fewer pixels than it declares.
+
+    libtiff would refuse such a file as well (the official Ped1 Test017/142.tif is one), but it
+    prints its complaint straight to the process's standard error, past Python.
+    """
+    tags = getattr(image, "tag_v2", {})
+    compression, samples, offsets, counts = (tags.get(tag) for tag in (259, 277, 273, 279))
+    if compression != 32773 or (samples or 1) != 1 or not offsets or not counts:
+        return False
+    width, height, bits = tags[256], tags[257], tags.get(258, (1,))[0]
+    row_bytes, strip_rows = -(-width * bits // 8), tags.get(278, height)
+    data = Path(path).read_bytes()
+    for strip, (offset, count) in enumerate(zip(offsets, counts, strict=False)):
+        part = data[offset : offset + count]
+        position = length = 0
+        while position < len(part):
+            head = part[position]
+            if head < 128:  # the next head + 1 bytes, as they are
+                length += min(head + 1, len(part) - position - 1)
+                position += head + 2
+            else:  # the next byte, repeated; 128 says nothing
+                length += 257 - head if head > 128 and position + 1 < len(part) else 0
+                position += 2 if head > 128 else 1
+        if length < min(strip_rows, height - strip * strip_rows) * row_bytes:
+            return True
+    return False
