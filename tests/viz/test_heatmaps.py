@@ -26,10 +26,6 @@ def maps():
     return {name: rng.standard_normal(SHAPE).astype(np.float32) for name in ("a", "b", "c")}
 
 
-def draw(figure):
-    figure.canvas.draw()
-
-
 def titles(axes):
     return [ax.get_title() for ax in np.ravel(axes)]
 
@@ -98,14 +94,14 @@ def test_grid_shows_frame_then_maps_then_nothing(grey, mask, maps):
     assert heatmaps.heatmap_grid(axes, grey, mask, maps, t=2) is axes
     assert titles(axes) == ["frame 3 and its mask", "a", "b", "c", "", ""]
     assert not axes[1, 2].axison
-    draw(figure)
+    figure.canvas.draw()
 
 
 def test_grid_scales_each_map_by_its_whole_clip(grey, mask):
     values = np.zeros(SHAPE, dtype=np.float32)
     values[0], values[3] = 8.0, 2.0
     figure, axes = style.subplots(1, 2)
-    heatmaps.heatmap_grid(axes, grey, mask, {"a": values}, t=3, quantile=1)
+    heatmaps.heatmap_grid(axes, grey, mask, {"a": values}, t=3)
     assert np.allclose(axes[1].images[0].get_array(), 0.25)
 
 
@@ -117,16 +113,15 @@ def test_grid_says_when_a_map_is_zero(grey, mask):
 
 
 def test_a_map_scaled_by_its_maximum_is_marked_beside_a_bar_that_states_a_quantile(grey, mask):
-    sparse = np.zeros(SHAPE)
-    sparse[0, 3, 3] = 1.0
+    sparse = np.zeros((6, 20, 30))  # one voxel of 3,600, in slices one of 180
+    wide, sparse[0, 3, 3] = np.zeros(sparse.shape, dtype=bool), 1.0
+    wide[:, 3] = True
     figure, axes = style.subplots(1, 2)
-    heatmaps.heatmap_grid(axes, grey, mask, {"lime": sparse}, t=0, quantile=0.5)
+    heatmaps.heatmap_grid(axes, sparse, wide, {"lime": sparse}, t=0)
     assert titles(axes)[1] == "lime (max)"
-    figure, axes = style.subplots(1, 2)
-    heatmaps.time_slices(axes, grey, mask, {"lime": sparse}, quantile=0.5)
-    assert titles(axes)[1] == "lime (max)"
+    assert axes[1].images[0].get_array().max() == 1
     figure, axes = style.subplots(1, 2, squeeze=False)
-    heatmaps.time_grid(axes, mask, {"lime": sparse}, quantile=0.5)
+    heatmaps.time_grid(axes, wide, {"lime": sparse})
     assert axes[0, 0].get_ylabel() == "lime (max)" and titles(axes)[0] == "frame 1"
 
 
@@ -134,21 +129,16 @@ def test_grid_refuses_too_few_axes(grey, mask, maps):
     figure, axes = style.subplots(1, 2)
     with pytest.raises(ValueError, match="2 axes for a frame and 3 maps"):
         heatmaps.heatmap_grid(axes, grey, mask, maps, t=0)
+    with pytest.raises(ValueError, match="2 axes for a frame and 3 maps"):
+        heatmaps.time_slices(axes, grey, mask, maps)
 
 
 def test_colour_bar_states_quantity_and_normalisation():
     figure, ax = style.subplots()
-    bar = heatmaps.signed_colour_bar(ax, quantile=0.995)
+    bar = heatmaps.signed_colour_bar(ax)
     assert "attribution E / the clip's 99.5% quantile of |E|" in bar.ax.get_ylabel()
     assert bar.extend == "both"
     assert (bar.vmin, bar.vmax) == (-1, 1)
-
-
-def test_colour_bar_of_the_maximum_has_no_arrows():
-    figure, ax = style.subplots()
-    bar = heatmaps.signed_colour_bar(ax, quantile=1)
-    assert "max |E|" in bar.ax.get_ylabel()
-    assert bar.extend == "neither"
 
 
 def test_time_grid_has_a_row_a_map(mask, maps):
@@ -163,7 +153,7 @@ def test_time_slices_average_over_the_rows_of_the_anomaly(grey, mask):
     values[:, 2:5] = 3.0
     values[:, 6:] = 100.0
     figure, axes = style.subplots(1, 3)
-    assert heatmaps.time_slices(axes, grey, mask, {"a": values}, quantile=1) is axes
+    assert heatmaps.time_slices(axes, grey, mask, {"a": values}) is axes
     shown = axes[1].images[0].get_array()
     assert shown.shape == (SHAPE[0], SHAPE[2])
     assert np.allclose(shown, 1.0)
@@ -204,3 +194,38 @@ def test_best_frame_is_that_of_the_largest_mask(mask):
 def test_spread_includes_both_ends():
     assert heatmaps.spread(16, 4) == [0, 5, 10, 15]
     assert heatmaps.spread(5, 1) == [0]
+
+
+def test_figure_one_has_a_block_a_clip_and_a_tile_a_map(grey, mask, maps):
+    mask[3, 2:7] = True
+    clip = {"frames": grey, "mask": mask, "p_clip": 0.9, "p_baseline": 0.1}
+    first = heatmaps.ShownClip(label="ped1/Test001", maps=maps, **clip)
+    second = heatmaps.ShownClip(label="ped2/Test002", maps={"a": maps["a"]}, **clip)
+    figure = heatmaps.figure_one([first, second])
+    headings = [block.get_suptitle() for block in figure.subfigs]
+    assert headings[0] == "ped1/Test001: p(x) = 0.900, p(x_b) = 0.100"
+    assert headings[1].startswith("ped2/Test002")
+    shown = [ax.get_title() for ax in figure.subfigs[0].axes if ax.get_title()]
+    assert shown == ["frame 4 and its mask", "a", "b", "c"]
+    bars = [ax.get_ylabel() for ax in figure.subfigs[1].axes if "quantile" in ax.get_ylabel()]
+    assert len(bars) == 1, "every block states how its maps are scaled"
+    figure.canvas.draw()
+
+
+@pytest.mark.parametrize(
+    ("values", "quantile", "expected"),
+    [
+        ([-3.0, 2.0], 1, (3.0, False)),
+        ([*np.ones(999), 1000.0], 0.99, (1.0, False)),
+        ([-4.0, *np.zeros(999)], 0.9, (4.0, True)),
+        ([0.0, 0.0], 0.9, (1.0, False)),
+    ],
+)
+def test_the_limit_is_a_quantile_of_the_magnitude_or_the_maximum(values, quantile, expected):
+    assert heatmaps.symmetric_limit(np.array(values), quantile=quantile) == expected
+
+
+@pytest.mark.parametrize("quantile", [0, -0.1, 1.1])
+def test_an_impossible_quantile_is_refused(quantile):
+    with pytest.raises(ValueError, match="quantile"):
+        heatmaps.symmetric_limit(np.ones(3), quantile=quantile)

@@ -44,7 +44,7 @@ def _arranged(table: DataFrame, rows: DataFrame | None = None) -> DataFrame:
     about = (table if rows is None else rows).drop_duplicates("row").set_index("row")
     about = about.reindex(columns=["label", "family", "of"])
     order = [*about.index[about.index.isin(present)], *present[~present.isin(about.index)]]
-    about = about.reindex(order)
+    about = about.reindex(order).astype(object)
     about["label"] = about["label"].fillna(about.index.to_series())
     about = about.fillna("")
     place = {row: i for i, row in enumerate(order)}
