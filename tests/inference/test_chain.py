@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
 from vad_helpers.errors import InputError
@@ -15,7 +13,6 @@ from vad_helpers.inference.chain import (
     convolve_padded,
     flat_pads,
     layer_stage,
-    output_size,
     run,
     sequential,
 )
@@ -77,7 +74,7 @@ def test_a_stage_is_its_layer_whole_and_padded_beforehand(name, clips):
     expected = layer(clips)
     torch.testing.assert_close(stage.whole(clips), expected, rtol=0, atol=0)
     torch.testing.assert_close(pads_and_applies(stage, clips), expected, rtol=1e-12, atol=1e-12)
-    assert output_size(stage, tuple(clips.shape[2:])) == tuple(expected.shape[2:])
+    assert stage.output_size(tuple(clips.shape[2:])) == tuple(expected.shape[2:])
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -92,28 +89,7 @@ def test_a_stage_is_affine_if_and_only_if_straight_lines_stay_straight(name, cli
 def test_value_by_value_stages_are_known_as_such():
     elementwise = {name for name in LAYERS if layer_stage(LAYERS[name]()).elementwise}
     assert elementwise == {"ReLU", "batch norm", "dropout", "channel dropout", "identity"}
-
-
-def test_padding_of_max_pooling_never_wins():
-    x = -1 - torch.rand(1, 1, 3, 4, 4)
-    assert pads_and_applies(layer_stage(nn.MaxPool3d(3, 2, 1)), x).max() < -1
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    axes=st.lists(
-        st.tuples(st.integers(1, 9), st.integers(1, 4), st.integers(1, 4), st.integers(0, 3)),
-        min_size=3,
-        max_size=3,
-    )
-)
-def test_output_sizes_are_those_of_a_convolution(axes):
-    size, kernel, stride, padding = zip(*axes, strict=True)
-    padding = tuple(max(p, k - n) for n, k, p in zip(size, kernel, padding, strict=True))
-    layer = nn.Conv3d(1, 1, kernel, stride, padding)
-    stage = layer_stage(layer)
-    assert output_size(stage, size) == tuple(layer(torch.zeros(1, 1, *size)).shape[2:])
-    assert stage.pads(size) == tuple((p, p) for p in padding)
+    assert not layer_stage(nn.Conv3d(3, 4, 1, padding=1)).elementwise
 
 
 def strided_convolution(kernel, stride):
@@ -133,29 +109,10 @@ def test_a_bf16_convolution_that_takes_columns_as_channels_is_the_same(kernel, s
         torch.testing.assert_close(result.float(), expected, rtol=2**-7, atol=2**-7)
 
 
-def test_columns_are_channels_in_bf16_without_gradients_alone(monkeypatch):
-    shapes = []
-    convolve = nn.functional.conv3d
-    monkeypatch.setattr(
-        "vad_helpers.inference.chain.F.conv3d",
-        lambda x, *args, **options: shapes.append(x.shape) or convolve(x, *args, **options),
-    )
-    layer, clips = strided_convolution((3, 7, 7), (2, 2, 2)), torch.zeros(1, 3, 4, 9, 11)
-    convolve_padded(layer)(clips.bfloat16())
-    convolve_padded(layer)(clips.bfloat16().requires_grad_())
-    convolve_padded(layer.float())(clips)
-    assert [tuple(shape) for shape in shapes] == [(1, 6, 4, 9, 6), *[(1, 3, 4, 9, 11)] * 2]
-
-
-def test_pads_are_listed_from_the_last_axis_as_pytorch_takes_them():
-    assert flat_pads(((1, 2), (3, 4), (5, 6))) == [5, 6, 3, 4, 1, 2]
-    padded = nn.functional.pad(torch.zeros(1, 1, 1, 1, 1), flat_pads(((1, 2), (3, 4), (5, 6))))
-    assert tuple(padded.shape[2:]) == (4, 8, 12)
-
-
 def test_padding_may_depend_on_the_size():
+    assert flat_pads(((1, 2), (3, 4), (5, 6))) == [5, 6, 3, 4, 1, 2]
     stage = Stage(nn.Identity(), nn.Identity(), (3, 3, 3), (2, 2, 2), lambda n: ((n[0], 0),) * 3)
-    assert output_size(stage, (3, 5, 6)) == (2, 3, 4)
+    assert stage.output_size((3, 5, 6)) == (2, 3, 4)
     assert Stage(nn.Identity(), nn.Identity()).pads((3, 5, 6)) == NO_PADS
 
 
@@ -175,6 +132,7 @@ def test_padding_may_depend_on_the_size():
         nn.AvgPool3d(2, ceil_mode=True),
         nn.AvgPool3d(3, padding=1),
         nn.AvgPool3d(3, padding=(0, 0, 1)),
+        nn.AvgPool3d(2, divisor_override=1),
         nn.Conv2d(3, 4, 3),
         nn.ConvTranspose3d(3, 4, 3),
         nn.AdaptiveAvgPool3d(1),
@@ -186,25 +144,8 @@ def test_padding_may_depend_on_the_size():
     ids=str,
 )
 def test_what_is_not_covered_is_refused_by_name(layer):
-    with pytest.raises(InputError, match=f"{type(layer).__name__}.* is no stage of a chain; "):
+    with pytest.raises(InputError, match=type(layer).__name__):
         sequential([nn.ReLU(), layer], mean_of_positions)
-
-
-def test_average_pooling_keeps_its_divisor_or_is_refused(clips):
-    layer = nn.AvgPool3d(2, divisor_override=1)
-    try:
-        stage = layer_stage(layer)
-    except InputError:
-        return
-    torch.testing.assert_close(stage.valid(clips), layer(clips))
-
-
-def test_a_pointwise_layer_with_padding_is_not_value_by_value():
-    try:
-        stage = layer_stage(nn.Conv3d(3, 4, 1, padding=1))
-    except InputError:
-        return
-    assert not stage.elementwise
 
 
 # --- chains ------------------------------------------------------------------------------------
@@ -229,16 +170,10 @@ def test_sequential_is_pytorchs_sequential(clips):
     assert expected.abs().max() > 0.01
 
 
-def test_the_head_gets_what_the_last_stage_gives(clips):
-    layers = small_layers()
-    chain = sequential(layers, lambda x: x)
-    torch.testing.assert_close(chain(clips), nn.Sequential(*layers)(clips))
-    assert sequential([], mean_of_positions)(clips).shape == (2, 3)
-
-
 def test_stem_and_what_comes_after_compose_to_the_whole(clips):
     layers = small_layers()
     chain = sequential(layers, mean_of_positions)
+    assert sequential([], mean_of_positions)(clips).shape == (2, 3)
     torch.testing.assert_close(chain.stem(clips), layers[0](clips), rtol=0, atol=0)
     torch.testing.assert_close(chain.after_stem(chain.stem(clips)), chain(clips), rtol=0, atol=0)
 
@@ -268,7 +203,3 @@ def test_branches_concatenate_their_lines_along_the_channels(clips):
     expected = torch.cat([first(clips), third(second(clips)), clips], dim=1)
     torch.testing.assert_close(Branches(lines).whole(clips), expected)
     torch.testing.assert_close(run([Branches(lines)], clips), expected)
-
-
-def test_running_no_stages_changes_nothing(clips):
-    assert run([], clips) is clips

@@ -4,8 +4,7 @@ Conventions
 -----------
 - A batch of clips is (N, 3, T, H, W), float, normalised; the network returns logits
   (N, num_classes), to which a softmax is applied by whoever wants probabilities.
-- The network is a chain of stages, `LAYERS`, then a head: pooling, dropout, `logits`. Work that
-  treats it stage by stage can walk `InceptionI3d.stages()`.
+- The network is a chain of stages, `STAGES`, then a head: pooling, dropout, `logits`.
 - Names of modules, and so keys of the state dict, are those that PyTorch checkpoints of I3D
   commonly use: `Conv3d_1a_7x7.conv3d.weight`, `Mixed_3b.b1a.bn.running_mean`, `logits.conv3d.bias`.
 - Padding is TensorFlow's "SAME", which the published weights were trained with: an output has
@@ -23,7 +22,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -321,30 +320,8 @@ class InceptionI3d(nn.Module):
         nn.init.normal_(self.logits.conv3d.weight, std=0.01)
         nn.init.zeros_(self.logits.conv3d.bias)
 
-    def stages(self) -> Iterator[tuple[str, nn.Module]]:
-        """Names and modules of the chain before the head, in the order of `LAYERS`."""
-        for name in STAGES:
-            yield name, self.get_submodule(name)
-
-    def features(self, x: Tensor, upto: str | None = None) -> Tensor:
-        """Output of a stage.
-
-        Parameters
-        ----------
-        x : Tensor (N, 3, T, H, W)
-            Normalised clips.
-        upto : str, optional
-            Name of the last stage to run, one of `STAGES`; all of them by default.
-
-        Returns
-        -------
-        Tensor (N, C, T', H', W')
-
-        Raises
-        ------
-        ValueError
-            If `x` has another shape or type, or there is no such stage.
-        """
+    def features(self, x: Tensor) -> Tensor:
+        """Output (N, C, T', H', W') of the last stage; `x` and errors as in `forward`."""
         if x.ndim != 5 or x.shape[1] != 3 or 0 in x.shape:
             raise ValueError(
                 f"clips have shape {tuple(x.shape)}: expected (N, 3, T, H, W), none of them 0; "
@@ -352,12 +329,8 @@ class InceptionI3d(nn.Module):
             )
         if not x.is_floating_point():
             raise ValueError(f"clips are {x.dtype}: expected floats; normalise them first")
-        if upto is not None and upto not in STAGES:
-            raise ValueError(f"no stage {upto!r}: give one of {', '.join(STAGES)}")
-        for name, stage in self.stages():
-            x = stage(x)
-            if name == upto:
-                break
+        for name in STAGES:
+            x = self.get_submodule(name)(x)
         return x
 
     def head(self, features: Tensor) -> Tensor:
@@ -394,7 +367,7 @@ class InceptionI3d(nn.Module):
 
     def chain(self) -> Chain:
         """The network as a chain of local stages, for inference: `vad_helpers.inference.chain`."""
-        stages = [step for _, module in self.stages() for step in module.stages()]
+        stages = (stage for name in STAGES for stage in self.get_submodule(name).stages())
         return Chain(tuple(stages), self.head)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -160,7 +160,6 @@ def train(
     seed: int = 0,
     key: str = "",
     metadata: Mapping[str, Any] | None = None,
-    num_workers: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Train a model, and leave it with the weights of its best epoch.
@@ -191,8 +190,6 @@ def train(
         replaced.
     metadata : mapping, optional
         Keyword arguments of `weights.describe` for `best.safetensors`: `mean`, `std`, ...
-    num_workers : int, default 0
-        Processes that read clips.
     progress : bool, default True
         Show a bar with the time left.
 
@@ -223,12 +220,13 @@ def train(
         found = getattr(dataset, "labels", None)
         if found is None:
             found = [dataset[i][1] for i in range(len(dataset))]
-        labels.append(np.asarray(found).astype(np.int64))
-        if set(labels[-1].tolist()) != {0, 1}:
+        found = np.asarray(found, dtype=np.float64)
+        if set(found.tolist()) != {0, 1}:
             raise InputError(
                 f"the {name} set of {len(found)} clips has labels {np.unique(found).tolist()[:5]}: "
                 "expected both 0 (normal) and 1 (anomalous) and no other; choose another split"
             )
+        labels.append(found.astype(np.int64))
     facts = {  # what decides the result, as far as it can be seen from here
         "version": STATE_VERSION,
         "key": key,
@@ -244,9 +242,7 @@ def train(
         header=describe(model, **(metadata or {})),
     )
     home = next(model.parameters()).device
-    trainer = _Trainer(
-        model.to(target), train_set, val_set, labels[1], spec, precision, seed, num_workers
-    )
+    trainer = _Trainer(model.to(target), train_set, val_set, labels[1], spec, precision, seed)
     rows, best = folder.resume(trainer)
     with tqdm(
         total=spec.epochs * trainer.n_batches,
@@ -284,21 +280,9 @@ def best_epoch(rows: Sequence[Mapping[str, float]]) -> int:
 
 
 def draw(rng: np.random.Generator, n_clips: int, spec: TrainingSpec, groups=None) -> np.ndarray:
-    """Indices of the clips of one epoch, in their order.
+    """Indices of the clips of one epoch, in their order, int64; see `TrainingSpec.epoch_clips`.
 
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-    n_clips : int
-        Clips of the data set.
-    spec : TrainingSpec
-    groups : array-like, optional
-        Group of each clip, (n_clips,).
-
-    Returns
-    -------
-    numpy.ndarray
-        int64, (n_clips,) or (spec.epoch_clips,).
+    `groups`, array-like (n_clips,), has the group of each clip.
     """
     if spec.epoch_clips is None:
         return rng.permutation(n_clips)
@@ -334,11 +318,10 @@ class _Trainer:
         spec: TrainingSpec,
         precision: str,
         seed: int,
-        num_workers: int,
     ) -> None:
         self.raw, self.spec, self.precision, self.seed = model, spec, precision, seed
-        self.train_set, self.val_labels, self.num_workers = train_set, val_labels, num_workers
-        self.val_loader = _loader(val_set, spec.batch_size, num_workers)
+        self.train_set, self.val_labels = train_set, val_labels
+        self.val_loader = _loader(val_set, batch_size=spec.batch_size)
         self.n_clips = spec.epoch_clips or len(train_set)
         n_steps = len(in_batches(np.arange(self.n_clips), spec.batch_size))
         self.n_batches = n_steps + len(self.val_loader)
@@ -387,9 +370,8 @@ class _Trainer:
         # Everything random follows from these two numbers, so no generator's state is kept.
         rng = np.random.default_rng([self.seed, epoch])
         groups = getattr(self.train_set, "groups", None)
-        batches = in_batches(
-            draw(rng, len(self.train_set), self.spec, groups), self.spec.batch_size
-        )
+        order = draw(rng, len(self.train_set), self.spec, groups)
+        batches = [batch.tolist() for batch in in_batches(order, self.spec.batch_size)]
         loss_sum, n_correct = 0.0, 0
         self.raw.train()
         for stage in self.frozen:
@@ -400,7 +382,7 @@ class _Trainer:
             torch.default_generator.manual_seed(seed)  # torch.manual_seed touches every GPU
             if on_gpu:
                 torch.cuda.manual_seed(seed)
-            for clips, labels in _loader(self.train_set, batches, self.num_workers):
+            for clips, labels in _loader(self.train_set, batch_sampler=batches):
                 loss, correct = self._step(clips, labels, epoch)
                 loss_sum += loss * len(labels)
                 n_correct += correct
@@ -494,7 +476,6 @@ def predict(
     batch_size: int = 5,
     device: str = "auto",
     precision: str = "fp32",
-    num_workers: int = 0,
     progress: bool = False,
 ) -> np.ndarray:
     """Probability of "anomalous" of each clip.
@@ -512,8 +493,6 @@ def predict(
         Where to compute.
     precision : {"fp32", "bf16"}
         How to compute.
-    num_workers : int, default 0
-        Processes that read clips.
     progress : bool, default False
         Show a bar.
 
@@ -531,7 +510,7 @@ def predict(
     target = resolve_device(device)
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: give a whole number of at least 1")
-    loader = _loader(dataset, batch_size, num_workers)
+    loader = _loader(dataset, batch_size=batch_size)
     parameter = next(model.parameters(), None)
     home = target if parameter is None else parameter.device
     modes = {module: module.training for module in model.modules()}
@@ -546,21 +525,10 @@ def predict(
     return logits.softmax(dim=1)[:, 1].numpy()
 
 
-def _loader(dataset: Dataset, batches: int | Sequence[np.ndarray], num_workers: int) -> DataLoader:
-    """Loader of clips in order, so many at a time, or of given batches of indices.
-
-    It draws nothing from global generators.
-    """
-    if isinstance(batches, int):
-        n = len(dataset)
-        batches = [range(k, min(k + batches, n)) for k in range(0, n, batches)]
-    return DataLoader(
-        dataset,
-        batch_sampler=[list(map(int, batch)) for batch in batches],
-        num_workers=num_workers,
-        generator=torch.Generator(),
-        pin_memory=torch.cuda.is_available(),
-    )
+def _loader(dataset: Dataset, **batches: Any) -> DataLoader:
+    """Loader of clips in order or in given batches, which draws nothing from global generators."""
+    on_gpu = torch.cuda.is_available()
+    return DataLoader(dataset, generator=torch.Generator(), pin_memory=on_gpu, **batches)
 
 
 @torch.no_grad()

@@ -219,7 +219,7 @@ def load(path: str | Path) -> tuple[InceptionI3d, dict[str, Any]]:
             "training from such a checkpoint, give it as initial weights"
         ) from error
     state = {name: _as_float32(tensor) for name, tensor in tensors.items()}
-    _check_values(state, str(path))
+    _check_values(state, path)
     try:
         # Fresh weights are drawn and overwritten: the caller's generator must not notice.
         with torch.random.fork_rng(devices=[]):
@@ -257,8 +257,6 @@ class LoadReport:
     classifier : (int, int) or None
         Number of classes (in the checkpoint, in the model) if they differ: the classifier counts
         as matched, by its name, but is ignored and left fresh.
-    prefix : str
-        What was cut from the checkpoint's names, such as "module."; often empty.
     """
 
     matched: tuple[str, ...]
@@ -268,7 +266,6 @@ class LoadReport:
     convolutions_matched: tuple[str, ...]
     convolutions_missing: tuple[str, ...]
     classifier: tuple[int, int] | None
-    prefix: str = ""
 
     @property
     def n_convolutions_matched(self) -> int:
@@ -306,14 +303,15 @@ def _first(names: Iterable[str], most: int = 4) -> str:
 
 
 def initialise(model: InceptionI3d, path: str | Path) -> LoadReport:
-    """Start a model from a checkpoint: of an I3D, or of a 2-D Inception-v1 to be inflated.
+    """Start a model from a checkpoint: copy every tensor that fits by name and shape.
 
     Parameters
     ----------
     model : InceptionI3d
         Changed in place.
     path : str or Path
-        See `read_checkpoint`.
+        A `.safetensors` file, or one that `torch.load` reads (`.pt`, `.pth`, `.ckpt`, ...), of an
+        I3D, or of a 2-D Inception-v1 to be inflated.
 
     Returns
     -------
@@ -322,31 +320,54 @@ def initialise(model: InceptionI3d, path: str | Path) -> LoadReport:
     Raises
     ------
     InputError
-        As `read_checkpoint` and `load_into`. The model is then as before.
+        If there is no such file, it is damaged or no checkpoint, or loading it would run code; if
+        fewer than half of the model's convolutions fit (it is of another architecture or width),
+        two prefixes hold a network each, or a weight is not finite. The model is then as before.
     """
-    return load_into(model, read_checkpoint(path), source=str(path))
+    own, state = model.state_dict(), _read_state(_existing(path))
+    prefix = _common_prefix(state, own, path)
+    state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    if not own.keys() & state.keys():
+        state = inflate(state)
+    shapes = {
+        name: (tuple(state[name].shape), tuple(own[name].shape)) for name in own if name in state
+    }
+    matched = {name: state[name] for name, (theirs, ours) in shapes.items() if theirs == ours}
+    mismatched = {name: pair for name, pair in shapes.items() if name not in matched}
+    classifier, head = None, []
+    theirs, ours = mismatched.get(_HEAD + "weight", ((), ()))
+    if theirs and theirs[1:] == ours[1:]:  # the number of classes alone tells the two apart
+        classifier = theirs[0], ours[0]
+        head = [name for name in mismatched if name.startswith(_HEAD)]
+    convolutions = [name.removesuffix(_CONV) for name in own if name.endswith(_CONV)]
+    report = LoadReport(
+        matched=tuple(matched),
+        missing=tuple(n for n in own if n not in state and not n.endswith("num_batches_tracked")),
+        ignored=(*(name for name in state if name not in own), *head),
+        mismatched={name: pair for name, pair in mismatched.items() if name not in head},
+        convolutions_matched=tuple(n for n in convolutions if n + _CONV in {*matched, *head}),
+        convolutions_missing=tuple(n for n in convolutions if n + _CONV not in state),
+        classifier=classifier,
+    )
+    if 2 * report.n_convolutions_loaded < len(convolutions):
+        other = [f"{name} {theirs} for {ours}" for name, (theirs, ours) in mismatched.items()]
+        raise InputError(
+            f"{path} fits {report.n_convolutions_loaded} of the model's {len(convolutions)} "
+            f"convolutions (prefix {prefix!r}, {len(other)} tensors of another shape"
+            f"{_first(other, 2)}): expected an I3D, or a 2-D Inception-v1 in torchvision's "
+            "GoogLeNet layout, of the same width"
+        )
+    _check_values(matched, path)
+    model.load_state_dict(matched, strict=False)
+    return report
 
 
-def read_checkpoint(path: str | Path) -> State:
-    """Read the tensors of a checkpoint of any architecture.
+def _read_state(path: Path) -> State:
+    """Tensors of a checkpoint of any architecture, on the CPU, floating-point ones as float32.
 
-    Parameters
-    ----------
-    path : str or Path
-        A `.safetensors` file, or one that `torch.load` reads (`.pt`, `.pth`, `.ckpt`, ...).
-
-    Returns
-    -------
-    dict of str to Tensor
-        On the CPU; floating-point tensors as float32. Of a dict around the state the entry
-        "state_dict", "model_state_dict" or "model" is taken; other nested dicts become prefixes.
-
-    Raises
-    ------
-    InputError
-        If there is no such file, it is damaged or no checkpoint, or loading it would run code.
+    Of a dict around the state the entry "state_dict", "model_state_dict" or "model" is taken; what
+    other dicts are nested in becomes a prefix.
     """
-    path = _existing(path)
     if path.suffix.lower() == ".safetensors":
         content: Any = _read_safetensors(path)[0]
     else:
@@ -385,73 +406,7 @@ def read_checkpoint(path: str | Path) -> State:
     return state
 
 
-def load_into(
-    model: InceptionI3d, state: Mapping[str, Tensor], *, source: str = "the checkpoint"
-) -> LoadReport:
-    """Copy every tensor that fits by name and shape into a model.
-
-    Parameters
-    ----------
-    model : InceptionI3d
-        Changed in place.
-    state : mapping of str to Tensor
-        Of an `InceptionI3d`, or of a 2-D Inception-v1 (see `inflate`), under any common prefix.
-    source : str
-        How error messages call the state.
-
-    Returns
-    -------
-    LoadReport
-
-    Raises
-    ------
-    InputError
-        If fewer than half of the model's convolutions fit (the state is of another architecture
-        or width), two prefixes hold a network each, or a weight is not finite. The model is then
-        as before.
-    """
-    own = model.state_dict()
-    prefix = _common_prefix(state, own, source)
-    state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    if not own.keys() & state.keys():
-        state = inflate(state)
-    shapes = {
-        name: (tuple(state[name].shape), tuple(own[name].shape)) for name in own if name in state
-    }
-    matched = [name for name, (theirs, ours) in shapes.items() if theirs == ours]
-    mismatched = {name: pair for name, pair in shapes.items() if pair[0] != pair[1]}
-    classifier, head = None, []
-    theirs, ours = mismatched.get(_HEAD + "weight", ((), ()))
-    if theirs and theirs[1:] == ours[1:]:  # the number of classes alone tells the two apart
-        classifier = theirs[0], ours[0]
-        head = [name for name in mismatched if name.startswith(_HEAD)]
-    convolutions = [name.removesuffix(_CONV) for name in own if name.endswith(_CONV)]
-    held = {*matched, *head}
-    report = LoadReport(
-        matched=tuple(matched),
-        missing=tuple(n for n in own if n not in state and not n.endswith("num_batches_tracked")),
-        ignored=(*(name for name in state if name not in own), *head),
-        mismatched={name: pair for name, pair in mismatched.items() if name not in head},
-        convolutions_matched=tuple(n for n in convolutions if n + _CONV in held),
-        convolutions_missing=tuple(n for n in convolutions if n + _CONV not in state),
-        classifier=classifier,
-        prefix=prefix,
-    )
-    if 2 * report.n_convolutions_loaded < len(convolutions):
-        other = [f"{name} {theirs} for {ours}" for name, (theirs, ours) in mismatched.items()]
-        raise InputError(
-            f"{source} fits {report.n_convolutions_loaded} of the model's {len(convolutions)} "
-            f"convolutions (prefix {prefix!r}, {len(other)} tensors of another shape"
-            f"{_first(other, 2)}): expected an I3D, or a 2-D Inception-v1 in torchvision's "
-            "GoogLeNet layout, of the same width"
-        )
-    found = {name: state[name] for name in matched}
-    _check_values(found, source)
-    model.load_state_dict(found, strict=False)
-    return report
-
-
-def _common_prefix(names: Iterable[str], own: Iterable[str], source: str) -> str:
+def _common_prefix(names: Iterable[str], own: Iterable[str], path: str | Path) -> str:
     """What to cut from a state's names so that they fit an I3D or a 2-D Inception-v1."""
     own, names = set(own), list(names)
     fits: Counter[str] = Counter()
@@ -462,14 +417,14 @@ def _common_prefix(names: Iterable[str], own: Iterable[str], source: str) -> str
                 break
     if not fits:
         raise InputError(
-            f"{source} fits 0 convolutions of the model, whatever prefix is cut from its names"
+            f"{path} fits 0 convolutions of the model, whatever prefix is cut from its names"
             f"{_first(names, 2)}; expected those of an I3D (Mixed_3b.b0.conv3d.weight), or of a "
             "2-D Inception-v1 in torchvision's GoogLeNet layout (inception3a.branch1.conv.weight)"
         )
     (prefix, most), *others = fits.most_common()
     if rivals := [repr(other) for other, n in others if 2 * n > most]:
         raise InputError(
-            f"{source} holds a network under each of the prefixes {prefix!r}, {', '.join(rivals)}: "
+            f"{path} holds a network under each of the prefixes {prefix!r}, {', '.join(rivals)}: "
             "save the state_dict() of the one to start from alone"
         )
     return prefix
@@ -493,17 +448,13 @@ def inflate(state_2d: Mapping[str, Tensor]) -> State:
     -------
     dict of str to Tensor
         In the layout of `InceptionI3d`, convolutions (out, in, k, k, k). Tensors without a
-        counterpart (`fc.*`, `aux1.*`, `aux2.*`) keep their names, so that `load_into` reports
+        counterpart (`fc.*`, `aux1.*`, `aux2.*`) keep their names, so that `initialise` reports
         them as ignored.
 
     Raises
     ------
     InputError
         If a filter is not square in 2-D.
-
-    References
-    ----------
-    J. Carreira and A. Zisserman, CVPR 2017, section 2.4.1.
     """
     state: State = {}
     for name, tensor in state_2d.items():
@@ -557,12 +508,12 @@ def _as_float32(tensor: Tensor) -> Tensor:
     return tensor.detach().float() if tensor.is_floating_point() else tensor.detach()
 
 
-def _check_values(state: Mapping[str, Tensor], source: str) -> None:
+def _check_values(state: Mapping[str, Tensor], path: str | Path) -> None:
     """Raise InputError, which names the tensor, if one holds anything but finite floats."""
     for name, tensor in state.items():
         if name.endswith("num_batches_tracked"):
             continue
         if not tensor.is_floating_point():
-            raise InputError(f"{source}: {name} is {tensor.dtype}: expected floats")
+            raise InputError(f"{path}: {name} is {tensor.dtype}: expected floats")
         if not torch.isfinite(tensor).all():
-            raise InputError(f"{source}: {name} holds NaN or infinite values: fetch it again")
+            raise InputError(f"{path}: {name} holds NaN or infinite values: fetch it again")

@@ -16,7 +16,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import math
 import time
 import warnings
 from collections import defaultdict
@@ -24,6 +23,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pandas as pd
 from filelock import FileLock
 
@@ -282,12 +282,10 @@ def keep(run: Run, name: str, key: str, table: pd.DataFrame, *, started: float) 
     """Write a table that is computed whole, and enter it in the manifest."""
     # Out of the manifest first: a crash between the two must not leave an old key and a new file.
     update(run, files={name: None}, counts={name: None})
-    path = run.path(f"{name}.csv")
-    with atomic_write(path) as temporary:
-        temporary.write_text(_text(name, table[list(schema.SCHEMAS[name].columns)].values.tolist()))
+    write_lines(run, name, table[list(schema.SCHEMAS[name].columns)].values.tolist())
     update(
         run,
-        files={name: {"key": key, "sha256": file_digest(path)}},
+        files={name: {"key": key, "sha256": file_digest(run.path(f"{name}.csv"))}},
         counts={name: len(table)},
         seconds={name: round(time.perf_counter() - started, 2)},
     )
@@ -305,8 +303,8 @@ def _text(name: str, lines: Iterable[Sequence[Any]], *, heading: bool = True) ->
 
 
 def _cell(value: Any) -> Any:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.9g}"
+    if isinstance(value, float | np.floating):
+        return "" if np.isnan(value) else f"{value:.9g}"
     return value
 
 
@@ -414,11 +412,15 @@ def arrange(run: Run, keys: Mapping[str, str], pairs: Mapping[Pair, Collection[s
             mine = [pair for pair in kept[name] if pair in whole]
             order = sorted(mine, key=place.__getitem__) if finished else mine
             lines = [line for pair in order for line in kept[name][pair].values()]
-            counts[name] = len(lines)
-            path, text = run.path(f"{name}.csv"), _text(name, lines)
-            if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
-                with atomic_write(path) as temporary:
-                    temporary.write_text(text, encoding="utf-8")
-        if finished:
-            update(run, counts=counts)
+            write_lines(run, name, lines)
+            counts[name] = len(lines) if finished else None
+        update(run, counts=counts)
         return whole
+
+
+def write_lines(run: Run, name: str, lines: Sequence[Sequence[Any]]) -> None:
+    """Write a table anew, whole or not at all; one that holds these very lines is left alone."""
+    path, content = run.path(f"{name}.csv"), _text(name, lines).encode()
+    if not path.is_file() or path.read_bytes() != content:
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(content)

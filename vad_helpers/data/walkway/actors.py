@@ -16,55 +16,28 @@ import numpy as np
 class Part(NamedTuple):
     """What is drawn between points of a body.
 
-    Attributes
-    ----------
-    shape : str
-        "limb": a tapered stick with round ends between two points. "disc": a ball around a point.
-        "face": a polygon. "ring": a closed outline.
-    points : tuple of int
-        Places in the body's list of points.
-    sizes : tuple of float
-        Radii of a limb's ends or of a disc, width of a ring's line; in heights.
-    grey : int
-        0 to 255.
-    one_sided : bool
-        A face that is drawn only when it faces the camera.
-    bias : float
-        Moves the part towards the camera when parts are ordered, in heights.
+    A "limb" is a tapered stick with round ends between two points, a "disc" a ball around a point,
+    a "face" a polygon, a "ring" a closed outline.
     """
 
     shape: str
-    points: tuple[int, ...]
-    sizes: tuple[float, ...]
-    grey: int
-    one_sided: bool = False
-    bias: float = 0.0
+    points: tuple[int, ...]  # places in the body's list of points
+    sizes: tuple[float, ...]  # radii of a limb or disc, width of a ring's line; in heights
+    grey: int  # 0 to 255
+    one_sided: bool = False  # a face that is drawn only when it faces the camera
+    bias: float = 0.0  # towards the camera when parts are ordered, in heights
 
 
 @dataclass(frozen=True)
 class Track:
-    """Where a body is in each frame.
+    """Where a body is in each frame: float arrays of shape (n_frames,)."""
 
-    Attributes
-    ----------
-    x, y : ndarray of float, shape (n_frames,)
-        The point on the ground, in pixels.
-    height : ndarray of float, shape (n_frames,)
-        A person's height there, in pixels.
-    heading : ndarray of float, shape (n_frames,)
-        Direction on the ground, in radians: 0 to the right, pi/2 away from the camera.
-    tilt : ndarray of float, shape (n_frames,)
-        Tangent of the camera's pitch: image rows up for one unit away, over one unit up.
-    travelled : ndarray of float, shape (n_frames,)
-        Distance along the route, in heights.
-    """
-
-    x: np.ndarray
+    x: np.ndarray  # the point on the ground, in pixels
     y: np.ndarray
-    height: np.ndarray
-    heading: np.ndarray
-    tilt: np.ndarray
-    travelled: np.ndarray
+    height: np.ndarray  # of a person there, in pixels
+    heading: np.ndarray  # on the ground, in radians: 0 to the right, pi/2 away from the camera
+    tilt: np.ndarray  # tangent of the camera's pitch: rows up for one unit away, over one unit up
+    travelled: np.ndarray  # distance along the route, in heights
 
 
 class Body:

@@ -22,58 +22,28 @@ SHADOW_RADIUS = 0.04  # thinner limbs (spokes, forearms) leave no shadow worth i
 
 @dataclass(frozen=True)
 class Sprite:
-    """A fixed or swaying thing that hides what is behind it (a tree, a lamp post).
+    """A fixed or swaying thing that hides what is behind it (a tree, a lamp post)."""
 
-    Attributes
-    ----------
-    image, alpha : PIL.Image
-        Canvas layers ("RGB": grey, 255, 0) and opacity ("L"), at the canvas's resolution.
-    left, top : int
-        Where its corner lies on the canvas.
-    base : float
-        Row (in frame pixels) on which it stands: it hides all that stands higher up.
-    sway : float
-        Amplitude of its sideways motion, in canvas pixels.
-    """
-
-    image: Image.Image
-    alpha: Image.Image
-    left: int
+    image: Image.Image  # canvas layers ("RGB": grey, 255, 0) at the canvas's resolution
+    alpha: Image.Image  # opacity ("L")
+    left: int  # where its corner lies on the canvas
     top: int
-    base: float
-    sway: float = 0.0
+    base: float  # row (in frame pixels) on which it stands: it hides all that stands higher up
+    sway: float = 0.0  # amplitude of its sideways motion, in canvas pixels
 
 
 @dataclass(frozen=True)
 class Actor:
-    """A body on its way, projected to the image for every frame.
+    """A body on its way, projected to the image for every frame."""
 
-    Attributes
-    ----------
-    kind : str
-        walker, jogger, standing, bike, skater, cart or grass.
-    anomalous : bool
-        Whether its visible pixels belong to the mask.
-    track : Track
-        Where it is.
-    parts : tuple of Part
-        What is drawn between its points.
-    points, shadow : ndarray of float, shape (n_frames, n_points, 2)
-        Points, and their shadows on the ground, in frame pixels (x, y).
-    order : ndarray of int, shape (n_frames, n_parts)
-        Parts from far to near.
-    size : float
-        Factor on a person's height.
-    """
-
-    kind: str
-    anomalous: bool
+    kind: str  # walker, jogger, standing, bike, skater, cart or grass
+    anomalous: bool  # whether its visible pixels belong to the mask
     track: Track
     parts: tuple[Part, ...]
-    points: np.ndarray
-    shadow: np.ndarray
-    order: np.ndarray
-    size: float
+    points: np.ndarray  # float (n_frames, n_points, 2), in frame pixels (x, y)
+    shadow: np.ndarray  # likewise, on the ground
+    order: np.ndarray  # int (n_frames, n_parts), parts from far to near
+    size: float  # factor on a person's height
 
 
 def make_actor(

@@ -20,22 +20,12 @@ from vad_helpers.data.walkway.drawing import SUPERSAMPLE, Sprite
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera over flat ground; all lengths in pixels, world units in heights.
+    """A camera over flat ground; all lengths in pixels, world units in heights."""
 
-    Attributes
-    ----------
-    vanishing_x, horizon : float
-        Image point where lines straight away from the camera meet.
-    eye : float
-        Height of the camera: a person at distance z stands `eye` own heights below the horizon.
-    focal : float
-        A person at distance z is focal / z pixels high.
-    """
-
-    vanishing_x: float
+    vanishing_x: float  # image point where lines straight away from the camera meet
     horizon: float
-    eye: float
-    focal: float
+    eye: float  # a person at distance z stands `eye` own heights below the horizon
+    focal: float  # a person at distance z is focal / z pixels high
 
     def to_image(self, across, away):
         """Map ground (across, away) to (x, y, a person's height there)."""
@@ -54,34 +44,16 @@ class Camera:
 
 @dataclass(frozen=True)
 class Scene:
-    """One place.
+    """One place."""
 
-    Attributes
-    ----------
-    name : str
-        ped1 or ped2.
-    height, width : int
-        Frame size in pixels.
-    camera : Camera
-        Its geometry.
-    background : ndarray of float32, shape (H, W)
-        Grey values without actors and sprites, 0 to 255.
-    sprites : tuple of Sprite
-        Things that hide actors behind them.
-    screen : ndarray of float32, shape (H, W)
-        What the sprites hide for certain: all that stands on a row above this one (-inf: none).
-    sun : tuple of float
-        How far the shadow of one unit of height falls to the right and away.
-    """
-
-    name: str
-    height: int
+    name: str  # ped1 or ped2
+    height: int  # of a frame, in pixels
     width: int
     camera: Camera
-    background: np.ndarray
-    sprites: tuple[Sprite, ...]
-    screen: np.ndarray
-    sun: tuple[float, float]
+    background: np.ndarray  # float32 (H, W), grey without actors and sprites, 0 to 255
+    sprites: tuple[Sprite, ...]  # what hides actors behind it
+    screen: np.ndarray  # float32 (H, W): hidden for certain is what stands on a row above this one
+    sun: tuple[float, float]  # how far the shadow of one unit of height falls: right and away
 
 
 def build_scene(name: str, size: tuple[int, int], seed: np.random.SeedSequence) -> Scene:
@@ -125,10 +97,10 @@ class _Ground:
         self.height = camera.focal / self.away
         self.grey = np.zeros(self.shape, np.float32)
 
-    def texture(self, per_unit: float, stretch: float = 1.0) -> np.ndarray:
+    def texture(self, per_unit: float) -> np.ndarray:
         """Sample noise fixed to the ground: `per_unit` grains a height."""
         tile = fractal((512, 512), 16, self.rng)
-        where = [self.away * per_unit * 8 / stretch, self.across * per_unit * 8]
+        where = [self.away * per_unit * 8, self.across * per_unit * 8]
         return ndimage.map_coordinates(tile, where, order=1, mode="mirror")
 
     def lawn(self, level: float) -> np.ndarray:
@@ -241,10 +213,10 @@ PED1_SIDE = (0.175, 0.222)  # a side path: heights (share of the frame's) at its
 PED2_EDGES = (0.485, 0.955)  # rows of the plaza's kerbs, share of the frame's height
 
 
-Parts = tuple[Camera, "_Ground", list[Sprite], tuple[float, float]]
+Pieces = tuple[Camera, _Ground, list[Sprite], tuple[float, float]]
 
 
-def _oblique_path(height: int, width: int, rng: np.random.Generator) -> Parts:
+def _oblique_path(height: int, width: int, rng: np.random.Generator) -> Pieces:
     """Build ped1: a path that leads away from the camera, a side path, a lawn, a hedge."""
     camera = Camera(0.83 * width, -0.1 * height, 2.5, 1.3 * height)
     ground = _Ground(height, width, camera, rng)
@@ -273,7 +245,7 @@ def _oblique_path(height: int, width: int, rng: np.random.Generator) -> Parts:
     return camera, ground, sprites, (0.55, 0.35)
 
 
-def _plaza(height: int, width: int, rng: np.random.Generator) -> Parts:
+def _plaza(height: int, width: int, rng: np.random.Generator) -> Pieces:
     """Build ped2: a plaza seen from the side, a lawn with lamp posts behind it, a building."""
     camera = Camera(0.5 * width, -0.4 * height, 3.7, 2.4 * height)
     ground = _Ground(height, width, camera, rng)
