@@ -17,12 +17,13 @@ frames as JPEG, for looking only.
 from __future__ import annotations
 
 import base64
+import dataclasses
 import html
 import io
 import json
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from importlib import resources
 from string import Template
 from typing import Any, get_args
@@ -42,6 +43,7 @@ from vad_helpers.metrics.human_centric import iou_curve
 from vad_helpers.run import steps
 from vad_helpers.run.cache import Run
 from vad_helpers.run.params import Baseline
+from vad_helpers.run.rows import TIME_AVERAGE, Row
 from vad_helpers.viz.heatmaps import ShownClip, best_frame, frame, spread
 from vad_helpers.viz.style import CONTOUR, POSITIVE_MAP, png_bytes, styled, subplots
 
@@ -57,9 +59,6 @@ SHEET_ALT = (
     "Moments of one clip from left to right: a row for the grey frames with the outline of the "
     "mask, and one for each map laid over them in colour, above a tenth of its maximum: {maps}."
 )
-
-Key = tuple[str, str, str]
-Tell = Callable[[int, int], None]
 
 
 # --- maps over frames -------------------------------------------------------------------------
@@ -138,16 +137,24 @@ def clip_labels(run: Run) -> dict[str, str]:
     }
 
 
-def shown_clip(run: Run, clip_id: str, rows: Sequence[str] | None = None) -> ShownClip:
-    """Collect one clip of a run for showing, with the maps of `rows`; missing ones are explained.
+def held(run: Run, clip_id: str, row: Row) -> bool:
+    """Tell whether a map is there without asking a network."""
+    return row.method is None or steps.map_path(run, clip_id, row).is_file()
 
-    Without `rows`, they are those that the run holds already: of its methods, then of `REFERENCES`.
+
+def shown_rows(run: Run) -> dict[str, Row]:
+    """Rows that pages show: the methods, then `REFERENCES`."""
+    known = steps.rows(run)
+    methods = {key: row for key, row in known.items() if row.kind == "method"}
+    return methods | {key: known[key] for key in REFERENCES}
+
+
+def shown_clip(run: Run, clip_id: str, rows: Iterable[str]) -> ShownClip:
+    """Collect one clip of a run for showing, with the maps of `rows`: missing ones are explained.
+
+    Rows are given by their keys; maps have their labels.
     """
     known = steps.rows(run)
-    if rows is None:
-        methods = [name for name, row in known.items() if row.kind == "method"]
-        wanted = [*methods, *(name for name in REFERENCES if name in known)]
-        rows = [name for name in wanted if steps.explained(run, clip_id, name)]
     p_clip, p_baseline = steps.predictor(run)(
         torch.stack([steps.clip(run, clip_id), steps.baseline(run, clip_id)])
     )
@@ -155,7 +162,7 @@ def shown_clip(run: Run, clip_id: str, rows: Sequence[str] | None = None) -> Sho
         label=clip_labels(run)[clip_id],
         frames=steps.frames(run, clip_id),
         mask=steps.mask(run, clip_id),
-        maps={known[name].label: steps.attribution(run, clip_id, name) for name in rows},
+        maps={known[key].label: steps.attribution(run, clip_id, key) for key in rows},
         p_clip=float(p_clip),
         p_baseline=float(p_baseline),
     )
@@ -167,21 +174,18 @@ def shown_clip(run: Run, clip_id: str, rows: Sequence[str] | None = None) -> Sho
 def explorer_html(run: Run, *, max_bytes: int = MAX_BYTES) -> str:
     """Make the explorer of a run: one clip of each scene first, then as many others as fit.
 
-    Of the first clip of each scene, missing maps of the methods are explained now; of others, the
-    maps that the run holds are shown. See `fragment`.
+    Of the first clip of each scene, missing maps are explained now; other clips are shown with the
+    maps that the run holds, if it holds one of a method. See `fragment`.
     """
-    evaluated, known = steps.evaluation(run), steps.rows(run)
+    evaluated, rows = steps.evaluation(run), shown_rows(run)
     firsts = evaluated.groupby("scene")["clip_id"].first().tolist()
-    methods = [name for name, row in known.items() if row.kind == "method"]
-    others = [
-        clip_id
-        for clip_id in evaluated["clip_id"]
-        if clip_id not in firsts and any(steps.explained(run, clip_id, name) for name in methods)
-    ]
-    every = [*methods, *(name for name in REFERENCES if name in known)]
-    clips = (shown_clip(run, c, every if c in firsts else None) for c in [*firsts, *others])
-    second = known["motion"].label if "motion" in known else ""
-    n = run.params.n_thresholds
+    wanted = {c: [k for k in rows if c in steps.clips_of(run, rows[k])] for c in firsts}
+    for clip_id in evaluated["clip_id"][~evaluated["clip_id"].isin(firsts)]:
+        there = [key for key, row in rows.items() if held(run, clip_id, row)]
+        if set(there) - set(REFERENCES):
+            wanted[clip_id] = there
+    clips = (shown_clip(run, clip_id, keys) for clip_id, keys in wanted.items())
+    n, second = run.params.n_thresholds, rows["motion"].label
     return fragment(clips, n_thresholds=n, second=second, max_bytes=max_bytes)
 
 
@@ -285,9 +289,10 @@ class Explorer(widgets.VBox):
     """
 
     def __init__(self, run: Run) -> None:
-        self._run, self._rows = run, steps.rows(run)
+        self._run = run
+        # The time average has no map of its own.
+        self._rows = {key: row for key, row in steps.rows(run).items() if key != TIME_AVERAGE}
         self._n, self._steps = fit_thresholds(run.params.n_thresholds)
-        self._made: dict[Key, np.ndarray] = {}
         self._cancel = threading.Event()
         self._thread: threading.Thread | None = None
         n_frames, auto = run.params.n_frames, widgets.Layout(width="auto")
@@ -338,35 +343,29 @@ class Explorer(widgets.VBox):
         self._look_up()
         self._draw()
 
-    def _key(self) -> Key:
-        return self.clip.value, self.row.value, self.baseline.value
-
-    def _find(self, key: Key) -> np.ndarray | None:
-        """A map made here or kept by the run; None if it has to be explained first."""
-        clip_id, row, baseline = key
-        if key in self._made:
-            return self._made[key]
-        # References of no method need neither network nor baseline.
-        if self._rows[row].method and (baseline or not steps.explained(self._run, clip_id, row)):
-            return None
-        return steps.attribution(self._run, clip_id, row)
+    def _choice(self) -> tuple[str, Row]:
+        row, baseline = self._rows[self.row.value], self.baseline.value
+        if row.method and baseline not in ("", row.baseline):
+            # A row of its own: under the same key, it would be taken for the other.
+            row = dataclasses.replace(row, key=f"{row.key}_{baseline}", baseline=baseline)
+        return self.clip.value, row
 
     def _look_up(self) -> None:
         """Take the map that is chosen, if it is there; nothing long is started unasked."""
-        found = self._find(self._key())
-        self.status.value = ""
-        if found is None:
-            self.status.value = "Not explained yet under this baseline: press “Explain”."
-            self._levels, self._ious = np.zeros(self._mask.shape, np.uint8), None
+        clip_id, row = self._choice()
+        if held(self._run, clip_id, row):
+            found = steps.attribution(self._run, clip_id, row)
+            ious = iou_curve(found, self._mask, n_thresholds=self._n)
+            self._shown, self.status.value = (to_levels(found, steps=self._steps), ious), ""
         else:
-            self._levels = to_levels(found, steps=self._steps)
-            self._ious = iou_curve(found, self._mask, n_thresholds=self._n)
+            self._shown = np.zeros(self._mask.shape, np.uint8), None
+            self.status.value = "Not explained yet under this baseline: press “Explain”."
 
     def _draw(self) -> None:
-        t, i, n = self.frame.value, self.threshold.value, self._n
+        (levels, ious), t, i, n = self._shown, self.frame.value, self.threshold.value, self._n
         above, opacity = i * self._steps / n, self.opacity.value / 100
         options = {"steps": self._steps, "above": above, "opacity": opacity}
-        pixels = blend(self._frames[t], self._levels[t], **options)
+        pixels = blend(self._frames[t], levels[t], **options)
         mask = self._mask[t] & self.outline.value
         pixels = outlined(pixels, mask, scale=-(-PICTURE_WIDTH // mask.shape[1]))
         stream = io.BytesIO()
@@ -374,17 +373,18 @@ class Explorer(widgets.VBox):
         name = self._rows[self.row.value].label
         alt = f"Frame {t + 1} of the clip, and over it the map of {name}"
         source = f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
-        image = f'<img alt="{html.escape(alt)}" src="{source}" style="max-width: 100%">'
-        self.picture.value = image
-        if self._ious is None:
+        self.picture.value = (
+            f'<img alt="{html.escape(alt)}" src="{source}" style="max-width: 100%">'
+        )
+        if ious is None:
             self.readout.value = ""
-        elif np.isnan(self._ious).any():
+        elif np.isnan(ious).any():
             self.readout.value = "IoU undefined: nothing is marked in this clip."
         else:
-            best = int(self._ious.argmax())
+            best = int(ious.argmax())
             self.readout.value = (
-                f"IoU {self._ious[i]:.3f} at a threshold of {i / n:.2f} of the map's maximum over "
-                f"the clip; best over all thresholds: {self._ious[best]:.3f}, at {best / n:.2f}."
+                f"IoU {ious[i]:.3f} at a threshold of {i / n:.2f} of the map's maximum over "
+                f"the clip; best over all thresholds: {ious[best]:.3f}, at {best / n:.2f}."
             )
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -398,19 +398,17 @@ class Explorer(widgets.VBox):
             return
         self._cancel.clear()
         self._set_busy(True)
-        self._thread = threading.Thread(target=self._explain, args=(self._key(),), daemon=True)
+        self._thread = threading.Thread(target=self._explain, args=self._choice(), daemon=True)
         self._thread.start()
 
     def _set_busy(self, busy: bool) -> None:
         self.explain_button.disabled, self.cancel_button.disabled = busy, not busy
 
-    def _explain(self, key: Key) -> None:
-        clip_id, row, baseline = key
+    def _explain(self, clip_id: str, row: Row) -> None:
         self.progress.value, self.status.value = 0, "Running …"
         try:
-            options = {"baseline": baseline or None, "progress": self._tell}
-            self._made[key] = steps.attribution(self._run, clip_id, row, **options)
-            if key == self._key():  # another one may have been chosen meanwhile
+            steps.attribution(self._run, clip_id, row, progress=self._tell)
+            if (clip_id, row) == self._choice():  # another one may have been chosen meanwhile
                 self._show_map()
             self.status.value = "Explained."
         except Cancelled:
