@@ -1,4 +1,4 @@
-"""Both explorers on a run made of arrays, and the live one in a real kernel."""
+"""Both explorers on a run made of arrays, and the live one on a real run."""
 
 import base64
 import io
@@ -8,13 +8,10 @@ import threading
 import types
 import zlib
 
-import matplotlib
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from nbclient import NotebookClient
 from PIL import Image
 
 from vad_helpers.attribution import baselines
@@ -37,15 +34,10 @@ def made(seed):
 # --- maps over frames -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("n_thresholds", "expected"),
-    [(50, (50, 50)), (25, (25, 50)), (10, (10, 50)), (7, (7, 56)), (254, (254, 254)), (1, (1, 50)),
-     (255, (50, 50))],
-)  # fmt: skip
-def test_steps_are_a_multiple_of_the_thresholds_that_a_byte_holds(n_thresholds, expected):
-    n_shown, steps = explorer.fit_thresholds(n_thresholds)
-    assert (n_shown, steps) == expected
-    assert steps % n_shown == 0 and 50 <= steps <= 254
+@pytest.mark.parametrize(("n", "expected"), [(50, 50), (10, 50), (7, 56), (254, 254), (1, 50)])
+def test_steps_are_a_multiple_of_the_thresholds_that_a_byte_holds(n, expected):
+    assert explorer.fit_thresholds(n) == (n, expected)
+    assert explorer.fit_thresholds(255) == (50, 50)
 
 
 def test_levels_by_hand():
@@ -68,14 +60,6 @@ def test_sets_of_levels_are_those_of_the_map(kind, n_thresholds):
     np.testing.assert_array_equal(
         found, human_centric.iou_curve(values, MASK, n_thresholds=n_thresholds)
     )
-
-
-def test_the_palette_runs_through_the_perceptual_map_of_the_figures():
-    colours = explorer.palette(50)
-    assert colours.shape == (51, 3) and colours.dtype == np.uint8
-    for i, end in ((0, 0.0), (-1, 1.0)):
-        expected = matplotlib.colormaps["viridis"](end)[:3]
-        np.testing.assert_allclose(colours[i] / 255, expected, atol=0.5 / 255)
 
 
 def test_blending_leaves_grey_what_is_not_above_the_level_and_mixes_by_opacity():
@@ -129,8 +113,7 @@ def test_the_contact_sheet_has_a_row_a_map_and_says_what_its_colours_are():
     clip = make_clip("A", names=["Integrated Gradients", "LIME"])
     figure = explorer.contact_sheet(clip, steps=50, n_moments=3)
     pictures = [ax for ax in figure.axes if ax.images]
-    assert len(pictures) == 3 * 3
-    assert [ax.get_title() for ax in pictures[:4]] == ["frame 1", "frame 3", "frame 4", ""]
+    assert [ax.get_title() for ax in pictures] == ["frame 1", "frame 3", "frame 4", *[""] * 6]
     names = [ax.get_ylabel() for ax in pictures[::3]]
     assert names == ["frames\nand mask", "Integrated\nGradients", "LIME"]
     assert "maximum over the clip" in figure.axes[-1].get_ylabel()
@@ -390,37 +373,24 @@ def test_a_failure_is_said_and_not_silent(shown, fake):
     assert not shown.explain_button.disabled
 
 
-# --- in a kernel --------------------------------------------------------------------------------
-
-CELLS = [
-    "from vad_helpers.run.cache import open_run\nfrom vad_helpers.viz.explorer import Explorer\n"
-    "live = Explorer(open_run('tiny'))\nlive",
-    "live.row.value = 'occlusion_lp'\nbefore = live.picture.value\n"
-    "live.baseline.value = 'black'\nprint('asked:', live.status.value)\n"
-    "live.explain_button.click()\nassert live.wait(120)\n"
-    "print('explained:', live.status.value, live.progress.value, live.progress.max)\n"
-    "print('readout:', live.readout.value, before != live.picture.value)",
-    # Cancelled at the first news of progress, whenever that comes.
-    "live.baseline.value = 'strong_blur'\nlive.row.value = 'occlusion_sp'\n"
-    "live.progress.observe(lambda change: live.cancel_button.click(), 'value')\n"
-    "live.explain_button.click()\nassert live.wait(120)\nprint('cancelled:', live.status.value)\n"
-    "print('readout:', repr(live.readout.value), live.progress.value < live.progress.max)",
-]
+# --- on a real run ------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_in_a_kernel_it_is_shown_explains_with_progress_and_is_cancelled(tiny_root):
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(one) for one in CELLS])
-    options = {"timeout": 300, "kernel_name": "python3"}
-    done = NotebookClient(notebook, resources={"metadata": {"path": tiny_root}}, **options).execute()
-    (output,) = done.cells[0].outputs
-    assert "application/vnd.jupyter.widget-view+json" in output.data
-    state = done.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
-    assert any(str(one["state"].get("value")).startswith("<img alt=") for one in state.values())
-    explained, cancelled = ("".join(o.get("text", "") for o in c.outputs) for c in done.cells[1:])
-    assert "asked: Not explained yet" in explained
-    n_done, total = re.search(r"explained: Explained\. (\d+) (\d+)\n", explained).groups()
-    assert n_done == total != "0"
-    assert re.search(r"readout: IoU \d\.\d{3} at a threshold.* True", explained)
-    assert "cancelled: Cancelled; nothing was kept." in cancelled
-    assert "readout: '' True" in cancelled
+def test_on_a_real_run_a_clip_is_explained_under_another_baseline_and_cancelled(in_project):
+    from vad_helpers.run.cache import open_run
+
+    live = explorer.Explorer(open_run("tiny"))
+    live.row.value, live.baseline.value = "occlusion_lp", "black"
+    before = live.picture.value
+    assert "Not explained yet" in live.status.value
+    live.explain_button.click()
+    assert live.wait(120)
+    assert live.status.value == "Explained." and live.picture.value != before
+    assert live.progress.value == live.progress.max > 0
+    live.baseline.value, live.row.value = "strong_blur", "occlusion_sp"
+    # Cancelled at the first news of progress, whenever that comes.
+    live.progress.observe(lambda change: live.cancel_button.click(), "value")
+    live.explain_button.click()
+    assert live.wait(120)
+    assert "Cancelled" in live.status.value and live.readout.value == ""

@@ -30,12 +30,10 @@ _GROWTH_AXES = {"frames": "frames", "pixels": "pixels a frame", "clips": "clips"
 
 def axis_name(metric: str, *, separator: str = "\n") -> str:
     """Write a metric's name and which way is better, for an axis."""
-    if metric not in METRICS:
-        return metric
-    known = METRICS[metric]
-    return (
-        f"{known.name}{separator}({known.direction} is better)" if known.direction else known.name
-    )
+    known = METRICS.get(metric)
+    if known is None or known.direction is None:
+        return known.name if known else metric
+    return f"{known.name}{separator}({known.direction} is better)"
 
 
 def _arranged(table: DataFrame, rows: DataFrame | None = None) -> DataFrame:
@@ -181,7 +179,6 @@ def fidelity_curves(
     x : ndarray, (n_points,), optional
         Positions; None is the falling threshold, from 1 to 0, as curves over thresholds are kept.
     rows : DataFrame, optional
-        Names, families and order of the rows.
 
     Raises
     ------
@@ -302,11 +299,9 @@ def gap_dumbbells(ax: Axes, p_clip: Series, p_baseline: Series) -> Axes:
     y = np.arange(len(order))
     with styled():
         ax.hlines(y, p_baseline[order], p_clip[order], color="#B0B0B0", linewidth=2)
-        marks = {"linestyle": "", "zorder": 3, "markersize": 5, "clip_on": False}
-        ax.plot(
-            p_baseline[order], y, marker="s", color="#56B4E9", label="p(x_b), baseline", **marks
-        )
-        ax.plot(p_clip[order], y, marker="o", color="#D55E00", label="p(x), clip", **marks)
+        marks = {"zorder": 3, "markersize": 5, "clip_on": False}
+        ax.plot(p_baseline[order], y, "s", color="#56B4E9", label="p(x_b), baseline", **marks)
+        ax.plot(p_clip[order], y, "o", color="#D55E00", label="p(x), clip", **marks)
         _stack(ax, order)
         ax.set_xlim(0, 1)
         _finish(ax, "p(anomalous)", grid="x")

@@ -194,17 +194,9 @@ def fragment(
 ) -> str:
     """Pack clips into HTML with everything the explorer needs.
 
-    Parameters
-    ----------
-    clips : iterable of ShownClip
-        At least one; all of one shape. The first comes whatever its size, if need be without its
-        last maps; others while they fit.
-    n_thresholds : int
-        n of tau_i = i/n max(E+), as the metrics use it.
-    second : str
-        Name of the map to compare with at first.
-    max_bytes : int
-        Of the HTML.
+    `clips`, at least one, are of one shape. The first comes whatever its size, if need be without
+    its last maps; others while the HTML has at most `max_bytes`. `n_thresholds` is n of tau_i = i/n
+    max(E+), as the metrics use it; `second` names the map to compare with at first.
     """
     n_shown, n_steps = fit_thresholds(n_thresholds)
     clips = iter(clips)
@@ -224,9 +216,7 @@ def fragment(
         "second": second,
     }
     folder = resources.files("vad_helpers.viz") / "static"
-    text = {
-        kind: (folder / f"explorer.{kind}").read_text("utf-8") for kind in ("css", "html", "js")
-    }
+    text = {k: (folder / f"explorer.{k}").read_text("utf-8") for k in ("css", "html", "js")}
 
     def page(entries: list[dict[str, Any]]) -> str:
         return Template(text["html"]).substitute(

@@ -40,24 +40,15 @@ Maps = Mapping[str, np.ndarray]
 class ShownClip:
     """A clip with its maps, for `figure_one` and for the explorers.
 
-    Attributes
-    ----------
-    label : str
-        Name for people.
-    frames : ndarray of float, (T, H, W)
-        Grey, in [0, 1].
-    mask : ndarray of bool, (T, H, W)
-    maps : mapping of str to ndarray, (T, H, W)
-        Name for people -> signed map.
-    p_clip, p_baseline : float
-        What the network says of the clip and of its baseline, in [0, 1]. Where they are nearly
-        equal there is little to explain.
+    `label` and the keys of `maps` are names for people; `p_clip` and `p_baseline`, in [0, 1], are
+    what the network says of the clip and of its baseline: where they are nearly equal there is
+    little to explain.
     """
 
     label: str
     frames: np.ndarray
     mask: np.ndarray
-    maps: Mapping[str, np.ndarray]
+    maps: Maps
     p_clip: float
     p_baseline: float
 
@@ -73,21 +64,11 @@ def spread(n_frames: int, n_shown: int) -> list[int]:
 
 
 def symmetric_limit(attribution: np.ndarray, *, quantile: float = QUANTILE) -> tuple[float, bool]:
-    """Give the value at both ends of a zero-centred colour scale.
+    """Give the value at both ends of a zero-centred colour scale, and whether it is the maximum.
 
-    Parameters
-    ----------
-    attribution : ndarray
-        Signed map of a whole clip, so that its frames share one scale.
-    quantile : float
-        Quantile of |E|, in (0, 1]; 1 is the maximum.
-
-    Returns
-    -------
-    limit : float
-        Positive; 1 for a map of zeros.
-    is_maximum : bool
-        The quantile is 0, as in a map with few values that are not zero: `limit` is the maximum.
+    It is a quantile, in (0, 1], of |E| over a whole clip's map, so that its frames share one scale;
+    the maximum where that is 0, as in a map with few values that are not zero; 1 for a map of
+    zeros.
     """
     if not 0 < quantile <= 1:
         raise ValueError(f"quantile is {quantile}; expected a value in (0, 1]")
@@ -163,18 +144,10 @@ def heatmap(
 def signed_colour_bar(
     axes: Any, *, quantity: str = "attribution E", over: str = "clip"
 ) -> Colorbar:
-    """Put the colour bar of signed maps beside axes; it states the normalisation.
+    """Put the colour bar of signed maps, from -1 to 1, beside axes; it states the normalisation.
 
-    Parameters
-    ----------
-    axes : Axes or array of Axes
-    quantity, over : str
-        What is divided, and what the `QUANTILE` of |E| is taken over.
-
-    Returns
-    -------
-    Colorbar
-        From -1 to 1; arrows at both ends say that values beyond share the last colour.
+    `quantity` is what is divided, and the `QUANTILE` of |E| is taken `over` what. Arrows at both
+    ends say that values beyond share the last colour.
     """
     flat = list(np.ravel(axes))
     scale = ScalarMappable(norm=CenteredNorm(vcenter=0, halfrange=1), cmap=SIGNED_MAP)

@@ -75,14 +75,8 @@ _LOOKS = {
 def look(row: str, *, family: str = "", of: str = "") -> dict[str, Any]:
     """Give colour, line style and marker of a row, as `Axes.plot` takes them.
 
-    Parameters
-    ----------
-    row : str
-        Name of a method, variant or reference row.
-    family : str
-        "gradient", "perturbation" or "reference": the colour of a row not known here.
-    of : str
-        Method behind a variant, which has that method's colour and a dotted line.
+    `family` ("gradient", "perturbation", "reference") colours a row not known here. A variant has
+    the colour of the method that it is `of`, and a dotted line.
     """
     if row in _LOOKS:
         drawn = _LOOKS[row]
@@ -122,25 +116,14 @@ def subplots(
 def show(figure: Figure, *, alt: str) -> None:
     """Show a figure in a notebook, with a text for those who do not see it.
 
-    The picture is a PNG on white whatever the backend, and carries its text in a live notebook
-    and in nbconvert's pages. The book takes it from the cell's metadata (`mystnb`, `image`,
-    `alt`); a test keeps the two equal.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-    alt : str
-        What is drawn (axes, marks, colours), not what comes out: that differs from run to run.
-
-    Raises
-    ------
-    ValueError
-        If `alt` is too short to describe a figure.
+    The picture is a PNG on white whatever the backend, and carries its text in a live notebook and
+    in nbconvert's pages; the book takes it from the cell's metadata (`mystnb`, `image`, `alt`).
+    `alt` says what is drawn (axes, marks, colours), not what comes out, which differs from run to
+    run; ValueError if it is too short to describe a figure.
     """
     if len(alt.split()) < MIN_ALT_WORDS:
-        raise ValueError(
-            f"alt is {alt!r}; describe what is drawn in at least {MIN_ALT_WORDS} words"
-        )
+        words = f"describe what is drawn in at least {MIN_ALT_WORDS} words"
+        raise ValueError(f"alt is {alt!r}; {words}")
     display(Image(data=png_bytes(figure), format="png", alt=alt))
 
 
@@ -166,17 +149,9 @@ def table_html(
 ) -> str:
     """Give a table as HTML that scrolls, is reached by keyboard and tells what its headers head.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        Missing values are shown as dashes. An interval behind a number, as in "0.5 [0.4, 0.6]",
-        goes below it where there is no room beside it.
-    index : bool
-        Show the row labels.
-    digits : int
-        Digits after the decimal point, of floats.
-    wrap : bool
-        Break long cells into lines.
+    Missing values are dashes, floats have `digits` after the point, `index` shows the row labels,
+    and `wrap` breaks long cells into lines. An interval behind a number, as in "0.5 [0.4, 0.6]",
+    goes below it where there is no room beside it.
     """
     # One header line: pandas would give the index's name a line of its own.
     frame = frame.rename_axis(index=[None] * frame.index.nlevels)
