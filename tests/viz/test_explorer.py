@@ -21,7 +21,6 @@ from vad_helpers.viz import explorer
 from vad_helpers.viz.heatmaps import ShownClip
 
 SHAPE = (4, 8, 12)
-RNG = np.random.default_rng(0)
 MASK = np.zeros(SHAPE, dtype=bool)
 MASK[1:, 2:5, 3:7] = True
 MASK[2, 2:6, 3:9] = True
