@@ -1,25 +1,26 @@
 """The run folder: its parameters, its keys, its locks, and tables that a killed run goes on with.
 
 `manifest.json` holds the parameters, what was measured once (`measured`), the files that are
-computed whole (`files`: key and checksum each) and how many lines each table has (`counts`). A key
-is a hash of all that an artifact depends on; what has another key is computed again.
+computed whole (`files`: key and checksum of each) and how many lines each table has (`counts`). A
+key is a hash of all that an artifact depends on: what has another key is computed again.
 
-Tables of scores grow by (clip, row): the lines of a pair are appended under the folder's lock, those
-of `explanations.csv` last, so that a pair counts as done when it stands there with its key. Locks
-are the operating system's: a killed process leaves none behind.
+Tables of scores grow by (clip, row): the lines of a pair are appended under the folder's lock,
+those of `explanations.csv` last, so that a pair counts as done when it stands there with its key.
+Locks are the operating system's: a killed process leaves none behind.
 """
 
 from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import hashlib
 import io
 import json
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +37,22 @@ from vad_helpers.tables import schema
 Value = TypeVar("Value")
 Pair = tuple[str, str]
 
+STEPS = {
+    "clips": (2, "n_frames stride fold n_folds seed split_by masks"),
+    "training": (
+        2,
+        "seed model_width frame_size mean std train_stride augmentation epochs batch_size lr "
+        "weight_decay lr_schedule lr_step lr_gamma epoch_clips early_lr early_end average "
+        "label_smoothing patience",
+    ),
+    "given": (2, ""),
+    "predictions": (2, "frame_size mean std"),
+    "map": (1, "n_frames stride frame_size mean std"),
+    "scores": (1, "n_thresholds area_steps baseline seed"),
+    "convergence": (1, ""),
+}
+"""Step -> version, raised whenever its code changes its result, and the parameters that it depends
+on, beside those of the steps that it is computed from."""
 APPENDED = (
     *("human_centric", "model_centric", "robustness", "curves", "frame_auc"),
     "explanations",
@@ -67,8 +84,7 @@ class Run:
     readonly : str
         Why nothing can be computed here; empty if it can.
     memo : dict
-        What this handle has looked up already, so that a loop over clips does not list thousands
-        of files again.
+        What this handle has looked up already, see `once`.
     """
 
     params: Params
@@ -99,8 +115,7 @@ def open_run(profile: str = "quick", **overrides: Any) -> Run:
     Returns
     -------
     Run
-        Read-only if its folder was made elsewhere and lacks its network, or the videos are not
-        there.
+        Read-only if its folder was made elsewhere, and its network or the videos are not here.
 
     Raises
     ------
@@ -109,24 +124,17 @@ def open_run(profile: str = "quick", **overrides: Any) -> Run:
         the folder's manifest.
     """
     root = parameters.project_root()
-    folder = overrides.get("run_dir")
-    if isinstance(folder, str | Path):
-        folder = overrides["run_dir"] = str(folder)
-        known = manifest_in(root / folder)
-        if "parameters" in known:
-            return _open_folder(root, root / folder, known, profile, overrides)
-    params = parameters.load(profile, root=root, **overrides)
-    name = f"{params.alternative}-" if params.alternative else ""
-    folder = params.run_dir or f"runs/{Path(params.profile).stem}/{name}fold-{params.fold}"
-    return Run(params=params, root=root, dir=root / folder)
-
-
-def _open_folder(
-    root: Path, folder: Path, known: Mapping[str, Any], profile: str, overrides: Mapping[str, Any]
-) -> Run:
-    values = known["parameters"]
+    folder = root / (overrides.get("run_dir") or "")
+    known = manifest_in(folder) if overrides.get("run_dir") else {}
+    if "parameters" not in known:
+        params = parameters.load(profile, root=root, **overrides)
+        name = f"{params.alternative}-" if params.alternative else ""
+        usual = f"runs/{Path(params.profile).stem}/{name}fold-{params.fold}"
+        return Run(params=params, root=root, dir=root / (params.run_dir or usual))
+    # Of a folder from elsewhere, what holds for its machine alone may not be said.
+    values = {"device": "auto", "eval_batch_size": 1, **known["parameters"], "run_dir": None}
+    before = parameters.checked(values)
     params = parameters.checked(parameters.override(values, overrides))
-    before = parameters.checked({**values, "run_dir": params.run_dir})
     clashes = [(name, getattr(before, name), getattr(params, name)) for name in overrides]
     if profile != "quick":  # which is every notebook's default
         clashes.append(("profile", Path(before.profile).stem, Path(profile).stem))
@@ -137,38 +145,47 @@ def _open_folder(
                 f"{folder} was made with {name} {had}, asked for is {asked}; leave {name} out, or "
                 "give another run_dir"
             )
-    path = folder / "model.safetensors"
+    network = folder / "model.safetensors"
     given = params.trained_weights and (root / params.trained_weights).is_file()
     readonly = ""
-    if "files" not in known and (folder / "explanations.csv").is_file():
+    if "counts" in known and "files" not in known:
         readonly = "its tables were made before tables had keys"
-    elif known.get("weights_sha256") and not (path.is_file() or given):
-        readonly = f"its network is not there ({path})"
+    elif known.get("weights_sha256") and not (network.is_file() or given):
+        readonly = f"its network is not there ({network})"
     elif params.dataset == "ucsd" and not (root / params.data_dir).is_dir():
         readonly = f"its videos are not there ({root / params.data_dir})"
     return Run(params=params, root=root, dir=folder, supplied=True, readonly=readonly)
 
 
-def remember(run: Run, name: Any, look_up: Callable[[], Value]) -> Value:
-    """Give `look_up()`, evaluated once for this handle."""
-    if name not in run.memo:
-        run.memo[name] = look_up()
-    return run.memo[name]
+def once(look_up: Callable[..., Value]) -> Callable[..., Value]:
+    """Evaluate a function of a run once for each handle, so that a loop over clips does not list
+    thousands of files again. Rows stand for themselves by their key."""
+
+    @functools.wraps(look_up)
+    def found(run: Run, *args: Any, **options: Any) -> Value:
+        place = (look_up.__name__, *(getattr(a, "key", a) for a in args), *options.items())
+        if place not in run.memo:
+            run.memo[place] = look_up(run, *args, **options)
+        value = run.memo[place]
+        return value.copy() if isinstance(value, pd.DataFrame) else value
+
+    return found
 
 
-def key_of(step: str, version: int, **parts: Any) -> str:
-    """Hash all that an artifact depends on: "k" and 15 hexadecimal digits, never a number.
+def key_of(run: Run, step: str, **parts: Any) -> str:
+    """Hash all that a step depends on: "k" and 15 hexadecimal digits, so that it is no number.
 
     Parameters
     ----------
+    run : Run
     step : str
-        Name of the step that computes it.
-    version : int
-        Raised whenever the step's code changes its result.
+        Of `STEPS`.
     **parts
-        Settings and keys of what it is computed from; anything JSON can hold.
+        Keys of what it is computed from, and whatever else; anything JSON can hold.
     """
-    text = json.dumps({"step": step, "version": version, **parts}, sort_keys=True, default=list)
+    version, names = STEPS[step]
+    own = {name: getattr(run.params, name) for name in names.split()}
+    text = json.dumps([step, version, own, parts], sort_keys=True, default=list)
     return f"k{hashlib.sha256(text.encode()).hexdigest()[:15]}"
 
 
@@ -197,7 +214,7 @@ def manifest_in(folder: Path) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(found.get("parameters", {}), dict):
+        if all(isinstance(found.get(name, {}), dict) for name in ("parameters", "files", "counts")):
             return found
     except (ValueError, AttributeError):
         pass
@@ -224,11 +241,11 @@ def update(run: Run, **entries: Any) -> None:
         own = json.loads(json.dumps(run.params.dump() | {"run_dir": None}))
         before = known.get("parameters", own)
         changed = [name for name in own if before.get(name) != own[name] and name not in FREE]
-        if changed and not set(changed) <= set(MORE):
-            told = ", ".join(f"{n} {before.get(n)} -> {own[n]}" for n in changed[:3])
+        if set(changed) - set(MORE):
+            told = "; ".join(f"{n} {before.get(n)} -> {own[n]}" for n in changed)
             warnings.warn(
                 f"{run.dir} was made with other parameters ({told[:300]}): what depends on them is "
-                "computed again, and its old results go",
+                "computed again in its place",
                 stacklevel=2,
             )
         found = known | {"parameters": own}
@@ -269,85 +286,66 @@ def load_or_build(run: Run, name: str, key: str, build: Callable[[], pd.DataFram
     path = run.path(f"{name}.csv")
     with lock(run.dir, name):
         entry = manifest_in(run.dir).get("files", {}).get(name, {})
-        if entry.get("key") == key and path.is_file():
-            if file_digest(path) == entry["sha256"]:
-                return schema.read(run.dir, name)
-            warnings.warn(f"{path} was changed or damaged: computed again", stacklevel=2)
-        started = time.perf_counter()
-        keep(run, name, key, build(), started=started)
+        whole = path.is_file() and file_digest(path) == entry.get("sha256")
+        if entry.get("key") == key and not whole:
+            warnings.warn(f"{path} is gone, changed or damaged: computed again", stacklevel=2)
+        elif entry.get("key") == key:
+            return schema.read(run.dir, name)
+        keep(run, name, key, build)
         return schema.read(run.dir, name)
 
 
-def keep(run: Run, name: str, key: str, table: pd.DataFrame, *, started: float) -> None:
-    """Write a table that is computed whole, and enter it in the manifest."""
+def keep(run: Run, name: str, key: str, build: Callable[[], pd.DataFrame]) -> None:
+    """Compute and write a table that is computed whole, and enter it in the manifest."""
+    started = time.perf_counter()
+    lines = build()[list(schema.SCHEMAS[name].columns)].values.tolist()
     # Out of the manifest first: a crash between the two must not leave an old key and a new file.
     update(run, files={name: None}, counts={name: None})
-    write_lines(run, name, table[list(schema.SCHEMAS[name].columns)].values.tolist())
+    write_lines(run, name, lines)
     update(
         run,
         files={name: {"key": key, "sha256": file_digest(run.path(f"{name}.csv"))}},
-        counts={name: len(table)},
+        counts={name: len(lines)},
         seconds={name: round(time.perf_counter() - started, 2)},
     )
 
 
-def _text(name: str, lines: Iterable[Sequence[Any]], *, heading: bool = True) -> str:
-    """Lines of a table as CSV: nine digits, which hold every float32, and nothing for NaN."""
+def _as_csv(name: str, lines: Sequence[Sequence[Any]], *, heading: bool = True) -> bytes:
+    """Lines of a table: nine digits, which hold every float32, and nothing for NaN."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     if heading:
         writer.writerow(schema.SCHEMAS[name].columns)
     for line in lines:
-        writer.writerow([_cell(value) for value in line])
-    return stream.getvalue()
+        cells = [f"{cell:.9g}" if isinstance(cell, float | np.floating) else cell for cell in line]
+        writer.writerow(["" if cell == "nan" else cell for cell in cells])
+    return stream.getvalue().encode()
 
 
-def _cell(value: Any) -> Any:
-    if isinstance(value, float | np.floating):
-        return "" if np.isnan(value) else f"{value:.9g}"
-    return value
+def write_lines(run: Run, name: str, lines: Sequence[Sequence[Any]]) -> None:
+    """Write a table anew, whole or not at all; one that holds these very lines is left alone."""
+    path, content = run.path(f"{name}.csv"), _as_csv(name, lines)
+    if not path.is_file() or path.read_bytes() != content:
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(content)
 
 
 def append(run: Run, lines: Mapping[str, Sequence[Sequence[Any]]]) -> None:
-    """Append lines to tables, under the folder's lock, `explanations` last.
-
-    Parameters
-    ----------
-    run : Run
-    lines : mapping of str to sequence
-        By name of the table; cells in the order of its columns.
-    """
-    order = [*(name for name in lines if name not in APPENDED), *APPENDED]
+    """Append lines to tables (by name, cells in the order of its columns), `explanations` last."""
     with lock(run.dir, "tables"):
-        for name in order:
-            if not lines.get(name):
-                continue
+        for name in sorted(lines, key=lambda name: name == "explanations"):
             with run.path(f"{name}.csv").open("a+b") as stream:
-                size = stream.tell()
-                if size:  # a process that was killed may have left half a line
-                    stream.seek(0)
-                    end = stream.read().rfind(b"\n") + 1 if not _is_whole(stream, size) else size
-                    stream.truncate(end)
-                    size = end
-                stream.write(_text(name, lines[name], heading=not size).encode())
-
-
-def _is_whole(stream: io.BufferedRandom, size: int) -> bool:
-    stream.seek(size - 1)
-    whole = stream.read(1) == b"\n"
-    stream.seek(0)
-    return whole
+                tail = stream.seek(max(0, stream.seek(0, io.SEEK_END) - 2**16))
+                # Of the last line, a process that was killed may have left half.
+                whole = tail + stream.read().rfind(b"\n") + 1
+                stream.truncate(whole)
+                stream.write(_as_csv(name, lines[name], heading=not whole))
 
 
 def read_lines(run: Run, name: str) -> list[list[str]]:
-    """Cells of the whole lines of a table that grows; those that are no lines are left out.
-
-    An unknown heading, which another version wrote, leaves none.
-    """
+    """Cells of the whole lines of a table that grows; none under another version's heading."""
     path, columns = run.path(f"{name}.csv"), list(schema.SCHEMAS[name].columns)
-    if not path.is_file():
-        return []
-    text = path.read_bytes().decode("utf-8", errors="replace")
+    text = path.read_bytes().decode("utf-8", errors="replace") if path.is_file() else ""
     whole = text[: text.rfind("\n") + 1]
     heading, *lines = csv.reader(whole.splitlines()) if whole else [[]]
     return [line for line in lines if len(line) == len(columns)] if heading == columns else []
@@ -356,16 +354,15 @@ def read_lines(run: Run, name: str) -> list[list[str]]:
 def done(run: Run, keys: Mapping[str, str]) -> set[Pair]:
     """Pairs (clip, row) that stand in `explanations.csv` with the key that their row has now."""
     with lock(run.dir, "tables"):
-        return {
-            (line[0], line[1])
-            for line in read_lines(run, "explanations")
-            if keys.get(line[1]) == line[-1]
-        }
+        lines = read_lines(run, "explanations")
+    return {(line[0], line[1]) for line in lines if keys.get(line[1]) == line[-1]}
 
 
-def arrange(run: Run, keys: Mapping[str, str], pairs: Mapping[Pair, Collection[str]],
-            *, finished: bool = False) -> set[Pair]:  # fmt: skip
+def arrange(run: Run, keys: Mapping[str, str], pairs: Mapping[Pair, Collection[str]]) -> set[Pair]:
     """Drop lines of pairs that are not done, or not asked for.
+
+    Where all pairs are done, lines are put in their order, so that it does not matter in what order
+    they were computed, and the manifest counts them.
 
     Parameters
     ----------
@@ -373,54 +370,41 @@ def arrange(run: Run, keys: Mapping[str, str], pairs: Mapping[Pair, Collection[s
     keys : mapping of str to str
         Key that a row's lines must have.
     pairs : mapping of (str, str) to collection of str
-        (clip, row) that are asked for, in the order of the tables; the tables that each must
-        have lines in.
-    finished : bool
-        Whether to put lines in that order, too, and to enter their number in the manifest.
+        (clip, row) that are asked for, in order; the tables that each must have lines in.
 
     Returns
     -------
     set of (str, str)
         Pairs that are done: their lines are whole in every table.
     """
-    place = {pair: i for i, pair in enumerate(pairs)}
     with lock(run.dir, "tables"):
         there = all(run.path(f"{name}.csv").is_file() for name in APPENDED)
         kept: dict[str, dict[Pair, dict[tuple, list[str]]]] = {}
         for name in APPENDED:
             about = schema.SCHEMAS[name]
-            columns = list(about.columns)
-            unique = [columns.index(column) for column in about.unique]
-            clip, row = columns.index("clip_id"), columns.index("row")
+            unique = [list(about.columns).index(column) for column in about.unique]
+            clip, row = (list(about.columns).index(column) for column in ("clip_id", "row"))
             kept[name] = defaultdict(dict)
             for line in read_lines(run, name):
                 pair = line[clip], line[row]
-                if pair in place and line[-1] == keys[line[row]]:
+                if pair in pairs and line[-1] == keys[line[row]]:
                     # A pair that a killed process began stands there twice, at last whole.
                     kept[name][pair][tuple(line[i] for i in unique)] = line
         whole = set(kept["explanations"]) if there else set()
         for name in APPENDED[:-1]:
-            # All rows have as many scores, and in one clip as many frames with an AUC.
+            # All rows have as many scores; in one clip they have as many frames with an AUC.
             n = {pair: len(kept[name][pair]) for pair in whole if name in pairs[pair]}
             most: dict[str, int] = defaultdict(lambda least=name != "frame_auc": int(least))
-            for (clip_id, _), count in n.items():
-                group = clip_id if name == "frame_auc" else ""
+            for pair, count in n.items():
+                group = pair[0] if name == "frame_auc" else ""
                 most[group] = max(most[group], count)
-            whole -= {p for p, count in n.items() if count < most[p[0] * (name == "frame_auc")]}
+            whole -= {p for p, c in n.items() if c < most[p[0] if name == "frame_auc" else ""]}
+        finished = whole == set(pairs)
         counts = {}
         for name in APPENDED:
-            mine = [pair for pair in kept[name] if pair in whole]
-            order = sorted(mine, key=place.__getitem__) if finished else mine
-            lines = [line for pair in order for line in kept[name][pair].values()]
+            order = pairs if finished else kept[name]
+            lines = [line for p in order if p in whole for line in kept[name][p].values()]
             write_lines(run, name, lines)
             counts[name] = len(lines) if finished else None
         update(run, counts=counts)
         return whole
-
-
-def write_lines(run: Run, name: str, lines: Sequence[Sequence[Any]]) -> None:
-    """Write a table anew, whole or not at all; one that holds these very lines is left alone."""
-    path, content = run.path(f"{name}.csv"), _text(name, lines).encode()
-    if not path.is_file() or path.read_bytes() != content:
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(content)

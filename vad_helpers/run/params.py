@@ -36,7 +36,7 @@ def _written_number(value: Any) -> Any:
     return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
 
 
-Seed = Annotated[int, Field(ge=0, le=checks.MAX_SEED)]  # NumPy's legacy generator takes no larger
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy's legacy generator takes no larger
 Count = Annotated[int, Field(ge=1)]
 Real = Annotated[float, BeforeValidator(_written_number), Field(allow_inf_nan=False)]
 Positive = Annotated[Real, Field(gt=0)]
@@ -49,169 +49,87 @@ Baseline = Literal["blur", "strong_blur", "spacetime_blur", "black"]
 class Variant(BaseModel):
     """A row beside the methods: one of them, with something changed.
 
-    Attributes
-    ----------
-    method : str
-    baseline : str or None
-        None: the run's.
-    weights : {"trained", "random"}
-    n_clips : int or None
-        Fewer clips than the run explains.
-    seed : int or None
-        Another one than the run's, for what the method draws.
-    precision : str or None
-        What "auto" means for this row; None: the method's own.
-    label : str or None
-        Name for people.
-    **settings
-        Any other name is a setting of the method.
+    Any other name than these is a setting of the method.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow")
 
     method: str
-    baseline: Baseline | None = None
+    baseline: Baseline | None = None  # None: the run's
     weights: Literal["trained", "random"] = "trained"
-    n_clips: Count | None = None
-    seed: Seed | None = None
-    precision: Literal["fp32", "bf16"] | None = None
-    label: str | None = None
+    n_clips: Count | None = None  # fewer than the run explains
+    seed: Seed | None = None  # another one than the run's, for what the method draws
+    precision: Literal["fp32", "bf16"] | None = None  # what "auto" means for this row
+    label: str | None = None  # for people
 
 
 class Params(BaseModel):
-    """Everything a run depends on.
-
-    Attributes
-    ----------
-    profile : str
-        Name of the YAML file in `params/`, or a path to one.
-    dataset : {"walkway", "ucsd"}
-        Synthetic videos, written when missing, or a tree on disk.
-    data_dir : str
-        Folder of the dataset's tree, relative to the project's folder.
-    run_dir : str or None
-        Where this run's results go; None: `runs/<profile>/fold-<fold>`.
-    seed : int
-        Seed of data, split, training and every sampled explanation.
-    device : {"auto", "cpu", "cuda"}
-        "auto": CUDA where there is a GPU.
-    precision : {"fp32", "bf16", "auto"}
-        Of explanations and scores. "auto": each method's default, bf16 scores; all in fp32 where
-        the device only emulates bf16.
-    train_precision : {"fp32", "bf16", "auto"}
-        Of training. "auto": as `precision`; where that is "auto" too, bf16 where it is computed.
-    fold : int
-        Fold that is tested; the next one validates, the rest trains.
-    n_clips : int
-        At most so many clips are explained in this run.
-    study_clips : int or None
-        Clips of a study over all folds, of which this run explains those of its own fold; None:
-        the run chooses among all clips of its fold.
-    methods : list of str
-        Attribution methods, in the order of the tables.
-    epochs : int
-        Passes over the training clips, or draws of `epoch_clips` from them.
-    init_weights : str or None
-        2-D Inception-v1 or I3D checkpoint to start from; None trains from scratch.
-    trained_weights : str or None
-        Weights to evaluate instead of training.
-    n_clips_slow : int or None
-        Clips for rows of over 500 model calls a clip; None: all `n_clips`.
-    frame_size : list of int
-        Height and width in pixels after resizing.
-    masks : {"official", "added", "all"}
-        Which masks measure localisation.
-    walkway, augmentation : dict
-        Options of `vad_helpers.data.walkway.WalkwaySpec`, and of
-        `vad_helpers.data.augmentation.Augmentation`.
-    n_frames, stride : int
-        Length of a clip and step between clips, in frames.
-    n_folds, max_per_sequence : int
-        Folds of the split; most clips of one sequence in the evaluation set.
-    split_by : {"sequence", "clip"}
-        What is assigned to folds. With "clip" a network is tested on sequences that it has seen:
-        for an `alternative` alone.
-    alternative : str or None
-        Name of the choice that this run settles differently from the profile, to be measured
-        beside the study's folds; None: the run is the study's, or stands for itself.
-    mean, std : float
-        Normalisation of grey values in [0, 1].
-    model_width : float
-        Multiplier of the network's channels; 1 is the Inception-I3D.
-    batch_size, lr, weight_decay, lr_schedule, lr_step, lr_gamma, epoch_clips, early_lr, early_end, \
-average, label_smoothing, patience
-        Training, see `vad_helpers.model.training.TrainingSpec`. `early_lr` counts with
-        `init_weights` alone: without them every stage starts at random, and learns at full rate.
-    train_stride : int or None
-        Step between the clips that are trained on, in frames; None: `stride`.
-    baseline : {"blur", "strong_blur", "spacetime_blur", "black"}
-        What replaces removed pixels.
-    settings : dict of dict
-        Method -> its settings, where they differ from the paper's.
-    variants : dict of Variant
-        Extra rows of the tables, by name.
-    n_thresholds, area_steps : int
-        Steps of the threshold axis (IoU, F1, deletion, insertion), and of the area axis (RISE).
-    n_resamples : int
-        Bootstrap resamples of the intervals.
-    eval_batch_size : int
-        Clips evaluated together; changes speed and memory, not results.
-    runtime_repeats : int
-        Timed repetitions of each fast method.
-    """
+    """Everything a run depends on; what each parameter means stands beside it."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    profile: str
-    dataset: Literal["walkway", "ucsd"]
-    data_dir: str
-    run_dir: str | None
-    seed: Seed
-    device: Literal["auto", "cpu", "cuda"]
-    precision: Precision
-    train_precision: Precision
-    fold: Annotated[int, Field(ge=0)]
-    n_clips: Count
-    methods: Annotated[list[str], Field(min_length=1, strict=False)]
-    epochs: Count
-    init_weights: str | None
-    trained_weights: str | None
-    n_clips_slow: Count | None
-    study_clips: Count | None
-    frame_size: Annotated[list[Count], Field(min_length=2, max_length=2, strict=False)]
-    masks: Literal["official", "added", "all"]
-    walkway: dict[str, Any]
-    n_frames: Count
-    stride: Count
+    profile: str  # name of the YAML file in `params/`, or a path to one
+    dataset: Literal["walkway", "ucsd"]  # synthetic, written when missing; or a tree on disk
+    data_dir: str  # folder of the dataset's tree, relative to the project's folder
+    run_dir: str | None  # None: runs/<profile>/fold-<fold>
+    seed: Seed  # of data, split, training and every sampled explanation
+    fold: Annotated[int, Field(ge=0)]  # it is tested; the next one validates, the rest trains
     n_folds: Annotated[int, Field(ge=3)]
+    # What is assigned to folds. With "clip" a network is tested on sequences that it has seen:
+    # for an alternative alone.
     split_by: Literal["sequence", "clip"]
+    masks: Literal["official", "added", "all"]  # which ones measure localisation
+    walkway: dict[str, Any]  # options of `data.walkway.WalkwaySpec`
+    # Name of the choice that this run settles differently from its profile, to be shown beside
+    # the study's folds; None: the run is the study's, or stands for itself.
     alternative: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = None
-    max_per_sequence: Count
-    mean: Real
+
+    device: Literal["auto", "cpu", "cuda"]  # auto: CUDA where there is a GPU
+    precision: Precision  # of explanations and scores, see `steps.precision_of`
+    train_precision: Precision  # auto: as `precision`
+
+    frame_size: Annotated[list[Count], Field(min_length=2, max_length=2, strict=False)]  # H, W
+    n_frames: Count  # a clip
+    stride: Count  # frames from one clip's start to the next one's
+    mean: Real  # of grey values in [0, 1], for normalisation
     std: Positive
-    model_width: Positive
+
+    model_width: Positive  # multiplier of the network's channels; 1 is the Inception-I3D
+    init_weights: str | None  # 2-D Inception-v1 or I3D checkpoint to start from; None: at random
+    trained_weights: str | None  # weights to evaluate instead of training
+    # The recipe, see `model.training.TrainingSpec`.
+    epochs: Count
     batch_size: Count
     lr: Positive
     weight_decay: NotNegative
     lr_schedule: Literal["step", "onecycle"]
     lr_step: Count
     lr_gamma: Annotated[Positive, Field(le=1)]
-    train_stride: Count | None
+    train_stride: Count | None  # as `stride`, of the clips that are trained on; None: `stride`
     epoch_clips: Count | None
-    early_lr: Annotated[NotNegative, Field(le=1)]
-    early_end: Literal[tuple(STAGES)]  # type: ignore[valid-type]
+    early_lr: Annotated[NotNegative, Field(le=1)]  # counts with `init_weights` alone
+    early_end: Literal[STAGES]
     average: Decay
     label_smoothing: Decay
     patience: Count | None
-    augmentation: dict[str, Any]
-    baseline: Baseline
-    settings: dict[str, dict[str, Any]]
-    variants: dict[str, Variant]
-    n_thresholds: Count
-    area_steps: Count
-    n_resamples: Count
-    eval_batch_size: Count
-    runtime_repeats: Count
+    augmentation: dict[str, Any]  # options of `data.augmentation.Augmentation`
+
+    methods: Annotated[list[str], Field(min_length=1, strict=False)]  # in the order of the tables
+    baseline: Baseline  # what replaces removed pixels
+    settings: dict[str, dict[str, Any]]  # by method, where they differ from the paper's
+    variants: dict[str, Variant]  # extra rows of the tables, by name
+
+    n_clips: Count  # at most so many are explained
+    n_clips_slow: Count | None  # by rows of over 500 model calls a clip; None: all `n_clips`
+    # Clips of a study over all folds, of which this run explains those of its own fold; None: it
+    # chooses among all clips of its fold.
+    study_clips: Count | None
+    max_per_sequence: Count
+    n_thresholds: Count  # steps of the threshold axis: IoU, F1, deletion, insertion
+    area_steps: Count  # steps of the area axis (RISE)
+    n_resamples: Count  # of the bootstrap
+    eval_batch_size: Count  # changes speed and memory, not results
+    runtime_repeats: Count  # timed repetitions of a method
 
     @property
     def black(self) -> float:
@@ -223,6 +141,11 @@ average, label_smoothing, patience
         values = self.model_dump(exclude={"variants"})
         values["variants"] = {k: v.model_dump(exclude_unset=True) for k, v in self.variants.items()}
         return values
+
+
+def names() -> list[str]:
+    """Names of all parameters."""
+    return list(Params.model_fields)
 
 
 def project_root(start: str | Path | None = None) -> Path:
@@ -265,7 +188,9 @@ def load(profile: str = "quick", *, root: Path | None = None, **overrides: Any) 
         the wrong type or out of its range.
     """
     root = root or project_root()
-    path = root / profile if profile.endswith((".yaml", ".yml")) else root / f"params/{profile}.yaml"
+    path = (
+        root / profile if profile.endswith((".yaml", ".yml")) else root / f"params/{profile}.yaml"
+    )
     if not path.is_file():
         known = sorted(p.stem for p in (root / "params").glob("*.yaml"))
         raise InputError(f"unknown profile '{profile}'; there are {', '.join(known)}")
@@ -346,38 +271,33 @@ def checked(values: Mapping[str, Any]) -> Params:
             known = ", ".join(spec.__dataclass_fields__)
             given = getattr(params, name)
             raise InputError(f"parameter '{name}' is {given}; its options are {known}") from None
-    _check_methods(params)
+    _check_rows(params)
     return params
 
 
-def _check_methods(params: Params) -> None:
+def _check_rows(params: Params) -> None:
     """Refuse what no row could be made of: methods, their settings, variants."""
-    shape = (3, params.n_frames, *params.frame_size)
-    for where, names in (("methods", params.methods), ("settings", params.settings)):
-        for method in names:
-            _check_settings(method, params.settings.get(method, {}), shape, f"parameter '{where}'")
-    if len(set(params.methods)) < len(params.methods):
-        raise InputError(f"parameter 'methods' is {params.methods}; give each method once")
+    rows = [("parameter 'settings'", method, given) for method, given in params.settings.items()]
+    # Defaults too: a window may not fit into this run's frames.
+    rows += [("parameter 'methods'", m, params.settings.get(m, {})) for m in params.methods]
     for name, variant in params.variants.items():
+        own = {**params.settings.get(variant.method, {}), **variant.model_extra}
+        rows.append((f"variant '{name}'", variant.method, own))
         if name in METHODS or name in REFERENCES:
             raise InputError(f"variant '{name}' has the name of another row; give it its own")
         if variant.seed == params.seed:
             # Two rows of one draw agree perfectly, which would pass for stability over seeds.
-            raise InputError(f"variant '{name}' has the run's own seed, {params.seed}; give another")
-        own = {**params.settings.get(variant.method, {}), **variant.model_extra}
-        _check_settings(variant.method, own, shape, f"variant '{name}'")
-
-
-def _check_settings(method: str, given: Mapping[str, Any], shape: tuple, where: str) -> None:
-    if method not in METHODS:
-        raise InputError(f"{where}: unknown method '{method}'; {checks.suggest(method, METHODS)}")
-    spec = METHODS[method]
-    try:
-        settings = checks.settings(method, given, spec.settings)
-        if spec.check is not None:
-            spec.check(settings, shape)  # defaults too: a window may not fit into this run's frames
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
+            raise InputError(
+                f"variant '{name}' has the run's own seed, {params.seed}; give another"
+            )
+    for where, method, given in rows:
+        try:
+            spec = METHODS[checks.one_of("method", method, METHODS)]
+            spec.complete(given, (3, params.n_frames, *params.frame_size))
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+    if len(set(params.methods)) < len(params.methods):
+        raise InputError(f"parameter 'methods' is {params.methods}; give each method once")
 
 
 def _first_complaint(error: ValidationError, profile: Any) -> str:
@@ -437,26 +357,20 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:
-    text = node.value
-    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
-
-
-def _real(loader: _Loader, node: yaml.ScalarNode) -> float:
-    return float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan"))
-
-
+_TAG = "tag:yaml.org,2002:"
 for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
     ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
     ("float", _NUMBER.pattern + r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.0123456789")),
 ):
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), _first
-    )
-_Loader.add_constructor("tag:yaml.org,2002:int", _whole)
-_Loader.add_constructor("tag:yaml.org,2002:float", _real)
+    _Loader.add_implicit_resolver(_TAG + _tag, re.compile(f"(?:{_pattern})$"), _first)
+_Loader.add_constructor(
+    f"{_TAG}int", lambda _, node: int(node.value, {"0o": 8, "0x": 16}.get(node.value[:2], 10))
+)
+_Loader.add_constructor(
+    f"{_TAG}float", lambda _, node: float(re.sub(r"\.(?=[a-zA-Z])", "", node.value))
+)
 
 
 def read_yaml(text: str) -> Any:

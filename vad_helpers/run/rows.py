@@ -88,7 +88,9 @@ def rows_of(params: Params) -> dict[str, Row]:
     """All rows of a run's tables by key, in the order of the tables."""
     shared = {"baseline": params.baseline}
     found = [
-        Row(m, METHODS[m].name, "method", METHODS[m].family, m, params.settings.get(m, {}), **shared)
+        Row(
+            m, METHODS[m].name, "method", METHODS[m].family, m, params.settings.get(m, {}), **shared
+        )
         for m in params.methods
     ]
     for key, variant in params.variants.items():
