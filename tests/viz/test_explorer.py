@@ -1,305 +1,327 @@
-"""The live explorer: its logic on a run made of arrays, and the whole of it in a real kernel."""
+"""Both explorers on a run made of arrays, and the live one on a real run."""
 
+import json
 import re
 import threading
 import types
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from nbclient import NotebookClient
 
+from vad_helpers.attribution import baselines
 from vad_helpers.metrics import human_centric
-from vad_helpers.viz import explorer as live
+from vad_helpers.run.rows import Row
+from vad_helpers.viz import explorer
+from vad_helpers.viz.heatmaps import ShownClip
 
 SHAPE = (4, 8, 12)
-RNG = np.random.default_rng(0)
-MAPS = {key: RNG.standard_normal(SHAPE).astype(np.float32) for key in ("ig", "motion", "made")}
 MASK = np.zeros(SHAPE, dtype=bool)
 MASK[1:, 2:5, 3:7] = True
 MASK[2, 2:6, 3:9] = True
 
 
-def row(key, method=None):
-    return types.SimpleNamespace(key=key, label=key.upper(), method=method, baseline="blur")
+def made(seed):
+    return np.random.default_rng(seed).standard_normal(SHAPE).astype(np.float32)
+
+
+# --- maps over frames -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "expected"), [(50, 50), (10, 50), (7, 56), (254, 254), (1, 50)])
+def test_steps_are_a_multiple_of_the_thresholds_that_a_byte_holds(n, expected):
+    assert explorer.fit_thresholds(n) == (n, expected)
+    assert explorer.fit_thresholds(255) == (50, 50)
+
+
+def test_levels_by_hand():
+    found = explorer.to_levels(np.array([-1.0, 0.0, 1e-9, 0.5, 0.99, 1.0, 2.0]), steps=4)
+    assert found.dtype == np.uint8 and found.tolist() == [0, 0, 1, 2, 2, 3, 5]
+    assert not explorer.to_levels(-np.ones((2, 3)), steps=50).any()
+
+
+@pytest.mark.parametrize("n_thresholds", [7, 25, 50])
+@pytest.mark.parametrize("change", [np.positive, lambda v: v**9, lambda v: np.round(5 * v) / 50])
+def test_sets_of_levels_are_those_of_the_map(change, n_thresholds):
+    values = change(made(1))
+    n, steps = explorer.fit_thresholds(n_thresholds)
+    levels = explorer.to_levels(values, steps=steps)
+    sets = [levels > i * steps / n for i in range(n + 1)]
+    found = [(part & MASK).sum() / (part | MASK).sum() for part in sets]
+    expected = human_centric.iou_curve(values, MASK, n_thresholds=n_thresholds)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_blending_leaves_grey_what_is_not_above_the_level_and_mixes_by_opacity():
+    levels = np.array([[0, 3, 5]], dtype=np.uint8)
+    pixels = explorer.blend(np.full((1, 3), 0.2), levels, steps=4, above=3, opacity=1)
+    np.testing.assert_array_equal(pixels[0, :2], [[51] * 3] * 2)
+    np.testing.assert_array_equal(pixels[0, 2], explorer.palette(4)[4])
+    half = explorer.blend(np.ones((1, 1)), np.ones((1, 1), np.uint8), steps=4, opacity=0.5)
+    np.testing.assert_allclose(half[0, 0], 127.5 + explorer.palette(4)[0] / 2, atol=0.5)
+
+
+def test_the_outline_is_yellow_inside_and_black_around_and_open_at_the_border():
+    pixels, mask = np.full((5, 5, 3), 100, dtype=np.uint8), np.zeros((5, 5), dtype=bool)
+    np.testing.assert_array_equal(explorer.outlined(pixels, mask, scale=3), 100)
+    mask[1:4, 1:4] = True
+    large = explorer.outlined(pixels, mask, scale=3)
+    reds = {0: 100, 2: 0, 3: 240, 7: 100, 11: 240, 12: 0}  # plain, black, yellow, ...
+    assert large.shape == (15, 15, 3) and {y: large[y, 7, 0] for y in reds} == reds
+    mask[:, :2] = True
+    assert explorer.outlined(pixels, mask, scale=4)[8, 0, 0] == 100
+
+
+# --- the explorer of pages --------------------------------------------------------------------
+
+
+def make_clip(label, names=("IG", 'Frame "difference" <b>', "Random map"), *, seed=0):
+    maps = {name: made(seed + i) for i, name in enumerate(names)}
+    smooth = np.linspace(0, 1, SHAPE[0])[:, None, None] * np.ones(SHAPE)
+    p = {"p_clip": 0.75, "p_baseline": 0.5}
+    return ShownClip(label=label, frames=smooth, mask=MASK, maps=maps, **p)
+
+
+def data_of(html):
+    (text,) = re.findall(r'<script type="application/json" class="vad-data">(.*?)</script>', html)
+    return json.loads(text)
+
+
+def pack(*clips, **options):
+    html = explorer.fragment(clips, n_thresholds=25, **options)
+    return html, data_of(html)
+
+
+def test_the_contact_sheet_has_a_row_a_map_and_says_what_its_colours_are():
+    clip = make_clip("A", ["Integrated Gradients", "LIME"])
+    figure = explorer.contact_sheet(clip, steps=50, n_moments=3)
+    pictures = [ax for ax in figure.axes if ax.images]
+    assert [ax.get_title() for ax in pictures] == ["frame 1", "frame 3", "frame 4", *[""] * 6]
+    names = [ax.get_ylabel() for ax in pictures[::3]]
+    assert names == ["frames\nand mask", "Integrated\nGradients", "LIME"]
+    assert "maximum over the clip" in figure.axes[-1].get_ylabel()
+
+
+def test_the_html_asks_for_nothing_and_names_cannot_break_it():
+    html, data = pack(make_clip("</script><b>"))
+    sources = re.findall(r'\b(?:src|href)="([^"]{0,30})', html)
+    assert sources and all(source.startswith("data:") for source in sources)
+    assert "http" not in html and html.count("</script>") == 2
+    assert "&quot;difference&quot; &lt;b&gt;" in html
+    assert data["clips"][0]["label"] == "</script><b>"
+    # Every control has a label, the contact sheet a text, and the page says how maps are scaled.
+    for control in re.findall(r"<(?:select|input)\b[^>]*>", html):
+        assert re.search(r"<label[^>]*>[^\n]*\n?" + re.escape(control), html), control
+    (alt,) = re.findall(r'<img alt="([^"]*)"', html)
+    assert "IG" in alt and len(alt.split()) > 20
+    assert "divided by its own maximum" in html
+
+
+def test_clips_are_added_while_they_fit_and_a_large_first_one_loses_its_last_maps():
+    clips = [make_clip(name, seed=i) for i, name in enumerate("abcd")]
+    whole, two = len(pack(*clips)[0]), len(pack(*clips[:2])[0])
+    for limit, names in ((two - 50, "a"), (two + 50, "ab"), (whole + 50, "abcd")):
+        html, data = pack(*clips, max_bytes=limit)
+        assert len(html) <= limit and [one["label"] for one in data["clips"]] == list(names)
+    (first,) = pack(*clips, max_bytes=10)[1]["clips"]
+    assert first["label"] == "a" and list(first["maps"]) == ["IG"]
+
+
+# --- a run --------------------------------------------------------------------------------------
+
+
+class Steps:
+    """What the explorers ask of `run.steps`, made of arrays.
+
+    The run holds the maps of `there`; a "slow" row is evaluated on clip "a" alone. Explaining takes
+    four steps, each when the test allows it.
+    """
+
+    def __init__(self):
+        self.there = {("a", "ig"), ("b", "ig"), ("c", "ig"), ("a", "slow")}
+        self.step, self.fails, self.made = threading.Semaphore(0), False, []
+        kinds = {"ig": "method", "slow": "method", "more": "variant"}
+        self.table = {k: Row(k, k.upper(), kind, "gradient", "ig") for k, kind in kinds.items()}
+        for key in ("random", "centre", "motion"):
+            self.table[key] = Row(key, key.upper(), "reference", "reference")
+        self.table["ig_time_average"] = Row("ig_time_average", "T", "reference", "reference", "ig")
+        self.clip = lambda run, clip_id: torch.ones(3, *SHAPE)
+        self.baseline = lambda run, clip_id: torch.zeros(3, *SHAPE)
+        self.predictor = lambda run: lambda batch: batch.mean((1, 2, 3, 4)) * 0.8 + 0.1
+        self.frames = lambda run, clip_id: np.full(SHAPE, 0.5)
+        self.mask = lambda run, clip_id: MASK & (clip_id != "b")
+        self.rows = lambda run: self.table
+        self.clips_of = lambda run, row: ["a"] if row.key == "slow" else list("abcd")
+
+    def evaluation(self, run):
+        sequences = ["ped1/Test001", "ped1/Test002", "ped2/Test001", "ped2/Test002"]
+        table = pd.DataFrame({"clip_id": list("abcd"), "sequence": sequences})
+        scenes = table["sequence"].str[:4]
+        return table.assign(scene=scenes, start=[0, 16, 32, 48], n_frames=16)
+
+    def map_path(self, run, clip_id, row):
+        return types.SimpleNamespace(is_file=lambda: (clip_id, row.key) in self.there)
+
+    def attribution(self, run, clip_id, row, progress=False):
+        row = self.table[row] if isinstance(row, str) else row
+        if row.method and (clip_id, row.key) not in self.there:
+            if self.fails:
+                raise RuntimeError("no memory <left>")
+            for done in range(1, 5 if progress else 1):
+                assert self.step.acquire(timeout=10)
+                progress(done, 4)
+            self.there.add((clip_id, row.key))
+            self.made.append((clip_id, row.key, row.baseline))
+        return made(len(row.key))
 
 
 @pytest.fixture
-def run(monkeypatch):
-    """Two clips; the run holds the map of "ig", "lime" has to be explained, "motion" needs none."""
-    evaluated = pd.DataFrame({"clip_id": ["a", "b"], "sequence": "ped1/Test001",
-                              "start": [0, 4], "n_frames": 4})  # fmt: skip
-    table = {"ig": row("ig", "ig"), "lime": row("lime", "lime"), "motion": row("motion")}
-    store = live.store
-    monkeypatch.setattr(live, "rows", lambda run: table)
-    monkeypatch.setattr(store, "evaluation", lambda run: evaluated)
-    monkeypatch.setattr(store, "frames", lambda run, clip_id: np.full(SHAPE, 0.5))
-    monkeypatch.setattr(store, "mask", lambda run, clip_id: MASK & (clip_id == "a"))
-    monkeypatch.setattr(store, "attribution", lambda run, clip_id, key: MAPS[key])
-    monkeypatch.setattr(store, "clip", lambda run, clip_id: torch.ones(3, *SHAPE))
-    monkeypatch.setattr(store, "baseline", lambda run, clip_id, name: torch.zeros(3, *SHAPE))
-    monkeypatch.setattr(live.maps, "explained", lambda run, clip_id, row: row.key == "ig")
-    monkeypatch.setattr(live, "predictor", lambda run: lambda clips: clips.mean((1, 2, 3, 4)))
-    values = {"n_frames": 4, "n_thresholds": 10, "baseline": "blur", "eval_batch_size": 2}
-    return types.SimpleNamespace(params=types.SimpleNamespace(**values))
+def fake(monkeypatch):
+    fake = Steps()
+    monkeypatch.setattr(explorer, "steps", fake)
+    return fake
+
+
+RUN = types.SimpleNamespace(params=types.SimpleNamespace(n_frames=4, n_thresholds=10))
+
+
+def test_a_page_has_a_clip_of_each_scene_first_then_others_that_the_run_has_explained(fake):
+    data = data_of(explorer.explorer_html(RUN))
+    shown = {entry["label"]: list(entry["maps"]) for entry in data["clips"]}
+    assert shown == {
+        "ped1/Test001, frames 1 to 16": ["IG", "SLOW", "MOTION", "RANDOM"],
+        "ped2/Test001, frames 33 to 48": ["IG", "MOTION", "RANDOM"],
+        "ped1/Test002, frames 17 to 32": ["IG", "MOTION", "RANDOM"],
+    }
+    assert fake.made == [] and data["second"] == "MOTION"
+    assert (data["n_thresholds"], data["steps"], data["first_threshold"]) == (10, 50, 1)
+    assert data["clips"][0]["p_clip"] == pytest.approx(0.9, abs=1e-6)
+    assert data["clips"][0]["p_baseline"] == pytest.approx(0.1, abs=1e-6)
+
+
+def test_missing_maps_of_the_first_clips_are_explained_and_no_others(fake):
+    fake.there.clear()
+    data = data_of(explorer.explorer_html(RUN))
+    assert [entry["label"][:12] for entry in data["clips"]] == ["ped1/Test001", "ped2/Test001"]
+    assert [(clip, key) for clip, key, _ in fake.made] == [("a", "ig"), ("a", "slow"), ("c", "ig")]
 
 
 @pytest.fixture
-def shown(run):
-    return live.explore(run)
+def shown(fake):
+    return explorer.Explorer(RUN)
 
 
-@pytest.fixture
-def explaining(monkeypatch):
-    """Explanations that take four steps, each when the test allows it."""
-    step = threading.Semaphore(0)
-
-    def explain_now(run, clip_id, key, *, baseline, progress):
-        for done in range(1, 5):
-            assert step.acquire(timeout=10)
-            progress(done, 4)
-        return MAPS["made"]
-
-    monkeypatch.setattr(live.maps, "explain_now", explain_now)
-    return step
+def curve_of(key):
+    return human_centric.iou_curve(made(len(key)), MASK, n_thresholds=10)
 
 
 def test_it_starts_at_the_largest_mask_with_the_iou_of_the_metrics(shown):
     assert shown.frame.value == 2 and shown.clip.value == "a"
-    curve = human_centric.iou_curve(MAPS["ig"], MASK, n_thresholds=10)
+    curve = curve_of("ig")
     assert f"IoU {curve[1]:.3f} at a threshold of 0.10" in shown.readout.value
     assert f"thresholds: {curve.max():.3f}" in shown.readout.value
     shown.threshold.value = 4
     assert f"IoU {curve[4]:.3f} at a threshold of 0.40" in shown.readout.value
+    shown.clip.value = "b"
+    assert "undefined" in shown.readout.value, "nothing is marked there"
 
 
 @pytest.mark.parametrize(
     ("control", "value"),
-    [("frame", 0), ("threshold", 9), ("opacity", 10), ("outline", False), ("method", "motion")],
-)
-def test_every_control_changes_the_picture(shown, control, value):
+    [("frame", 0), ("threshold", 9), ("opacity", 10), ("outline", False), ("row", "motion"),
+     ("play", 3)],
+)  # fmt: skip
+def test_every_control_changes_the_picture_and_its_words(shown, control, value):
     before = shown.picture.value
     getattr(shown, control).value = value
     assert shown.picture.value != before
+    name = "MOTION" if control == "row" else "IG"
+    words = f"Frame {shown.frame.value + 1} of the clip, and over it the map of {name}"
+    assert f'alt="{words}"' in shown.picture.value
 
 
-def test_the_curve_of_iou_is_computed_when_the_map_changes_and_not_the_frame(shown, monkeypatch):
-    asked, compute = [], human_centric.iou_curve
-    monkeypatch.setattr(
-        live.human_centric, "iou_curve", lambda *a, **k: asked.append(1) or compute(*a, **k)
-    )
-    shown.frame.value, shown.threshold.value = 0, 4
-    assert asked == []
-    shown.method.value = "motion"
-    assert asked == [1]
+def test_it_offers_every_baseline_and_all_rows_that_have_a_map(shown):
+    assert [value for _, value in shown.baseline.options] == ["", *baselines.NAMES]
+    rows = [value for _, value in shown.row.options]
+    assert rows == ["ig", "slow", "more", "random", "centre", "motion"]
 
 
-def test_the_picture_says_what_it_shows(shown):
-    shown.method.value = "motion"
-    assert 'alt="Frame 3 of the clip, and over it the map of MOTION"' in shown.picture.value
+def test_a_map_that_is_not_there_is_not_made_unasked(shown, fake):
+    for control, value in (("row", "more"), ("row", "ig"), ("baseline", "black")):
+        getattr(shown, control).value = value
+        missing = (control, value) != ("row", "ig")
+        assert ("Not explained yet" in shown.status.value) == missing
+        assert (shown.readout.value == "") == missing
+    shown.baseline.value = "blur"  # the row's own, by its name
+    assert shown.readout.value != ""
+    shown.baseline.value, shown.row.value = "black", "motion"  # it has no baseline
+    assert shown.readout.value != "" and fake.made == []
 
 
-def test_the_player_moves_the_frame(shown):
-    shown.play.value = 3
-    assert shown.frame.value == 3 and 'alt="Frame 4' in shown.picture.value
-
-
-def test_a_clip_without_a_mask_has_no_iou(shown):
-    shown.clip.value = "b"
-    assert "undefined" in shown.readout.value
-
-
-def test_a_map_that_is_not_there_is_not_made_unasked(shown):
-    shown.method.value = "lime"
-    assert "Not explained yet" in shown.status.value and shown.readout.value == ""
-    shown.measure_button.click()
-    assert shown.wait(10)
-    assert "no map to measure" in shown.status.value
-    shown.method.value = "ig"
-    shown.baseline.value = "black"
-    assert "Not explained yet" in shown.status.value
-
-
-def test_explaining_shows_progress_then_the_map(shown, explaining):
-    shown.method.value = "lime"
+def explained(shown, fake, *, then=lambda: None):
+    """Press "Explain", do something else meanwhile, let it go on; give what the status says."""
     shown.explain_button.click()
     assert shown.explain_button.disabled and not shown.cancel_button.disabled
-    assert not shown.wait(0.01)
-    shown.explain_button.click()  # a second one is not started
-    explaining.release(4)
+    fake.step.release(1)
+    then()
+    fake.step.release(3)
     assert shown.wait(10)
+    assert not shown.explain_button.disabled and shown.cancel_button.disabled
+    return shown.status.value
+
+
+def test_explaining_shows_progress_then_the_map_and_keeps_it(shown, fake):
+    shown.baseline.value = "black"
+    # A second press starts nothing.
+    assert "Explained" in explained(shown, fake, then=shown.explain_button.click)
     assert (shown.progress.value, shown.progress.max) == (4, 4)
-    assert "Explained" in shown.status.value
-    curve = human_centric.iou_curve(MAPS["made"], MASK, n_thresholds=10)
-    assert f"IoU {curve[1]:.3f}" in shown.readout.value
-    assert not shown.explain_button.disabled and shown.cancel_button.disabled
-    shown.method.value = "ig"
-    shown.method.value = "lime"  # it is kept
-    assert f"IoU {curve[1]:.3f}" in shown.readout.value
+    assert fake.made == [("a", "ig_black", "black")]
+    for baseline, key in (("black", "ig_black"), ("", "ig"), ("black", "ig_black")):
+        shown.baseline.value = baseline
+        assert f"IoU {curve_of(key)[1]:.3f}" in shown.readout.value
 
 
-def test_cancelling_keeps_nothing_and_frees_the_buttons(shown, explaining):
-    shown.method.value = "lime"
-    shown.explain_button.click()
-    explaining.release(1)
-    shown.cancel_button.click()
-    explaining.release(1)
-    assert shown.wait(10)
-    assert "Cancelled" in shown.status.value and shown.readout.value == ""
-    assert shown.progress.value < 4
-    assert not shown.explain_button.disabled and shown.cancel_button.disabled
-    shown.explain_button.click()  # and the next one is not cancelled
-    explaining.release(4)
-    assert shown.wait(10)
-    assert "Explained" in shown.status.value
+def test_cancelling_keeps_nothing_and_does_not_cancel_the_next(shown, fake):
+    shown.row.value = "more"
+    assert "Cancelled" in explained(shown, fake, then=shown.cancel_button.click)
+    assert shown.readout.value == "" and fake.made == [] and shown.progress.value < 4
+    assert "Explained" in explained(shown, fake)
 
 
-def test_what_is_explained_is_not_shown_over_another_choice(shown, explaining):
-    shown.method.value = "lime"
-    shown.explain_button.click()
-    shown.method.value = "motion"
-    before = shown.picture.value
-    explaining.release(4)
-    assert shown.wait(10)
-    assert shown.picture.value == before
+def test_what_is_explained_is_not_shown_over_another_choice(shown, fake):
+    shown.row.value = "motion"
+    before, shown.row.value = shown.picture.value, "more"
+    explained(shown, fake, then=lambda: setattr(shown.row, "value", "motion"))
+    assert shown.picture.value == before and fake.made == [("a", "more", "blur")]
 
 
-def test_a_failure_is_said_and_not_silent(shown, monkeypatch):
-    def fail(*arguments, **options):
-        raise RuntimeError("no memory <left>")
-
-    monkeypatch.setattr(live.maps, "explain_now", fail)
+def test_a_failure_is_said_and_not_silent(shown, fake):
+    fake.fails, shown.row.value = True, "more"
     shown.explain_button.click()
     assert shown.wait(10)
     assert shown.status.value == "Failed: no memory &lt;left&gt;"
     assert not shown.explain_button.disabled
 
 
-def test_maps_without_a_network_are_not_explained(shown):
-    shown.method.value = "motion"
-    shown.explain_button.click()
-    assert shown.wait(10)
-    assert "needs no network" in shown.status.value
+# --- on a real run ------------------------------------------------------------------------------
 
 
-def test_deletion_and_insertion_of_the_map_shown(shown):
-    shown.measure_button.click()
-    assert shown.wait(10)
-    from vad_helpers.metrics import model_centric
+@pytest.mark.slow
+def test_on_a_real_run_a_clip_is_explained_under_another_baseline_and_cancelled(in_project):
+    from vad_helpers.run.cache import open_run
 
-    expected = model_centric.deletion_insertion(
-        lambda clips: clips.mean((1, 2, 3, 4)),
-        torch.ones(3, *SHAPE),
-        torch.zeros(3, *SHAPE),
-        MAPS["ig"],
-        n_thresholds=10,
-    )
-    assert f"Deletion {expected['deletion']:.3f}" in shown.status.value
-    assert f"insertion {expected['insertion']:.3f}" in shown.status.value
-    assert "p(x) = 1.000, p(x_b) = 0.000" in shown.status.value
-    assert shown.curves.value.startswith("<img alt=")
-    assert 0 < shown.progress.value <= shown.progress.max
-    shown.method.value = "motion"
-    assert shown.curves.value == ""
-
-
-def test_curves_of_a_map_are_not_shown_under_another(shown, monkeypatch):
-    go_on = threading.Event()
-
-    def slow(clips):
-        assert go_on.wait(10)
-        return clips.mean((1, 2, 3, 4))
-
-    monkeypatch.setattr(live, "predictor", lambda run: slow)
-    shown.measure_button.click()
-    shown.method.value = "motion"
-    go_on.set()
-    assert shown.wait(10)
-    assert shown.curves.value == ""
-
-
-def test_measuring_can_be_cancelled_between_batches(shown, monkeypatch):
-    at_work, go_on = threading.Event(), threading.Event()
-
-    def slow(clips):
-        at_work.set()
-        assert go_on.wait(10)
-        return clips.mean((1, 2, 3, 4))
-
-    monkeypatch.setattr(live, "predictor", lambda run: slow)
-    shown.measure_button.click()
-    assert at_work.wait(10)
-    shown.cancel_button.click()
-    go_on.set()
-    assert shown.wait(10)
-    assert "Cancelled" in shown.status.value and shown.curves.value == ""
-
-
-# --- in a kernel --------------------------------------------------------------------------------
-
-CELLS = [
-    "from vad_helpers import store\nfrom vad_helpers.viz.explorer import explore\n"
-    "run = store.open_run('tiny')\nlive = explore(run)\nlive",
-    "live.method.value = 'occlusion_lp'\nbefore = live.picture.value\n"
-    "live.baseline.value = 'black'\nprint('asked:', live.status.value)\n"
-    "live.explain_button.click()\nassert live.wait(120)\n"
-    "print('explained:', live.status.value, live.progress.value, live.progress.max)\n"
-    "print('readout:', live.readout.value, before != live.picture.value)",
-    "live.measure_button.click()\nassert live.wait(120)\nprint('measured:', live.status.value)\n"
-    "print('curves:', len(live.curves.value))",
+    live = explorer.Explorer(open_run("tiny"))
+    live.row.value, live.baseline.value = "occlusion_lp", "black"
+    before = live.picture.value
+    assert "Not explained yet" in live.status.value
+    live.explain_button.click()
+    assert live.wait(120)
+    assert live.status.value == "Explained." and live.picture.value != before
+    assert live.progress.value == live.progress.max > 0
+    live.baseline.value, live.row.value = "strong_blur", "occlusion_sp"
     # Cancelled at the first news of progress, whenever that comes.
-    "live.baseline.value = 'strong_blur'\nlive.method.value = 'occlusion_sp'\n"
-    "live.progress.observe(lambda change: live.cancel_button.click(), 'value')\n"
-    "live.explain_button.click()\nassert live.wait(120)\nprint('cancelled:', live.status.value)\n"
-    "print('readout:', repr(live.readout.value), live.progress.value < live.progress.max)",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def executed(tiny_root):
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(one) for one in CELLS])
-    client = NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tiny_root}}
-    )
-    return client.execute()
-
-
-def printed(notebook, i):
-    outputs = notebook.cells[i].outputs
-    assert not [one for one in outputs if one.output_type == "error"], outputs
-    assert not [one for one in outputs if one.get("name") == "stderr"], outputs
-    return "".join(one.text for one in outputs if one.output_type == "stream")
-
-
-@pytest.mark.slow
-def test_in_a_kernel_it_is_shown_as_a_widget(executed):
-    (output,) = executed.cells[0].outputs
-    assert "application/vnd.jupyter.widget-view+json" in output.data
-    state = executed.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
-    pictures = [one["state"].get("value", "") for one in state.values()]
-    assert any(isinstance(one, str) and one.startswith("<img alt=") for one in pictures)
-
-
-@pytest.mark.slow
-def test_in_a_kernel_a_clip_is_explained_with_progress(executed):
-    text = printed(executed, 1)
-    assert "asked: Not explained yet" in text
-    done, total = re.search(r"explained: Explained.*? (\d+) (\d+)\n", text).groups()
-    assert done == total != "0"
-    assert re.search(r"readout: IoU \d\.\d{3} at a threshold.* True", text)
-
-
-@pytest.mark.slow
-def test_in_a_kernel_the_map_shown_is_measured(executed):
-    text = printed(executed, 2)
-    assert re.search(r"measured: Deletion -?\d\.\d{3} .*insertion -?\d\.\d{3}", text)
-    assert int(re.search(r"curves: (\d+)", text)[1]) > 5000
-
-
-@pytest.mark.slow
-def test_in_a_kernel_cancelling_ends_the_explanation(executed):
-    text = printed(executed, 3)
-    assert "cancelled: Cancelled; nothing was kept." in text
-    assert "readout: '' True" in text
+    live.progress.observe(lambda change: live.cancel_button.click(), "value")
+    live.explain_button.click()
+    assert live.wait(120)
+    assert "Cancelled" in live.status.value and live.readout.value == ""

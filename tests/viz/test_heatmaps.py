@@ -5,202 +5,171 @@ import pytest
 from vad_helpers.viz import heatmaps, style
 
 SHAPE = (6, 8, 10)
+GREY = np.random.default_rng(0).random(SHAPE)
+MASK = np.zeros(SHAPE, dtype=bool)
+for t in range(SHAPE[0]):
+    MASK[t, 2:5, t : t + 3] = True
+MAPS = {name: np.random.default_rng(i).standard_normal(SHAPE) for i, name in enumerate("abc")}
 
 
-@pytest.fixture
-def mask():
-    mask = np.zeros(SHAPE, dtype=bool)
-    for t in range(SHAPE[0]):
-        mask[t, 2:5, t : t + 3] = True
-    return mask
-
-
-@pytest.fixture
-def grey():
-    return np.random.default_rng(0).random(SHAPE)
-
-
-@pytest.fixture
-def maps():
-    rng = np.random.default_rng(1)
-    return {name: rng.standard_normal(SHAPE).astype(np.float32) for name in ("a", "b", "c")}
-
-
-def draw(figure):
-    figure.canvas.draw()
+def axes_of(*shape, **options):
+    return style.subplots(*shape, **options)[1]
 
 
 def titles(axes):
     return [ax.get_title() for ax in np.ravel(axes)]
 
 
-def test_frame_is_grey_with_a_fixed_scale(grey):
-    figure, ax = style.subplots()
-    assert heatmaps.frame(ax, grey[0] * 0.5, title="x") is ax
+def test_frame_is_grey_with_a_fixed_scale():
+    ax = axes_of()
+    assert heatmaps.frame(ax, GREY[0] * 0.5, title="x") is ax
     (image,) = ax.images
-    assert image.get_cmap().name == "gray"
-    assert image.get_clim() == (0, 1)
+    assert image.get_cmap().name == "gray" and image.get_clim() == (0, 1)
     assert ax.get_title() == "x"
 
 
-@pytest.mark.parametrize("fill", [None, False, True])
-def test_no_outline_where_there_is_none(fill):
-    figure, ax = style.subplots()
-    mask = None if fill is None else np.full((4, 4), fill)
-    assert heatmaps.outline(ax, mask) is ax
-    assert len(ax.collections) == 0
+@pytest.mark.parametrize("mask", [None, np.zeros((4, 4), bool), np.ones((4, 4), bool)])
+def test_no_outline_where_there_is_none(mask):
+    assert len(heatmaps.outline(axes_of(), mask).collections) == 0
 
 
-def test_outline_is_light_on_dark(mask):
-    figure, ax = style.subplots()
-    heatmaps.outline(ax, mask[0])
-    widths = [c.get_linewidth()[0] for c in ax.collections]
-    assert widths[0] > widths[1]
-    assert np.allclose(ax.collections[1].get_edgecolor()[0], matplotlib.colors.to_rgba("#F0E442"))
+def test_outline_is_light_on_dark():
+    ax = heatmaps.outline(axes_of(), MASK[0])
+    below, above = ax.collections
+    assert below.get_linewidth()[0] > above.get_linewidth()[0]
+    assert np.allclose(above.get_edgecolor()[0], matplotlib.colors.to_rgba(style.CONTOUR))
 
 
-def test_heatmap_is_centred_at_zero_and_symmetric(maps):
-    figure, ax = style.subplots()
-    assert heatmaps.heatmap(ax, maps["a"][0], limit=2.0) is ax
+def test_heatmap_is_centred_at_zero_white_there_red_above_and_blue_below():
+    ax = axes_of()
+    assert heatmaps.heatmap(ax, MAPS["a"][0], limit=2.0) is ax
     (image,) = ax.images
-    low, high = image.get_clim()
-    assert low == -high == -1
-    assert image.norm(0.0) == pytest.approx(0.5)
-    assert np.allclose(image.get_array(), maps["a"][0] / 2)
-    middle = image.get_cmap()(0.5)
-    assert min(middle[:3]) > 0.95, "zero must be drawn white"
+    assert image.get_clim() == (-1, 1) and image.norm(0.0) == pytest.approx(0.5)
+    assert np.allclose(image.get_array(), MAPS["a"][0] / 2)
+    blue, white, red = (image.get_cmap()(at) for at in (0.1, 0.5, 0.9))
+    assert min(white[:3]) > 0.95 and red[0] > red[2] and blue[2] > blue[0]
 
 
-def test_positive_is_red_and_negative_blue():
-    colours = matplotlib.colormaps[style.SIGNED_MAP]
-    red, blue = colours(0.9), colours(0.1)
-    assert red[0] > red[2]
-    assert blue[2] > blue[0]
-
-
-def test_frame_strip_spans_the_clip(grey, mask):
-    figure, axes = style.subplots(1, 3)
-    assert heatmaps.frame_strip(axes, grey, mask, title="ped1") is axes
-    assert titles(axes)[0] == "ped1, frame 1"
-    assert titles(axes)[-1] == f"frame {SHAPE[0]}"
+def test_frame_strip_spans_the_clip():
+    axes = axes_of(1, 3)
+    assert heatmaps.frame_strip(axes, GREY, MASK, title="ped1") is axes
+    assert titles(axes) == ["ped1, frame 1", "frame 3", f"frame {SHAPE[0]}"]
     assert all(ax.collections for ax in axes)
+    plain = heatmaps.frame_strip(axes_of(1, 2), GREY)
+    assert titles(plain)[0] == "frame 1" and not any(ax.collections for ax in plain)
 
 
-def test_frame_strip_without_mask_or_title(grey):
-    figure, axes = style.subplots(1, 2)
-    heatmaps.frame_strip(axes, grey)
-    assert titles(axes)[0] == "frame 1"
-    assert not any(ax.collections for ax in axes)
-
-
-def test_grid_shows_frame_then_maps_then_nothing(grey, mask, maps):
-    figure, axes = style.subplots(2, 3)
-    assert heatmaps.heatmap_grid(axes, grey, mask, maps, t=2) is axes
+def test_grid_shows_frame_then_maps_then_nothing():
+    axes = axes_of(2, 3)
+    assert heatmaps.heatmap_grid(axes, GREY, MASK, MAPS, t=2) is axes
     assert titles(axes) == ["frame 3 and its mask", "a", "b", "c", "", ""]
     assert not axes[1, 2].axison
-    draw(figure)
+    axes[0, 0].figure.canvas.draw()
 
 
-def test_grid_scales_each_map_by_its_whole_clip(grey, mask):
-    values = np.zeros(SHAPE, dtype=np.float32)
+def test_grid_scales_each_map_by_its_whole_clip():
+    values = np.zeros(SHAPE)
     values[0], values[3] = 8.0, 2.0
-    figure, axes = style.subplots(1, 2)
-    heatmaps.heatmap_grid(axes, grey, mask, {"a": values}, t=3, quantile=1)
+    axes = heatmaps.heatmap_grid(axes_of(1, 2), GREY, MASK, {"a": values}, t=3)
     assert np.allclose(axes[1].images[0].get_array(), 0.25)
 
 
-def test_grid_says_when_a_map_is_zero(grey, mask):
-    figure, axes = style.subplots(1, 2)
-    heatmaps.heatmap_grid(axes, grey, mask, {"lime": np.zeros(SHAPE)}, t=0)
+def test_grid_says_when_a_map_is_zero():
+    axes = heatmaps.heatmap_grid(axes_of(1, 2), GREY, MASK, {"lime": np.zeros(SHAPE)}, t=0)
     assert [text.get_text() for text in axes[1].texts] == ["all zero"]
     assert titles(axes)[1] == "lime"
 
 
-def test_a_map_scaled_by_its_maximum_is_marked_beside_a_bar_that_states_a_quantile(grey, mask):
-    sparse = np.zeros(SHAPE)
+def test_a_map_scaled_by_its_maximum_is_marked_beside_a_bar_that_states_a_quantile():
+    sparse = np.zeros((6, 20, 30))
     sparse[0, 3, 3] = 1.0
-    figure, axes = style.subplots(1, 2)
-    heatmaps.heatmap_grid(axes, grey, mask, {"lime": sparse}, t=0, quantile=0.5)
-    assert titles(axes)[1] == "lime (max)"
-    figure, axes = style.subplots(1, 2)
-    heatmaps.time_slices(axes, grey, mask, {"lime": sparse}, quantile=0.5)
-    assert titles(axes)[1] == "lime (max)"
-    figure, axes = style.subplots(1, 2, squeeze=False)
-    heatmaps.time_grid(axes, mask, {"lime": sparse}, quantile=0.5)
+    mask = sparse > 0
+    axes = heatmaps.heatmap_grid(axes_of(1, 2), sparse, mask, {"lime": sparse}, t=0)
+    assert titles(axes)[1] == "lime (max)" and axes[1].images[0].get_array().max() == 1
+    axes = heatmaps.time_grid(axes_of(1, 2, squeeze=False), mask, {"lime": sparse})
     assert axes[0, 0].get_ylabel() == "lime (max)" and titles(axes)[0] == "frame 1"
 
 
-def test_grid_refuses_too_few_axes(grey, mask, maps):
-    figure, axes = style.subplots(1, 2)
+def test_too_few_axes_are_refused():
     with pytest.raises(ValueError, match="2 axes for a frame and 3 maps"):
-        heatmaps.heatmap_grid(axes, grey, mask, maps, t=0)
+        heatmaps.heatmap_grid(axes_of(1, 2), GREY, MASK, MAPS, t=0)
+    with pytest.raises(ValueError, match="2 axes for a frame and 3 maps"):
+        heatmaps.time_slices(axes_of(1, 2), GREY, MASK, MAPS)
 
 
 def test_colour_bar_states_quantity_and_normalisation():
-    figure, ax = style.subplots()
-    bar = heatmaps.signed_colour_bar(ax, quantile=0.995)
+    bar = heatmaps.signed_colour_bar(axes_of())
     assert "attribution E / the clip's 99.5% quantile of |E|" in bar.ax.get_ylabel()
-    assert bar.extend == "both"
-    assert (bar.vmin, bar.vmax) == (-1, 1)
+    assert bar.extend == "both" and (bar.vmin, bar.vmax) == (-1, 1)
 
 
-def test_colour_bar_of_the_maximum_has_no_arrows():
-    figure, ax = style.subplots()
-    bar = heatmaps.signed_colour_bar(ax, quantile=1)
-    assert "max |E|" in bar.ax.get_ylabel()
-    assert bar.extend == "neither"
-
-
-def test_time_grid_has_a_row_a_map(mask, maps):
-    figure, axes = style.subplots(3, 2)
-    assert heatmaps.time_grid(axes, mask, maps) is axes
+def test_time_grid_has_a_row_a_map():
+    axes = axes_of(3, 2)
+    assert heatmaps.time_grid(axes, MASK, MAPS) is axes
     assert titles(axes)[:2] == ["frame 1", "frame 6"]
     assert [row[0].get_ylabel() for row in axes] == ["a", "b", "c"]
 
 
-def test_time_slices_average_over_the_rows_of_the_anomaly(grey, mask):
+def test_time_slices_average_over_the_rows_of_the_anomaly():
     values = np.zeros(SHAPE)
-    values[:, 2:5] = 3.0
-    values[:, 6:] = 100.0
-    figure, axes = style.subplots(1, 3)
-    assert heatmaps.time_slices(axes, grey, mask, {"a": values}, quantile=1) is axes
+    values[:, 2:5], values[:, 6:] = 3.0, 100.0
+    axes = axes_of(1, 3)
+    assert heatmaps.time_slices(axes, GREY, MASK, {"a": values}) is axes
     shown = axes[1].images[0].get_array()
-    assert shown.shape == (SHAPE[0], SHAPE[2])
-    assert np.allclose(shown, 1.0)
+    assert shown.shape == (SHAPE[0], SHAPE[2]) and np.allclose(shown, 1.0)
     assert not axes[2].axison
-
-
-def test_time_slices_need_a_mask(grey, maps):
-    figure, axes = style.subplots(2, 2)
     with pytest.raises(ValueError, match="mask is empty"):
-        heatmaps.time_slices(axes, grey, np.zeros(SHAPE, dtype=bool), maps)
+        heatmaps.time_slices(axes, GREY, np.zeros(SHAPE, dtype=bool), MAPS)
 
 
-def test_positive_map_starts_at_zero_and_names_its_unit(mask):
-    figure, ax = style.subplots()
-    values = np.full((8, 10), 0.5)
-    assert heatmaps.positive_map(ax, values, mask[0], label="grey a frame") is ax
+def test_positive_map_starts_at_zero_and_names_its_unit():
+    ax = axes_of()
+    assert heatmaps.positive_map(ax, np.full((8, 10), 0.5), MASK[0], label="grey a frame") is ax
     assert ax.images[0].get_clim()[0] == 0
-    assert figure.axes[1].get_ylabel() == "grey a frame"
+    assert ax.figure.axes[1].get_ylabel() == "grey a frame"
 
 
 def test_superpixel_borders_are_drawn_where_labels_change():
     labels = np.zeros((4, 6), dtype=int)
     labels[:, 3:] = 1
-    figure, ax = style.subplots()
-    assert heatmaps.superpixels(ax, np.full((4, 6), 0.5), labels) is ax
-    picture = ax.images[0].get_array()
+    picture = heatmaps.superpixels(axes_of(), np.full((4, 6), 0.5), labels).images[0].get_array()
     coloured = picture[..., 0] != picture[..., 2]
-    assert coloured[:, 3].all()
-    assert coloured.sum() == 4
+    assert coloured[:, 3].all() and coloured.sum() == 4
 
 
-def test_best_frame_is_that_of_the_largest_mask(mask):
+def test_frames_to_show_are_that_of_the_largest_mask_or_spread_to_both_ends():
+    mask = MASK.copy()
     mask[4, :7] = True
     assert heatmaps.best_frame(mask) == 4
     assert heatmaps.best_frame(np.zeros(SHAPE, dtype=bool)) == 0
+    assert heatmaps.spread(16, 4) == [0, 5, 10, 15] and heatmaps.spread(5, 1) == [0]
 
 
-def test_spread_includes_both_ends():
-    assert heatmaps.spread(16, 4) == [0, 5, 10, 15]
-    assert heatmaps.spread(5, 1) == [0]
+def test_figure_one_has_a_block_a_clip_and_a_tile_a_map():
+    clip = {"frames": GREY, "mask": MASK, "p_clip": 0.9, "p_baseline": 0.1}
+    first = heatmaps.ShownClip(label="ped1/Test001", maps=MAPS, **clip)
+    second = heatmaps.ShownClip(label="ped2/Test002", maps={"a": MAPS["a"]}, **clip)
+    figure = heatmaps.figure_one([first, second])
+    headings = [block.get_suptitle() for block in figure.subfigs]
+    assert headings[0] == "ped1/Test001: p(x) = 0.900, p(x_b) = 0.100"
+    assert headings[1].startswith("ped2/Test002")
+    shown = [title for title in titles(figure.subfigs[0].axes) if title]
+    assert shown == ["frame 1 and its mask", "a", "b", "c"]
+    bars = [ax.get_ylabel() for ax in figure.subfigs[1].axes if "quantile" in ax.get_ylabel()]
+    assert len(bars) == 1, "every block states how its maps are scaled"
+    figure.canvas.draw()
+
+
+@pytest.mark.parametrize(
+    ("values", "quantile", "expected"),
+    [([-3.0, 2.0], 1, (3.0, False)), ([*np.ones(999), 1000.0], 0.99, (1.0, False)),
+     ([-4.0, *np.zeros(999)], 0.9, (4.0, True)), ([0.0, 0.0], 0.9, (1.0, False))],
+)  # fmt: skip
+def test_the_limit_is_a_quantile_of_the_magnitude_or_the_maximum(values, quantile, expected):
+    assert heatmaps.symmetric_limit(np.array(values), quantile=quantile) == expected
+
+
+@pytest.mark.parametrize("quantile", [0, -0.1, 1.1])
+def test_an_impossible_quantile_is_refused(quantile):
+    with pytest.raises(ValueError, match="quantile"):
+        heatmaps.symmetric_limit(np.ones(3), quantile=quantile)

@@ -2,7 +2,7 @@ import base64
 import io
 
 import matplotlib
-import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
@@ -11,6 +11,7 @@ from vad_helpers.attribution import METHODS
 from vad_helpers.viz import style
 
 PERTURBATION = {"kernel_shap", "lime", "occlusion_lp", "occlusion_sp"}
+THE_EIGHT = PERTURBATION | {"ig", "ig_smoothgrad", "guided_backprop", "gradient_shap"}
 
 
 @pytest.fixture
@@ -20,67 +21,19 @@ def shown(monkeypatch):
     return found
 
 
-def test_every_method_has_a_colour_of_its_own():
-    colours = [style.look(key).colour for key in METHODS]
-    assert len(METHODS) == 8
-    assert len(set(colours)) == 8
+def test_methods_differ_in_colour_and_marker_and_families_in_line():
+    assert set(METHODS) >= THE_EIGHT
+    looks = {key: style.look(key) for key in METHODS}
+    for what in ("color", "marker"):
+        assert len({one[what] for one in looks.values()}) == len(METHODS)
+    assert {key for key in THE_EIGHT if looks[key]["linestyle"] == "--"} == PERTURBATION
 
 
-def test_every_method_has_a_marker_of_its_own():
-    assert len({style.look(key).marker for key in METHODS}) == 8
-
-
-def test_line_style_tells_the_families_apart():
-    dashed = {key for key in METHODS if style.look(key).line == "--"}
-    assert dashed == PERTURBATION
-
-
-def test_a_variant_has_the_colour_of_its_method_but_another_line():
-    variant, method = style.look("lime_converged"), style.look("lime")
-    assert variant.colour == method.colour
-    assert variant.line != method.line
-
-
-def test_a_variant_belongs_to_the_longest_method_name_it_starts_with():
-    assert style.parent_of("ig_smoothgrad_low_noise") == "ig_smoothgrad"
-    assert style.parent_of("ig_smoothgrad") is None
-    assert style.parent_of("mine") is None
-
-
-def test_an_unknown_row_has_the_colour_of_its_family():
-    assert style.look("mine", "gradient").colour == style.FAMILY_COLOURS["gradient"]
-    assert style.look("mine").colour == style.look("mine", "nonsense").colour
-
-
-def test_order_is_fixed_with_variants_after_their_method_and_strangers_last():
-    keys = ["mine", "random", "lime_converged", "occlusion_sp", "lime", "ig", "ig"]
-    expected = ["ig", "lime", "lime_converged", "occlusion_sp", "random", "mine"]
-    assert style.ordered(keys) == expected
-
-
-def test_limit_is_the_maximum_magnitude_by_default():
-    assert style.symmetric_limit(np.array([-3.0, 2.0])) == (3.0, 1)
-
-
-def test_limit_at_a_quantile_ignores_what_lies_beyond():
-    values = np.append(np.ones(999), 1000.0)
-    assert style.symmetric_limit(values, quantile=0.99) == (1.0, 0.99)
-
-
-def test_limit_of_a_sparse_map_is_its_maximum_and_says_so():
-    values = np.zeros(1000)
-    values[0] = -4.0
-    assert style.symmetric_limit(values, quantile=0.9) == (4.0, 1)
-
-
-def test_limit_of_a_map_of_zeros_is_one():
-    assert style.symmetric_limit(np.zeros(5), quantile=0.9) == (1.0, 0.9)
-
-
-@pytest.mark.parametrize("quantile", [0, -0.1, 1.1])
-def test_an_impossible_quantile_is_refused(quantile):
-    with pytest.raises(ValueError, match="quantile"):
-        style.symmetric_limit(np.ones(3), quantile=quantile)
+def test_a_variant_looks_like_its_method_and_nothing_is_read_out_of_a_name():
+    variant, method = style.look("many", of="lime"), style.look("lime")
+    assert variant["color"] == method["color"] and variant["linestyle"] != method["linestyle"]
+    assert style.look("lime_400") == style.look("mine") == style.look("mine", family="nonsense")
+    assert style.look("mine", family="gradient")["color"] == style.FAMILY_COLOURS["gradient"]
 
 
 def test_style_and_subplots_leave_the_global_settings_alone():
@@ -91,11 +44,20 @@ def test_style_and_subplots_leave_the_global_settings_alone():
     assert dict(matplotlib.rcParams) == before
 
 
-def test_subplots_are_white_whatever_the_global_settings():
-    with matplotlib.rc_context({"figure.facecolor": "black", "axes.facecolor": "black"}):
-        figure, ax = style.subplots()
-    assert figure.get_facecolor() == (1, 1, 1, 1)
-    assert ax.get_facecolor() == (1, 1, 1, 1)
+def test_figures_do_not_depend_on_the_users_settings():
+    def picture():
+        figure, ax = style.subplots(width=2, height=1)
+        with style.styled():
+            ax.plot([0, 1])
+        ax.set_title("p")
+        return style.png_bytes(figure)
+
+    expected = picture()
+    # A dark style, as a user may have it, and TeX, which may not be installed.
+    theirs = {"figure.facecolor": "black", "axes.facecolor": "black", "text.color": "white",
+              "lines.linewidth": 9, "xtick.color": "white", "text.usetex": True}  # fmt: skip
+    with matplotlib.rc_context(theirs):
+        assert picture() == expected
 
 
 def test_show_gives_a_white_png_with_its_text(shown):
@@ -111,11 +73,12 @@ def test_show_gives_a_white_png_with_its_text(shown):
 
 
 def test_a_png_has_the_pixels_an_inch_and_the_margins_asked_for():
-    figure, _ = style.subplots(width=2, height=1)
+    figure = style.subplots(width=2, height=1)[0]
     assert Image.open(io.BytesIO(style.png_bytes(figure, dpi=50))).size == (100, 50)
     empty = Figure((2, 1))
     empty.text(0.5, 0.5, "x")
-    assert Image.open(io.BytesIO(style.png_bytes(empty, bbox_inches="tight"))).size[0] < style.DPI
+    tight = style.png_bytes(empty, bbox_inches="tight")
+    assert Image.open(io.BytesIO(tight)).size[0] < style.DPI
 
 
 def test_show_refuses_a_text_that_describes_nothing(shown):
@@ -123,3 +86,40 @@ def test_show_refuses_a_text_that_describes_nothing(shown):
     with pytest.raises(ValueError, match="at least 6 words"):
         style.show(figure, alt="A figure")
     assert shown == []
+
+
+def test_a_table_rounds_dashes_escapes_hides_its_index_and_is_reached_by_keyboard(shown):
+    style.table(pd.DataFrame({"a": [0.12345, None], "b": "<b>"}), index=False, digits=2)
+    html = shown[0].data
+    assert "0.12" in html and "0.123" not in html and "<b>" not in html
+    assert "–" in html and "NaN" not in html and "<th>0</th>" not in html
+    assert 'class="vad-table-frame" tabindex="0"' in html
+
+
+def test_a_table_has_one_header_line_says_what_it_heads_and_leaves_the_original_alone():
+    columns = pd.MultiIndex.from_tuples([("AUC", "this run"), ("AUC", "paper")], names=["a", "b"])
+    frame = pd.DataFrame([["0.5", ""]], index=pd.Index(["IG"], name="label"), columns=columns)
+    html = style.table_html(frame)
+    assert "this run" in html and "label" not in html and html.count("<tr") == 3
+    assert frame.index.name == "label" and list(frame.columns.names) == ["a", "b"]
+    named = pd.DataFrame({"a": ["long", 2]}, index=pd.Index(["x", "y"], name="name"))
+    html = style.table_html(named, wrap=True)
+    assert html.count("<tr") == 3 and "white-space: normal" in html
+    assert '<th scope="col">a</th>' in html and html.count('<th scope="row">') == 2
+
+
+def test_an_interval_may_go_below_its_mean_and_nothing_else_is_taken_for_one():
+    cells = ["0.12 [0.1, 0.2]", "-0.12 [-0.2, -0.1] (2)", "ig [1]", "[0.1, 0.2]"]
+    html = style.table_html(pd.DataFrame({"auc": cells}))
+    assert '<td class="vad-mean">0.12 <span>[0.1, 0.2]</span></td>' in html
+    assert '<td class="vad-mean">-0.12 <span>[-0.2, -0.1]</span> (2)</td>' in html
+    assert "<td>ig [1]</td>" in html and "<td>[0.1, 0.2]</td>" in html
+    wrapped = style.table_html(pd.DataFrame({"auc": cells}), wrap=True)
+    assert wrapped.count("text-align: left") == 4 and "vad-mean" not in wrapped
+
+
+def test_live_unless_the_batch_says_otherwise(monkeypatch):
+    monkeypatch.delenv("VAD_BATCH", raising=False)
+    assert style.live() is True
+    monkeypatch.setenv("VAD_BATCH", "1")
+    assert style.live() is False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import scipy.ndimage
 import torch
 
 from vad_helpers.attribution import checks
@@ -46,16 +45,15 @@ def make(name: str, clip: torch.Tensor, *, black: float = -1.0) -> torch.Tensor:
     """
     checks.one_of("baseline", name, NAMES)
     checks.video("clip", clip)
-    black = checks.real("black", black)
+    black = checks.value("black", black, -1.0)
     if name == "black":
         return torch.full_like(clip, black)
-    return _blur(clip, *_BLURS[name])
+    from scipy.ndimage import gaussian_filter  # late: importing it takes longer than a blur
 
-
-def _blur(clip: torch.Tensor, sigma: float, radius: int, axes: tuple[int, ...]) -> torch.Tensor:
+    sigma, radius, axes = _BLURS[name]
     # SciPy's "mirror" is the reflection without the edge, also on frames smaller than the kernel,
     # where PyTorch's padding refuses. NumPy knows no bfloat16, hence at least float32.
     wide = torch.promote_types(clip.dtype, torch.float32)
     frames = clip.detach().to("cpu", wide).numpy()
-    blurred = scipy.ndimage.gaussian_filter(frames, sigma, mode="mirror", radius=radius, axes=axes)
+    blurred = gaussian_filter(frames, sigma, mode="mirror", radius=radius, axes=axes)
     return torch.from_numpy(blurred).to(clip.device, clip.dtype)

@@ -7,7 +7,6 @@ forces holds even where the map is wrong. Two seeds against each other are an ho
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import pandas as pd
 import torch
 
 from vad_helpers.attribution import checks
-from vad_helpers.attribution.probability import UNMEASURED
+from vad_helpers.attribution.probability import Probability
 from vad_helpers.attribution.registry import METHODS, explain
 from vad_helpers.errors import InputError
 from vad_helpers.inference.prepared import Model, Prepared, prepare
@@ -71,19 +70,21 @@ def converge(
     if not 1 <= start <= most:
         raise InputError(f"start is {start}; expected a whole number from 1 to most = {most}")
     if spec.superpixels:
-        if not isinstance(model, Prepared):  # as `explain`, which measures for prepared ones alone
-            options = {"batch_size": UNMEASURED, **options}
-        model = _Remembering(prepare(model, precision=precision))
+        ready = prepare(model, precision=precision)
+        if options.get("batch_size", "auto") == "auto":  # now: memory would answer at once
+            example = clip.to(*ready.placement(clip)) if ready is model else None
+            options["batch_size"] = Probability(ready, example=example).batch_size
+        model = _Remembering(ready)
     rows, n_samples = [], start
     while n_samples <= most:
+        options["n_samples"] = n_samples
         maps = [
-            explain(
-                model, clip, method, precision=precision, seed=seed, n_samples=n_samples, **options
-            )
+            explain(model, clip, method, precision=precision, seed=seed, **options)
             for seed in seeds
         ]
-        correlation = _correlation(*maps)
-        rows.append((n_samples, correlation, bool(correlation >= threshold)))
+        constant = any(np.ptp(one) == 0 for one in maps)
+        correlation = np.nan if constant else np.corrcoef(*(one.ravel() for one in maps))[0, 1]
+        rows.append((n_samples, float(correlation), bool(correlation >= threshold)))
         if correlation >= threshold:
             break
         n_samples *= 2
@@ -94,33 +95,17 @@ class _Remembering(Prepared):
     """A prepared model that answers from memory what it was asked before, to the bit."""
 
     def __init__(self, ready: Prepared) -> None:
-        vars(self).update(vars(ready))  # measured batch sizes are shared too
+        vars(self).update(vars(ready))
         self._known: dict[bytes, torch.Tensor] = {}
-        self._measuring = False
 
     def __call__(self, clips: torch.Tensor) -> torch.Tensor:
-        if clips.requires_grad or self._measuring:  # what is remembered has no gradients
+        if clips.requires_grad:  # what is remembered has no gradients
             return super().__call__(clips)
-        keys = [_digest(clip) for clip in clips]
+        keys = [
+            hashlib.blake2b(clip.cpu().contiguous().view(torch.uint8).numpy()).digest()
+            for clip in clips
+        ]
         new = [i for i, key in enumerate(keys) if key not in self._known]
         if new:
             self._known |= zip((keys[i] for i in new), super().__call__(clips[new]), strict=True)
         return torch.stack([self._known[key] for key in keys])
-
-    def batch_size(self, name: str, work: Callable[[int], Any], *, device: torch.device) -> int:
-        """As for any prepared model: work is timed that memory would answer at once."""
-        self._measuring = True
-        try:
-            return super().batch_size(name, work, device=device)
-        finally:
-            self._measuring = False
-
-
-def _digest(clip: torch.Tensor) -> bytes:
-    return hashlib.blake2b(clip.cpu().contiguous().view(torch.uint8).numpy()).digest()
-
-
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return float("nan")
-    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])

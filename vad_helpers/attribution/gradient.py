@@ -2,28 +2,24 @@
 
 Channels become one map by the setting `channels`: "sum" adds them up with their signs, "abs" adds
 up their absolute values, so that nothing cancels and no map has a sign. The functions follow the
-signature in `vad_helpers.attribution.spec`; users call them through
+signature in `vad_helpers.attribution.registry`; users call them through
 `vad_helpers.attribution.explain`.
 
 The path methods (Integrated Gradients and its relatives) average gradients along straight lines
-from baseline to clip. A model whose first stage is affine (`vad_helpers.inference.chain`) maps such a line
-to a straight line: that stage is evaluated at the two ends alone, and passed backward once, for
-the averaged gradient. The result is the same.
+from baseline to clip. A model whose first stage is affine (`vad_helpers.inference.chain`) maps
+such a line to a straight line: that stage is evaluated at the two ends alone, and passed backward
+once, for the averaged gradient. The result is the same.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from captum.attr import GuidedBackprop
 
-from vad_helpers.attribution import checks
 from vad_helpers.attribution.probability import Probability
-from vad_helpers.attribution.spec import MethodSpec
 from vad_helpers.errors import InputError
 
 CHANNELS = ("sum", "abs")
@@ -43,7 +39,7 @@ def integrated_gradients(
     Parameters
     ----------
     probability, clip, baseline
-        As in `vad_helpers.attribution.spec`.
+        As in `vad_helpers.attribution.registry`.
     n_steps : int
         Points on the straight line, at least 1.
     channels : {"sum", "abs"}
@@ -58,22 +54,163 @@ def integrated_gradients(
     ----------
     Sundararajan, Taly & Yan, Axiomatic attribution for deep networks, ICML 2017.
     """
-    return _one_channel(_integrated(probability, clip, baseline, n_steps), channels)
+    gradient = path_gradient(probability, clip, baseline, *_legendre(n_steps))
+    return _one_channel((clip - baseline) * gradient, channels)
 
 
-def _one_channel(attribution: torch.Tensor, channels: str) -> torch.Tensor:
-    """(3, T, H, W) to (T, H, W)."""
-    return (attribution.abs() if channels == "abs" else attribution).sum(dim=0)
-
-
-def _integrated(
-    probability: Probability, clip: torch.Tensor, baseline: torch.Tensor, n_steps: int
+def smooth_integrated_gradients(
+    probability: Probability,
+    clip: torch.Tensor,
+    baseline: torch.Tensor,
+    *,
+    n_steps: int,
+    n_samples: int,
+    sigma: float,
+    channels: str = "sum",
+    noise: str = "channels",
+    noisy_baseline: bool = False,
 ) -> torch.Tensor:
-    """Integrated Gradients of every channel, (3, T, H, W)."""
-    nodes, weights = np.polynomial.legendre.leggauss(n_steps)
-    # Captum, the reference, rounds the weights to float32.
-    weights = (weights / 2).astype(np.float32).astype(np.float64)
-    return (clip - baseline) * path_gradient(probability, clip, baseline, (1 + nodes) / 2, weights)
+    """Average Integrated Gradients over noisy copies of the clip (SmoothGrad).
+
+    Parameters
+    ----------
+    probability, clip, baseline
+        As in `vad_helpers.attribution.registry`.
+    n_steps : int
+        Points on each straight line, at least 1.
+    n_samples : int
+        Noisy copies, at least 1.
+    sigma : float
+        Standard deviation of the noise in normalised units.
+    channels : {"sum", "abs"}
+        How channels become one.
+    noise : {"channels", "grey"}
+        Drawn for every value of every channel on its own, or the same for all channels.
+    noisy_baseline : bool
+        Whether the baseline gets the same noise as the clip.
+
+    Returns
+    -------
+    torch.Tensor
+        (T, H, W).
+
+    References
+    ----------
+    Smilkov et al., SmoothGrad: removing noise by adding noise, arXiv:1706.03825, 2017.
+    """
+    total = torch.zeros_like(clip)
+    for _ in range(n_samples):
+        drawn = _noise(clip[:1] if noise == "grey" else clip, sigma)
+        end, start = clip + drawn, baseline + drawn if noisy_baseline else baseline
+        total += (end - start) * path_gradient(probability, end, start, *_legendre(n_steps))
+    return _one_channel(total / n_samples, channels)
+
+
+def gradient_shap(
+    probability: Probability,
+    clip: torch.Tensor,
+    baseline: torch.Tensor,
+    *,
+    n_samples: int,
+    sigma: float,
+    channels: str = "sum",
+) -> torch.Tensor:
+    """Average the gradient at random points between baseline and clip, times their difference.
+
+    Parameters
+    ----------
+    probability, clip, baseline
+        As in `vad_helpers.attribution.registry`. One baseline is used, not a distribution of them.
+    n_samples : int
+        Random points, at least 1.
+    sigma : float
+        Standard deviation of noise added to the clip, in normalised units.
+    channels : {"sum", "abs"}
+        How channels become one.
+
+    Returns
+    -------
+    torch.Tensor
+        (T, H, W).
+
+    References
+    ----------
+    Lundberg & Lee, A unified approach to interpreting model predictions, NeurIPS 2017.
+    """
+    # From NumPy's global generator, as Captum's GradientShap draws: one seed, the same points.
+    points, weights = np.random.uniform(size=n_samples), np.full(n_samples, 1 / n_samples)
+    if sigma == 0:  # all points lie on one line
+        gradient = path_gradient(probability, clip, baseline, points, weights)
+        return _one_channel((clip - baseline) * gradient, channels)
+    total = torch.zeros_like(clip)
+    for k in range(n_samples):
+        noisy, one = clip + _noise(clip, sigma), slice(k, k + 1)
+        gradient = path_gradient(probability, noisy, baseline, points[one], weights[one])
+        total += (noisy - baseline) * gradient
+    return _one_channel(total, channels)
+
+
+def guided_backprop(
+    probability: Probability,
+    clip: torch.Tensor,
+    baseline: None = None,
+    *,
+    channels: str = "sum",
+) -> torch.Tensor:
+    """Back-propagate the probability, passing only positive gradients through every ReLU.
+
+    Parameters
+    ----------
+    probability, clip
+        As in `vad_helpers.attribution.registry`. ReLUs must be `torch.nn.ReLU` modules: functional
+        ones cannot be hooked and pass plain gradients.
+    baseline : None
+        Not used.
+    channels : {"sum", "abs"}
+        How channels become one.
+
+    Returns
+    -------
+    torch.Tensor
+        (T, H, W).
+
+    Raises
+    ------
+    InputError
+        If the model is no module, or no `torch.nn.ReLU` took part in its forward pass.
+
+    References
+    ----------
+    Springenberg et al., Striving for simplicity: the all convolutional net, ICLR workshop 2015.
+    """
+    from captum.attr import GuidedBackprop  # late: importing Captum takes as long as PyTorch
+
+    if not isinstance(probability.model, torch.nn.Module):
+        raise InputError(
+            "guided_backprop needs a torch.nn.Module, whose ReLUs it can hook; "
+            f"a {type(probability.model).__name__} was given"
+        )
+    used: list[torch.nn.Module] = []
+    handles = [
+        module.register_forward_hook(lambda module, *_: used.append(module))
+        for module in probability.modules()
+        if isinstance(module, torch.nn.ReLU)
+    ]
+    try:
+        with warnings.catch_warnings():
+            # Captum announces its hooks on every call; it removes them itself.
+            warnings.filterwarnings("ignore", message="Setting backward hooks on ReLU")
+            explained = clip[None].clone().requires_grad_()
+            gradients = GuidedBackprop(probability).attribute(explained)[0]
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not used:
+        raise InputError(
+            "guided_backprop found no torch.nn.ReLU in use: functional ReLUs cannot be hooked and "
+            "would pass plain gradients; make them torch.nn.ReLU modules"
+        )
+    return _one_channel(gradients, channels)
 
 
 def path_gradient(
@@ -88,7 +225,7 @@ def path_gradient(
     Parameters
     ----------
     probability, clip, baseline
-        As in `vad_helpers.attribution.spec`.
+        As in `vad_helpers.attribution.registry`.
     points : ndarray (n,)
         0 is the baseline, 1 the clip.
     weights : ndarray (n,)
@@ -125,27 +262,23 @@ def _sum_along(
 ) -> torch.Tensor:
     """Weighted sum of the gradients of `evaluate` at points from start to end, at least float32."""
     prepared = probability.prepared
-    layout = prepared.layout
     wide = torch.promote_types(end.dtype, torch.float32)
     first, way = start.to(wide), end.to(wide) - start.to(wide)
     columns = torch.from_numpy(np.stack([points, weights])).to(end.device, wide)
 
     def gradients(part: torch.Tensor) -> torch.Tensor:
         shares, factors = (column.view(-1, *[1] * end.ndim) for column in part)
-        there = (first + shares * way).to(end.dtype).contiguous(memory_format=layout)
+        there = (first + shares * way).to(end.dtype).contiguous(memory_format=prepared.layout)
         there.requires_grad_()
         (found,) = torch.autograd.grad(evaluate(there).sum(), there)
         return factors * found.to(wide)
 
-    workers = prepared.n_workers(end.device)
-
     def work(n: int) -> None:
-        parts = [columns[:, :1].expand(2, n)] * workers
+        parts = [columns[:, :1].expand(2, n)] * prepared.n_workers(end.device)
         for _ in prepared.spread(gradients, parts, device=end.device):
             pass
 
-    size = probability.fastest("gradient", work)
-    parts = columns.split(size, dim=1)
+    parts = columns.split(probability.fastest("gradient", work), dim=1)
     total = torch.zeros_like(first)
     for part, found in zip(
         parts, prepared.spread(gradients, parts, device=end.device), strict=True
@@ -156,52 +289,11 @@ def _sum_along(
     return total
 
 
-def smooth_integrated_gradients(
-    probability: Probability,
-    clip: torch.Tensor,
-    baseline: torch.Tensor,
-    *,
-    n_steps: int,
-    n_samples: int,
-    sigma: float,
-    channels: str = "sum",
-    noise: str = "channels",
-    noisy_baseline: bool = False,
-) -> torch.Tensor:
-    """Average Integrated Gradients over noisy copies of the clip (SmoothGrad).
-
-    Parameters
-    ----------
-    probability, clip, baseline
-        As in `vad_helpers.attribution.spec`.
-    n_steps : int
-        Points on each straight line, at least 1.
-    n_samples : int
-        Noisy copies, at least 1.
-    sigma : float
-        Standard deviation of the noise in normalised units.
-    channels : {"sum", "abs"}
-        How channels become one.
-    noise : {"channels", "grey"}
-        Drawn for every value of every channel on its own, or the same for all channels.
-    noisy_baseline : bool
-        Whether the baseline gets the same noise as the clip.
-
-    Returns
-    -------
-    torch.Tensor
-        (T, H, W).
-
-    References
-    ----------
-    Smilkov et al., SmoothGrad: removing noise by adding noise, arXiv:1706.03825, 2017.
-    """
-    total = torch.zeros_like(clip)
-    for _ in range(n_samples):
-        drawn = _noise(clip[:1] if noise == "grey" else clip, sigma)
-        start = baseline + drawn if noisy_baseline else baseline
-        total += _integrated(probability, clip + drawn, start, n_steps)
-    return _one_channel(total / n_samples, channels)
+def _legendre(n_steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gauss-Legendre points on [0, 1] and their weights."""
+    nodes, weights = np.polynomial.legendre.leggauss(n_steps)
+    # Captum, the reference, rounds the weights to float32.
+    return (1 + nodes) / 2, (weights / 2).astype(np.float32).astype(np.float64)
 
 
 def _noise(like: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -209,198 +301,6 @@ def _noise(like: torch.Tensor, sigma: float) -> torch.Tensor:
     return torch.normal(0.0, torch.full_like(like, sigma, dtype=torch.float32))
 
 
-def guided_backprop(
-    probability: Probability,
-    clip: torch.Tensor,
-    baseline: None = None,
-    *,
-    channels: str = "sum",
-) -> torch.Tensor:
-    """Back-propagate the probability, passing only positive gradients through every ReLU.
-
-    Parameters
-    ----------
-    probability, clip
-        As in `vad_helpers.attribution.spec`. ReLUs must be `torch.nn.ReLU` modules: functional
-        ones cannot be hooked and pass plain gradients.
-    baseline : None
-        Not used.
-    channels : {"sum", "abs"}
-        How channels become one.
-
-    Returns
-    -------
-    torch.Tensor
-        (T, H, W).
-
-    Raises
-    ------
-    InputError
-        If the model is no module, or no `torch.nn.ReLU` took part in its forward pass.
-
-    References
-    ----------
-    Springenberg et al., Striving for simplicity: the all convolutional net, ICLR workshop 2015.
-    """
-    if not isinstance(probability.model, torch.nn.Module):
-        raise InputError(
-            "guided_backprop needs a torch.nn.Module, whose ReLUs it can hook; "
-            f"a {type(probability.model).__name__} was given"
-        )
-    used: list[torch.nn.Module] = []
-    handles = [
-        module.register_forward_hook(lambda module, *_: used.append(module))
-        for module in probability.modules()
-        if isinstance(module, torch.nn.ReLU)
-    ]
-    try:
-        gradients = _guided_gradients(probability, clip)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not used:
-        raise InputError(
-            "guided_backprop found no torch.nn.ReLU in use: functional ReLUs cannot be hooked and "
-            "would pass plain gradients; make them torch.nn.ReLU modules"
-        )
-    return _one_channel(gradients, channels)
-
-
-def _guided_gradients(probability: Probability, clip: torch.Tensor) -> torch.Tensor:
-    with warnings.catch_warnings():
-        # Captum announces its hooks on every call; it removes them itself.
-        warnings.filterwarnings("ignore", message="Setting backward hooks on ReLU")
-        explained = clip[None].clone().requires_grad_()
-        return GuidedBackprop(probability).attribute(explained)[0]
-
-
-def gradient_shap(
-    probability: Probability,
-    clip: torch.Tensor,
-    baseline: torch.Tensor,
-    *,
-    n_samples: int,
-    sigma: float,
-    channels: str = "sum",
-) -> torch.Tensor:
-    """Average the gradient at random points between baseline and clip, times their difference.
-
-    Parameters
-    ----------
-    probability, clip, baseline
-        As in `vad_helpers.attribution.spec`. One baseline is used, not a distribution of them.
-    n_samples : int
-        Random points, at least 1.
-    sigma : float
-        Standard deviation of noise added to the clip, in normalised units.
-    channels : {"sum", "abs"}
-        How channels become one.
-
-    Returns
-    -------
-    torch.Tensor
-        (T, H, W).
-
-    References
-    ----------
-    Lundberg & Lee, A unified approach to interpreting model predictions, NeurIPS 2017.
-    """
-    # From NumPy's global generator, as Captum's GradientShap draws: one seed, the same points.
-    points, weights = np.random.uniform(size=n_samples), np.full(n_samples, 1 / n_samples)
-    if sigma == 0:  # all points lie on one line
-        gradient = path_gradient(probability, clip, baseline, points, weights)
-        return _one_channel((clip - baseline) * gradient, channels)
-    total = torch.zeros_like(clip)
-    for k in range(n_samples):
-        noisy, one = clip + _noise(clip, sigma), slice(k, k + 1)
-        gradient = path_gradient(probability, noisy, baseline, points[one], weights[one])
-        total += (noisy - baseline) * gradient
-    return _one_channel(total, channels)
-
-
-def _check_ig(settings: Mapping[str, Any], shape: tuple[int, ...]) -> None:
-    checks.at_least("ig", settings, n_steps=1)
-    _check_channels("ig", settings)
-
-
-def _check_smooth(settings: Mapping[str, Any], shape: tuple[int, ...]) -> None:
-    checks.at_least("ig_smoothgrad", settings, n_steps=1, n_samples=1, sigma=0)
-    _check_channels("ig_smoothgrad", settings)
-    checks.one_of("ig_smoothgrad: noise", settings["noise"], NOISE)
-
-
-def _check_guided(settings: Mapping[str, Any], shape: tuple[int, ...]) -> None:
-    _check_channels("guided_backprop", settings)
-
-
-def _check_shap(settings: Mapping[str, Any], shape: tuple[int, ...]) -> None:
-    checks.at_least("gradient_shap", settings, n_samples=1, sigma=0)
-    _check_channels("gradient_shap", settings)
-
-
-def _check_channels(key: str, settings: Mapping[str, Any]) -> None:
-    checks.one_of(f"{key}: channels", settings["channels"], CHANNELS)
-
-
-SPECS = (
-    MethodSpec(
-        key="ig",
-        precision="bf16",
-        name="Integrated Gradients",
-        family="gradient",
-        attribute=integrated_gradients,
-        model_calls=lambda settings, shape, n_segments: settings["n_steps"],
-        settings={"n_steps": 30, "channels": "sum"},
-        check=_check_ig,
-        citation="sundararajan2017axiomatic",
-        reference="M. Sundararajan, A. Taly, Q. Yan: Axiomatic attribution for deep networks. "
-        "ICML, 2017.",
-    ),
-    MethodSpec(
-        key="ig_smoothgrad",
-        precision="bf16",
-        name="IG + SmoothGrad",
-        family="gradient",
-        attribute=smooth_integrated_gradients,
-        model_calls=lambda settings, shape, n_segments: settings["n_steps"] * settings["n_samples"],
-        settings={
-            "n_steps": 30,
-            "n_samples": 5,
-            "sigma": 1.0,
-            "channels": "sum",
-            "noise": "channels",
-            "noisy_baseline": False,
-        },
-        check=_check_smooth,
-        citation="smilkov2017smoothgrad",
-        reference="D. Smilkov, N. Thorat, B. Kim, F. Viégas, M. Wattenberg: SmoothGrad: removing "
-        "noise by adding noise. arXiv:1706.03825, 2017.",
-    ),
-    MethodSpec(
-        key="guided_backprop",
-        precision="bf16",
-        name="Guided Backpropagation",
-        family="gradient",
-        attribute=guided_backprop,
-        model_calls=lambda settings, shape, n_segments: 1,
-        settings={"channels": "sum"},
-        check=_check_guided,
-        uses_baseline=False,
-        citation="springenberg2015striving",
-        reference="J. T. Springenberg, A. Dosovitskiy, T. Brox, M. Riedmiller: Striving for "
-        "simplicity: the all convolutional net. ICLR workshop, 2015.",
-    ),
-    MethodSpec(
-        key="gradient_shap",
-        precision="bf16",
-        name="GradientSHAP",
-        family="gradient",
-        attribute=gradient_shap,
-        model_calls=lambda settings, shape, n_segments: settings["n_samples"],
-        settings={"n_samples": 5, "sigma": 0.0, "channels": "sum"},
-        check=_check_shap,
-        citation="lundberg2017unified",
-        reference="S. M. Lundberg, S.-I. Lee: A unified approach to interpreting model "
-        "predictions. NeurIPS, 2017.",
-    ),
-)
+def _one_channel(attribution: torch.Tensor, channels: str) -> torch.Tensor:
+    """(3, T, H, W) to (T, H, W)."""
+    return (attribution.abs() if channels == "abs" else attribution).sum(dim=0)

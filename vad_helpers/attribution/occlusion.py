@@ -2,8 +2,8 @@
 
 A window covers all channels. It slides from the start of every axis by its stride; the last one
 is cut at the border, so that every voxel is covered. A voxel's value is the mean fall over the
-windows that cover it. The functions follow the signature in `vad_helpers.attribution.spec`;
-users call them through `vad_helpers.attribution.explain`. `IncrementalOcclusion` is the same with
+windows that cover it. `occlusion` follows the signature in `vad_helpers.attribution.registry`;
+users call it through `vad_helpers.attribution.explain`. `IncrementalOcclusion` is the same with
 the interface of Captum's `Occlusion`, for use elsewhere.
 
 For a model that is a chain of stages only the part that a window reaches is recomputed
@@ -17,15 +17,13 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from vad_helpers.attribution import checks
-from vad_helpers.attribution.probability import Probability
-from vad_helpers.attribution.spec import MethodSpec
+from vad_helpers.attribution.probability import Probability, refuse_mixing
 from vad_helpers.errors import InputError
 from vad_helpers.inference.chain import Triple
 from vad_helpers.inference.incremental import Activations, Boxes, fill
@@ -34,6 +32,11 @@ from vad_helpers.inference.prepared import Model, Prepared, prepare
 WINDOWS_AT_ONCE = 8
 """Windows that one worker recomputes together where no batch size is given: enough to share the
 reading of the weights, few enough to stay in the processor's cache."""
+BOXES_A_CLIP = 4
+"""Boxes around windows that take about the memory of a clip."""
+
+Score = Callable[[torch.Tensor], torch.Tensor]
+"""What falls, (N,), by the model's output for N clips."""
 
 
 @torch.no_grad()
@@ -42,15 +45,15 @@ def occlusion(
     clip: torch.Tensor,
     baseline: torch.Tensor,
     *,
-    window: tuple[int, int, int],
-    stride: tuple[int, int, int],
+    window: Triple,
+    stride: Triple,
 ) -> torch.Tensor:
     """Fill one window after the other and record how far the probability falls.
 
     Parameters
     ----------
     probability, clip, baseline
-        As in `vad_helpers.attribution.spec`.
+        As in `vad_helpers.attribution.registry`.
     window, stride : tuple of int
         (frames, rows, columns); no window larger than the clip, no stride larger than the window.
 
@@ -63,14 +66,15 @@ def occlusion(
     ----------
     Zeiler & Fergus, Visualizing and understanding convolutional networks, ECCV 2014.
     """
+    if probability.prepared.chain is None:
+        at_once = probability.batch_size
+    else:
+        given = probability.given
+        at_once = WINDOWS_AT_ONCE if given is None else BOXES_A_CLIP * given
+        probability.largest = max(probability.largest, at_once // BOXES_A_CLIP)
+    prepared, boxes = probability.prepared, _windows(clip.shape, window, stride)
     return _falls(
-        probability.prepared,
-        probability.of,
-        clip,
-        baseline,
-        _windows(clip.shape, window, stride),
-        at_once=probability.windows_at_once(WINDOWS_AT_ONCE),
-        count=probability.count,
+        prepared, probability.of, clip, baseline, *boxes, at_once=at_once, count=probability.count
     )
 
 
@@ -81,8 +85,8 @@ class IncrementalOcclusion:
     ----------
     forward_func : torch.nn.Module or callable
         (N, C, T, H, W) -> (N,) or (N, outputs). A module that offers `chain()`
-        (`vad_helpers.inference.chain`), or a `Chain` itself, is recomputed piece by piece; any other runs
-        whole, in batches.
+        (`vad_helpers.inference.chain`), or a `Chain` itself, is recomputed piece by piece; any
+        other runs whole, in batches.
 
     Examples
     --------
@@ -133,188 +137,87 @@ class IncrementalOcclusion:
         Raises
         ------
         InputError
-            If windows, strides or baselines do not fit the inputs, or the target the output.
+            If windows, strides or baselines do not fit the inputs, or the target the output; or
+            if the output for a clip depends on the other clips of its batch.
         """
-        shape = tuple(inputs.shape[1:])
-        window, stride = _checked_windows(shape, sliding_window_shapes, strides)
-        fills = _checked_fills(inputs, baselines)
-        checks.whole("perturbations_per_eval", perturbations_per_eval, minimum=1)
+        shape, window = tuple(inputs.shape[1:]), tuple(sliding_window_shapes)
+        stride = (1,) * len(shape) if strides is None else tuple(strides)
+        if len(shape) != 4 or len(window) != 4 or len(stride) != 4 or window[0] != shape[0]:
+            raise InputError(
+                f"windows are {window} and strides {stride} for inputs {shape}; give (channels, "
+                "frames, rows, columns), all channels in a window"
+            )
+        window, stride = (
+            checks.value(name, found[1:], (1, 1, 1), ">= 1")
+            for name, found in (("sliding_window_shapes", window), ("strides", stride))
+        )
+        check_windows({"window": window, "stride": stride}, shape)
+        checks.value("perturbations_per_eval", perturbations_per_eval, 1, ">= 1")
+        if not inputs.is_floating_point():
+            raise InputError(f"inputs are {inputs.dtype}; give floats, for the map has their type")
+        fills = torch.as_tensor(0.0 if baselines is None else baselines).to(inputs)
+        try:
+            fills = fills.expand_as(inputs)
+        except RuntimeError as error:
+            raise InputError(
+                f"baselines have shape {tuple(fills.shape)}, inputs {tuple(inputs.shape)}; give a "
+                "number, one clip, or a clip for every input"
+            ) from error
 
         def score(output: torch.Tensor) -> torch.Tensor:
-            return _column(output, target)
+            width = output[0].numel() if output.ndim else 0
+            if target is None and width == 1:
+                return output.reshape(len(output))
+            if target is None or output.ndim != 2 or not -width <= target < width:
+                raise InputError(
+                    f"the output has shape {tuple(output.shape)} and target is {target}; give the "
+                    "number of a column of (N, outputs), or None for (N,)"
+                )
+            return output[:, target]
 
-        maps = [
-            _falls(
-                self.prepared,
-                score,
-                clip,
-                baseline,
-                _windows(shape, window, stride),
-                at_once=perturbations_per_eval,
-            )
-            for clip, baseline in zip(inputs, fills, strict=True)
-        ]
+        maps, boxes = [], _windows(shape, window, stride)
+        for clip, filling in zip(inputs, fills, strict=True):
+            refuse_mixing(self.prepared, clip)
+            options = {"at_once": perturbations_per_eval}
+            maps.append(_falls(self.prepared, score, clip, filling, *boxes, **options))
         return torch.stack(maps)[:, None].expand_as(inputs).clone()
 
 
-def _checked_windows(
-    shape: tuple[int, ...], window: Sequence[int], stride: Sequence[int] | None
-) -> tuple[Triple, Triple]:
-    stride = (1,) * len(shape) if stride is None else stride
-    if len(shape) != 4 or len(window) != 4 or len(stride) != 4 or window[0] != shape[0]:
-        raise InputError(
-            f"windows are {tuple(window)} and strides {tuple(stride)} for inputs {shape}; give "
-            "(channels, frames, rows, columns), all channels in a window"
-        )
-    window, stride = tuple(window[1:]), tuple(stride[1:])
-    _check({"window": window, "stride": stride}, shape)
-    return window, stride
+def count_windows(shape: Sequence[int], window: Triple, stride: Triple) -> int:
+    """Count the windows that cover a clip.
 
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the clip; the last three are (T, H, W).
+    window, stride : tuple of int
+        (frames, rows, columns).
 
-def _checked_fills(inputs: torch.Tensor, baselines: torch.Tensor | float | None) -> torch.Tensor:
-    if not inputs.is_floating_point():
-        raise InputError(f"inputs are {inputs.dtype}; give floats, for the map has their type")
-    fills = torch.as_tensor(0.0 if baselines is None else baselines).to(inputs)
-    try:
-        return fills.expand_as(inputs)
-    except RuntimeError as error:
-        raise InputError(
-            f"baselines have shape {tuple(fills.shape)}, inputs {tuple(inputs.shape)}; give a "
-            "number, one clip, or a clip for every input"
-        ) from error
-
-
-def _column(output: torch.Tensor, target: int | None) -> torch.Tensor:
-    """What is explained, (N,), of the output (N,) or (N, outputs)."""
-    width = output[0].numel() if output.ndim else 0
-    if target is None and width == 1:
-        return output.reshape(len(output))
-    if target is None or output.ndim != 2 or not -width <= target < width:
-        raise InputError(
-            f"the output has shape {tuple(output.shape)} and target is {target}; give the number "
-            "of a column of (N, outputs), or None for (N,)"
-        )
-    return output[:, target]
-
-
-@dataclass(frozen=True)
-class _Windows:
-    """All windows of a clip: first and one-past-last index on each axis, ndarrays (n, 3)."""
-
-    starts: np.ndarray
-    ends: np.ndarray
-
-    def part(self, index: np.ndarray) -> _Windows:
-        return _Windows(self.starts[index], self.ends[index])
-
-    def slices(self, k: int) -> tuple[slice, ...]:
-        return tuple(map(slice, self.starts[k].tolist(), self.ends[k].tolist()))
-
-
-def _windows(shape: Sequence[int], window: Triple, stride: Triple) -> _Windows:
+    Returns
+    -------
+    int
+        The product over the axes of 1 + ceil((size - window) / stride).
+    """
     axes = zip(shape[-3:], window, stride, strict=True)
-    firsts = [range(0, _count(*axis) * axis[2], axis[2]) for axis in axes]
-    starts = np.array(list(itertools.product(*firsts)))
-    return _Windows(starts, np.minimum(starts + np.array(window), shape[-3:]))
+    return math.prod(1 + math.ceil((size - wide) / step) for size, wide, step in axes)
 
 
-def _falls(
-    prepared: Prepared,
-    score: Callable[[torch.Tensor], torch.Tensor],
-    clip: torch.Tensor,
-    baseline: torch.Tensor,
-    windows: _Windows,
-    *,
-    at_once: int,
-    count: Callable[[int], object] = lambda n: None,
-) -> torch.Tensor:
-    """Mean fall of the score over the windows that cover a voxel, (T, H, W)."""
-    follow = _follow_windows if prepared.chain is not None else _run_windows
-    whole, parts = follow(prepared, score, clip, baseline, windows, at_once)
-    count(1)
-    total = np.zeros(clip.shape[1:])
-    cover = np.zeros(clip.shape[1:], dtype=np.int64)
-    for index, scores in parts:
-        count(len(index))
-        for k, fall in zip(index, (whole - scores.double().cpu()).tolist(), strict=True):
-            total[windows.slices(k)] += fall
-            cover[windows.slices(k)] += 1
-    return torch.from_numpy(total / cover).to(clip.device, clip.dtype)
-
-
-Parts = tuple[float, Iterator[tuple[np.ndarray, torch.Tensor]]]
-
-
-def _follow_windows(
-    prepared: Prepared,
-    score: Callable[[torch.Tensor], torch.Tensor],
-    clip: torch.Tensor,
-    baseline: torch.Tensor,
-    windows: _Windows,
-    at_once: int,
-) -> Parts:
-    """Score of the clip, and of the windows recomputed from its activations, part by part."""
-    fitted, filling = (prepared.fit(video[None])[0] for video in (clip, baseline))
-    activations = Activations(prepared.chain, fitted)
-
-    def scores(index: np.ndarray) -> torch.Tensor:
-        part = windows.part(index)
-        boxes, values = fill(fitted, filling, part.starts, part.ends)
-        return score(activations.change(boxes, values))
-
-    parts = _alike(activations, windows, at_once)
-    found = prepared.spread(scores, parts, device=clip.device)
-    return float(score(activations.logits)), zip(parts, found, strict=True)
-
-
-def _alike(activations: Activations, windows: _Windows, at_once: int) -> list[np.ndarray]:
-    """Parts of at most `at_once` windows whose boxes have about equal sizes on their way."""
-    columns = []
-    for axis in (0, 1, 2):
-        ends, inverse = np.unique(
-            np.stack([windows.starts[:, axis], windows.ends[:, axis]]), axis=1, return_inverse=True
-        )
-        sizes = np.array([_sizes_along(activations, axis, *pair) for pair in ends.T])
-        columns.append(sizes[inverse.ravel()])
-    # The last stages come first: sizes differ most there, and cost most.
-    order = np.lexsort(np.concatenate(columns, axis=1).T)
-    return np.split(order, range(at_once, len(order), at_once))
-
-
-def _sizes_along(activations: Activations, axis: int, start: int, end: int) -> list[int]:
-    starts, size = np.zeros((1, 3), dtype=np.int64), [1, 1, 1]
-    starts[0, axis], size[axis] = start, int(end - start)
-    return [size[axis], *(found[axis] for found in activations.sizes(Boxes(starts, tuple(size))))]
-
-
-def _run_windows(
-    prepared: Prepared,
-    score: Callable[[torch.Tensor], torch.Tensor],
-    clip: torch.Tensor,
-    baseline: torch.Tensor,
-    windows: _Windows,
-    at_once: int,
-) -> Parts:
-    """The same by whole evaluations: windows are written into copies of the clip and taken out."""
-    copies = clip.repeat(min(at_once, len(windows.starts)), 1, 1, 1, 1)
-    channels = (slice(None),)
-
-    def scores(index: np.ndarray) -> torch.Tensor:
-        for copy, k in zip(copies, index, strict=False):
-            copy[channels + windows.slices(k)] = baseline[channels + windows.slices(k)]
-        found = score(prepared.evaluate(copies[: len(index)]))
-        for copy, k in zip(copies, index, strict=False):
-            copy[channels + windows.slices(k)] = clip[channels + windows.slices(k)]
-        return found
-
-    whole = float(score(prepared.evaluate(clip[None])))
-    order = np.arange(len(windows.starts))
-    parts = np.split(order, range(at_once, len(order), at_once))
-    return whole, ((index, scores(index)) for index in parts)
-
-
-def _count(size: int, wide: int, step: int) -> int:
-    return 1 + math.ceil((size - wide) / step)
+def check_windows(settings: Mapping[str, Any], shape: Sequence[int]) -> None:
+    """Raise InputError if the settings `window` and `stride` leave voxels of a clip uncovered."""
+    window, stride = settings["window"], settings["stride"]
+    names = ("frames", "rows", "columns")
+    for axis, size, wide, step in zip(names, shape[-3:], window, stride, strict=True):
+        if wide > size:
+            fitting = tuple(min(pair) for pair in zip(window, shape[-3:], strict=True))
+            raise InputError(
+                f"occlusion's window has {wide} {axis}, but the clip only {size}; give a window "
+                f"that fits, such as window={fitting}"
+            )
+        if step > wide and wide < size:
+            raise InputError(
+                f"occlusion's stride is {step} {axis}, its window only {wide}: voxels between "
+                "windows would have no value; give a stride no larger than the window"
+            )
 
 
 @torch.no_grad()
@@ -337,92 +240,111 @@ def seconds_per_window(
     -------
     float
     """
-    everything = _windows(clip.shape, window, stride)
-    n_windows = min(n_windows, len(everything.starts))
-    some = everything.part(np.linspace(0, len(everything.starts) - 1, n_windows).astype(int))
-    follow = _follow_windows if prepared.chain is not None else _run_windows
+    starts, ends = _windows(clip.shape, window, stride)
+    n_windows = min(n_windows, len(starts))
+    some = np.linspace(0, len(starts) - 1, n_windows).astype(int)
     seconds = 0.0
     for _ in range(2):  # the first time pays for what later ones share
-        _, parts = follow(prepared, lambda logits: logits[:, 0], clip, clip, some, WINDOWS_AT_ONCE)
+        found = _scores(prepared, _first, clip, clip, starts[some], ends[some], WINDOWS_AT_ONCE)
+        next(found)  # the clip itself
         start = time.perf_counter()
-        for _, scores in parts:
+        for _, scores in found:
             scores.sum().item()  # waits for the device
         seconds = time.perf_counter() - start
     return seconds / n_windows
 
 
-def count_windows(
-    shape: tuple[int, ...], window: tuple[int, int, int], stride: tuple[int, int, int]
-) -> int:
-    """Count the windows that cover a clip.
+def _first(logits: torch.Tensor) -> torch.Tensor:
+    return logits[:, 0]
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Of the clip; the last three are (T, H, W).
-    window, stride : tuple of int
-        (frames, rows, columns).
 
-    Returns
-    -------
-    int
-        The product over the axes of 1 + ceil((size - window) / stride).
-    """
+def _windows(
+    shape: Sequence[int], window: Triple, stride: Triple
+) -> tuple[np.ndarray, np.ndarray]:
+    """First and one-past-last index of every window on each axis, two arrays (n, 3)."""
     axes = zip(shape[-3:], window, stride, strict=True)
-    return math.prod(_count(*axis) for axis in axes)
+    firsts = [range(0, max(size - wide, 0) + step, step) for size, wide, step in axes]
+    starts = np.array(list(itertools.product(*firsts)))
+    return starts, np.minimum(starts + np.array(window), shape[-3:])
 
 
-def _check(settings: Mapping[str, Any], shape: tuple[int, ...]) -> None:
-    window, stride = settings["window"], settings["stride"]
-    for axis, size, wide, step in zip(
-        ("frames", "rows", "columns"), shape[-3:], window, stride, strict=True
-    ):
-        if min(wide, step) < 1:
-            raise InputError(
-                f"occlusion's window is {window} and its stride {stride}; give numbers above 0"
-            )
-        if wide > size:
-            raise InputError(
-                f"occlusion's window has {wide} {axis}, but the clip only {size}; give a window "
-                f"that fits, such as window={_fitting(window, shape)}"
-            )
-        if step > wide and wide < size:
-            raise InputError(
-                f"occlusion's stride is {step} {axis}, its window only {wide}: voxels between "
-                "windows would have no value; give a stride no larger than the window"
-            )
+def _falls(
+    prepared: Prepared,
+    score: Score,
+    clip: torch.Tensor,
+    baseline: torch.Tensor,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    *,
+    at_once: int,
+    count: Callable[[int], object] = lambda n: None,
+) -> torch.Tensor:
+    """Mean fall of the score over the windows that cover a voxel, (T, H, W)."""
+    total = np.zeros(clip.shape[1:])
+    cover = np.zeros(clip.shape[1:], dtype=np.int64)
+    found = _scores(prepared, score, clip, baseline, starts, ends, at_once)
+    whole = float(next(found)[1])
+    count(1)
+    for index, scores in found:
+        count(len(index))
+        for k, fall in zip(index, (whole - scores.double().cpu()).tolist(), strict=True):
+            window = tuple(map(slice, starts[k].tolist(), ends[k].tolist()))
+            total[window] += fall
+            cover[window] += 1
+    return torch.from_numpy(total / cover).to(clip.device, clip.dtype)
 
 
-def _fitting(window: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(min(wide, size) for wide, size in zip(window, shape[-3:], strict=True))
+def _scores(
+    prepared: Prepared,
+    score: Score,
+    clip: torch.Tensor,
+    baseline: torch.Tensor,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    at_once: int,
+) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    """Score of the clip, then of windows, some at a time: their indices and their scores."""
+    if prepared.chain is not None:
+        fitted, filling = (prepared.fit(video[None])[0] for video in (clip, baseline))
+        activations = Activations(prepared.chain, fitted)
+        yield np.empty(0, dtype=int), score(activations.logits)
+
+        def change(index: np.ndarray) -> torch.Tensor:
+            boxes, values = fill(fitted, filling, starts[index], ends[index])
+            return score(activations.change(boxes, values))
+
+        parts = _alike(activations, starts, ends, at_once)
+        found = prepared.spread(change, parts, device=clip.device)
+        yield from zip(parts, found, strict=True)
+        return
+    yield np.empty(0, dtype=int), score(prepared.evaluate(clip[None]))
+    copies = clip.repeat(min(at_once, len(starts)), 1, 1, 1, 1)
+    for index in np.split(np.arange(len(starts)), range(at_once, len(starts), at_once)):
+        windows = [(slice(None), *map(slice, starts[k].tolist(), ends[k].tolist())) for k in index]
+        for copy, window in zip(copies, windows, strict=False):
+            copy[window] = baseline[window]
+        scores = score(prepared.evaluate(copies[: len(index)]))
+        for copy, window in zip(copies, windows, strict=False):
+            copy[window] = clip[window]
+        yield index, scores
 
 
-def _model_calls(
-    settings: Mapping[str, Any], shape: tuple[int, ...], n_segments: int | None
-) -> int:
-    # The one more is the whole clip, from which the falls are counted.
-    return count_windows(shape, settings["window"], settings["stride"]) + 1
-
-
-def _spec(
-    key: str, name: str, window: tuple[int, ...], stride: tuple[int, ...], precision: str
-) -> MethodSpec:
-    return MethodSpec(
-        key=key,
-        name=name,
-        precision=precision,
-        family="perturbation",
-        attribute=occlusion,
-        model_calls=_model_calls,
-        settings={"window": window, "stride": stride},
-        check=_check,
-        citation="zeiler2014visualizing",
-        reference="M. D. Zeiler, R. Fergus: Visualizing and understanding convolutional networks. "
-        "ECCV, 2014.",
-    )
-
-
-SPECS = (
-    _spec("occlusion_lp", "Occlusion (large)", (10, 52, 78), (10, 32, 32), "fp32"),
-    _spec("occlusion_sp", "Occlusion (small)", (4, 16, 24), (2, 8, 8), "bf16"),
-)
+def _alike(
+    activations: Activations, starts: np.ndarray, ends: np.ndarray, at_once: int
+) -> list[np.ndarray]:
+    """Parts of at most `at_once` windows whose boxes have about equal sizes on their way."""
+    columns = []
+    for axis in (0, 1, 2):
+        sides, inverse = np.unique(
+            np.stack([starts[:, axis], ends[:, axis]]), axis=1, return_inverse=True
+        )
+        sizes = []
+        for start, end in sides.T:
+            corner, size = np.zeros((1, 3), dtype=np.int64), [1, 1, 1]
+            corner[0, axis], size[axis] = start, int(end - start)
+            later = activations.sizes(Boxes(corner, tuple(size)))
+            sizes.append([size[axis], *(found[axis] for found in later)])
+        columns.append(np.array(sizes)[inverse.ravel()])
+    # The last stages come first: sizes differ most there, and cost most.
+    order = np.lexsort(np.concatenate(columns, axis=1).T)
+    return np.split(order, range(at_once, len(order), at_once))

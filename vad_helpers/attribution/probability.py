@@ -10,14 +10,14 @@ import numpy as np
 import torch
 
 from vad_helpers.errors import InputError
-from vad_helpers.inference.prepared import Model, Prepared, prepare
+from vad_helpers.inference.prepared import Model, Prepared, out_of_memory, prepare
 
 UNMEASURED = 4
 """Clips at once where nobody measured: little memory, and the same on every machine."""
 
-
-BOXES_A_CLIP = 4
-"""Boxes around windows that take about the memory of a clip."""
+MIXED = {"fp32": 1e-2, "bf16": 5e-2}
+"""Change of a clip's logits by company in its batch, as a share of the largest, that no rounding
+explains. Batch norm without running statistics moved them by a tenth to twice their size."""
 
 
 class Probability(torch.nn.Module):
@@ -47,6 +47,8 @@ class Probability(torch.nn.Module):
         The model made ready for inference.
     model : torch.nn.Module or callable
         What is evaluated: `prepared.model`.
+    given : int or None
+        `batch_size` as it was given.
     calls : int
         Clips that went forward through the model so far.
     largest : int
@@ -68,18 +70,21 @@ class Probability(torch.nn.Module):
         ready = isinstance(model, Prepared)
         self.prepared = model if ready else prepare(model, precision=precision)
         self.model = self.prepared.model
-        self.target = target
-        self.calls = 0
-        self.largest = 0
-        self._batch_size = batch_size
-        self._example = example
-        self._measure = measure and example is not None
-        self._tick = tick
+        self.target, self.given = target, batch_size
+        self.calls = self.largest = 0
+        self._example, self._measure, self._tick = example, measure and example is not None, tick
+        self._workers = 1 if example is None else self.prepared.n_workers(example.device)
 
     @property
     def batch_size(self) -> int:
         """Clips that one call without gradients should hold at most."""
-        return self.fastest("forward", self._forward_work) * self._workers()
+
+        def work(n: int) -> None:
+            n *= self._workers
+            with torch.no_grad():
+                self.prepared(self._example.expand(n, *self._example.shape))
+
+        return self.fastest("forward", work) * self._workers
 
     def fastest(self, name: str, work: Callable[[int], object]) -> int:
         """Items of a kind of work that one worker should do at once: as given, or measured.
@@ -91,36 +96,13 @@ class Probability(torch.nn.Module):
         work : callable
             n -> anything: does it on n items a worker.
         """
-        workers = self._workers()
-        if self._batch_size is not None:
-            size = max(1, self._batch_size // workers)
-        elif not self._measure:
-            size = max(1, UNMEASURED // workers)
-        else:
+        if self.given is None and self._measure:
             shape, device = tuple(self._example.shape), self._example.device
             size = self.prepared.batch_size(f"{name} {shape}", work, device=device)
-        self.largest = max(self.largest, size * workers)
+        else:
+            size = max(1, (self.given or UNMEASURED) // self._workers)
+        self.largest = max(self.largest, size * self._workers)
         return size
-
-    def windows_at_once(self, default: int) -> int:
-        """Windows that one worker should fill at once.
-
-        Whole clips for a model that is no chain; else boxes, of which several are as large as a
-        clip, so that a given batch size allows for `BOXES_A_CLIP` times as many.
-        """
-        if self.prepared.chain is None:
-            return self.batch_size
-        size = default if self._batch_size is None else BOXES_A_CLIP * self._batch_size
-        self.largest = max(self.largest, size // BOXES_A_CLIP)
-        return size
-
-    def _workers(self) -> int:
-        return 1 if self._example is None else self.prepared.n_workers(self._example.device)
-
-    def _forward_work(self, n: int) -> None:
-        clips = self._example.expand(n * self._workers(), *self._example.shape)
-        with torch.no_grad():
-            self.prepared(clips)
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
         """Return the probability of the target class.
@@ -138,8 +120,8 @@ class Probability(torch.nn.Module):
         Raises
         ------
         InputError
-            If the model does not return (N, classes) logits, has no class `target`, or cuts the
-            gradient that a gradient method asks for.
+            If the model does not return (N, classes) logits of two classes or more, has no class
+            `target`, or cuts the gradient that a gradient method asks for.
         """
         p = self.uncounted(clips)
         self.count(len(clips))
@@ -168,10 +150,11 @@ class Probability(torch.nn.Module):
                 f"the model returned a {type(logits).__name__}; it must return a tensor of logits "
                 "(N, classes)"
             )
-        if logits.ndim != 2:
+        if logits.ndim != 2 or logits.shape[1] < 2:
             raise InputError(
                 f"the model returned shape {tuple(logits.shape)}; it must return logits (N, "
-                "classes)"
+                "classes) of two classes or more, for the softmax of one logit z is always 1: "
+                "give torch.stack([0 * z, z], dim=1), z of shape (N,), to explain sigmoid(z)"
             )
         if self.target >= logits.shape[1]:
             raise InputError(
@@ -187,6 +170,49 @@ class Probability(torch.nn.Module):
         self.calls += n
         if self._tick is not None:
             self._tick(n)
+
+
+@torch.no_grad()
+def refuse_mixing(prepared: Prepared, clip: torch.Tensor) -> None:
+    """Refuse a model whose answer for a clip depends on the other clips of its batch.
+
+    Its maps would depend on the batch size. Two forward passes, once: what passed is remembered
+    by the prepared model.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        In evaluation mode.
+    clip : torch.Tensor
+        (C, T, H, W), where the model runs and of its type.
+
+    Raises
+    ------
+    InputError
+        If the answer for the clip alone and beside noise differ by more than rounding.
+    """
+    if getattr(prepared, "keeps_clips_apart", False):
+        return
+    # Noise of another mean and deviation than a clip's: statistics over the batch show.
+    noise = torch.randn(clip.shape, generator=torch.Generator().manual_seed(0))
+    pair = torch.stack([clip, (1 + 3 * noise).to(clip)])
+    try:
+        alone, both = prepared.evaluate(clip[None]), prepared.evaluate(pair)
+    except RuntimeError as error:
+        if out_of_memory(error):  # no two clips will ever be evaluated together
+            return
+        raise
+    outputs = isinstance(alone, torch.Tensor) and isinstance(both, torch.Tensor)
+    if outputs and alone.ndim and alone.shape[1:] == both.shape[1:]:  # else refused when used
+        change = float((alone[0].double() - both[0].double()).abs().max())
+        largest = float(alone[0].double().abs().max())
+        if change > MIXED[prepared.precision] * (largest + 1e-3):
+            raise InputError(
+                "the model's output for a clip depends on the other clips of its batch (it moves "
+                f"by {change:.2g}, its size is {largest:.2g}), as through batch norm without "
+                "running statistics, or is random: give every clip an output of its own"
+            )
+    prepared.keeps_clips_apart = True
 
 
 @contextlib.contextmanager

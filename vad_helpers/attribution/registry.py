@@ -1,10 +1,38 @@
-"""The methods by name, and the one way to run them."""
+"""The methods by name, and the one way to run them.
+
+A method is a function and a few facts about it, a `MethodSpec`. The function has the signature
+
+    attribute(probability, clip, baseline, **settings) -> map   or   (map, info)
+
+probability : vad_helpers.attribution.probability.Probability
+    Callable: clips (N, 3, T, H, W) -> (N,) softmax probability of the explained class,
+    differentiable with respect to the clips. It counts its calls. `probability.model` is the
+    model as the user gave it, `probability.batch_size` the number of clips one call should hold
+    at most.
+clip, baseline : torch.Tensor, (3, T, H, W)
+    On the model's device and of its floating type, without gradient, the method's own copies.
+    `baseline` fills what is removed; it is None when the spec says `uses_baseline=False`.
+**settings
+    Every entry of `MethodSpec.settings`, the caller's value or the default, by keyword. With
+    `superpixels=True`, `n_segments` and `compactness` are replaced by `segments`, an int64
+    tensor (T, H, W) of labels 0 .. n - 1 on the model's device.
+map : torch.Tensor or numpy.ndarray, (T, H, W)
+    Signed and finite: positive where the voxel speaks for the class.
+info : dict, optional
+    Anything worth reporting, such as a count of non-zero coefficients.
+
+Around the call, gradients are enabled, the model is in evaluation mode, and Python's, NumPy's
+and PyTorch's global generators are seeded: a method that draws random numbers just draws.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,20 +47,180 @@ from vad_helpers.attribution import (
     perturbation,
     superpixels,
 )
-from vad_helpers.attribution.probability import (
-    Probability,
-    evaluating,
-    seeded,
-)
-from vad_helpers.attribution.spec import PRECISIONS, Explanation, MethodSpec
+from vad_helpers.attribution.probability import Probability, evaluating, refuse_mixing, seeded
 from vad_helpers.errors import InputError
-from vad_helpers.inference.prepared import Model, Prepared, out_of_memory, prepare
+from vad_helpers.inference.prepared import (
+    PRECISIONS,
+    Model,
+    Prepared,
+    out_of_memory,
+    prepare,
+)
+
+FAMILIES = ("gradient", "perturbation")
+LARGEST_SEED = 2**32 - 1
+"""NumPy's legacy generator takes no larger one."""
+
+# The keywords of `explain` and what is handed to a method: a setting of that name never arrives.
+RESERVED = frozenset(
+    "model clip method baseline target precision seed black progress batch_size"
+    " probability segments".split()
+)
+_SLOW_TO_IMPORT = ("captum.attr", "scipy.ndimage", "skimage.segmentation")
 
 Progress = Callable[[int, int], object]
 
-METHODS: dict[str, MethodSpec] = {
-    spec.key: spec for spec in (*gradient.SPECS, *perturbation.SPECS, *occlusion.SPECS)
-}
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSpec:
+    """One attribution method: its function, its settings, its cost and its source.
+
+    Parameters
+    ----------
+    key : str
+        The name that `explain` takes, such as ``"ig"``: a Python identifier.
+    name : str
+        The name to print, such as ``"Integrated Gradients"``.
+    family : {"gradient", "perturbation"}
+        Whether the method reads the model's gradients or only its outputs.
+    attribute : callable
+        ``attribute(probability, clip, baseline, **settings)``, as the module's opening says.
+    model_calls : callable
+        ``model_calls(settings, shape, n_segments) -> int``: how many clips go forward through
+        the model, for complete settings, the clip's shape (3, T, H, W), and the number of
+        superpixels (None for methods without them).
+    settings : dict, optional
+        Every setting with its default. A value given to `explain` must be of the default's type
+        (an int passes for a float, a list for a tuple).
+    limits : dict, optional
+        What settings may be: ``">= 1"`` or ``"> 0"`` for numbers (in a tuple: for each), a tuple
+        of words for strings.
+    check : callable, optional
+        ``check(settings, shape)``: raises InputError for values that do not fit each other or the
+        clip.
+    superpixels : bool, optional
+        Whether the method works on superpixels; it then has the settings `n_segments` and
+        `compactness`.
+    uses_baseline : bool, optional
+        Whether a baseline is needed at all.
+    precision : {"fp32", "bf16"}, optional
+        The precision to use where the user leaves it to the method: "bf16" where no mean score
+        moved by more than .01 in a study on real clips (`benchmarks.precision`).
+    version : int, optional
+        Raise it whenever the function's code changes its maps: kept ones are then made again.
+    citation, reference : str, optional
+        Key in the book's bibliography, and the reference in words.
+
+    Raises
+    ------
+    InputError
+        If a field is not as described.
+    """
+
+    key: str
+    name: str
+    family: str
+    attribute: Callable[..., Any]
+    model_calls: Callable[[Mapping[str, Any], tuple[int, ...], int | None], int]
+    settings: dict[str, Any] = field(default_factory=dict)
+    limits: dict[str, checks.Limit] = field(default_factory=dict)
+    check: Callable[[Mapping[str, Any], tuple[int, ...]], None] | None = None
+    superpixels: bool = False
+    uses_baseline: bool = True
+    precision: str = "fp32"
+    version: int = 1
+    citation: str = ""
+    reference: str = ""
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.key, str) and self.key.isidentifier()):
+            raise InputError(
+                f"a method's key is {self.key!r}; it must be a Python identifier such as 'ig'"
+            )
+        checks.one_of(f"family of method {self.key!r}", self.family, FAMILIES)
+        checks.one_of(f"precision of method {self.key!r}", self.precision, PRECISIONS)
+        for name in ("attribute", "model_calls"):
+            if not callable(getattr(self, name)):
+                raise InputError(
+                    f"method {self.key!r}: {name} is {getattr(self, name)!r}; give a function"
+                )
+        for name in self.limits:
+            checks.one_of(f"setting in the limits of method {self.key!r}", name, self.settings)
+        for name in sorted(RESERVED.intersection(self.settings)):
+            raise InputError(
+                f"method {self.key!r} has a setting named {name!r}, which explain() keeps for "
+                "itself; rename the setting"
+            )
+        missing = sorted({"n_segments", "compactness"}.difference(self.settings))
+        if self.superpixels and missing:
+            raise InputError(
+                f"method {self.key!r} works on superpixels but has no setting {missing[0]!r}; add "
+                "it to settings"
+            )
+        # A copy of its own, so that the caller's dict can change without changing the method.
+        object.__setattr__(self, "settings", dict(self.settings))
+
+    def complete(
+        self, given: Mapping[str, object], shape: tuple[int, ...] | None = None
+    ) -> dict[str, Any]:
+        """Fill in the defaults of settings, and check them.
+
+        Parameters
+        ----------
+        given : dict
+            Name -> value, in place of the default.
+        shape : tuple of int, optional
+            (3, T, H, W) of the clip, which windows, for instance, must fit.
+
+        Returns
+        -------
+        dict
+            Every setting, in the type of its default.
+
+        Raises
+        ------
+        InputError
+            If the method has no such setting, or a value is of another type or out of range.
+        """
+        for name in given:
+            checks.one_of(f"setting of method {self.key!r}", name, self.settings)
+        settings = dict(self.settings)
+        for name, found in given.items():
+            default, limit = self.settings[name], self.limits.get(name)
+            settings[name] = checks.value(f"{self.key}: {name}", found, default, limit)
+        if shape is not None and self.check is not None:
+            self.check(settings, shape)
+        return settings
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """An attribution map and what it took.
+
+    Attributes
+    ----------
+    map : numpy.ndarray
+        float32, (T, H, W), signed, finite: positive where the voxel speaks for the class.
+    model_calls : int
+        Clips that went forward through the model.
+    seconds : float
+        Wall time of the explanation, baseline and superpixels included; the preparation of a model
+        that was not prepared is not.
+    baseline_seconds, superpixel_seconds : float
+        Their parts of it (zero if the method needs none).
+    settings : dict
+        All settings of the method, those of the caller and the defaults.
+    info : dict
+        What the method reports; `n_segments` (superpixels found) for methods that use them.
+    """
+
+    map: np.ndarray
+    model_calls: int
+    seconds: float
+    baseline_seconds: float
+    superpixel_seconds: float
+    settings: dict[str, Any]
+    info: dict[str, Any]
 
 
 def register(spec: MethodSpec, *, overwrite: bool = False) -> None:
@@ -41,7 +229,8 @@ def register(spec: MethodSpec, *, overwrite: bool = False) -> None:
     Parameters
     ----------
     spec : MethodSpec
-        The method; `vad_helpers.attribution.spec` says what its function is given and returns.
+        The method; the opening of `vad_helpers.attribution.registry` says what its function is
+        given and returns.
     overwrite : bool, optional
         Whether a method of the same key may be replaced.
 
@@ -95,7 +284,8 @@ def explain(
     Parameters
     ----------
     model : torch.nn.Module, callable or Prepared
-        (N, 3, T, H, W) -> (N, classes) logits. A module runs in evaluation mode, on its own
+        (N, 3, T, H, W) -> (N, classes) logits, two classes or more, each clip's its own: a model
+        that mixes the clips of a batch is refused. A module runs in evaluation mode, on its own
         device, and is left as it was found. For many explanations, `prepare` it once.
     clip : torch.Tensor
         (3, T, H, W), floating, normalised.
@@ -196,173 +386,290 @@ def attribute(
     if not callable(model):
         raise InputError(f"the model is a {type(model).__name__}; give a module or a function")
     spec = METHODS[checks.one_of("method", method, METHODS)]
-    clip = checks.video("clip", clip)
-    shape = tuple(clip.shape)
-    settings = _settings(spec, settings, shape)
-    baseline = _checked_baseline(baseline, clip)
-    black = checks.real("black", black)
-    seed = checks.whole("seed", seed, maximum=checks.MAX_SEED)
+    checks.video("clip", clip)
+    settings = spec.complete(settings, tuple(clip.shape))
+    if isinstance(baseline, torch.Tensor):
+        checks.video("baseline", baseline, like=clip)
+    else:
+        checks.one_of("baseline", baseline, baselines.NAMES)
+    checks.value("black", black, -1.0)
+    if checks.value("seed", seed, 0, ">= 0") > LARGEST_SEED:
+        raise InputError(f"seed is {seed}; it must be at most {LARGEST_SEED}")
     if not callable(progress):
-        checks.flag("progress", progress)
-    options = {
-        "target": checks.whole("target", target),
-        "precision": checks.one_of("precision", precision, PRECISIONS),
-        "batch_size": None
-        if batch_size == "auto"
-        else checks.whole("batch_size", batch_size, minimum=1),
-    }
+        checks.value("progress", progress, False)
+    checks.value("target", target, 1, ">= 0")
+    size = None if batch_size == "auto" else checks.value("batch_size", batch_size, 1, ">= 1")
+    if spec.superpixels and segments is not None:
+        segments = superpixels.check(segments, tuple(clip.shape[1:]))
+    prepared = prepare(model, precision=precision)
+    for name in _SLOW_TO_IMPORT:  # now, before the clock starts
+        importlib.import_module(name)
 
     start = time.perf_counter()
-    fill, baseline_seconds = _timed(_fill, spec, baseline, clip, black)
-    labels, superpixel_seconds = _superpixels(spec, settings, clip, segments)
-    info = {} if labels is None else {"n_segments": int(labels.max()) + 1}
-    total = spec.model_calls(settings, shape, info.get("n_segments"))
-    with _bar(spec, total, progress) as bar:
-        result, calls = _run(spec, model, options, bar, clip, fill, labels, settings, seed)
-    attribution, reported = _unpack(spec, result, shape[1:])
-    seconds = time.perf_counter() - start
-    if not attribution.any():
-        _warn_all_zero(spec)
+    if not spec.uses_baseline:
+        fill = None
+    else:
+        named = isinstance(baseline, str)
+        fill = baselines.make(baseline, clip, black=black) if named else baseline
+    baseline_seconds = time.perf_counter() - start if spec.uses_baseline else 0.0
+
+    keywords, info, superpixel_seconds = dict(settings), {}, 0.0
+    if spec.superpixels:
+        options = {name: keywords.pop(name) for name in ("n_segments", "compactness")}
+        if segments is None:
+            start = time.perf_counter()
+            segments = superpixels.slic(clip, **options)
+            superpixel_seconds = time.perf_counter() - start
+        keywords["segments"] = segments
+        info["n_segments"] = int(segments.max()) + 1
+
+    total = spec.model_calls(settings, tuple(clip.shape), info.get("n_segments"))
+    options = {"target": target, "batch_size": size, "measure": prepared is model}
+    # Gradients are wanted even if the caller works without them.
+    with torch.inference_mode(False), torch.enable_grad(), _bar(spec, total, progress) as bar:
+        device, dtype = prepared.placement(clip)
+        if total > 1 and (prepared.chain is not None or size != 1):  # else no two clips ever meet
+            with evaluating(prepared.model), seeded(seed, device):
+                refuse_mixing(prepared, clip.detach().to(device, dtype, copy=True))
+        start = time.perf_counter()
+        found, calls = _run(spec, prepared, clip, fill, keywords, seed, bar, **options)
+    values, reported = _checked(spec, found, tuple(clip.shape[1:]))
+    seconds = baseline_seconds + superpixel_seconds + time.perf_counter() - start
+    if not values.any():
+        lasso = "; lower alpha, widen the kernel or raise n_samples" if "alpha" in settings else ""
+        warnings.warn(
+            f"method {spec.key!r} returned an all-zero map, which explains nothing{lasso}",
+            stacklevel=2,
+        )
     return Explanation(
-        map=attribution,
+        map=values,
         model_calls=calls,
         seconds=seconds,
         baseline_seconds=baseline_seconds,
         superpixel_seconds=superpixel_seconds,
+        settings=settings,
         info={**info, **reported},
     )
 
 
-class _Told:
-    """Stands where a bar would, and tells a function how far the explanation is."""
-
-    def __init__(self, tell: Progress, total: int) -> None:
-        self._tell, self._total, self._done = tell, total, 0
-
-    def __enter__(self) -> _Told:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Nothing to close."""
-
-    def update(self, n: int) -> None:
-        self._done += n
-        self._tell(self._done, self._total)
-
-    def reset(self) -> None:
-        self._done = 0
-
-
-def _bar(spec: MethodSpec, total: int, progress: bool | Progress) -> tqdm | _Told:
-    if callable(progress):
-        return _Told(progress, total)
-    return tqdm(total=total, desc=spec.name, unit="call", disable=not progress)
-
-
-def _settings(spec: MethodSpec, given: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
-    settings = checks.settings(spec.key, given, spec.settings)
-    if spec.check is not None:
-        spec.check(settings, shape)
-    return settings
-
-
-def _checked_baseline(baseline: str | torch.Tensor, clip: torch.Tensor) -> str | torch.Tensor:
-    if isinstance(baseline, torch.Tensor):
-        return checks.like("baseline", baseline, clip)
-    return checks.one_of("baseline", baseline, baselines.NAMES)
-
-
-def _timed(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> tuple[Any, float]:
-    start = time.perf_counter()
-    result = function(*arguments, **keywords)
-    return result, 0.0 if result is None else time.perf_counter() - start
-
-
-def _fill(
-    spec: MethodSpec, baseline: str | torch.Tensor, clip: torch.Tensor, black: float
-) -> torch.Tensor | None:
-    if not spec.uses_baseline:
-        return None
-    if isinstance(baseline, torch.Tensor):
-        return baseline
-    return baselines.make(baseline, clip, black=black)
-
-
-def _superpixels(
-    spec: MethodSpec, settings: dict[str, Any], clip: torch.Tensor, given: np.ndarray | None
-) -> tuple[np.ndarray | None, float]:
-    """Labels, and the seconds it took to find them."""
-    if not spec.superpixels:
-        return None, 0.0
-    if given is not None:
-        return checks.labels("segments", given, tuple(clip.shape[1:])), 0.0
-    options = {name: settings[name] for name in ("n_segments", "compactness")}
-    return _timed(superpixels.slic, clip, **options)
-
-
 def _run(
     spec: MethodSpec,
-    model: Model | Prepared,
-    options: dict[str, Any],
-    bar: tqdm | _Told,
+    prepared: Prepared,
     clip: torch.Tensor,
     fill: torch.Tensor | None,
-    labels: np.ndarray | None,
-    settings: dict[str, Any],
+    keywords: dict[str, Any],
     seed: int,
+    bar: Callable[[int | None], object],
+    **options: Any,
 ) -> tuple[Any, int]:
     """Result and model calls; where memory runs out, again with half the batch."""
-    # Gradients are wanted even if the caller works without them; copies, because a method may
-    # write into what it is given, and tensors born in inference mode cannot be differentiated.
-    with torch.inference_mode(False), torch.enable_grad():
-        prepared = prepare(model, precision=options.pop("precision"))
-        options["measure"] = prepared is model
-        device, dtype = prepared.placement(clip)
-        keywords = dict(settings)
-        if labels is not None:
-            del keywords["n_segments"], keywords["compactness"]
-            keywords["segments"] = torch.from_numpy(labels).to(device)
-        while True:
-            own = [
-                None if one is None else one.detach().to(device, dtype, copy=True)
-                for one in (clip, fill)
-            ]
-            probability = Probability(prepared, **options, example=own[0], tick=bar.update)
-            try:
-                with evaluating(prepared.model), seeded(seed, device):
-                    return spec.attribute(probability, *own, **keywords), probability.calls
-            except RuntimeError as error:
-                smallest = options["batch_size"] == 1 or not probability.largest
-                if smallest or not out_of_memory(error):
-                    raise
-            options["batch_size"] = max(1, probability.largest // 2)
-            bar.reset()
+    device, dtype = prepared.placement(clip)
+    if "segments" in keywords:
+        keywords = {**keywords, "segments": torch.from_numpy(keywords["segments"]).to(device)}
+    while True:
+        # Copies, because a method may write into what it is given, and tensors born in inference
+        # mode cannot be differentiated.
+        own, filling = (
+            None if video is None else video.detach().to(device, dtype, copy=True)
+            for video in (clip, fill)
+        )
+        probability = Probability(prepared, **options, example=own, tick=bar)
+        try:
+            with evaluating(prepared.model), seeded(seed, device):
+                return spec.attribute(probability, own, filling, **keywords), probability.calls
+        except RuntimeError as error:
+            smallest = options["batch_size"] == 1 or not probability.largest
+            if smallest or not out_of_memory(error):
+                raise
+        options["batch_size"] = max(1, probability.largest // 2)
+        bar(None)
 
 
-def _unpack(
+@contextlib.contextmanager
+def _bar(
+    spec: MethodSpec, total: int, progress: bool | Progress
+) -> Iterator[Callable[[int | None], object]]:
+    """What is told every number of model calls, or None where they begin anew."""
+    if callable(progress):
+        done = 0
+
+        def tell(n: int | None) -> None:
+            nonlocal done
+            done = 0 if n is None else done + n
+            if n is not None:
+                progress(done, total)
+
+        yield tell
+        return
+    with tqdm(total=total, desc=spec.name, unit="call", disable=not progress) as bar:
+        yield lambda n: bar.reset() if n is None else bar.update(n)
+
+
+def _checked(
     spec: MethodSpec, result: Any, shape: tuple[int, ...]
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    attribution, info = result if isinstance(result, tuple) else (result, {})
-    if isinstance(attribution, torch.Tensor):
-        attribution = attribution.detach().float().cpu().numpy()
+    """Map and info of what a method returned."""
+    found, info = result if isinstance(result, tuple) else (result, {})
+    if isinstance(found, torch.Tensor):
+        found = found.detach().float().cpu().numpy()
     with np.errstate(over="ignore"):  # what overflows float32 is reported below
-        attribution = np.ascontiguousarray(attribution, dtype=np.float32)
-    if attribution.shape != shape:
+        found = np.ascontiguousarray(found, dtype=np.float32)
+    if found.shape != shape:
         raise InputError(
-            f"method {spec.key!r} returned a map of shape {attribution.shape}; it must be (T, H, "
-            f"W) = {shape}"
+            f"method {spec.key!r} returned a map of shape {found.shape}; it must be (T, H, W) = "
+            f"{shape}"
         )
-    if not np.isfinite(attribution).all():
+    if not np.isfinite(found).all():
         raise InputError(
             f"method {spec.key!r} returned NaN or infinite values; check that the model's logits "
             "are finite for this clip and its baseline, and try precision='fp32'"
         )
-    return attribution, info
+    return found, info
 
 
-def _warn_all_zero(spec: MethodSpec) -> None:
-    hint = "; lower alpha, widen the kernel or raise n_samples" if "alpha" in spec.settings else ""
-    warnings.warn(
-        f"method {spec.key!r} returned an all-zero map, which explains nothing{hint}",
-        stacklevel=3,
+# --- the eight methods ------------------------------------------------------------------------
+
+
+def _samples(settings: Mapping[str, Any], shape: tuple[int, ...], n_segments: int | None) -> int:
+    return settings.get("n_steps", 1) * settings.get("n_samples", 1)
+
+
+def _windows(settings: Mapping[str, Any], shape: tuple[int, ...], n_segments: int | None) -> int:
+    # The one more is the whole clip, from which the falls are counted.
+    return occlusion.count_windows(shape, settings["window"], settings["stride"]) + 1
+
+
+_SHAP = {
+    "citation": "lundberg2017unified",
+    "reference": "S. M. Lundberg, S.-I. Lee: A unified approach to interpreting model predictions. "
+    "NeurIPS, 2017.",
+}
+_OCCLUSION = {
+    "family": "perturbation",
+    "attribute": occlusion.occlusion,
+    "model_calls": _windows,
+    "limits": {"window": ">= 1", "stride": ">= 1"},
+    "check": occlusion.check_windows,
+    "citation": "zeiler2014visualizing",
+    "reference": "M. D. Zeiler, R. Fergus: Visualizing and understanding convolutional networks. "
+    "ECCV, 2014.",
+}
+
+METHODS: dict[str, MethodSpec] = {
+    spec.key: spec
+    for spec in (
+        MethodSpec(
+            key="ig",
+            name="Integrated Gradients",
+            family="gradient",
+            attribute=gradient.integrated_gradients,
+            model_calls=_samples,
+            settings={"n_steps": 30, "channels": "sum"},
+            limits={"n_steps": ">= 1", "channels": gradient.CHANNELS},
+            precision="bf16",
+            citation="sundararajan2017axiomatic",
+            reference="M. Sundararajan, A. Taly, Q. Yan: Axiomatic attribution for deep networks. "
+            "ICML, 2017.",
+        ),
+        MethodSpec(
+            key="ig_smoothgrad",
+            name="IG + SmoothGrad",
+            family="gradient",
+            attribute=gradient.smooth_integrated_gradients,
+            model_calls=_samples,
+            settings={
+                "n_steps": 30,
+                "n_samples": 5,
+                "sigma": 1.0,
+                "channels": "sum",
+                "noise": "channels",
+                "noisy_baseline": False,
+            },
+            limits={
+                "n_steps": ">= 1",
+                "n_samples": ">= 1",
+                "sigma": ">= 0",
+                "channels": gradient.CHANNELS,
+                "noise": gradient.NOISE,
+            },
+            precision="bf16",
+            citation="smilkov2017smoothgrad",
+            reference="D. Smilkov, N. Thorat, B. Kim, F. Viégas, M. Wattenberg: SmoothGrad: "
+            "removing noise by adding noise. arXiv:1706.03825, 2017.",
+        ),
+        MethodSpec(
+            key="guided_backprop",
+            name="Guided Backpropagation",
+            family="gradient",
+            attribute=gradient.guided_backprop,
+            model_calls=_samples,
+            settings={"channels": "sum"},
+            limits={"channels": gradient.CHANNELS},
+            uses_baseline=False,
+            precision="bf16",
+            citation="springenberg2015striving",
+            reference="J. T. Springenberg, A. Dosovitskiy, T. Brox, M. Riedmiller: Striving for "
+            "simplicity: the all convolutional net. ICLR workshop, 2015.",
+        ),
+        MethodSpec(
+            key="gradient_shap",
+            name="GradientSHAP",
+            family="gradient",
+            attribute=gradient.gradient_shap,
+            model_calls=_samples,
+            settings={"n_samples": 5, "sigma": 0.0, "channels": "sum"},
+            limits={"n_samples": ">= 1", "sigma": ">= 0", "channels": gradient.CHANNELS},
+            precision="bf16",
+            **_SHAP,
+        ),
+        MethodSpec(
+            key="kernel_shap",
+            name="KernelSHAP",
+            family="perturbation",
+            attribute=perturbation.kernel_shap,
+            model_calls=_samples,
+            settings={"n_samples": 25, "paired": False, **superpixels.SETTINGS},
+            limits={"n_samples": ">= 2", **superpixels.LIMITS},
+            superpixels=True,
+            precision="bf16",
+            **_SHAP,
+        ),
+        MethodSpec(
+            key="lime",
+            name="LIME",
+            family="perturbation",
+            attribute=perturbation.lime,
+            model_calls=_samples,
+            settings={
+                "n_samples": 25,
+                "alpha": 1e-3,
+                "kernel_width": 1000.0,
+                "paired": False,
+                **superpixels.SETTINGS,
+            },
+            limits={
+                "n_samples": ">= 2",
+                "alpha": ">= 0",
+                "kernel_width": "> 0",
+                **superpixels.LIMITS,
+            },
+            superpixels=True,
+            citation="ribeiro2016should",
+            reference='M. T. Ribeiro, S. Singh, C. Guestrin: "Why should I trust you?": explaining '
+            "the predictions of any classifier. KDD, 2016.",
+        ),
+        MethodSpec(
+            key="occlusion_lp",
+            name="Occlusion (large)",
+            settings={"window": (10, 52, 78), "stride": (10, 32, 32)},
+            **_OCCLUSION,
+        ),
+        MethodSpec(
+            key="occlusion_sp",
+            name="Occlusion (small)",
+            settings={"window": (4, 16, 24), "stride": (2, 8, 8)},
+            precision="bf16",
+            **_OCCLUSION,
+        ),
     )
+}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import skimage.segmentation
 import torch
 
 from vad_helpers.attribution import checks
 from vad_helpers.errors import InputError
+
+SETTINGS = {"n_segments": 80, "compactness": 60.0}
+LIMITS = {"n_segments": ">= 1", "compactness": "> 0"}
 
 
 def slic(clip: torch.Tensor, *, n_segments: int = 80, compactness: float = 60.0) -> np.ndarray:
@@ -42,12 +44,13 @@ def slic(clip: torch.Tensor, *, n_segments: int = 80, compactness: float = 60.0)
     34 (11), 2012.
     """
     checks.video("clip", clip)
-    checks.whole("n_segments", n_segments, minimum=1)
-    if checks.real("compactness", compactness) <= 0:
-        raise InputError(f"compactness is {compactness}; it must be above 0")
+    for name, given in (("n_segments", n_segments), ("compactness", compactness)):
+        checks.value(name, given, SETTINGS[name], LIMITS[name])
+    from skimage.segmentation import slic as cluster  # late: only two methods need it
+
     # In float64 the mean of three equal channels is the channel itself, to the last bit.
     grey = clip.detach().cpu().double().mean(dim=0).float().numpy()
-    labels = skimage.segmentation.slic(
+    labels = cluster(
         grey,
         n_segments=n_segments,
         compactness=compactness,
@@ -57,3 +60,21 @@ def slic(clip: torch.Tensor, *, n_segments: int = 80, compactness: float = 60.0)
     )
     # Connecting the clusters may drop one: number what is left without gaps.
     return np.unique(labels, return_inverse=True)[1].reshape(labels.shape).astype(np.int64)
+
+
+def check(segments: object, shape: tuple[int, ...]) -> np.ndarray:
+    """Return superpixels as int64 if they label every voxel by 0 .. n - 1, else raise InputError.
+
+    Parameters
+    ----------
+    segments : array_like of int
+    shape : tuple of int
+        (T, H, W) of the clip.
+    """
+    array = np.asarray(segments)
+    if array.shape != shape or array.dtype.kind not in "iu":
+        raise InputError(f"segments has shape {array.shape}, {array.dtype}; give integers {shape}")
+    found = np.unique(array)
+    if found[0] != 0 or found[-1] != len(found) - 1:
+        raise InputError(f"segments has labels {found[0]} to {found[-1]}; number them without gaps")
+    return array.astype(np.int64)

@@ -8,10 +8,15 @@ it, white is zero. A map is divided by its own limit (a stated quantile of |E| o
 clip), so one colour bar from -1 to 1 serves all maps of a figure: compare *where* the maps are
 red, not how red one is beside another. Where that quantile is 0 (a map with few values other than
 zero), the limit is the maximum, and "(max)" stands behind the title.
+
+Arrays: grey frames are float (T, H, W), or (H, W) where one is drawn; a mask is bool of the same
+shape, True on the anomaly; a map is float of the same shape, signed; `maps` are maps of a clip by
+their title. Every function draws into the axes it is given and returns them.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,50 +25,86 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
-from matplotlib.colors import CenteredNorm
+from matplotlib.colors import CenteredNorm, to_rgb
+from matplotlib.figure import Figure
 
-from vad_helpers.viz.style import CONTOUR, POSITIVE_MAP, SIGNED_MAP, styled, symmetric_limit
+from vad_helpers.viz.style import CONTOUR, DPI, POSITIVE_MAP, SIGNED_MAP, WIDTH, styled
 
 QUANTILE = 0.995
+COLUMNS = 3
+"""Tiles beside each other in `figure_one`."""
+Maps = Mapping[str, np.ndarray]
 
 
-def frame(ax: Axes, grey: np.ndarray, mask: np.ndarray | None = None, *, title: str = "") -> Axes:
-    """Draw one grey frame, with the outline of its mask.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShownClip:
+    """A clip with its maps, for `figure_one` and for the explorers.
 
-    Parameters
-    ----------
-    ax : Axes
-    grey : ndarray of float, (H, W)
-        In [0, 1]; the grey scale is fixed, so that frames compare.
-    mask : ndarray of bool, (H, W), optional
-    title : str
-
-    Returns
-    -------
-    Axes
+    `label` and the keys of `maps` are names for people; `p_clip` and `p_baseline`, in [0, 1], are
+    what the network says of the clip and of its baseline: where they are nearly equal there is
+    little to explain.
     """
-    with styled():
-        ax.imshow(grey, cmap="gray", vmin=0, vmax=1)
-        outline(ax, mask)
-        return _bare(ax, title)
+
+    label: str
+    frames: np.ndarray
+    mask: np.ndarray
+    maps: Maps
+    p_clip: float
+    p_baseline: float
+
+
+def best_frame(mask: np.ndarray) -> int:
+    """Pick the frame to show: the one where the anomaly of a (T, H, W) mask is largest, else 0."""
+    return int(mask.sum(axis=(1, 2)).argmax())
+
+
+def spread(n_frames: int, n_shown: int) -> list[int]:
+    """Pick `n_shown` frames from the first to the last, evenly spaced."""
+    return np.linspace(0, n_frames - 1, n_shown).round().astype(int).tolist()
+
+
+def symmetric_limit(attribution: np.ndarray, *, quantile: float = QUANTILE) -> tuple[float, bool]:
+    """Give the value at both ends of a zero-centred colour scale, and whether it is the maximum.
+
+    It is a quantile, in (0, 1], of |E| over a whole clip's map, so that its frames share one scale;
+    the maximum where that is 0, as in a map with few values that are not zero; 1 for a map of
+    zeros.
+    """
+    if not 0 < quantile <= 1:
+        raise ValueError(f"quantile is {quantile}; expected a value in (0, 1]")
+    magnitude = np.abs(attribution)
+    limit, largest = float(np.quantile(magnitude, quantile)), float(magnitude.max())
+    return limit or largest or 1.0, limit == 0 < largest
+
+
+def _bare(ax: Axes, title: str) -> Axes:
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set(visible=True, color="#BBBBBB", linewidth=0.5)
+    ax.set_title(title)
+    return ax
 
 
 def outline(ax: Axes, mask: np.ndarray | None) -> Axes:
-    """Draw the outline of a mask; an empty one, or None, draws nothing.
-
-    Parameters
-    ----------
-    ax : Axes
-    mask : ndarray of bool, (H, W), or None
-
-    Returns
-    -------
-    Axes
-    """
+    """Draw the outline of a (H, W) mask; an empty or a full one, or None, draws nothing."""
     if mask is not None and mask.any() and not mask.all():
         for width, colour in ((1.9, "black"), (0.9, CONTOUR)):
             ax.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=[width])
     return ax
+
+
+def frame(
+    ax: Axes, grey: np.ndarray, mask: np.ndarray | None = None, *, title: str = "", **options: Any
+) -> Axes:
+    """Draw one frame, with the outline of its mask.
+
+    The grey scale from 0 to 1 is fixed, so that frames compare; a picture in colours, (H, W, 3), is
+    shown as it is. `options` go to `imshow`, as ``aspect="auto"``.
+    """
+    with styled():
+        ax.imshow(grey, cmap="gray", vmin=0, vmax=1, **options)
+        outline(ax, mask)
+        return _bare(ax, title)
 
 
 def frame_strip(
@@ -71,18 +112,7 @@ def frame_strip(
 ) -> Sequence[Axes]:
     """Draw as many frames of a clip as there are axes, evenly spaced in time.
 
-    Parameters
-    ----------
-    axes : sequence of Axes
-    grey : ndarray of float, (T, H, W)
-        In [0, 1].
-    mask : ndarray of bool, (T, H, W), optional
-    title : str
-        Written before the frame's number on the first.
-
-    Returns
-    -------
-    sequence of Axes
+    `title` is written before the frame's number on the first.
     """
     for i, (ax, t) in enumerate(zip(axes, spread(len(grey), len(axes)), strict=True)):
         words = f"{title}, frame {t + 1}" if title and i == 0 else f"frame {t + 1}"
@@ -97,179 +127,111 @@ def heatmap(
     *,
     limit: float,
     title: str = "",
-    aspect: str = "equal",
+    **options: Any,
 ) -> Axes:
-    """Draw one slice of a signed map, zero in the middle of the colours.
+    """Draw one (H, W) slice of a signed map, zero in the middle of the colours.
 
-    Parameters
-    ----------
-    ax : Axes
-    attribution : ndarray of float, (H, W)
-        Signed; positive speaks for "anomalous".
-    mask : ndarray of bool, (H, W), optional
-    limit : float
-        Positive value at the ends of the scale, see `style.symmetric_limit`; beyond it the
-        colour stays the same.
-    title : str
-    aspect : str
-        "equal" or "auto".
-
-    Returns
-    -------
-    Axes
+    `limit` is the positive value at the ends of the scale, see `symmetric_limit`; beyond it the
+    colour stays the same. `options` go to `imshow`, as ``aspect="auto"``.
     """
     with styled():
         norm = CenteredNorm(vcenter=0, halfrange=1)
-        ax.imshow(attribution / limit, cmap=SIGNED_MAP, norm=norm, aspect=aspect)
+        ax.imshow(attribution / limit, cmap=SIGNED_MAP, norm=norm, **options)
         outline(ax, mask)
         return _bare(ax, title)
 
 
 def signed_colour_bar(
-    axes: Any, *, quantile: float = QUANTILE, quantity: str = "attribution E", over: str = "clip"
+    axes: Any, *, quantity: str = "attribution E", over: str = "clip"
 ) -> Colorbar:
-    """Put the colour bar of signed maps beside axes; it states the normalisation.
+    """Put the colour bar of signed maps, from -1 to 1, beside axes; it states the normalisation.
 
-    Parameters
-    ----------
-    axes : Axes or array of Axes
-    quantile : float
-        As used for the limits.
-    quantity : str
-        What is divided.
-    over : str
-        What the quantile is taken over.
-
-    Returns
-    -------
-    Colorbar
-        With arrows at both ends where values beyond the quantile share the last colour.
+    `quantity` is what is divided, and the `QUANTILE` of |E| is taken `over` what. Arrows at both
+    ends say that values beyond share the last colour.
     """
     flat = list(np.ravel(axes))
     scale = ScalarMappable(norm=CenteredNorm(vcenter=0, halfrange=1), cmap=SIGNED_MAP)
-    share = "max |E|" if quantile == 1 else f"{quantile:.1%} quantile of |E|"
     with styled():
-        bar = flat[0].figure.colorbar(
-            scale,
-            ax=flat,
-            shrink=0.6,
-            aspect=30,
-            pad=0.01,
-            extend="neither" if quantile == 1 else "both",
-        )
+        options = {"shrink": 0.6, "aspect": 30, "pad": 0.01, "extend": "both"}
+        bar = flat[0].figure.colorbar(scale, ax=flat, **options)
+        share = f"{QUANTILE:.1%} quantile of |E|"
         bar.set_label(f"{quantity} / the {over}'s {share}\n(red: for “anomalous”)")
         bar.ax.tick_params(length=2)
     return bar
 
 
-def heatmap_grid(
-    axes: Any,
-    grey: np.ndarray,
-    mask: np.ndarray,
-    maps: Mapping[str, np.ndarray],
-    *,
-    t: int,
-    quantile: float = QUANTILE,
-) -> Any:
-    """Draw one frame with its mask, then the same frame of every map.
+def _draw_maps(
+    axes: Sequence[Axes], maps: Maps, mask: np.ndarray, cut: Any, **options: Any
+) -> None:
+    """Draw the slice `cut` of every map, scaled by the whole of it; leave further axes blank."""
+    if len(axes) < len(maps):
+        raise ValueError(f"{len(axes) + 1} axes for a frame and {len(maps)} maps; give one each")
+    for ax, (title, attribution) in zip(axes, maps.items(), strict=False):
+        limit, is_maximum = symmetric_limit(attribution)
+        words = f"{title} (max)" if is_maximum else title
+        heatmap(ax, attribution[cut], mask, limit=limit, title=words, **options)
+        if not attribution.any():
+            with styled():
+                ax.text(0.5, 0.5, "all zero", transform=ax.transAxes, ha="center", va="center")
+    for ax in axes[len(maps) :]:
+        ax.set_axis_off()
 
-    Parameters
-    ----------
-    axes : array of Axes
-        At least one more than maps; the rest is left blank.
-    grey : ndarray of float, (T, H, W)
-        In [0, 1].
-    mask : ndarray of bool, (T, H, W)
-    maps : mapping of str to ndarray, (T, H, W)
-        Title -> signed map.
-    t : int
-        Which frame.
-    quantile : float
-        Each map's limit is this quantile of its |E| over all frames.
 
-    Returns
-    -------
-    array of Axes
+def heatmap_grid(axes: Any, grey: np.ndarray, mask: np.ndarray, maps: Maps, *, t: int) -> Any:
+    """Draw frame `t` with its mask, then the same frame of every map.
 
-    Raises
-    ------
-    ValueError
-        If there are too few axes.
+    `axes` are at least one more than maps, else ValueError; the rest is left blank. Each map's
+    limit is the `QUANTILE` of its |E| over all frames.
     """
     flat = list(np.ravel(axes))
-    if len(flat) < len(maps) + 1:
-        raise ValueError(f"{len(flat)} axes for a frame and {len(maps)} maps; give one each")
     frame(flat[0], grey[t], mask[t], title=f"frame {t + 1} and its mask")
-    for ax, (title, attribution) in zip(flat[1:], maps.items(), strict=False):
-        limit, used = symmetric_limit(attribution, quantile=quantile)
-        heatmap(ax, attribution[t], mask[t], limit=limit, title=_marked(title, used, quantile))
-        if not attribution.any():
-            ax.text(0.5, 0.5, "all zero", transform=ax.transAxes, ha="center", va="center")
-    for ax in flat[len(maps) + 1 :]:
-        ax.set_axis_off()
-    signed_colour_bar(flat, quantile=quantile)
+    _draw_maps(flat[1:], maps, mask[t], t)
+    signed_colour_bar(flat)
     return axes
 
 
-def time_grid(
-    axes: np.ndarray,
-    mask: np.ndarray,
-    maps: Mapping[str, np.ndarray],
-    *,
-    quantile: float = QUANTILE,
-) -> np.ndarray:
-    """Draw several frames of several maps: a row a map, a column a time.
+def figure_one(clips: Sequence[ShownClip]) -> Figure:
+    """Draw one frame of every clip under all of its maps, as the paper's Figure 1.
 
-    Parameters
-    ----------
-    axes : ndarray of Axes, (number of maps, number of times)
-    mask : ndarray of bool, (T, H, W)
-    maps : mapping of str to ndarray, (T, H, W)
-    quantile : float
-        As `heatmap_grid`.
+    A block a clip, headed by its name, p(x) and p(x_b): the frame where the anomaly is largest with
+    its mask, then a heatmap a map, one colour bar. Clips are of one frame size.
+    """
+    n_rows = [-(-(len(clip.maps) + 1) // COLUMNS) for clip in clips]
+    height, width = clips[0].mask.shape[1:]
+    tile = (WIDTH - 1) / COLUMNS * height / width + 0.25
+    with styled():
+        figure = Figure((WIDTH, tile * sum(n_rows) + 0.3), dpi=DPI, layout="constrained")
+        blocks = figure.subfigures(len(clips), 1, squeeze=False, height_ratios=n_rows)[:, 0]
+        for block, clip, n in zip(blocks, clips, n_rows, strict=True):
+            axes = block.subplots(n, COLUMNS)
+            heatmap_grid(axes, clip.frames, clip.mask, clip.maps, t=best_frame(clip.mask))
+            title = f"{clip.label}: p(x) = {clip.p_clip:.3f}, p(x_b) = {clip.p_baseline:.3f}"
+            block.suptitle(title, fontsize=10, x=0.01, ha="left")
+    return figure
 
-    Returns
-    -------
-    ndarray of Axes
+
+def time_grid(axes: np.ndarray, mask: np.ndarray, maps: Maps) -> np.ndarray:
+    """Draw several frames of several maps: a row of axes a map, a column a time.
+
+    Each map's limit is the `QUANTILE` of its |E| over all frames.
     """
     for row, (title, attribution) in zip(axes, maps.items(), strict=True):
-        limit, used = symmetric_limit(attribution, quantile=quantile)
+        limit, is_maximum = symmetric_limit(attribution)
         for ax, t in zip(row, spread(len(mask), len(row)), strict=True):
             heading = f"frame {t + 1}" if ax in axes[0] else ""
             heatmap(ax, attribution[t], mask[t], limit=limit, title=heading)
-        words = textwrap.fill(_marked(title, used, quantile), width=15)
-        row[0].set_ylabel(words, fontsize=7.5)
-    signed_colour_bar(axes, quantile=quantile)
+        words = f"{title} (max)" if is_maximum else title
+        row[0].set_ylabel(textwrap.fill(words, width=15), fontsize=7.5)
+    signed_colour_bar(axes)
     return axes
 
 
-def time_slices(
-    axes: Any,
-    grey: np.ndarray,
-    mask: np.ndarray,
-    maps: Mapping[str, np.ndarray],
-    *,
-    quantile: float = QUANTILE,
-) -> Any:
+def time_slices(axes: Any, grey: np.ndarray, mask: np.ndarray, maps: Maps) -> Any:
     """Cut every map along time: x to the right, time downwards, mean over the anomaly's rows.
 
     A moving anomaly is a slanted outline here; a map that stands still is made of vertical bands.
-
-    Parameters
-    ----------
-    axes : array of Axes
-        At least one more than maps; the first shows the frames cut in the same way.
-    grey : ndarray of float, (T, H, W)
-        In [0, 1].
-    mask : ndarray of bool, (T, H, W)
-        Must not be empty.
-    maps : mapping of str to ndarray, (T, H, W)
-    quantile : float
-        Of |E| in the slice.
-
-    Returns
-    -------
-    array of Axes
+    `axes` are at least one more than maps, else ValueError; the first shows the frames, cut in the
+    same way. Limits are the `QUANTILE` of |E| in the slice.
 
     Raises
     ------
@@ -280,109 +242,36 @@ def time_slices(
     if not rows.any():
         raise ValueError("the mask is empty; expected a clip with a marked anomaly")
     flat = list(np.ravel(axes))
-    outlined = mask.any(axis=1)
-    with styled():
-        flat[0].imshow(grey[:, rows].mean(axis=1), cmap="gray", vmin=0, vmax=1, aspect="auto")
-        outline(flat[0], outlined)
-        _bare(flat[0], "frames and mask")
-    for ax, (title, attribution) in zip(flat[1:], maps.items(), strict=False):
-        values = attribution[:, rows].mean(axis=1)
-        limit, used = symmetric_limit(values, quantile=quantile)
-        words = _marked(title, used, quantile)
-        heatmap(ax, values, outlined, limit=limit, title=words, aspect="auto")
-    for ax in flat[len(maps) + 1 :]:
-        ax.set_axis_off()
+    path = mask.any(axis=1)
+    frame(flat[0], grey[:, rows].mean(axis=1), path, title="frames and mask", aspect="auto")
     flat[0].set_ylabel("time ↓")
     flat[0].set_xlabel("x →")
-    signed_colour_bar(flat, quantile=quantile, quantity="mean E", over="slice")
+    slices = {title: values[:, rows].mean(axis=1) for title, values in maps.items()}
+    _draw_maps(flat[1:], slices, path, ..., aspect="auto")
+    signed_colour_bar(flat, quantity="mean E", over="slice")
     return axes
 
 
 def positive_map(
     ax: Axes, values: np.ndarray, mask: np.ndarray | None = None, *, label: str, title: str = ""
 ) -> Axes:
-    """Draw one slice of a map that has no negative values, with its colour bar.
+    """Draw one (H, W) slice of a map without negative values, with its colour bar from 0.
 
-    Parameters
-    ----------
-    ax : Axes
-    values : ndarray of float, (H, W)
-        At least 0.
-    mask : ndarray of bool, (H, W), optional
-    label : str
-        Quantity and unit, for the colour bar.
-    title : str
-
-    Returns
-    -------
-    Axes
+    `label` gives the quantity and its unit, for the colour bar.
     """
     with styled():
         image = ax.imshow(values, cmap=POSITIVE_MAP, vmin=0)
         outline(ax, mask)
-        bar = ax.figure.colorbar(image, ax=ax, shrink=0.8, pad=0.02)
-        bar.set_label(label)
+        bar = ax.figure.colorbar(image, ax=ax, shrink=0.8, pad=0.02, label=label)
         bar.ax.tick_params(length=2)
         return _bare(ax, title)
 
 
 def superpixels(ax: Axes, grey: np.ndarray, labels: np.ndarray, *, title: str = "") -> Axes:
-    """Draw one frame and the borders of its superpixels.
-
-    Parameters
-    ----------
-    ax : Axes
-    grey : ndarray of float, (H, W)
-        In [0, 1].
-    labels : ndarray of int, (H, W)
-        One number a superpixel.
-    title : str
-
-    Returns
-    -------
-    Axes
-    """
-    with styled():
-        border = np.zeros(labels.shape, dtype=bool)
-        border[:, 1:] |= labels[:, 1:] != labels[:, :-1]
-        border[1:] |= labels[1:] != labels[:-1]
-        colours = np.repeat(np.clip(grey, 0, 1)[..., None], 3, axis=2)
-        colours[border] = (0.94, 0.89, 0.26)
-        ax.imshow(colours)
-        return _bare(ax, title)
-
-
-def best_frame(mask: np.ndarray) -> int:
-    """Pick the frame to show: the one where the anomaly is largest.
-
-    Parameters
-    ----------
-    mask : ndarray of bool, (T, H, W)
-
-    Returns
-    -------
-    int
-        0 if the mask is empty.
-    """
-    return int(mask.sum(axis=(1, 2)).argmax())
-
-
-def spread(n_frames: int, n_shown: int) -> list[int]:
-    """Pick `n_shown` frames from the first to the last, evenly spaced."""
-    return np.linspace(0, n_frames - 1, n_shown).round().astype(int).tolist()
-
-
-def _marked(title: str, used: float, quantile: float) -> str:
-    """Mark a map whose limit is its maximum, because the quantile that the bar states is 0."""
-    return title if used == quantile else f"{title} (max)"
-
-
-def _bare(ax: Axes, title: str) -> Axes:
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set_visible(True)
-        spine.set_color("#BBBBBB")
-        spine.set_linewidth(0.5)
-    ax.set_title(title)
-    return ax
+    """Draw one frame and the borders of its superpixels: `labels`, (H, W), a number for each."""
+    border = np.zeros(labels.shape, dtype=bool)
+    border[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    border[1:] |= labels[1:] != labels[:-1]
+    colours = np.repeat(np.clip(grey, 0, 1)[..., None], 3, axis=2)
+    colours[border] = to_rgb(CONTOUR)
+    return frame(ax, colours, title=title)

@@ -1,21 +1,23 @@
-"""One visual language for all figures: sizes, colours, the order of methods, how to show.
+"""One visual language for figures and tables: sizes, colours, looks of rows, how to show.
 
 Colours are those of Okabe and Ito, which people with colour vision deficiencies can tell apart:
 cool ones for gradient methods, warm ones for perturbation methods, greys for the reference rows.
 Line style and marker repeat the distinction. Signed maps use a diverging scale centred at zero.
+Figures are drawn from Matplotlib's own defaults: a user's `matplotlibrc` changes nothing.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import io
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
-import numpy as np
-from IPython.display import Image, display
+import pandas as pd
+from IPython.display import HTML, Image, display
 from matplotlib.figure import Figure
 
 DPI = 110
@@ -26,38 +28,12 @@ MIN_ALT_WORDS = 6
 SIGNED_MAP = "RdBu_r"
 POSITIVE_MAP = "viridis"
 CONTOUR = "#F0E442"
-FAMILY_COLOURS = {"gradient": "#0072B2", "perturbation": "#D55E00", "reference": "#6E6E6E"}
+GREY = "#6E6E6E"
+FAMILY_COLOURS = {"gradient": "#0072B2", "perturbation": "#D55E00", "reference": GREY}
 CLASS_COLOURS = {"normal": "#56B4E9", "anomalous": "#D55E00"}
 
-
-@dataclasses.dataclass(frozen=True)
-class Look:
-    """How a row of the tables is drawn."""
-
-    colour: str
-    line: Any
-    marker: str
-
-
-_LOOKS = {
-    "ig": Look("#0072B2", "-", "o"),
-    "ig_smoothgrad": Look("#56B4E9", "-", "s"),
-    "guided_backprop": Look("#009E73", "-", "^"),
-    "gradient_shap": Look("#000000", "-", "D"),
-    "kernel_shap": Look("#CC79A7", "--", "v"),
-    "lime": Look("#E69F00", "--", "P"),
-    "occlusion_lp": Look("#D55E00", "--", "X"),
-    "occlusion_sp": Look("#8C510A", "--", "*"),
-    "random": Look("#B0B0B0", ":", "1"),
-    "centre": Look("#8F8F8F", ":", "2"),
-    "motion": Look("#4D4D4D", ":", "+"),
-    "constant": Look("#6E6E6E", ":", "x"),
-    "random_weights": Look("#A08060", ":", "3"),
-    "ig_time_average": Look("#7A9EB5", "-.", "o"),
-}
-METHOD_ORDER = tuple(_LOOKS)
-"""Rows in the order of every figure; others (registered methods) follow."""
-
+# A number and its interval in a cell: where there is no room, the interval goes below the number.
+_INTERVAL = re.compile(r"<td>([-+−]?[\d.]+) (\[[^\[\]<]*\])")
 _RC = {
     "figure.facecolor": "white",
     "axes.facecolor": "white",
@@ -71,18 +47,53 @@ _RC = {
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.grid": False,
     "grid.color": "#E3E3E3",
     "grid.linewidth": 0.7,
     "axes.axisbelow": True,
-    "lines.linewidth": 1.5,
     "image.interpolation": "nearest",
 }
 
 
-def styled() -> AbstractContextManager[None]:
-    """Context in which artists are made in the style of the figures; nothing stays changed."""
-    return matplotlib.rc_context(_RC)
+_LOOKS = {
+    "ig": ("#0072B2", "-", "o"),
+    "ig_smoothgrad": ("#56B4E9", "-", "s"),
+    "guided_backprop": ("#009E73", "-", "^"),
+    "gradient_shap": ("#000000", "-", "D"),
+    "kernel_shap": ("#CC79A7", "--", "v"),
+    "lime": ("#E69F00", "--", "P"),
+    "occlusion_lp": ("#D55E00", "--", "X"),
+    "occlusion_sp": ("#8C510A", "--", "*"),
+    "random": ("#B0B0B0", ":", "1"),
+    "centre": ("#8F8F8F", ":", "2"),
+    "motion": ("#4D4D4D", ":", "+"),
+    "constant": (GREY, ":", "x"),
+    "random_weights": ("#A08060", ":", "3"),
+    "ig_time_average": ("#7A9EB5", "-.", "o"),
+}
+
+
+def look(row: str, *, family: str = "", of: str = "") -> dict[str, Any]:
+    """Give colour, line style and marker of a row, as `Axes.plot` takes them.
+
+    `family` ("gradient", "perturbation", "reference") colours a row not known here. A variant has
+    the colour of the method that it is `of`, and a dotted line.
+    """
+    if row in _LOOKS:
+        drawn = _LOOKS[row]
+    elif of in _LOOKS:
+        drawn = (_LOOKS[of][0], (0, (1, 1)), ".")
+    else:
+        drawn = (FAMILY_COLOURS.get(family, GREY), "-.", "p")
+    return dict(zip(("color", "linestyle", "marker"), drawn, strict=True))
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Make artists in the style of the figures within this context; nothing stays changed."""
+    # Not `rcdefaults`: it would leave a user's backend, which notebooks need, behind.
+    defaults = {k: v for k, v in matplotlib.rcParamsDefault.items() if k != "backend"}
+    with matplotlib.rc_context(defaults | _RC):
+        yield
 
 
 def subplots(
@@ -95,133 +106,77 @@ def subplots(
 ) -> tuple[Figure, Any]:
     """Make a white figure and its axes, apart from pyplot's list of open figures.
 
-    Parameters
-    ----------
-    n_rows, n_columns : int
-    width, height : float
-        In inches.
-    **options
-        For `matplotlib.figure.Figure.subplots`, as `sharex=True`.
-
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
-    axes : Axes, or array of Axes
+    Width and height are in inches; `options` go to `Figure.subplots`, as ``sharex=True``.
     """
     with styled():
-        figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+        figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
         return figure, figure.subplots(n_rows, n_columns, **options)
 
 
 def show(figure: Figure, *, alt: str) -> None:
     """Show a figure in a notebook, with a text for those who do not see it.
 
-    The picture is a PNG on white whatever the backend, and carries its text in a live notebook
-    and in nbconvert's pages. The book takes it from the cell's metadata (`mystnb`, `image`,
-    `alt`); a test keeps the two equal.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-    alt : str
-        What is drawn (axes, marks, colours), not what comes out: that differs from run to run.
-
-    Raises
-    ------
-    ValueError
-        If `alt` is too short to describe a figure.
+    The picture is a PNG on white whatever the backend, and carries its text in a live notebook and
+    in nbconvert's pages; the book takes it from the cell's metadata (`mystnb`, `image`, `alt`).
+    `alt` says what is drawn (axes, marks, colours), not what comes out, which differs from run to
+    run; ValueError if it is too short to describe a figure.
     """
     if len(alt.split()) < MIN_ALT_WORDS:
-        raise ValueError(
-            f"alt is {alt!r}; describe what is drawn in at least {MIN_ALT_WORDS} words"
-        )
+        words = f"describe what is drawn in at least {MIN_ALT_WORDS} words"
+        raise ValueError(f"alt is {alt!r}; {words}")
     display(Image(data=png_bytes(figure), format="png", alt=alt))
 
 
 def png_bytes(figure: Figure, *, dpi: int = DPI, bbox_inches: str | None = None) -> bytes:
     """Render a figure as a PNG on white, whatever the backend.
 
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-    dpi : int
-        Pixels an inch.
-    bbox_inches : str, optional
-        "tight" cuts the margins off.
-
-    Returns
-    -------
-    bytes
+    `dpi` is in pixels an inch; ``bbox_inches="tight"`` cuts the margins off.
     """
     options = {"facecolor": "white", "edgecolor": "none", "bbox_inches": bbox_inches}
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=dpi, **options)
+    with styled():  # ticks and texts are completed only when they are drawn
+        figure.savefig(stream, format="png", dpi=dpi, **options)
     return stream.getvalue()
 
 
-def look(key: str, family: str | None = None) -> Look:
-    """Give colour, line style and marker of a row.
+def table(frame: pd.DataFrame, *, index: bool = True, digits: int = 3, wrap: bool = False) -> None:
+    """Show a table that scrolls in its own frame where the page is narrow; see `table_html`."""
+    display(HTML(table_html(frame, index=index, digits=digits, wrap=wrap)))
 
-    Parameters
-    ----------
-    key : str
-        Key of a method, variant or reference row.
-    family : str, optional
-        "gradient", "perturbation" or "reference": the colour of a row not known here. A variant
-        `<method>_...` has its method's colour and a dotted line.
+
+def table_html(
+    frame: pd.DataFrame, *, index: bool = True, digits: int = 3, wrap: bool = False
+) -> str:
+    """Give a table as HTML that scrolls, is reached by keyboard and tells what its headers head.
+
+    Missing values are dashes, floats have `digits` after the point, `index` shows the row labels,
+    and `wrap` breaks long cells into lines. An interval behind a number, as in "0.5 [0.4, 0.6]",
+    goes below it where there is no room beside it.
     """
-    if key in _LOOKS:
-        return _LOOKS[key]
-    if (parent := parent_of(key)) is not None:
-        return Look(_LOOKS[parent].colour, (0, (1, 1)), ".")
-    return Look(FAMILY_COLOURS.get(family or "", "#6E6E6E"), "-.", "p")
+    # One header line: pandas would give the index's name a line of its own.
+    frame = frame.rename_axis(index=[None] * frame.index.nlevels)
+    frame.columns = frame.columns.set_names([None] * frame.columns.nlevels)
+    html = frame.to_html(
+        index=index,
+        border=0,
+        na_rep="–",
+        classes="vad-table",
+        float_format=lambda value: f"{value:.{digits}f}",
+    )
+    # Screen readers announce a cell with its headers; pandas does not say what they head.
+    head, body = html.split("<tbody>")
+    head = re.sub(r"<th(?=[ >])", '<th scope="col"', head)
+    body = re.sub(r"<th(?=[ >])", '<th scope="row"', body)
+    if wrap:
+        body = body.replace("<td>", '<td style="white-space: normal; text-align: left">')
+    else:
+        body = _INTERVAL.sub(r'<td class="vad-mean">\1 <span>\2</span>', body)
+    return f'<div class="vad-table-frame" tabindex="0">\n{head}<tbody>{body}\n</div>\n'
 
 
-def parent_of(key: str) -> str | None:
-    """Name the method that a variant `<method>_...` belongs to; None for any other row."""
-    parents = [name for name in METHOD_ORDER if key.startswith(f"{name}_")]
-    return max(parents, key=len) if parents and key not in METHOD_ORDER else None
+def live() -> bool:
+    """Tell whether somebody watches: progress bars belong in live sessions alone.
 
-
-def ordered(keys: Iterable[str]) -> list[str]:
-    """Sort keys of rows: the fixed order, each variant after its method, all others last."""
-    keys = list(dict.fromkeys(keys))
-
-    def place(key: str) -> tuple[int, int]:
-        anchor = parent_of(key) or key
-        known = anchor in METHOD_ORDER
-        return METHOD_ORDER.index(anchor) if known else len(METHOD_ORDER), int(anchor != key)
-
-    return sorted(keys, key=place)
-
-
-def symmetric_limit(attribution: np.ndarray, *, quantile: float = 1.0) -> tuple[float, float]:
-    """Give the value at both ends of a zero-centred colour scale.
-
-    Parameters
-    ----------
-    attribution : ndarray
-        Signed map of a whole clip, so that its frames share one scale.
-    quantile : float
-        Quantile of |E|, in (0, 1]; 1 is the maximum.
-
-    Returns
-    -------
-    limit : float
-        Positive; the maximum if the quantile is 0, as in a map with few values that are not
-        zero, and 1 for a map of zeros.
-    used : float
-        The quantile that `limit` is: the one asked for, or 1 for the maximum.
-
-    Raises
-    ------
-    ValueError
-        If `quantile` is not in (0, 1].
+    False where `VAD_BATCH` is set, as it is when the notebooks run for the book.
     """
-    if not 0 < quantile <= 1:
-        raise ValueError(f"quantile is {quantile}; expected a value in (0, 1]")
-    magnitude = np.abs(attribution)
-    limit, largest = float(np.quantile(magnitude, quantile)), float(magnitude.max())
-    if limit > 0 or largest == 0:
-        return limit or 1.0, quantile
-    return largest, 1.0
+    return not os.environ.get("VAD_BATCH")

@@ -92,7 +92,7 @@
     offer(clip, otherwise) {
       const wanted = this.select.value || otherwise;
       const options = Object.keys(clip.maps).map(
-        (key) => make("option", {value: key, textContent: this.data.labels[key]}));
+        (key) => make("option", {value: key, textContent: key}));
       this.select.replaceChildren(...options);
       this.select.value = wanted in clip.maps ? wanted : otherwise;
     }
@@ -152,9 +152,9 @@
     }
 
     describe(view) {
-      const {labels, width, height} = this.data;
+      const {width, height} = this.data;
       const start = view.frame * width * height;
-      const name = labels[this.select.value];
+      const name = this.select.value;
       const clip = above(this.counts, view.cut);
       const frame = above(
         histogram(this.levels, view.mask, start, start + width * height), view.cut);
@@ -222,7 +222,7 @@
     offer() {
       this.frame = this.clip.first_frame;
       const keys = Object.keys(this.clip.maps);
-      const second = keys.includes("motion") ? "motion" : keys[keys.length - 1];
+      const second = keys.includes(this.data.second) ? this.data.second : keys[keys.length - 1];
       this.panels[0].offer(this.clip, keys[0]);
       this.panels[1].offer(this.clip, second);
     }
@@ -237,11 +237,11 @@
       const ticket = this.ticket = {};
       const {clip} = this;
       const [image, bits] = await Promise.all([
-        this.once(`${clip.key} frames`, () => loadImage(clip.frames)),
-        this.once(`${clip.key} mask`, () => unpack(clip.mask)),
+        this.once(`${clip.label} frames`, () => loadImage(clip.frames)),
+        this.once(`${clip.label} mask`, () => unpack(clip.mask)),
       ]);
       const levels = await Promise.all(this.panels.map(({select}) => this.once(
-        `${clip.key} map ${select.value}`, () => unpack(clip.maps[select.value]))));
+        `${clip.label} map ${select.value}`, () => unpack(clip.maps[select.value]))));
       if (ticket !== this.ticket) return; // another choice was made meanwhile
       this.panels.forEach((panel, i) => {
         if (panel.levels !== levels[i]) panel.take(levels[i], bits);

@@ -1,0 +1,249 @@
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+
+from vad_helpers.viz import charts, style
+
+ROWS = pd.DataFrame(
+    {
+        "row": ["ig", "lime", "occlusion_sp", "many", "motion", "random"],
+        "label": ["IG", "LIME", "Small", "LIME, many", "Frame difference", "Random"],
+        "family": ["gradient", *["perturbation"] * 3, *["reference"] * 2],
+        "of": ["ig", "lime", "occlusion_sp", "lime", "", ""],
+    }
+)
+AUC = {"level": "clip", "metric": "auc"}
+
+
+@pytest.fixture
+def ax():
+    return style.subplots()[1]
+
+
+@pytest.fixture
+def axes():
+    return style.subplots(1, 3)[1]
+
+
+@pytest.fixture
+def summary():
+    mean = 0.6 + 0.01 * np.arange(len(ROWS))
+    return ROWS.iloc[[4, 0, 1, 2, 3, 5]].assign(**AUC, mean=mean, low=0.5, high=0.7)
+
+
+def legend(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def ticks(ax):
+    return [label.get_text() for label in ax.get_yticklabels()]
+
+
+def marked(ax, marker):
+    return [line for line in ax.lines if line.get_marker() == marker]
+
+
+def colours(lines):
+    return [to_hex(line.get_color()).upper() for line in lines]
+
+
+def test_dots_stand_in_order_with_sequences_intervals_and_colours_of_families(ax, summary):
+    lines = [(f"s{i}", row, 0.5 + 0.1 * i) for row in ROWS["row"] for i in (0, 1, 2, 2)]
+    scores = pd.DataFrame(lines, columns=["sequence", "row", "value"]).assign(**AUC)
+    assert charts.interval_dots(ax, summary, scores, **AUC) is ax
+    # Variants follow their method, references come last, below a rule.
+    assert ticks(ax) == ["IG", "LIME", "LIME, many", "Small", "Frame difference", "Random"]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1], "the first row is on top"
+    assert ax.lines[-1].get_ydata()[0] == 3.5
+    assert "higher is better" in ax.get_xlabel()
+    dots, interval, mean = ax.lines[:3]
+    assert np.allclose(sorted(dots.get_xdata()), [0.5, 0.6, 0.7])
+    assert list(interval.get_xdata()) == [0.5, 0.7]
+    assert mean.get_xdata()[0] == pytest.approx(0.61)
+    families = ["gradient", *["perturbation"] * 3, *["reference"] * 2]
+    assert colours(marked(ax, "o")) == [style.FAMILY_COLOURS[family] for family in families]
+
+
+def test_dots_without_scores_without_names_without_references_and_beside_the_paper(ax, summary):
+    ours = summary[summary["family"] != "reference"].drop(columns="of")
+    charts.interval_dots(ax, ours, **AUC, labels=False, paper={"ig": 0.9})
+    assert set(ticks(ax)) <= {""} and len(marked(ax, "o")) == 4
+    assert [line.get_xdata()[0] for line in marked(ax, "x")] == [0.9]
+    assert not any(len(line.get_xdata()) for line in marked(ax, "."))
+
+
+def test_an_absent_metric_is_named_with_those_there(ax, summary):
+    with pytest.raises(ValueError, match="no clip/iou in the table; it has clip/auc"):
+        charts.interval_dots(ax, summary, level="clip", metric="iou")
+
+
+def test_an_axis_says_which_way_is_better_if_either_is():
+    assert "lower is better" in charts.axis_name("insertion")
+    assert charts.axis_name("mine") == "mine" and "better" not in charts.axis_name("mean_area")
+
+
+def test_a_rank_has_its_dot_inside_the_ranks_it_takes_and_may_stand_alone(axes):
+    ranks = ROWS.iloc[[0, 5]].assign(rank=[1, 2], rank_median=1.0, rank_low=1.0, rank_high=[2, 3])
+    ax = charts.rank_spans(axes[0], ranks, title="AUC")
+    assert ticks(ax) == ["IG", "Random"] and ax.get_title() == "AUC"
+    assert ax.get_ylim()[0] > ax.get_ylim()[1], "the best rank is on top"
+    assert [line.get_xdata().tolist() for line in ax.lines[0::3]] == [[1, 2], [1, 3]]
+    assert [line.get_xdata()[0] for line in ax.lines[2::3]] == [1, 2]
+    expected = [style.FAMILY_COLOURS[family] for family in ("gradient", "reference")]
+    assert colours(ax.lines[2::3]) == expected
+    alone = ranks.assign(rank_median=np.nan, rank_low=np.nan, rank_high=np.nan)
+    alone = charts.rank_spans(axes[1], alone.drop(columns="family"))
+    assert [line.get_xdata()[0] for line in alone.lines[2::3]] == [1, 2]
+    assert colours(alone.lines[2:3]) == [style.look("ig")["color"]]
+
+
+CURVES = pd.DataFrame(
+    # A clip that IG does not have counts for no row.
+    [("a", "lime", "0 1"), ("b", "lime", "0 3"), ("x", "lime", "0 99")]
+    + [("a", "ig", np.zeros(2)), ("b", "ig", np.zeros(2))],
+    columns=["clip_id", "row", "values"],
+).assign(curve="c")
+
+
+def test_curves_are_means_over_the_clips_that_all_rows_have(axes):
+    ax = charts.fidelity_curves(axes[0], CURVES, curve="c", rows=ROWS)
+    assert legend(ax) == ["IG", "LIME"]
+    assert ax.lines[1].get_ydata().tolist() == [0, 2]
+    assert ax.lines[1].get_xdata().tolist() == [1, 0]
+    assert ax.get_xlim()[0] > ax.get_xlim()[1], "the threshold falls"
+    own = charts.fidelity_curves(axes[1], CURVES, curve="c", x=np.array([3, 4]), legend=False)
+    assert own.lines[0].get_xdata().tolist() == [3, 4]
+    assert own.get_legend() is None and own.get_xlim()[0] < own.get_xlim()[1]
+    apart = CURVES.assign(clip_id=CURVES["row"] + CURVES["clip_id"])
+    with pytest.raises(ValueError, match="no clip has the curve 'c' for all rows"):
+        charts.fidelity_curves(axes[2], apart, curve="c")
+
+
+def test_frame_aucs_leave_gaps_start_at_frame_one_and_compare_the_same_clips(ax):
+    lines = [("a", "ig", 0, 0.5), ("a", "ig", 2, 1.0), ("a", "lime", 0, 0.25), ("b", "lime", 0, 1)]
+    table = pd.DataFrame(lines, columns=["clip_id", "row", "frame", "auc"])
+    assert charts.frame_auc_lines(ax, table, rows=ROWS) is ax
+    assert legend(ax) == ["chance", "IG", "LIME"]
+    ig, lime = ax.lines[1:]
+    assert ig.get_xdata().tolist() == [1, 2, 3]
+    np.testing.assert_array_equal(ig.get_ydata(), [0.5, np.nan, 1.0])
+    assert lime.get_ydata()[0] == 0.25, "clip b has no map of IG"
+    with pytest.raises(ValueError, match="draw fewer rows"):
+        charts.frame_auc_lines(ax, table.iloc[[0, 3]])
+
+
+def test_quality_is_drawn_for_rows_with_a_cost_alone_and_joined_to_the_papers(axes, summary):
+    x = {"ig": 4.0, "lime": 2.0, "stranger": 3.0}
+    paper = pd.DataFrame({"x": [10.7], "quality": [0.68]}, index=["ig"])
+    ax = charts.quality_against(axes[0], summary, x, **AUC, x_label="s", log=True, paper=paper)
+    assert ax.get_xscale() == "log" and legend(ax) == ["IG", "LIME"]
+    joined = [line for line in ax.lines if line.get_alpha() == 0.5]
+    assert [list(line.get_xdata()) for line in joined] == [[10.7, 4.0]]
+    assert [list(line.get_ydata()) for line in joined] == [[0.68, 0.61]]
+    other = charts.quality_against(axes[1], summary, x, **AUC, x_label="s", legend=False)
+    assert other.get_xscale() == "linear" and other.get_legend() is None
+    assert list(other.lines[0].get_xdata()) == [4.0, 4.0]
+
+
+def test_gaps_are_sorted_from_the_largest(ax):
+    p = pd.Series({"a": 0.9, "b": 0.8, "c": 0.5})
+    assert charts.gap_dumbbells(ax, p, pd.Series({"c": 0.6, "b": 0.1, "a": 0.7})) is ax
+    assert ticks(ax) == ["b", "a", "c"]
+    assert ax.lines[0].get_xdata().tolist() == [0.1, 0.7, 0.6]
+    assert ax.lines[1].get_xdata().tolist() == [0.8, 0.9, 0.5]
+
+
+def test_time_dots_show_parts_only_where_there_are_any(axes):
+    seconds = {"seconds": [2.0, 4.0], "seconds_min": [1.0, 3.0], "seconds_max": [3.0, 5.0]}
+    parts = {"baseline_seconds": [0.1, 0.1], "superpixel_seconds": [0.2, 0.0]}
+    costs = ROWS.iloc[[1, 0]].assign(**seconds, **parts)
+    ax = charts.time_dots(axes[0], costs, paper={"ig": 10.7})
+    assert ticks(ax) == ["LIME", "IG"], "in the order of the table"
+    lines = {line.get_label(): line.get_xdata() for line in ax.lines}
+    assert lines["whole method"].tolist() == [2.0, 4.0]
+    np.testing.assert_array_equal(lines["of which superpixels"], [0.2, np.nan])
+    np.testing.assert_array_equal(lines["the paper"], [np.nan, 10.7])
+    assert ax.get_xscale() == "log"
+    assert "the paper" not in legend(charts.time_dots(axes[1], costs))
+
+
+def test_growth_lines_show_a_power_law_as_the_line_it_is(axes):
+    sizes, powers = np.array([1.0, 2.0, 4.0]), {"frames": 1.0, "pixels": 0.5, "clips": 2.0}
+    line = {"row": "ig", "size": sizes}
+    growth = pd.concat(
+        pd.DataFrame(line | {"axis": axis, "seconds": 3 * sizes**power, "exponent": power})
+        for axis, power in powers.items()
+    )
+    assert charts.growth_lines(axes, growth, rows=ROWS) is axes
+    for ax, power in zip(axes, powers.values(), strict=True):
+        points, fitted = ax.lines
+        np.testing.assert_allclose(points.get_ydata(), fitted.get_ydata(), rtol=1e-9)
+        assert legend(ax) == [f"IG: {power:.2f}"]
+        assert ax.get_xscale() == ax.get_yscale() == "log"
+
+
+# --- data and training ------------------------------------------------------------------------
+
+CLIPS = pd.DataFrame(
+    {
+        "sequence": [*["ped1/Train001"] * 2, "ped1/Test001", *["ped2/Test001"] * 2],
+        "scene": [*["ped1"] * 3, *["ped2"] * 2],
+        "start": [0, 16, 0, 0, 16],
+        "n_frames": 16,
+        "label": [0, 0, 1, 1, 0],
+        "split": ["train", "train", "val", "test", "test"],
+    }
+)
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [0]])
+def test_split_bars_count_clips_and_show_empty_groups(ax, labels):
+    assert charts.split_bars(ax, CLIPS[CLIPS["label"].isin(labels)]) is ax
+    assert ticks(ax) == [f"{s}, {c}" for s in ("train", "val", "test") for c in ("ped1", "ped2")]
+    normal, anomalous = ([bar.get_width() for bar in bars] for bars in ax.containers)
+    assert normal == [2, 0, 0, 0, 0, 1]
+    assert anomalous == ([0, 0, 1, 0, 0, 1] if 1 in labels else [0] * 6)
+    assert legend(ax) == ["normal", "anomalous"]
+
+
+def test_fold_strips_draw_every_clip_on_the_line_of_its_sequence(ax):
+    normal, anomalous = charts.fold_strips(ax, CLIPS).containers
+    assert len(normal) + len(anomalous) == len(CLIPS)
+    line = {round(bar.get_y() + bar.get_height() / 2) for bar in normal[:2]}
+    assert line == {0}, "both clips of the training sequence stand on the first line"
+    assert {text.get_text() for text in ax.texts} == {"train", "val", "test"}
+
+
+def test_training_curves_mark_the_kept_epoch_and_of_several_folds_show_validation_alone():
+    history = pd.DataFrame({"epoch": [0, 1], "val_auc": [0.3, 0.9], "chosen": [False, True]})
+    for column in ("train_loss", "val_loss", "train_accuracy", "val_accuracy"):
+        history[column] = [0.7, 0.5]
+    axes = charts.training_curves(style.subplots(1, 2)[1], history)
+    assert legend(axes[0]) == ["validation", "training"] and len(legend(axes[1])) == 3
+    assert axes[0].lines[0].get_xdata().tolist() == [1, 2]
+    assert [line.get_xdata().tolist() for line in marked(axes[0], "o")] == [[2], [2]]
+    assert axes[1].get_ylim()[0] < 0.3, "what is worse than chance is seen too"
+    folds = pd.concat([history.assign(fold=0), history.assign(fold=3)])
+    axes = charts.training_curves(style.subplots(1, 2)[1], folds)
+    assert legend(axes[0]) == legend(axes[1]) == ["fold 0", "fold 3"]
+    assert len({line.get_linestyle() for line in axes[0].lines}) == 2
+    assert axes[1].get_ylabel().startswith("validation AUC")
+
+
+def test_roc_curves_pooled_and_by_scene_and_none_of_one_class(axes):
+    predictions = pd.DataFrame({"label": [0, 0, 1, 1, 1], "p": [0.1, 0.2, 0.8, 0.9, 0.15]})
+    predictions["scene"] = ["ped1"] * 4 + ["ped2"]
+    ax = charts.roc_curves(axes[0], predictions)
+    assert legend(ax) == ["chance", "all: AUC 0.833", "ped1: AUC 1.000", "ped2: one class alone"]
+    assert len(ax.lines[-1].get_xdata()) == 0
+    inverted = predictions[:4].assign(p=1 - predictions["p"])
+    assert legend(charts.roc_curves(axes[1], inverted, by=None))[1:] == ["all: AUC 0.000"]
+
+
+def test_the_histogram_counts_every_clip_once_a_class(ax):
+    predictions = pd.DataFrame({"label": [0, 0, 1], "p": [0.0, 0.2, 1.0]})
+    bars = charts.probability_histogram(ax, predictions).containers
+    counts = [sum(p.get_height() for p in c.patches) for c in bars if len(c.patches) == 20]
+    assert counts == [2, 1]
+    assert legend(ax) == ["normal clips", "anomalous clips", "decision at .5"]

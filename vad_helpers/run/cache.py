@@ -1,0 +1,410 @@
+"""The run folder: its parameters, its keys, its locks, and tables that a killed run goes on with.
+
+`manifest.json` holds the parameters, what was measured once (`measured`), the files that are
+computed whole (`files`: key and checksum of each) and how many lines each table has (`counts`). A
+key is a hash of all that an artifact depends on: what has another key is computed again.
+
+Tables of scores grow by (clip, row): the lines of a pair are appended under the folder's lock,
+those of `explanations.csv` last, so that a pair counts as done when it stands there with its key.
+Locks are the operating system's: a killed process leaves none behind.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import hashlib
+import io
+import json
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+
+from vad_helpers.errors import InputError
+from vad_helpers.files import atomic_write
+from vad_helpers.run import params as parameters
+from vad_helpers.run.params import Params
+from vad_helpers.tables import schema
+
+Value = TypeVar("Value")
+Pair = tuple[str, str]
+
+STEPS = {
+    "clips": (2, "n_frames stride fold n_folds seed split_by masks"),
+    "training": (
+        2,
+        "seed model_width frame_size mean std train_stride augmentation epochs batch_size lr "
+        "weight_decay lr_schedule lr_step lr_gamma epoch_clips early_lr early_end average "
+        "label_smoothing patience",
+    ),
+    "given": (2, ""),
+    "predictions": (2, "frame_size mean std"),
+    "map": (1, "n_frames stride frame_size mean std"),
+    "scores": (1, "n_thresholds area_steps baseline seed"),
+    "convergence": (1, ""),
+}
+"""Step -> version, raised whenever its code changes its result, and the parameters that it depends
+on, beside those of the steps that it is computed from."""
+APPENDED = (
+    *("human_centric", "model_centric", "robustness", "curves", "frame_auc"),
+    "explanations",
+)
+"""Tables that grow pair by pair, in the order in which a pair's lines are written."""
+FREE = (
+    *("run_dir", "data_dir", "device", "init_weights", "trained_weights"),
+    *("eval_batch_size", "n_resamples", "runtime_repeats"),
+)
+"""Parameters that may differ from those that a folder was made with: places, speed, and drawing.
+Whether another place holds the same data and weights is told by their content."""
+MORE = ("n_clips", "n_clips_slow")
+"""Parameters that may grow: the clips before are a part of the larger choice."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run: its parameters and its folder.
+
+    Attributes
+    ----------
+    params : Params
+    root : Path
+        The project's folder; relative paths in the parameters start here.
+    dir : Path
+        The run's folder.
+    supplied : bool
+        Whether the folder's manifest supplied the parameters.
+    readonly : str
+        Why nothing can be computed here; empty if it can.
+    memo : dict
+        What this handle has looked up already, see `once`.
+    """
+
+    params: Params
+    root: Path
+    dir: Path
+    supplied: bool = False
+    readonly: str = ""
+    memo: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+
+    def path(self, name: str) -> Path:
+        """Path of a file inside the run's folder."""
+        return self.dir / name
+
+
+def open_run(profile: str = "quick", **overrides: Any) -> Run:
+    """Open a run by its profile and overrides, or by its folder; nothing is computed or written.
+
+    Parameters
+    ----------
+    profile : str
+        A name in `params/` or a path to a YAML file.
+    **overrides
+        Parameters that replace the profile's, see `params.override`. If `run_dir` names a folder
+        with a manifest, that supplies all parameters, and the others given must agree with it but
+        for `FREE` and `MORE`. Without `run_dir`, the folder is `runs/<profile>/fold-<fold>`, or
+        `<alternative>-fold-<fold>` there, and what changed parameters touch is computed again.
+
+    Returns
+    -------
+    Run
+        Read-only if its folder was made elsewhere, and its network or the videos are not here.
+
+    Raises
+    ------
+    InputError
+        For an unknown profile or parameter, a value that makes no sense, or one that contradicts
+        the folder's manifest.
+    """
+    root = parameters.project_root()
+    folder = root / (overrides.get("run_dir") or "")
+    known = manifest_in(folder) if overrides.get("run_dir") else {}
+    if "parameters" not in known:
+        params = parameters.load(profile, root=root, **overrides)
+        name = f"{params.alternative}-" if params.alternative else ""
+        usual = f"runs/{Path(params.profile).stem}/{name}fold-{params.fold}"
+        return Run(params=params, root=root, dir=root / (params.run_dir or usual))
+    # Of a folder from elsewhere, what holds for its machine alone may not be said.
+    values = {"device": "auto", "eval_batch_size": 1, **known["parameters"], "run_dir": None}
+    before = parameters.checked(values)
+    params = parameters.checked(parameters.override(values, overrides))
+    clashes = [(name, getattr(before, name), getattr(params, name)) for name in overrides]
+    if profile != "quick":  # which is every notebook's default
+        clashes.append(("profile", Path(before.profile).stem, Path(profile).stem))
+    for name, had, asked in clashes:
+        grows = name in MORE and had is not None and (asked is None or asked >= had)
+        if had != asked and name not in FREE and not grows:
+            raise InputError(
+                f"{folder} was made with {name} {had}, asked for is {asked}; leave {name} out, or "
+                "give another run_dir"
+            )
+    network = folder / "model.safetensors"
+    given = params.trained_weights and (root / params.trained_weights).is_file()
+    readonly = ""
+    if "counts" in known and "files" not in known:
+        readonly = "its tables were made before tables had keys"
+    elif known.get("weights_sha256") and not (network.is_file() or given):
+        readonly = f"its network is not there ({network})"
+    elif params.dataset == "ucsd" and not (root / params.data_dir).is_dir():
+        readonly = f"its videos are not there ({root / params.data_dir})"
+    return Run(params=params, root=root, dir=folder, supplied=True, readonly=readonly)
+
+
+def once(look_up: Callable[..., Value]) -> Callable[..., Value]:
+    """Evaluate a function of a run once for each handle, so that a loop over clips does not list
+    thousands of files again. Rows stand for themselves by their key."""
+
+    @functools.wraps(look_up)
+    def found(run: Run, *args: Any, **options: Any) -> Value:
+        place = (look_up.__name__, *(getattr(a, "key", a) for a in args), *options.items())
+        if place not in run.memo:
+            run.memo[place] = look_up(run, *args, **options)
+        value = run.memo[place]
+        return value.copy() if isinstance(value, pd.DataFrame) else value
+
+    return found
+
+
+def key_of(run: Run, step: str, **parts: Any) -> str:
+    """Hash all that a step depends on: "k" and 15 hexadecimal digits, so that it is no number.
+
+    Parameters
+    ----------
+    run : Run
+    step : str
+        Of `STEPS`.
+    **parts
+        Keys of what it is computed from, and whatever else; anything JSON can hold.
+    """
+    version, names = STEPS[step]
+    own = {name: getattr(run.params, name) for name in names.split()}
+    text = json.dumps([step, version, own, parts], sort_keys=True, default=list)
+    return f"k{hashlib.sha256(text.encode()).hexdigest()[:15]}"
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def lock(folder: Path, name: str) -> FileLock:
+    """Lock of something in a folder: a second process waits, and then finds it there."""
+    (folder / ".locks").mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / ".locks" / f"{name}.lock")
+
+
+def manifest_in(folder: Path) -> dict[str, Any]:
+    """Read a folder's manifest; empty if there is none.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
+    path = folder / "manifest.json"
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if all(isinstance(found.get(name, {}), dict) for name in ("parameters", "files", "counts")):
+            return found
+    except (ValueError, AttributeError):
+        pass
+    raise InputError(f"{path} is damaged; get it again, or delete {folder} and run it again")
+
+
+def update(run: Run, **entries: Any) -> None:
+    """Write entries of the manifest, and the run's parameters.
+
+    Parameters
+    ----------
+    run : Run
+    **entries
+        By name. A dict is merged into the one that is there; None in it removes an item.
+
+    Warns
+    -----
+    UserWarning
+        If the folder was made with other parameters.
+    """
+    run.dir.mkdir(parents=True, exist_ok=True)
+    with lock(run.dir, "manifest"):
+        known = manifest_in(run.dir)
+        own = json.loads(json.dumps(run.params.dump() | {"run_dir": None}))
+        before = known.get("parameters", own)
+        changed = [name for name in own if before.get(name) != own[name] and name not in FREE]
+        if set(changed) - set(MORE):
+            told = "; ".join(f"{n} {before.get(n)} -> {own[n]}" for n in changed)
+            warnings.warn(
+                f"{run.dir} was made with other parameters ({told[:300]}): what depends on them is "
+                "computed again in its place",
+                stacklevel=2,
+            )
+        found = known | {"parameters": own}
+        for name, entry in entries.items():
+            if isinstance(entry, Mapping):
+                entry = {**(found.get(name) or {}), **entry}
+                entry = {key: value for key, value in entry.items() if value is not None}
+            found[name] = entry
+        if found != known:
+            with atomic_write(run.path("manifest.json")) as temporary:
+                text = json.dumps(found, indent=1, sort_keys=True, default=list)
+                temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def load_or_build(run: Run, name: str, key: str, build: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """Read a table that is computed whole, or compute and keep it.
+
+    Parameters
+    ----------
+    run : Run
+    name : str
+        Of `schema.SCHEMAS`.
+    key : str
+        From `key_of`.
+    build : callable
+        () -> DataFrame.
+
+    Returns
+    -------
+    DataFrame
+        As it reads from its file, so that a first and a second call give equal values.
+
+    Warns
+    -----
+    UserWarning
+        If the file is not what was written: it is computed again.
+    """
+    path = run.path(f"{name}.csv")
+    with lock(run.dir, name):
+        entry = manifest_in(run.dir).get("files", {}).get(name, {})
+        whole = path.is_file() and file_digest(path) == entry.get("sha256")
+        if entry.get("key") == key and not whole:
+            warnings.warn(f"{path} is gone, changed or damaged: computed again", stacklevel=2)
+        elif entry.get("key") == key:
+            return schema.read(run.dir, name)
+        keep(run, name, key, build)
+        return schema.read(run.dir, name)
+
+
+def keep(run: Run, name: str, key: str, build: Callable[[], pd.DataFrame]) -> None:
+    """Compute and write a table that is computed whole, and enter it in the manifest."""
+    started = time.perf_counter()
+    lines = build()[list(schema.SCHEMAS[name].columns)].values.tolist()
+    # Out of the manifest first: a crash between the two must not leave an old key and a new file.
+    update(run, files={name: None}, counts={name: None})
+    write_lines(run, name, lines)
+    update(
+        run,
+        files={name: {"key": key, "sha256": file_digest(run.path(f"{name}.csv"))}},
+        counts={name: len(lines)},
+        seconds={name: round(time.perf_counter() - started, 2)},
+    )
+
+
+def _as_csv(name: str, lines: Sequence[Sequence[Any]], *, heading: bool = True) -> bytes:
+    """Lines of a table: nine digits, which hold every float32, and nothing for NaN."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    if heading:
+        writer.writerow(schema.SCHEMAS[name].columns)
+    for line in lines:
+        cells = [f"{cell:.9g}" if isinstance(cell, float | np.floating) else cell for cell in line]
+        writer.writerow(["" if cell == "nan" else cell for cell in cells])
+    return stream.getvalue().encode()
+
+
+def write_lines(run: Run, name: str, lines: Sequence[Sequence[Any]]) -> None:
+    """Write a table anew, whole or not at all; one that holds these very lines is left alone."""
+    path, content = run.path(f"{name}.csv"), _as_csv(name, lines)
+    if not path.is_file() or path.read_bytes() != content:
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(content)
+
+
+def append(run: Run, lines: Mapping[str, Sequence[Sequence[Any]]]) -> None:
+    """Append lines to tables (by name, cells in the order of its columns), `explanations` last."""
+    with lock(run.dir, "tables"):
+        for name in sorted(lines, key=lambda name: name == "explanations"):
+            with run.path(f"{name}.csv").open("a+b") as stream:
+                tail = stream.seek(max(0, stream.seek(0, io.SEEK_END) - 2**16))
+                # Of the last line, a process that was killed may have left half.
+                whole = tail + stream.read().rfind(b"\n") + 1
+                stream.truncate(whole)
+                stream.write(_as_csv(name, lines[name], heading=not whole))
+
+
+def read_lines(run: Run, name: str) -> list[list[str]]:
+    """Cells of the whole lines of a table that grows; none under another version's heading."""
+    path, columns = run.path(f"{name}.csv"), list(schema.SCHEMAS[name].columns)
+    text = path.read_bytes().decode("utf-8", errors="replace") if path.is_file() else ""
+    whole = text[: text.rfind("\n") + 1]
+    heading, *lines = csv.reader(whole.splitlines()) if whole else [[]]
+    return [line for line in lines if len(line) == len(columns)] if heading == columns else []
+
+
+def done(run: Run, keys: Mapping[str, str]) -> set[Pair]:
+    """Pairs (clip, row) that stand in `explanations.csv` with the key that their row has now."""
+    with lock(run.dir, "tables"):
+        lines = read_lines(run, "explanations")
+    return {(line[0], line[1]) for line in lines if keys.get(line[1]) == line[-1]}
+
+
+def arrange(run: Run, keys: Mapping[str, str], pairs: Mapping[Pair, Collection[str]]) -> set[Pair]:
+    """Drop lines of pairs that are not done, or not asked for.
+
+    Where all pairs are done, lines are put in their order, so that it does not matter in what order
+    they were computed, and the manifest counts them.
+
+    Parameters
+    ----------
+    run : Run
+    keys : mapping of str to str
+        Key that a row's lines must have.
+    pairs : mapping of (str, str) to collection of str
+        (clip, row) that are asked for, in order; the tables that each must have lines in.
+
+    Returns
+    -------
+    set of (str, str)
+        Pairs that are done: their lines are whole in every table.
+    """
+    with lock(run.dir, "tables"):
+        there = all(run.path(f"{name}.csv").is_file() for name in APPENDED)
+        kept: dict[str, dict[Pair, dict[tuple, list[str]]]] = {}
+        for name in APPENDED:
+            about = schema.SCHEMAS[name]
+            unique = [list(about.columns).index(column) for column in about.unique]
+            clip, row = (list(about.columns).index(column) for column in ("clip_id", "row"))
+            kept[name] = defaultdict(dict)
+            for line in read_lines(run, name):
+                pair = line[clip], line[row]
+                if pair in pairs and line[-1] == keys[line[row]]:
+                    # A pair that a killed process began stands there twice, at last whole.
+                    kept[name][pair][tuple(line[i] for i in unique)] = line
+        whole = set(kept["explanations"]) if there else set()
+        for name in APPENDED[:-1]:
+            # All rows have as many scores; in one clip they have as many frames with an AUC.
+            n = {pair: len(kept[name][pair]) for pair in whole if name in pairs[pair]}
+            most: dict[str, int] = defaultdict(lambda least=name != "frame_auc": int(least))
+            for pair, count in n.items():
+                group = pair[0] if name == "frame_auc" else ""
+                most[group] = max(most[group], count)
+            whole -= {p for p, c in n.items() if c < most[p[0] if name == "frame_auc" else ""]}
+        finished = whole == set(pairs)
+        counts = {}
+        for name in APPENDED:
+            order = pairs if finished else kept[name]
+            lines = [line for p in order if p in whole for line in kept[name][p].values()]
+            write_lines(run, name, lines)
+            counts[name] = len(lines) if finished else None
+        update(run, counts=counts)
+        return whole

@@ -1,0 +1,390 @@
+"""Profiles and parameters: one typed list, read from YAML, strict about names and types.
+
+A *profile* is a YAML file in `params/` that gives every parameter its value; `quick` and `ucsd`
+differ by their YAML alone. Notebooks, the command line and papermill override single values.
+
+YAML is read as version 1.2 has it: 010 is ten, `yes`, `1:30` and `2020-01-01` are text, and a name
+that stands twice is an error. (Version 1.1 makes 8, true, 90 and a date of them without a word.)
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from vad_helpers.attribution import METHODS, checks
+from vad_helpers.data.augmentation import Augmentation
+from vad_helpers.data.walkway import WalkwaySpec
+from vad_helpers.errors import InputError
+from vad_helpers.model.i3d import STAGES
+
+MERGED = ("settings", "variants")
+"""Parameters whose overrides change the profile's value entry by entry."""
+REFERENCES = ("random", "centre", "motion", "constant", "random_weights", "ig_time_average")
+"""Names of the reference rows; no variant may have them."""
+_NUMBER = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?")
+
+
+def _written_number(value: Any) -> Any:
+    # YAML 1.1, which papermill reads, takes 1e-3 for text (it wants 1.0e-3).
+    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy's legacy generator takes no larger
+Count = Annotated[int, Field(ge=1)]
+Real = Annotated[float, BeforeValidator(_written_number), Field(allow_inf_nan=False)]
+Positive = Annotated[Real, Field(gt=0)]
+NotNegative = Annotated[Real, Field(ge=0)]
+Decay = Annotated[Real, Field(ge=0, lt=1)]
+Precision = Literal["fp32", "bf16", "auto"]
+Baseline = Literal["blur", "strong_blur", "spacetime_blur", "black"]
+
+
+class Variant(BaseModel):
+    """A row beside the methods: one of them, with something changed.
+
+    Any other name than these is a setting of the method.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+
+    method: str
+    baseline: Baseline | None = None  # None: the run's
+    weights: Literal["trained", "random"] = "trained"
+    n_clips: Count | None = None  # fewer than the run explains
+    seed: Seed | None = None  # another one than the run's, for what the method draws
+    precision: Literal["fp32", "bf16"] | None = None  # what "auto" means for this row
+    label: str | None = None  # for people
+
+
+class Params(BaseModel):
+    """Everything a run depends on; what each parameter means stands beside it."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    profile: str  # name of the YAML file in `params/`, or a path to one
+    dataset: Literal["walkway", "ucsd"]  # synthetic, written when missing; or a tree on disk
+    data_dir: str  # folder of the dataset's tree, relative to the project's folder
+    run_dir: str | None  # None: runs/<profile>/fold-<fold>
+    seed: Seed  # of data, split, training and every sampled explanation
+    fold: Annotated[int, Field(ge=0)]  # it is tested; the next one validates, the rest trains
+    n_folds: Annotated[int, Field(ge=3)]
+    # What is assigned to folds. With "clip" a network is tested on sequences that it has seen:
+    # for an alternative alone.
+    split_by: Literal["sequence", "clip"]
+    masks: Literal["official", "added", "all"]  # which ones measure localisation
+    walkway: dict[str, Any]  # options of `data.walkway.WalkwaySpec`
+    # Name of the choice that this run settles differently from its profile, to be shown beside
+    # the study's folds; None: the run is the study's, or stands for itself.
+    alternative: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = None
+
+    device: Literal["auto", "cpu", "cuda"]  # auto: CUDA where there is a GPU
+    precision: Precision  # of explanations and scores, see `steps.precision_of`
+    train_precision: Precision  # auto: as `precision`
+
+    frame_size: Annotated[list[Count], Field(min_length=2, max_length=2, strict=False)]  # H, W
+    n_frames: Count  # a clip
+    stride: Count  # frames from one clip's start to the next one's
+    mean: Real  # of grey values in [0, 1], for normalisation
+    std: Positive
+
+    model_width: Positive  # multiplier of the network's channels; 1 is the Inception-I3D
+    init_weights: str | None  # 2-D Inception-v1 or I3D checkpoint to start from; None: at random
+    trained_weights: str | None  # weights to evaluate instead of training
+    # The recipe, see `model.training.TrainingSpec`.
+    epochs: Count
+    batch_size: Count
+    lr: Positive
+    weight_decay: NotNegative
+    lr_schedule: Literal["step", "onecycle"]
+    lr_step: Count
+    lr_gamma: Annotated[Positive, Field(le=1)]
+    train_stride: Count | None  # as `stride`, of the clips that are trained on; None: `stride`
+    epoch_clips: Count | None
+    early_lr: Annotated[NotNegative, Field(le=1)]  # counts with `init_weights` alone
+    early_end: Literal[STAGES]
+    average: Decay
+    label_smoothing: Decay
+    patience: Count | None
+    augmentation: dict[str, Any]  # options of `data.augmentation.Augmentation`
+
+    methods: Annotated[list[str], Field(min_length=1, strict=False)]  # in the order of the tables
+    baseline: Baseline  # what replaces removed pixels
+    settings: dict[str, dict[str, Any]]  # by method, where they differ from the paper's
+    variants: dict[str, Variant]  # extra rows of the tables, by name
+
+    n_clips: Count  # at most so many are explained
+    n_clips_slow: Count | None  # by rows of over 500 model calls a clip; None: all `n_clips`
+    # Clips of a study over all folds, of which this run explains those of its own fold; None: it
+    # chooses among all clips of its fold.
+    study_clips: Count | None
+    max_per_sequence: Count
+    n_thresholds: Count  # steps of the threshold axis: IoU, F1, deletion, insertion
+    area_steps: Count  # steps of the area axis (RISE)
+    n_resamples: Count  # of the bootstrap
+    eval_batch_size: Count  # changes speed and memory, not results
+    runtime_repeats: Count  # timed repetitions of a method
+
+    @property
+    def black(self) -> float:
+        """Value of a black pixel after normalisation."""
+        return (0.0 - self.mean) / self.std
+
+    def dump(self) -> dict[str, Any]:
+        """Values as JSON and YAML hold them; of variants, those that were given."""
+        values = self.model_dump(exclude={"variants"})
+        values["variants"] = {k: v.model_dump(exclude_unset=True) for k, v in self.variants.items()}
+        return values
+
+
+def names() -> list[str]:
+    """Names of all parameters."""
+    return list(Params.model_fields)
+
+
+def project_root(start: str | Path | None = None) -> Path:
+    """Find the project's folder: the nearest one upward that holds `params/quick.yaml`.
+
+    Raises
+    ------
+    InputError
+        If there is none from `start` (default: the working folder) upward.
+    """
+    start = Path(start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "params" / "quick.yaml").is_file():
+            return folder
+    raise InputError(
+        f"{start} is not inside the project (no params/quick.yaml upward); change into its folder"
+    )
+
+
+def load(profile: str = "quick", *, root: Path | None = None, **overrides: Any) -> Params:
+    """Read a profile and apply overrides, strict about names and types.
+
+    Parameters
+    ----------
+    profile : str
+        A name in `params/` or a path to a YAML file.
+    root : Path, optional
+        The project's folder; found from the working folder by default.
+    **overrides
+        Values that replace the profile's; see `override`.
+
+    Returns
+    -------
+    Params
+
+    Raises
+    ------
+    InputError
+        For an unknown profile, parameter, method or setting, a missing parameter, or a value of
+        the wrong type or out of its range.
+    """
+    root = root or project_root()
+    path = (
+        root / profile if profile.endswith((".yaml", ".yml")) else root / f"params/{profile}.yaml"
+    )
+    if not path.is_file():
+        known = sorted(p.stem for p in (root / "params").glob("*.yaml"))
+        raise InputError(f"unknown profile '{profile}'; there are {', '.join(known)}")
+    try:
+        values = read_yaml(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start}); save it so") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not readable YAML: {_in_one_line(error)}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds no `parameter: value` lines")
+    values["profile"] = path.stem if path.parent == root / "params" else str(profile)
+    return checked(override(values, overrides))
+
+
+def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Put values in the place of others.
+
+    Parameters
+    ----------
+    values : mapping
+        By parameter.
+    changes : mapping
+        None keeps a value, so that a notebook's parameters cell can leave a choice to the profile.
+        In `settings` and `variants`, entries change those of the same name item by item, None
+        removes one, and an empty mapping removes all.
+
+    Raises
+    ------
+    InputError
+        For a name that is no parameter, and for `profile`.
+    """
+    if "profile" in changes:
+        raise InputError(
+            f"parameter 'profile' is {changes['profile']!r}; choose the profile by its own option "
+            "(--profile on the command line), not as an override"
+        )
+    result = dict(values)
+    for name, change in changes.items():
+        if name not in Params.model_fields:
+            raise InputError(f"unknown parameter '{name}'; {_hint(name)}")
+        base = result.get(name)
+        if name in MERGED and change and isinstance(base, Mapping) and isinstance(change, Mapping):
+            merged = dict(base)
+            for key, entry in change.items():
+                both = isinstance(merged.get(key), Mapping) and isinstance(entry, Mapping)
+                merged[key] = {**merged[key], **entry} if both else entry
+            change = {key: entry for key, entry in merged.items() if entry is not None}
+        if change is not None:
+            result[name] = change
+    return result
+
+
+def checked(values: Mapping[str, Any]) -> Params:
+    """Give parameters their types, and check that they make sense together.
+
+    Raises
+    ------
+    InputError
+        As `load`.
+    """
+    try:
+        params = Params.model_validate(dict(values))
+    except ValidationError as error:
+        raise InputError(_first_complaint(error, values.get("profile"))) from None
+    if params.fold >= params.n_folds:
+        raise InputError(f"parameter 'fold' is {params.fold}; expected 0 to {params.n_folds - 1}")
+    if params.split_by == "clip" and params.alternative is None:
+        # Chapters and tables say that tested sequences were never seen.
+        raise InputError(
+            "parameter 'split_by' is 'clip', which shows the network the tested sequences; measure "
+            "it beside a study, with a name such as alternative=split_by_clip"
+        )
+    for name, spec in (("walkway", WalkwaySpec), ("augmentation", Augmentation)):
+        try:
+            spec(**getattr(params, name))
+        except TypeError:
+            known = ", ".join(spec.__dataclass_fields__)
+            given = getattr(params, name)
+            raise InputError(f"parameter '{name}' is {given}; its options are {known}") from None
+    _check_rows(params)
+    return params
+
+
+def _check_rows(params: Params) -> None:
+    """Refuse what no row could be made of: methods, their settings, variants."""
+    rows = [("parameter 'settings'", method, given) for method, given in params.settings.items()]
+    # Defaults too: a window may not fit into this run's frames.
+    rows += [("parameter 'methods'", m, params.settings.get(m, {})) for m in params.methods]
+    for name, variant in params.variants.items():
+        own = {**params.settings.get(variant.method, {}), **variant.model_extra}
+        rows.append((f"variant '{name}'", variant.method, own))
+        if name in METHODS or name in REFERENCES:
+            raise InputError(f"variant '{name}' has the name of another row; give it its own")
+        if variant.seed == params.seed:
+            # Two rows of one draw agree perfectly, which would pass for stability over seeds.
+            raise InputError(
+                f"variant '{name}' has the run's own seed, {params.seed}; give another"
+            )
+    for where, method, given in rows:
+        try:
+            spec = METHODS[checks.one_of("method", method, METHODS)]
+            spec.complete(given, (3, params.n_frames, *params.frame_size))
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+    if len(set(params.methods)) < len(params.methods):
+        raise InputError(f"parameter 'methods' is {params.methods}; give each method once")
+
+
+def _first_complaint(error: ValidationError, profile: Any) -> str:
+    """Pydantic's first complaint in one line of ours."""
+    first = error.errors()[0]
+    # Positions in lists and alternatives of a union are no names.
+    name, *rest = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        return f"unknown parameter '{name}'; {_hint(name)}"
+    if first["type"] == "missing" and not rest:
+        return f"profile '{profile}' lacks parameter '{name}'"
+    if name == "variants" and rest:
+        where = f"variant '{rest[0]}'" + (f": {rest[1]}" if len(rest) > 1 else "")
+        if first["type"] == "missing":
+            return f"{where} is missing; give one of {', '.join(METHODS)}"
+    else:
+        where = f"parameter '{name}'" + (f", {rest[0]}," if rest and not rest[0].isdigit() else "")
+    expected = first["msg"].replace("Input should be", "expected")
+    expected = expected[0].lower() + expected[1:]
+    return f"{where} is {first['input']!r} ({type(first['input']).__name__}); {expected}"
+
+
+def _hint(name: str) -> str:
+    close = difflib.get_close_matches(str(name), Params.model_fields, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(Params.model_fields)}"
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Split `key=value` from the command line; the value is read as YAML 1.2.
+
+    Raises
+    ------
+    InputError
+        If there is no `=`, no key, or the value is not YAML.
+    """
+    name, sign, value = text.partition("=")
+    if not sign or not name.strip():
+        raise InputError(f"'{text}' is not a parameter; write key=value, for example epochs=3")
+    try:
+        return name.strip(), read_yaml(value)
+    except yaml.YAMLError:
+        raise InputError(f"the value of parameter '{name}' is not YAML: {value}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's parser with the scalars of YAML 1.2's core schema."""
+
+    yaml_implicit_resolvers: dict = {}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"'{key}' stands twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep=deep)
+
+
+_TAG = "tag:yaml.org,2002:"
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    ("float", _NUMBER.pattern + r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.0123456789")),
+):
+    _Loader.add_implicit_resolver(_TAG + _tag, re.compile(f"(?:{_pattern})$"), _first)
+_Loader.add_constructor(
+    f"{_TAG}int", lambda _, node: int(node.value, {"0o": 8, "0x": 16}.get(node.value[:2], 10))
+)
+_Loader.add_constructor(
+    f"{_TAG}float", lambda _, node: float(re.sub(r"\.(?=[a-zA-Z])", "", node.value))
+)
+
+
+def read_yaml(text: str) -> Any:
+    """Read YAML 1.2: scalars of its core schema, no name twice.
+
+    Raises
+    ------
+    yaml.YAMLError
+        If it is no YAML.
+    """
+    return yaml.load(text, Loader=_Loader)
+
+
+def _in_one_line(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    where = f" in line {mark.line + 1}" if mark else ""
+    return f"{getattr(error, 'problem', None) or str(error).splitlines()[0]}{where}"

@@ -1,0 +1,520 @@
+"""What the tables of a run folder hold, and reading them, checked.
+
+A run folder holds the tables of `SCHEMAS` as CSV, and `manifest.json`. `load` reads one run, or
+the runs of a study side by side, and gives a `Study`: DataFrames that every other module of this
+room starts from. Nothing here knows a network, a video or a cache.
+
+Every table is checked on reading: columns, types, ranges, allowed values, duplicates, a whole last
+line, the lines that the manifest counted, and that clips and rows are those that the run knows. A
+changed byte must not pass for a result.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vad_helpers.errors import InputError
+from vad_helpers.metrics.catalog import METRICS
+
+MANIFEST = "manifest.json"
+STUDY = "study.json"
+AGAIN = "get the file again, or delete it and measure again"
+CALLED_FROM = 0.5
+"""Probability from which on a clip is called anomalous."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes
+    ----------
+    type : str
+        "text", "int", "float" (finite), "bool" (True or False), "json" (an object) or "numbers"
+        (numbers separated by spaces).
+    nullable : bool
+        Whether a cell may be empty: not known, or not defined for a clip.
+    allowed : tuple of str
+        The only values; empty: any.
+    low, high : float
+        Smallest and largest number.
+    """
+
+    type: str = "text"
+    nullable: bool = False
+    allowed: tuple[str, ...] = ()
+    low: float = -np.inf
+    high: float = np.inf
+
+
+@dataclasses.dataclass(frozen=True)
+class Schema:
+    """One table: its columns by name, and those that no two lines may share."""
+
+    columns: Mapping[str, Column]
+    unique: tuple[str, ...]
+
+
+LEVELS = (
+    *("clip", "frame", "moving", "clip_abs", "frame_abs", "clip_signed", "frame_signed"),
+    *("frame_any", "frame_first"),
+)
+"""What localisation is scored on: the clip, its frame of highest attribution, its moving voxels;
+with |E| for E+ (_abs), with signs (_signed), and with other rules for the frame."""
+COUNTS = {
+    "human_centric": (
+        *("n_moving", "n_anomalous", "n_anomalous_moving", "all_zero", "frame", "n_tied"),
+    ),
+    "model_centric": ("model_calls",),
+    "robustness": (),
+}
+"""What stands beside the metrics of the catalogue in each table of scores."""
+SCORED = tuple(COUNTS)
+CURVES = (
+    *("threshold_deletion_curve", "threshold_insertion_curve", "threshold_areas"),
+    *("area_deletion_curve", "area_insertion_curve", "area_area_axis"),
+    *("area_matched_deletion_curve", "area_matched_insertion_curve", "area_matched_areas"),
+)
+TYPES = {
+    "text": Column(),
+    "number": Column("float"),
+    "positive": Column("float", low=0),
+    "share": Column("float", low=0, high=1),
+    "signed": Column("float", low=-1, high=1),
+    "count": Column("int", low=0),
+    "label": Column("int", low=0, high=1),
+    "flag": Column("bool"),
+    "json": Column("json"),
+    "numbers": Column("numbers"),
+    "split": Column(allowed=("train", "val", "test")),
+    "kind": Column(allowed=("method", "variant", "reference")),
+    "family": Column(allowed=("gradient", "perturbation", "reference")),
+    "precision": Column(allowed=("fp32", "bf16")),
+    "curve": Column(allowed=CURVES),
+    "level": Column(allowed=("clip",)),
+    "anywhere": Column(allowed=LEVELS),
+    **{name: Column(allowed=(*METRICS, *counts)) for name, counts in COUNTS.items()},
+}
+
+
+def _schema(columns: str, *, unique: str) -> Schema:
+    """Make a schema of "name:type", apart by spaces; text alone needs no type, "?" is nullable."""
+    named = (column.partition(":") for column in columns.split())
+    made = {
+        name: dataclasses.replace(TYPES[kind.rstrip("?") or "text"], nullable=kind.endswith("?"))
+        for name, _, kind in named
+    }
+    return Schema(made, tuple(unique.split()))
+
+
+def _scores(table: str, level: str) -> Schema:
+    columns = f"clip_id sequence row level:{level} metric:{table} value:number? key:?"
+    return _schema(columns, unique="clip_id row level metric")
+
+
+SCHEMAS: dict[str, Schema] = {
+    "clips": _schema(
+        "clip_id scene sequence start:count n_frames:count label:label has_mask:flag? "
+        "eligible:flag? fold:count split:split",
+        unique="clip_id",
+    ),
+    "predictions": _schema(
+        "clip_id scene sequence split:split label:label p:share", unique="clip_id"
+    ),
+    "history": _schema(
+        "epoch:count lr:positive train_loss:number? train_accuracy:share val_loss:number? "
+        "val_accuracy:share val_auc:share? seconds:positive chosen:flag",
+        unique="epoch",
+    ),
+    "rows": _schema("row kind:kind of:? family:family label settings:json", unique="row"),
+    "human_centric": _scores("human_centric", "anywhere"),
+    "model_centric": _scores("model_centric", "level"),
+    "robustness": _scores("robustness", "level"),
+    "explanations": _schema(
+        "clip_id row seconds:positive baseline_seconds:positive superpixel_seconds:positive "
+        "model_calls:count n_segments:count? n_nonzero:count? all_zero:flag precision:precision? "
+        "engine:? processor:? batch_size:count? key:?",
+        unique="clip_id row",
+    ),
+    "curves": _schema("clip_id row curve:curve values:numbers key:?", unique="clip_id row curve"),
+    "frame_auc": _schema("clip_id row frame:count auc:share key:?", unique="clip_id row frame"),
+    "convergence": _schema(
+        "clip_id row n_samples:count correlation:signed? converged:flag key:?",
+        unique="clip_id row n_samples",
+    ),
+}
+"""Tables of a run folder."""
+STUDY_SCHEMAS: dict[str, Schema] = {
+    "ablation": _schema(
+        "recipe fold:count epochs:count best_epoch:count accuracy:share accuracy_low:share? "
+        "accuracy_high:share? auc:share auc_low:share? auc_high:share? auc_difference:signed "
+        "auc_difference_low:signed? auc_difference_high:signed? auc_ped1:share? auc_ped2:share? "
+        "accuracy_last_epoch:share auc_last_epoch:share",
+        unique="recipe fold",
+    ),
+}
+"""Tables of a study as a whole, beside its run folders."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study:
+    """Tables of one run, or of the runs of a study.
+
+    All but `rows` have a leading column `fold`: the run that a line is from.
+
+    Attributes
+    ----------
+    path : Path
+    folds : tuple of int
+        Numbers of the folds that are there.
+    manifests : dict of int to dict
+        By fold.
+    params : dict
+        Parameters that all folds share.
+    clips : DataFrame
+        All clips of the data; column `assigned`: the fold that tests the clip (of `SCHEMAS`, where
+        it is called `fold`).
+    predictions, history, rows, human_centric, model_centric, robustness, explanations, curves, \
+frame_auc, convergence : DataFrame
+        As in `SCHEMAS`; empty where there is no such file.
+    extras : dict of str to DataFrame
+        Tables of `STUDY_SCHEMAS` that are there.
+    alternatives : dict of str to Study
+        By name: runs beside the folds that settle a choice differently.
+    committed : bool
+        Whether `path` holds a `study.json`, which names it as the study that the book shows.
+    """
+
+    path: Path
+    folds: tuple[int, ...]
+    manifests: dict[int, dict[str, Any]]
+    params: dict[str, Any]
+    clips: pd.DataFrame
+    predictions: pd.DataFrame
+    history: pd.DataFrame
+    rows: pd.DataFrame
+    human_centric: pd.DataFrame
+    model_centric: pd.DataFrame
+    robustness: pd.DataFrame
+    explanations: pd.DataFrame
+    curves: pd.DataFrame
+    frame_auc: pd.DataFrame
+    convergence: pd.DataFrame
+    extras: dict[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
+    alternatives: dict[str, Study] = dataclasses.field(default_factory=dict)
+    committed: bool = False
+
+    @property
+    def evaluation(self) -> pd.DataFrame:
+        """Lines of `clips` that are explained, in the order of the manifests."""
+        by_clip = self.clips.set_index(["fold", "clip_id"], drop=False)
+        pairs = [(k, clip_id) for k in self.folds for clip_id in self.manifests[k]["evaluation"]]
+        there = [pair for pair in pairs if pair in by_clip.index]
+        return by_clip.loc[there].reset_index(drop=True)
+
+    def keep(self, *, clips: str | Collection[str] = "all", rows: Collection[str] = ()) -> Study:
+        """Leave out what is measured of other clips and rows.
+
+        Parameters
+        ----------
+        clips : "all", "hits", "misses", or collection of str
+            Hits: clips that the network calls anomalous; misses: the others of the evaluation
+            set; else the clip_id of those that stay.
+        rows : collection of str
+            Rows that stay; empty: all.
+
+        Returns
+        -------
+        Study
+            Only the measurements, the evaluation set and `rows` are fewer.
+
+        Raises
+        ------
+        ValueError
+            For another word.
+        """
+        if isinstance(clips, str):
+            p = self.probabilities()
+            groups = {"all": p.index, "hits": p.index[p >= CALLED_FROM]}
+            groups["misses"] = p.index[p < CALLED_FROM]
+            if clips not in groups:
+                raise ValueError(f"clips is {clips!r}; expected all, hits or misses")
+            if clips == "all" and not rows:
+                return self
+            clips = groups[clips]
+        clips = set(clips)
+        changed: dict[str, Any] = {}
+        for name in (*SCORED, "explanations", "curves", "frame_auc", "convergence"):
+            table = getattr(self, name)
+            table = table[table["clip_id"].isin(clips)]
+            changed[name] = table[table["row"].isin(list(rows))] if rows else table
+        if rows:
+            changed["rows"] = self.rows[self.rows["row"].isin(list(rows))]
+        changed["manifests"] = {
+            k: m | {"evaluation": [clip for clip in m["evaluation"] if clip in clips]}
+            for k, m in self.manifests.items()
+        }
+        return dataclasses.replace(self, **changed)
+
+    def probabilities(self) -> pd.Series:
+        """What the network says of each clip of the evaluation set, p(x) in [0, 1] by clip_id.
+
+        As it was asked beside the scores; where a clip has none, as it was predicted with all test
+        clips, in batches and a precision of their own: the two differ by rounding.
+        """
+        asked = self.model_centric[self.model_centric["metric"] == "p_clip"]
+        asked = asked.drop_duplicates("clip_id").set_index("clip_id")["value"]
+        test = self.predictions[self.predictions["split"] == "test"].set_index("clip_id")["p"]
+        test = test[test.index.isin(self.evaluation["clip_id"])]
+        return asked.combine_first(test).rename("p")
+
+
+def load(path: str | Path) -> Study:
+    """Read a run folder, or a folder of run folders such as `results/ucsd`.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    InputError
+        If there is no run, two runs are of the same fold, define a row differently or score the
+        same clip, or a table is damaged: its file and line are named.
+    """
+    path = Path(path)
+    if (path / MANIFEST).is_file():
+        return _join(path, [path])
+    folders = sorted(file.parent for file in path.glob(f"*/{MANIFEST}"))
+    if not folders:
+        raise InputError(f"{path} holds no run (no {MANIFEST}); give a folder that `vad run` wrote")
+    beside: dict[str, list[Path]] = {"": []}
+    for folder in folders:
+        alternative = read_manifest(folder)["alternative"]
+        beside.setdefault(alternative["name"] if alternative else "", []).append(folder)
+    there = [name for name in STUDY_SCHEMAS if (path / f"{name}.csv").is_file()]
+    return dataclasses.replace(
+        _join(path, beside.pop("")),
+        alternatives={name: _join(path, runs) for name, runs in beside.items()},
+        extras={name: read(path, name) for name in there},
+        committed=(path / STUDY).is_file(),
+    )
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any]:
+    """Read a run's manifest.
+
+    Returns
+    -------
+    dict
+        At least parameters, evaluation (clip ids), counts (lines by table) and alternative (dict
+        or None).
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+    """
+    path = Path(folder) / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(manifest["parameters"]["fold"], int):
+            raise TypeError
+        manifest = {"evaluation": [], "counts": {}, "alternative": None} | manifest
+        if not isinstance(manifest["evaluation"], list) or not isinstance(manifest["counts"], dict):
+            raise TypeError
+        if manifest["alternative"] is not None:
+            manifest["alternative"]["name"].strip()
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; give a folder that `vad run` wrote") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{path} is no manifest of a run, or damaged; get it again") from None
+    return manifest
+
+
+def read(path: str | Path, name: str, *, n_lines: int | None = None) -> pd.DataFrame:
+    """Read one table of a run folder, checked.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder.
+    name : str
+        Of `SCHEMAS` or `STUDY_SCHEMAS`.
+    n_lines : int, optional
+        Lines that it must have, without the heading.
+
+    Returns
+    -------
+    DataFrame
+        The columns of its schema, in that order. Integers are int64, or float64 where cells may
+        be empty; flags bool, or object (True, False, None); texts str, "" for empty. Empty if
+        there is no such file.
+
+    Raises
+    ------
+    InputError
+        If it is damaged, naming file and line.
+    """
+    schema, file = (SCHEMAS | STUDY_SCHEMAS)[name], Path(path) / f"{name}.csv"
+    texts = _cells(file, list(schema.columns))
+    if n_lines is not None and len(texts) != n_lines:
+        raise InputError(f"{file} has {len(texts)} lines, its manifest counted {n_lines}; {AGAIN}")
+    cells = pd.DataFrame(texts, columns=list(schema.columns), dtype=object)
+    table = pd.DataFrame(
+        {key: _convert(file, key, about, cells[key]) for key, about in schema.columns.items()}
+    )
+    twice = table.duplicated(list(schema.unique))
+    if twice.any():
+        line = int(np.argmax(twice)) + 2
+        found = ", ".join(str(value) for value in table.loc[line - 2, list(schema.unique)])
+        raise InputError(f"{file}, line {line}: {found} was there already; {AGAIN}")
+    return table
+
+
+def _cells(file: Path, columns: list[str]) -> list[list[str]]:
+    """Cells of every line but the heading, as they are written."""
+    if not file.is_file():
+        return []
+    try:
+        text = file.read_bytes().decode("utf-8")
+        heading, *lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    except (ValueError, csv.Error):
+        raise InputError(f"{file} is no table, or damaged; {AGAIN}") from None
+    if heading != columns:
+        given, expected = ", ".join(heading), ", ".join(columns)
+        raise InputError(f"{file} has the columns {given}; expected {expected}; {AGAIN}")
+    for number, line in enumerate(lines, start=2):
+        if len(line) != len(columns):
+            wrong = f"has {len(line)} cells; expected {len(columns)}"
+            raise InputError(f"{file}, line {number} {wrong}; {AGAIN}")
+    if not text.endswith("\n"):
+        raise InputError(f"{file}, line {len(lines) + 1} is cut off; {AGAIN}")
+    return lines
+
+
+def _convert(file: Path, name: str, about: Column, cells: pd.Series) -> pd.Series:
+    """Give one column its type; refuse the first cell that is not of it."""
+    empty = (cells == "").to_numpy(dtype=bool)
+    _refuse(file, name, cells, empty & (not about.nullable), "a value")
+    converted, fits, expected = cells.astype(str), empty | True, ""
+    if about.allowed:
+        fits, expected = cells.isin(about.allowed), f"one of {', '.join(about.allowed)}"
+    elif about.type == "bool":
+        fits, expected = cells.isin(["True", "False"]), "True or False"
+        flags = cells.map({"True": True, "False": False, "": None})
+        converted = flags.astype(object if about.nullable else bool) if fits.all() else flags
+    elif about.type in ("int", "float"):
+        numbers = pd.Series([_number(cell) for cell in cells], index=cells.index, dtype=float)
+        fits = np.isfinite(numbers) & numbers.between(about.low, about.high)
+        expected = f"a number from {about.low:g} to {about.high:g}"
+        converted = numbers
+        if about.type == "int":
+            fits, expected = fits & (numbers % 1 == 0), expected.replace("a", "a whole", 1)
+            if fits.all():
+                converted = numbers.astype("int64")
+    elif about.type in _PARSERS:
+        parses, expected = _PARSERS[about.type]
+        fits = cells.map(parses).astype(bool)
+    _refuse(file, name, cells, ~(empty | np.asarray(fits, dtype=bool)), expected)
+    return converted
+
+
+def _number(cell: str) -> float:
+    """Read a number as it was written, to the last digit; NaN for what is none."""
+    try:
+        return float(cell)
+    except ValueError:
+        return np.nan
+
+
+def _is_object(cell: str) -> bool:
+    try:
+        return isinstance(json.loads(cell), dict)
+    except ValueError:
+        return False
+
+
+def _are_numbers(cell: str) -> bool:
+    return all(np.isfinite(_number(part)) for part in cell.split(" "))
+
+
+_PARSERS = {
+    "json": (_is_object, "a JSON object"),
+    "numbers": (_are_numbers, "numbers separated by spaces"),
+}
+
+
+def _refuse(file: Path, name: str, cells: pd.Series, bad: Any, expected: str) -> None:
+    """Raise for the first bad cell of a column."""
+    places = np.flatnonzero(np.asarray(bad, dtype=bool))
+    if len(places):
+        given = f"{file}, line {places[0] + 2}: {name} is {str(cells.iloc[places[0]])!r}"
+        raise InputError(f"{given}; expected {expected}; {AGAIN}")
+
+
+def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+    """Manifest and tables of one run, checked against each other."""
+    manifest = read_manifest(folder)
+    counts = manifest["counts"]
+    tables = {name: read(folder, name, n_lines=counts.get(name)) for name in SCHEMAS}
+    clips = tables["clips"].set_index("clip_id")
+    for name, table in tables.items():
+        file = folder / f"{name}.csv"
+        shared = {"scene", "sequence", "label", "split"} & set(table.columns)
+        for column, known in (("clip_id", clips.index), ("row", tables["rows"]["row"])):
+            if column in table:
+                cells = table[column]
+                _refuse(file, column, cells, ~cells.isin(known), "one that the run lists")
+        for column in shared if "clip_id" in table else ():
+            # A clip that is filed elsewhere would be resampled with the wrong sequence.
+            differs = table["clip_id"].map(clips[column]) != table[column]
+            _refuse(file, column, table[column], differs, "what clips.csv says of the clip")
+    unknown = set(manifest["evaluation"]) - set(clips.index)
+    if unknown:
+        file = folder / MANIFEST
+        raise InputError(f"{file} lists {min(unknown)}, which clips.csv lacks; {AGAIN}")
+    return manifest, tables
+
+
+def _join(path: Path, folders: list[Path]) -> Study:
+    """Put runs side by side."""
+    if not folders:
+        raise InputError(f"{path} holds alternatives, but no fold that they are alternatives to")
+    runs: dict[int, tuple[dict[str, Any], dict[str, pd.DataFrame]]] = {}
+    for folder in folders:
+        manifest, tables = _read_run(folder)
+        fold = manifest["parameters"]["fold"]
+        if fold in runs:
+            raise InputError(f"{path} holds two runs of fold {fold}; keep one, such as {folder}")
+        tables["clips"] = tables["clips"].rename(columns={"fold": "assigned"})
+        for name in SCHEMAS.keys() - {"rows"}:
+            tables[name].insert(0, "fold", fold)
+        runs[fold] = manifest, tables
+    folds = tuple(sorted(runs))
+    joined = {
+        name: pd.concat([runs[k][1][name] for k in folds], ignore_index=True) for name in SCHEMAS
+    }
+    joined["rows"] = joined["rows"].drop_duplicates(ignore_index=True)
+    for name in SCHEMAS.keys() - {"clips", "predictions", "history"}:
+        unique = list(SCHEMAS[name].unique)
+        if (twice := joined[name].duplicated(unique)).any():
+            line = ", ".join(map(str, joined[name].loc[twice, unique].iloc[0]))
+            raise InputError(f"{path}: two folds differ in {line} of {name}.csv; keep one of them")
+    first, *others = (runs[k][0]["parameters"] for k in folds)
+    shared = {n: v for n, v in first.items() if all(n in o and o[n] == v for o in others)}
+    manifests = {k: runs[k][0] for k in folds}
+    return Study(path=path, folds=folds, manifests=manifests, params=shared, **joined)
