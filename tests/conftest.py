@@ -11,7 +11,7 @@ import yaml
 from vad_helpers.run import open_run, steps
 
 from vad_helpers import book
-from vad_helpers.data import ucsd
+from vad_helpers.data import archive as archives
 
 ROOT = Path(__file__).parents[1]
 
@@ -67,7 +67,7 @@ def ucsd_root(tmp_path_factory):
     base = tmp_path_factory.getbasetemp()
     # A process of pytest-xdist has a folder of its own in that of the session.
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    return ucsd.fetch(shared / "ucsd", archive=archive, progress=False)
+    return archives.fetch(shared / "ucsd", archive=archive, progress=False)
 
 
 @pytest.fixture(scope="session")

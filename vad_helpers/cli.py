@@ -34,9 +34,9 @@ def fetch(
     sha256: Annotated[str | None, typer.Option(help="Checksum the archive must have.")] = None,
 ) -> None:
     """Download the official UCSD archive, or take a local one, and extract it safely."""
-    from vad_helpers.data import ucsd
+    from vad_helpers.data import archive as archives
 
-    print(ucsd.fetch(dest, archive=archive, sha256=sha256, progress=_watched()))
+    print(archives.fetch(dest, archive=archive, sha256=sha256, progress=_watched()))
 
 
 @data_app.command()
