@@ -6,8 +6,6 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from vad_helpers.data import ucsd
@@ -72,21 +70,6 @@ def test_a_malformed_entry_is_named(value):
         ucsd.parse_ground_truth(text)
 
 
-@settings(deadline=None, max_examples=50)
-@given(
-    st.lists(
-        st.lists(st.tuples(st.integers(1, 300), st.integers(0, 300)), min_size=1, max_size=4),
-        max_size=6,
-    )
-)
-def test_what_is_written_is_read_back(drawn):
-    entries = [[(first, first + more) for first, more in entry] for entry in drawn]
-    text = "T = {};\n"
-    for entry in entries:
-        text += f"T{{end+1}}.gt_frame = [{', '.join(f'{a}:{b}' for a, b in entry)}];\n"
-    assert ucsd.parse_ground_truth(text) == entries
-
-
 # The index
 
 
@@ -118,10 +101,6 @@ def test_a_sequence_says_what_it_is_and_which_masks_it_has(tree):
     assert found["ped1/Test006"].anomalous.any()  # no masks does not mean normal
     with pytest.raises(ValueError, match="read-only"):
         found["ped1/Test003"].anomalous[0] = True
-
-
-def test_ten_sequences_of_ped1_have_official_masks():
-    assert len(ucsd.MASKED_PED1) == 10
 
 
 def test_files_are_sorted_as_numbers_and_gaps_keep_their_place(writer):
@@ -177,14 +156,6 @@ def test_labels_and_masks_that_do_not_fit_are_refused_and_reported(tree, match):
     assert not report.usable
     assert report.table["sequence"].str.startswith("ped").any()  # of the others
     assert pd.Series(report.errors).str.contains(match).any()
-
-
-def test_several_errors_are_counted_in_one_line(tree):
-    tree.truth("ped1", "6:1")
-    tree.truth("ped2", "1:7", "")
-    with pytest.raises(InputError, match="1 more problems") as caught:
-        ucsd.index(tree.root)
-    assert "\n" not in str(caught.value)
 
 
 # The fingerprint
@@ -362,10 +333,3 @@ def test_folders_without_their_counterpart_are_warned_of(tree):
     assert report.usable
     assert "UCSDped2/Train/Train009 holds no frames" in report.warnings
     assert "UCSDped1/Test/Test007_gt holds masks of a sequence that is absent" in report.warnings
-
-
-def test_the_bar_is_shown_only_if_asked(tree, capsys):
-    ucsd.check(tree.root)
-    assert capsys.readouterr().err == ""
-    ucsd.check(tree.root, progress=True)
-    assert "checking" in capsys.readouterr().err
