@@ -73,12 +73,9 @@ def test_dots_without_scores_without_names_without_references_and_beside_the_pap
     assert not any(len(line.get_xdata()) for line in marked(ax, "."))
 
 
-def test_an_absent_metric_is_named_with_those_there(ax, summary):
+def test_absent_and_unknown_metrics(ax, summary):
     with pytest.raises(ValueError, match="no clip/iou in the table; it has clip/auc"):
         charts.interval_dots(ax, summary, level="clip", metric="iou")
-
-
-def test_an_axis_says_which_way_is_better_if_either_is():
     assert "lower is better" in charts.axis_name("insertion")
     assert charts.axis_name("mine") == "mine" and "better" not in charts.axis_name("mean_area")
 

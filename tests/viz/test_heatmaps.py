@@ -1,3 +1,5 @@
+from functools import partial
+
 import matplotlib
 import numpy as np
 import pytest
@@ -20,24 +22,23 @@ def titles(axes):
     return [ax.get_title() for ax in np.ravel(axes)]
 
 
-def test_frame_is_grey_with_a_fixed_scale():
-    ax = axes_of()
-    assert heatmaps.frame(ax, GREY[0] * 0.5, title="x") is ax
-    (image,) = ax.images
+def test_frame_is_grey_with_a_fixed_scale_and_a_positive_map_starts_at_zero():
+    axes = axes_of(1, 2)
+    assert heatmaps.frame(axes[0], GREY[0] * 0.5, title="x") is axes[0]
+    (image,) = axes[0].images
     assert image.get_cmap().name == "gray" and image.get_clim() == (0, 1)
-    assert ax.get_title() == "x"
+    assert axes[0].get_title() == "x"
+    heatmaps.positive_map(axes[1], np.full((8, 10), 0.5), MASK[0], label="grey a frame")
+    assert axes[1].images[0].get_clim()[0] == 0
+    assert axes[1].figure.axes[2].get_ylabel() == "grey a frame"
 
 
-@pytest.mark.parametrize("mask", [None, np.zeros((4, 4), bool), np.ones((4, 4), bool)])
-def test_no_outline_where_there_is_none(mask):
-    assert len(heatmaps.outline(axes_of(), mask).collections) == 0
-
-
-def test_outline_is_light_on_dark():
-    ax = heatmaps.outline(axes_of(), MASK[0])
-    below, above = ax.collections
+def test_outline_is_light_on_dark_and_absent_where_there_is_none():
+    below, above = heatmaps.outline(axes_of(), MASK[0]).collections
     assert below.get_linewidth()[0] > above.get_linewidth()[0]
     assert np.allclose(above.get_edgecolor()[0], matplotlib.colors.to_rgba(style.CONTOUR))
+    for mask in (None, np.zeros((4, 4), bool), np.ones((4, 4), bool)):
+        assert len(heatmaps.outline(axes_of(), mask).collections) == 0
 
 
 def test_heatmap_is_centred_at_zero_white_there_red_above_and_blue_below():
@@ -64,20 +65,21 @@ def test_grid_shows_frame_then_maps_then_nothing():
     assert heatmaps.heatmap_grid(axes, GREY, MASK, MAPS, t=2) is axes
     assert titles(axes) == ["frame 3 and its mask", "a", "b", "c", "", ""]
     assert not axes[1, 2].axison
+    # The colour bar states quantity and normalisation.
+    bar = axes[0, 0].figure.axes[-1]
+    assert "attribution E / the clip's 99.5% quantile of |E|" in bar.get_ylabel()
+    assert bar.get_ylim() == (-1, 1)
     axes[0, 0].figure.canvas.draw()
 
 
-def test_grid_scales_each_map_by_its_whole_clip():
+def test_grid_scales_each_map_by_its_whole_clip_and_says_when_it_is_zero():
     values = np.zeros(SHAPE)
     values[0], values[3] = 8.0, 2.0
-    axes = heatmaps.heatmap_grid(axes_of(1, 2), GREY, MASK, {"a": values}, t=3)
+    maps = {"a": values, "lime": np.zeros(SHAPE)}
+    axes = heatmaps.heatmap_grid(axes_of(1, 3), GREY, MASK, maps, t=3)
     assert np.allclose(axes[1].images[0].get_array(), 0.25)
-
-
-def test_grid_says_when_a_map_is_zero():
-    axes = heatmaps.heatmap_grid(axes_of(1, 2), GREY, MASK, {"lime": np.zeros(SHAPE)}, t=0)
-    assert [text.get_text() for text in axes[1].texts] == ["all zero"]
-    assert titles(axes)[1] == "lime"
+    assert [text.get_text() for text in axes[2].texts] == ["all zero"]
+    assert titles(axes)[1:] == ["a", "lime"]
 
 
 def test_a_map_scaled_by_its_maximum_is_marked_beside_a_bar_that_states_a_quantile():
@@ -90,17 +92,10 @@ def test_a_map_scaled_by_its_maximum_is_marked_beside_a_bar_that_states_a_quanti
     assert axes[0, 0].get_ylabel() == "lime (max)" and titles(axes)[0] == "frame 1"
 
 
-def test_too_few_axes_are_refused():
+@pytest.mark.parametrize("draw", [partial(heatmaps.heatmap_grid, t=0), heatmaps.time_slices])
+def test_too_few_axes_are_refused(draw):
     with pytest.raises(ValueError, match="2 axes for a frame and 3 maps"):
-        heatmaps.heatmap_grid(axes_of(1, 2), GREY, MASK, MAPS, t=0)
-    with pytest.raises(ValueError, match="2 axes for a frame and 3 maps"):
-        heatmaps.time_slices(axes_of(1, 2), GREY, MASK, MAPS)
-
-
-def test_colour_bar_states_quantity_and_normalisation():
-    bar = heatmaps.signed_colour_bar(axes_of())
-    assert "attribution E / the clip's 99.5% quantile of |E|" in bar.ax.get_ylabel()
-    assert bar.extend == "both" and (bar.vmin, bar.vmax) == (-1, 1)
+        draw(axes_of(1, 2), GREY, MASK, MAPS)
 
 
 def test_time_grid_has_a_row_a_map():
@@ -120,13 +115,6 @@ def test_time_slices_average_over_the_rows_of_the_anomaly():
     assert not axes[2].axison
     with pytest.raises(ValueError, match="mask is empty"):
         heatmaps.time_slices(axes, GREY, np.zeros(SHAPE, dtype=bool), MAPS)
-
-
-def test_positive_map_starts_at_zero_and_names_its_unit():
-    ax = axes_of()
-    assert heatmaps.positive_map(ax, np.full((8, 10), 0.5), MASK[0], label="grey a frame") is ax
-    assert ax.images[0].get_clim()[0] == 0
-    assert ax.figure.axes[1].get_ylabel() == "grey a frame"
 
 
 def test_superpixel_borders_are_drawn_where_labels_change():
@@ -160,16 +148,14 @@ def test_figure_one_has_a_block_a_clip_and_a_tile_a_map():
     figure.canvas.draw()
 
 
-@pytest.mark.parametrize(
-    ("values", "quantile", "expected"),
-    [([-3.0, 2.0], 1, (3.0, False)), ([*np.ones(999), 1000.0], 0.99, (1.0, False)),
-     ([-4.0, *np.zeros(999)], 0.9, (4.0, True)), ([0.0, 0.0], 0.9, (1.0, False))],
-)  # fmt: skip
-def test_the_limit_is_a_quantile_of_the_magnitude_or_the_maximum(values, quantile, expected):
-    assert heatmaps.symmetric_limit(np.array(values), quantile=quantile) == expected
-
-
-@pytest.mark.parametrize("quantile", [0, -0.1, 1.1])
-def test_an_impossible_quantile_is_refused(quantile):
-    with pytest.raises(ValueError, match="quantile"):
-        heatmaps.symmetric_limit(np.ones(3), quantile=quantile)
+def test_the_limit_is_a_quantile_of_the_magnitude_or_the_maximum():
+    for values, quantile, expected in (
+        ([-3.0, 2.0], 1, (3.0, False)),
+        ([*np.ones(999), 1000.0], 0.99, (1.0, False)),
+        ([-4.0, *np.zeros(999)], 0.9, (4.0, True)),
+        ([0.0, 0.0], 0.9, (1.0, False)),
+    ):
+        assert heatmaps.symmetric_limit(np.array(values), quantile=quantile) == expected
+    for quantile in (0, -0.1, 1.1):
+        with pytest.raises(ValueError, match="quantile"):
+            heatmaps.symmetric_limit(np.ones(3), quantile=quantile)
