@@ -1,1 +1,5 @@
 """Left of the joint: parameters, the run folder, and the steps that fill its tables."""
+
+from vad_helpers.run.cache import Run, open_run
+
+__all__ = ["Run", "open_run"]

@@ -256,7 +256,7 @@ def update(run: Run, **entries: Any) -> None:
             found[name] = entry
         if found != known:
             with atomic_write(run.path("manifest.json")) as temporary:
-                text = json.dumps(found, indent=1, sort_keys=True, default=list)
+                text = json.dumps(found, indent=1, default=list)  # in order: it is that of rows
                 temporary.write_text(text + "\n", encoding="utf-8")
 
 
@@ -392,13 +392,12 @@ def arrange(run: Run, keys: Mapping[str, str], pairs: Mapping[Pair, Collection[s
                     kept[name][pair][tuple(line[i] for i in unique)] = line
         whole = set(kept["explanations"]) if there else set()
         for name in APPENDED[:-1]:
-            # All rows have as many scores; in one clip they have as many frames with an AUC.
             n = {pair: len(kept[name][pair]) for pair in whole if name in pairs[pair]}
-            most: dict[str, int] = defaultdict(lambda least=name != "frame_auc": int(least))
+            most = max([1, *n.values()])  # of scores and curves, all pairs have as many
             for pair, count in n.items():
-                group = pair[0] if name == "frame_auc" else ""
-                most[group] = max(most[group], count)
-            whole -= {p for p, c in n.items() if c < most[p[0] if name == "frame_auc" else ""]}
+                counted = kept["robustness"][pair].get((*pair, "clip", "n_frames"), ("",) * 6)[5]
+                if count < most if name != "frame_auc" else str(count) != counted:
+                    whole.discard(pair)
         finished = whole == set(pairs)
         counts = {}
         for name in APPENDED:

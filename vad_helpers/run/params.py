@@ -302,7 +302,8 @@ def _check_rows(params: Params) -> None:
 
 def _first_complaint(error: ValidationError, profile: Any) -> str:
     """Pydantic's first complaint in one line of ours."""
-    first = error.errors()[0]
+    # A misspelt name is said before the one that it leaves out.
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     # Positions in lists and alternatives of a union are no names.
     name, *rest = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":

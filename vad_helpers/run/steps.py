@@ -1,4 +1,4 @@
-"""The steps of a run: clips, network, maps, scores, convergence. What is there is not computed again.
+"""The steps of a run: clips, network, maps, scores, convergence; what is there is not redone.
 
 Every (clip, row) is explained and scored once, with its map in memory, and its lines are appended
 to all tables together: a process that is killed loses the pair that it was working on. Several

@@ -1,0 +1,207 @@
+"""Parameters: strict types and names, one-line messages, YAML 1.2."""
+
+import pytest
+
+from vad_helpers.errors import InputError
+from vad_helpers.run import params
+
+
+@pytest.mark.parametrize("profile", ["quick", "ucsd"])
+def test_profiles_load_and_survive_their_own_dump(profile):
+    loaded = params.load(profile)
+    assert loaded.profile == profile
+    assert params.checked(loaded.dump()) == loaded
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("010", 10),
+        ("0123", 123),
+        ("08", 8),
+        ("+5", 5),
+        ("0o17", 15),
+        ("0x10", 16),
+        ("1_000", "1_000"),
+        ("1:30", "1:30"),
+        ("190:20:30", "190:20:30"),
+        ("1:30.5", "1:30.5"),
+        ("2020-01-01", "2020-01-01"),
+        ("0b11", "0b11"),
+        ("yes", "yes"),
+        ("No", "No"),
+        ("on", "on"),
+        ("OFF", "OFF"),
+        ("y", "y"),
+        ("true", True),
+        ("False", False),
+        ("1e-3", 0.001),
+        ("12e03", 12000.0),
+        (".5", 0.5),
+        ("-1.", -1.0),
+        (".inf", float("inf")),
+        ("null", None),
+        ("~", None),
+        ("", None),
+        ("[ig, lime]", ["ig", "lime"]),
+        ("{a: 010, b: yes}", {"a": 10, "b": "yes"}),
+        ("'010'", "010"),
+        ("<<", "<<"),
+        ("=", "="),
+    ],
+)
+def test_values_are_read_as_yaml_1_2_has_them(text, value):
+    name, found = params.parse_override(f"x={text}")
+    assert name == "x" and found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    "text", ["epochs", "=3", "x={a: 1, a: 2}", "x=[1", "x=!!python/object:os.x"]
+)
+def test_overrides_that_are_none_are_refused(text):
+    with pytest.raises(InputError) as error:
+        params.parse_override(text)
+    assert "\n" not in str(error.value)
+
+
+def test_a_profile_file_is_read_as_yaml_1_2_too(tiny_root, tmp_path):
+    text = (tiny_root / "params" / "tiny.yaml").read_text()
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.replace("seed: 0", "seed: 010").replace("lr: 0.002", "lr: 2e-3"))
+    loaded = params.load(str(path))
+    assert (loaded.seed, loaded.lr) == (10, 0.002)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("seed: 1:30", "parameter 'seed' is '1:30'"),
+        ("seed: yes", "parameter 'seed' is 'yes'"),
+        ("seed: 1_000", "parameter 'seed' is '1_000'"),
+        ("seed: 1\nseed: 2", "'seed' stands twice in line"),
+        ("sede: 1", "unknown parameter 'sede'; did you mean 'seed'?"),
+        ("", "profile '.*' lacks parameter 'seed'"),
+        ("seed: [", "is not readable YAML"),
+        ("\xff", "is not UTF-8"),
+    ],
+)
+def test_profile_files_with_a_fault_are_refused(tiny_root, tmp_path, change, words):
+    text = (tiny_root / "params" / "tiny.yaml").read_text()
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(text.replace("\nseed: 0", f"\n{change}").encode("latin-1"))
+    with pytest.raises(InputError, match=words) as error:
+        params.load(str(path))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("lr", "1e-3", 0.001),
+        ("lr", 1, 1.0),
+        ("frame_size", (40, 60), [40, 60]),
+        ("methods", ("ig",), ["ig"]),
+        ("epochs", None, 12),
+    ],
+)
+def test_values_that_mean_the_same_are_taken(name, value, expected):
+    found = getattr(params.load("quick", **{name: value}), name)
+    assert found == expected and type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0),
+        ("epochs", True),
+        ("epochs", "3"),
+        ("epochs", 2.0),
+        ("lr", True),
+        ("lr", "1_000"),
+        ("lr", float("inf")),
+        ("lr", 0),
+        ("lr_gamma", 1.5),
+        ("average", 1.0),
+        ("seed", 2**32),
+        ("seed", -1),
+        ("fold", 5),
+        ("n_folds", 2),
+        ("device", "gpu"),
+        ("precision", "fp16"),
+        ("frame_size", [40]),
+        ("frame_size", ["40", 60]),
+        ("methods", []),
+        ("methods", "ig"),
+        ("methods", ["ig", "ig"]),
+        ("methods", ["gradcam"]),
+        ("data_dir", 3),
+        ("split_by", "clip"),
+        ("alternative", "A b"),
+        ("early_end", "Mixed_9"),
+        ("walkway", {"crowd": 3}),
+        ("walkway", {"n_test": 0}),
+        ("augmentation", {"zoom": 2}),
+        ("augmentation", {"scale": True}),
+        ("settings", {"gradcam": {}}),
+        ("settings", {"ig": 3}),
+        ("settings", {"ig": {"n_step": 3}}),
+        ("settings", {"ig": {"n_steps": True}}),
+        ("settings", {"occlusion_lp": {"window": [99, 9, 9]}}),
+        ("variants", {"x": 3}),
+        ("variants", {"x": {"n_samples": 3}}),
+        ("variants", {"x": {"method": "gradcam"}}),
+        ("variants", {"x": {"method": "ig", "n_clips": 0}}),
+        ("variants", {"x": {"method": "ig", "n_clips": True}}),
+        ("variants", {"x": {"method": "ig", "weights": "best"}}),
+        ("variants", {"x": {"method": "ig", "label": 3}}),
+        ("variants", {"x": {"method": "ig", "baseline": "white"}}),
+        ("variants", {"x": {"method": "ig", "precision": "fp8"}}),
+        ("variants", {"x": {"method": "lime", "seed": 0}}),
+        ("variants", {"x": {"method": "lime", "kernel": 3}}),
+        ("variants", {"lime": {"method": "lime"}}),
+        ("variants", {"motion": {"method": "lime"}}),
+    ],
+)
+def test_values_that_make_no_sense_are_refused_in_one_line_that_names_them(name, value):
+    with pytest.raises(InputError) as error:
+        params.load("quick", **{name: value})
+    message = str(error.value)
+    assert "\n" not in message
+    assert any(word in message for word in (f"'{name}'", "variant '", f"{name} ", "n_test"))
+
+
+def test_unknown_parameters_profiles_and_places_are_refused(tmp_path):
+    with pytest.raises(InputError, match="did you mean 'epochs'"):
+        params.load("quick", epohcs=3)
+    with pytest.raises(InputError, match="known: profile, dataset"):
+        params.load("quick", zzz=3)
+    with pytest.raises(InputError, match="there are quick"):
+        params.load("quik")
+    with pytest.raises(InputError, match="--profile"):
+        params.override({}, {"profile": "ucsd"})
+    with pytest.raises(InputError, match="not inside the project"):
+        params.project_root(tmp_path)
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(InputError, match="no `parameter: value`"):
+        params.load(str(tmp_path / "list.yaml"))
+
+
+def test_settings_and_variants_are_merged_entry_by_entry():
+    before = {"a": {"method": "ig", "n_steps": 3}, "b": {"method": "lime"}}
+    for change, after in (
+        ({"a": {"n_steps": 5}}, {"a": {"method": "ig", "n_steps": 5}, "b": {"method": "lime"}}),
+        ({"b": None}, {"a": {"method": "ig", "n_steps": 3}}),
+        ({"c": {"method": "ig"}}, {**before, "c": {"method": "ig"}}),
+        ({}, {}),
+        (None, before),
+    ):
+        assert params.override({"variants": before}, {"variants": change})["variants"] == after
+
+
+def test_a_split_by_clip_needs_a_name():
+    found = params.load("quick", split_by="clip", alternative="split_by_clip")
+    assert found.alternative == "split_by_clip"
+
+
+def test_black_is_what_normalisation_makes_of_zero():
+    assert params.load("quick", mean=0.5, std=0.25).black == -2.0
