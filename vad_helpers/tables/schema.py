@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 from collections.abc import Collection, Mapping
@@ -212,6 +213,11 @@ frame_auc, convergence : DataFrame
     extras: dict[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
     alternatives: dict[str, Study] = dataclasses.field(default_factory=dict)
     committed: bool = False
+
+    @functools.cached_property
+    def pivoted(self) -> dict[tuple[str, str, str], pd.DataFrame]:
+        """What `summary.pivot` made of the scores: hundreds of comparisons ask for the same."""
+        return {}
 
     @property
     def evaluation(self) -> pd.DataFrame:

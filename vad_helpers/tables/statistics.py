@@ -502,7 +502,6 @@ def compare(
     scores: pd.DataFrame,
     pairs: Sequence[tuple[Sequence[str], Sequence[str]]],
     *,
-    within: Sequence[str] = (),
     n_flips: int = 9999,
     **options: Any,
 ) -> pd.DataFrame:
@@ -515,9 +514,6 @@ def compare(
     pairs : sequence of (rows, rows)
         Several rows on a side are averaged clip by clip (a family). A clip where any of them is
         undefined is left out.
-    within : sequence of str
-        Columns of the result that delimit the families of Holm's correction, such as
-        ``("level", "metric")``; by default all lines are one family.
     n_flips : int
         As `sign_flip_test`.
     **options
@@ -564,14 +560,14 @@ def compare(
                 | {"better": better and ("first" if interval == better else "second") or ""}
             )
     columns = ["first", "second", "level", "metric", "difference", "low", "high", "n", "n_groups"]
-    columns += ["n_undefined", "p", "interval", "better", "p_holm", "smallest_p"]
-    table = pd.DataFrame(lines, columns=columns)
-    families = table.groupby(list(within)) if within else [("", table)]
-    for _, family in families:
-        table.loc[family.index, "p_holm"] = holm(family["p"].astype(float))
-        least = family["n_groups"].map(lambda n: smallest_p(n, n_flips=n_flips))
-        table.loc[family.index, "smallest_p"] = np.minimum(1, least * family["p"].notna().sum())
-    return table.astype({"p_holm": float, "smallest_p": float})
+    columns += ["n_undefined", "p", "interval", "better"]
+    return corrected(pd.DataFrame(lines, columns=columns))
+
+
+def corrected(table: pd.DataFrame) -> pd.DataFrame:
+    """Correct comparisons as one family: columns p_holm and smallest_p, as `compare`."""
+    least = table["n_groups"].map(smallest_p).astype(float) * table["p"].notna().sum()
+    return table.assign(p_holm=holm(table["p"]), smallest_p=np.minimum(1, least))
 
 
 def _check_scores(scores: pd.DataFrame) -> pd.DataFrame:
