@@ -37,6 +37,7 @@ from vad_helpers.tables.summary import (
     methods,
     options,
     paper,
+    paper_csv,
     pivot,
     scores,
     variants,
@@ -46,200 +47,43 @@ HOLDS, DOES_NOT, UNDECIDED = "holds", "does not hold", "undecided"
 AS_CLAIMED, AGAINST, MISSING = "as claimed", "against", "not measured"
 ALPHA = 0.05
 """Level that p-values are compared with after the correction."""
-GRADIENT, PERTURBATION = "gradient methods", "perturbation methods"
-BUT_LIME, REST = "perturbation methods but LIME", "the other methods"
-WITH_BLUR, WITH_BLACK = "methods with the blurred baseline", "the same with the black one"
+GROUPS = {
+    "gradient": "gradient methods",
+    "perturbation": "perturbation methods",
+    "perturbation_but_lime": "perturbation methods but LIME",
+    "others": "the other methods",
+}
+"""Sides that name no methods, beside "blurred" and "black": methods that have a variant with the
+black baseline, and these variants."""
 ABSOLUTE = {"clip": "clip_abs", "frame": "frame_abs"}
 """Level -> that of the same scores of |E|."""
-
-Side = str | tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """One comparison that a claim rests on.
-
-    Attributes
-    ----------
-    table, level, metric : str
-        Which scores.
-    first, second : str or tuple of str
-        Methods, or one of the groups above.
-    claimed : str
-        "higher" or "lower": the first side's score, as the claim has it.
-    each : bool
-        Every method of the first side against every one of the second, instead of the means.
-    decides : bool
-        Others are shown beside, and never enter the verdict.
-    """
-
-    table: str
-    level: str
-    metric: str
-    first: Side
-    second: Side
-    claimed: str
-    each: bool = False
-    decides: bool = True
-
-
-def _located(level: str, first: Side, second: Side, **how: bool) -> list[Comparison]:
-    """The first side localises better."""
-    return [
-        Comparison("human_centric", level, metric, first, second, HIGHER, **how)
-        for metric in ("iou", "auc")
-    ]
-
-
-def _faithful(first: Side, second: Side, *, better: bool = True, **how: bool) -> list[Comparison]:
-    """The first side is more, or less, faithful; the same at equal area is shown beside."""
-    deletion, insertion = (HIGHER, LOWER) if better else (LOWER, HIGHER)
-    found = [
-        Comparison("model_centric", "clip", "deletion", first, second, deletion, **how),
-        Comparison("model_centric", "clip", "insertion", first, second, insertion, **how),
-    ]
-    return found + [
-        dataclasses.replace(c, metric=f"area_matched_{c.metric}", decides=False) for c in found
-    ]
-
-
-def _deleted(first: Side, second: Side) -> list[Comparison]:
-    return [c for c in _faithful(first, second, each=True) if c.metric.endswith("deletion")]
-
-
-def _leaked(level: str, *, decides: bool) -> list[Comparison]:
-    return [
-        Comparison("human_centric", level, "leak", m, "guided_backprop", LOWER, decides=decides)
-        for m in ("ig", "ig_smoothgrad")
-    ]
-
-
-CLAIMS: dict[int, tuple[str, list[Comparison]]] = {
-    1: (
-        "Gradient methods localise better than perturbation methods, at clip and at frame level; "
-        "LIME at clip level is the exception.",
-        _located("clip", GRADIENT, BUT_LIME)
-        + _located("frame", GRADIENT, PERTURBATION)
-        + _located("clip", "lime", GRADIENT, decides=False),
-    ),
-    2: ("LIME localises best at clip level.", _located("clip", "lime", REST, each=True)),
-    3: (
-        "For a user, LIME and IG with SmoothGrad are the best at clip level.",
-        _located("clip", ("lime", "ig_smoothgrad"), REST, each=True),
-    ),
-    4: (
-        "IG and IG with SmoothGrad localise best on the frame of the highest attribution.",
-        _located("frame", ("ig", "ig_smoothgrad"), REST, each=True),
-    ),
-    5: (
-        "Perturbation methods follow the model's decision more faithfully: higher deletion, lower "
-        "insertion.",
-        _faithful(PERTURBATION, GRADIENT),
-    ),
-    6: (
-        "Guided Backpropagation is the worst on deletion and on insertion.",
-        _faithful("guided_backprop", REST, better=False, each=True),
-    ),
-    7: (
-        "LIME and Occlusion with the large window are clearly the best on deletion.",
-        _deleted(("lime", "occlusion_lp"), REST),
-    ),
-    8: (
-        "Gradient methods are steadier over the frames of a clip: lower C_v.",
-        [
-            Comparison("robustness", "clip", "cv", GRADIENT, PERTURBATION, LOWER),
-            # To be steady is worth something only where the mean is no worse.
-            Comparison("robustness", "clip", "mauc", GRADIENT, PERTURBATION, HIGHER, decides=False),
-        ],
-    ),
-    9: (
-        "KernelSHAP is the least stable method, and poor at localisation.",
-        [
-            Comparison("robustness", "clip", "cv", "kernel_shap", REST, HIGHER, each=True),
-            Comparison("human_centric", "clip", "iou", "kernel_shap", REST, LOWER),
-            Comparison("human_centric", "clip", "auc", "kernel_shap", REST, LOWER),
-        ],
-    ),
-    10: (
-        "Occlusion covers anomalies better with the large window than with the small one.",
-        _located("clip", "occlusion_lp", "occlusion_sp"),
-    ),
-    11: (
-        "LIME concentrates more on the anomaly than KernelSHAP.",
-        [
-            *_located("clip", "lime", "kernel_shap"),
-            Comparison(
-                *("human_centric", "clip", "share_in_mask", "lime", "kernel_shap", HIGHER),
-                decides=False,
-            ),
-        ],
-    ),
-    12: (
-        "IG and IG with SmoothGrad leak less onto other objects than Guided Backpropagation.",
-        # A flat map leaks little of all that it has; of what it has on moving voxels, its share.
-        _leaked("clip", decides=True) + _leaked("moving", decides=False),
-    ),
-    13: (
-        "Guided Backpropagation is the fastest and Occlusion with the small window the slowest; IG "
-        "with SmoothGrad costs more than it gives.",
-        [
-            Comparison("runtime", "clip", "seconds", "guided_backprop", REST, LOWER, each=True),
-            Comparison("runtime", "clip", "seconds", "occlusion_sp", REST, HIGHER, each=True),
-            Comparison("runtime", "clip", "auc_per_second", "ig", "ig_smoothgrad", HIGHER),
-        ],
-    ),
-    14: (
-        "The blurred baseline gives better explanations than the black one.",
-        [
-            *_located("clip", WITH_BLUR, WITH_BLACK),
-            Comparison(
-                *("model_centric", "clip", "deletion", WITH_BLUR, WITH_BLACK, HIGHER), decides=False
-            ),
-        ],
-    ),
-}
-"""Number -> statement in our words, and the comparisons that it rests on."""
-
-PLANNED: dict[str, list[tuple[str, str, Side, Side]]] = {
-    "human_centric": [
-        ("clip", "auc", GRADIENT, BUT_LIME),
-        ("clip", "auc", "lime", REST),
-        ("clip", "auc", "lime", "kernel_shap"),
-        ("clip", "auc", "occlusion_lp", "occlusion_sp"),
-        ("frame", "auc", GRADIENT, PERTURBATION),
-        ("frame", "auc", ("ig", "ig_smoothgrad"), REST),
-    ],
-    "model_centric": [
-        ("clip", "deletion", GRADIENT, PERTURBATION),
-        ("clip", "deletion", ("lime", "occlusion_lp"), REST),
-        ("clip", "deletion", "guided_backprop", REST),
-        ("clip", "insertion", GRADIENT, PERTURBATION),
-        ("clip", "insertion", "guided_backprop", REST),
-    ],
-    "robustness": [
-        ("clip", "cv", GRADIENT, PERTURBATION),
-        ("clip", "cv", "kernel_shap", REST),
-    ],
-}
+STATEMENTS = dict(paper_csv("claims")[["claim", "statement"]].to_numpy())
+"""Number -> what the paper claims, in our words."""
+COMPARISONS = paper_csv("claims_comparisons")
+"""What the claims rest on, in their order: claim, table, level, metric, first, second (methods, or
+a group), claimed ("higher", "lower": the first side), each (every method of the first side against
+every one of the second, instead of the means), decides (others are shown beside)."""
+PAIR = ["first", "second"]
+PLANNED = paper_csv("planned_comparisons")
 """For the chapters: one line a claim and metric, several methods as their mean."""
 
 
-def sides(study: Study, first: Side, second: Side) -> tuple[list[str], list[str]]:
+def sides(study: Study, first: str, second: str) -> tuple[list[str], list[str]]:
     """Rows on both sides of a comparison; an empty side if one that is named is not there."""
-    if first == WITH_BLUR:
+    if first == "blurred":
         black = _variants_with(study, {"baseline": "black"})
         return list(black), list(black.values())
     family = study.rows[study.rows["kind"] == "method"].set_index("row")["family"]
 
-    def members(side: Side) -> list[str]:
-        if side in (GRADIENT, PERTURBATION, BUT_LIME):
-            kept = family.index[family == side.split()[0]]
-            return [row for row in kept if side != BUT_LIME or row != "lime"]
-        named = [side] if isinstance(side, str) else list(side)
-        return named if set(named) <= set(family.index) else []
+    def members(side: str) -> list[str]:
+        if side in GROUPS:
+            kept = family.index[family == side.split("_")[0]]
+            return [row for row in kept if side != "perturbation_but_lime" or row != "lime"]
+        return side.split() if set(side.split()) <= set(family.index) else []
 
     taken = members(first)
-    return taken, [m for m in family.index if m not in taken] if second == REST else members(second)
+    rest = [row for row in family.index if row not in taken]
+    return taken, rest if second == "others" else members(second)
 
 
 def _variants_with(study: Study, changes: dict[str, object]) -> dict[str, str]:
@@ -253,7 +97,7 @@ def _variants_with(study: Study, changes: dict[str, object]) -> dict[str, str]:
 
 
 def comparisons(
-    study: Study, *, clips: Clips = "all", numbers: Collection[int] = tuple(CLAIMS)
+    study: Study, *, clips: Clips = "all", numbers: Collection[int] = tuple(STATEMENTS)
 ) -> pd.DataFrame:
     """Every comparison of the paper's claims.
 
@@ -281,7 +125,7 @@ def comparisons(
     zero, printed = set(all_zero(study)), _printed()
     tables: dict[tuple[str, str, str], pd.DataFrame] = {}
     lines = []
-    for number, c in ((n, c) for n in numbers for c in CLAIMS[n][1]):
+    for c in COMPARISONS[COMPARISONS["claim"].isin(list(numbers))].itertuples():
         key = c.table, c.level, c.metric
         if key not in tables:
             found = pivot(study, *key)
@@ -289,7 +133,7 @@ def comparisons(
         first, second = sides(study, c.first, c.second)
         singly = [([a], [b]) for a, b in itertools.product(first, second)] if c.each else []
         for a, b in singly or [(first, second)]:
-            line = {"claim": number, "first": " ".join(a), "second": " ".join(b)}
+            line = {"claim": c.claim, "first": " ".join(a), "second": " ".join(b)}
             line |= {name: getattr(c, name) for name in ("table", "level", "metric", "claimed")}
             line |= {"decides": c.decides} | _measured(tables[key], a, b, zero, options(study))
             result = {c.claimed: AS_CLAIMED, UNDECIDED: UNDECIDED, "": MISSING}
@@ -351,7 +195,7 @@ def _corrected(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def claims(
-    study: Study, *, clips: Clips = "all", numbers: Collection[int] = tuple(CLAIMS)
+    study: Study, *, clips: Clips = "all", numbers: Collection[int] = tuple(STATEMENTS)
 ) -> pd.DataFrame:
     """Judge the paper's claims; parameters as `comparisons`.
 
@@ -376,7 +220,7 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
         verdict, small = _verdict(deciding["result"]), deciding["p_holm"] < ALPHA
         against = small & (deciding["result"] == AGAINST)
         asked = len(equal) and not (equal["result"] == MISSING).all()
-        line = {"claim": number, "statement": CLAIMS[number][0], "verdict": verdict}
+        line = {"claim": number, "statement": STATEMENTS[number], "verdict": verdict}
         line["stands"] = {HOLDS: bool(small.all()), DOES_NOT: bool(against.any())}.get(verdict)
         line |= {"at_equal_area": _verdict(equal["result"]) if asked else ""}
         line |= {"n_comparisons": len(deciding)}
@@ -418,7 +262,7 @@ def settled(study: Study, how: str) -> tuple[Study, Study, list[int]]:
     ValueError
         For another change.
     """
-    deciding = {n: [c for c in listed if c.decides] for n, (_, listed) in CLAIMS.items()}
+    deciding = COMPARISONS[COMPARISONS["decides"]]
     if how in study.alternatives:
         return study, study.alternatives[how], []
     if how == "samples":
@@ -429,25 +273,24 @@ def settled(study: Study, how: str) -> tuple[Study, Study, list[int]]:
             table = getattr(before, name)
             table = table[~table["row"].isin(swaps.values())]
             swapped[name] = table.assign(row=table["row"].replace(swaps))
-        rows = {
-            n: {row for c in listed for side in sides(study, c.first, c.second) for row in side}
-            for n, listed in deciding.items()
-        }
-        sampled, all_methods = set(swaps.values()), set(methods(study))
-        numbers = [n for n in CLAIMS if rows[n] & sampled and rows[n] <= all_methods]
+        needed = [{*a, *b} for a, b in (sides(study, *pair) for pair in deciding[PAIR].to_numpy())]
+        by_claim = (
+            pd.Series(needed, deciding["claim"]).groupby(level=0).agg(lambda x: set.union(*x))
+        )
+        fits = [rows & {*swaps.values()} and rows <= {*methods(study)} for rows in by_claim]
+        numbers = by_claim.index[np.array(fits, dtype=bool)].tolist()
         return before, dataclasses.replace(before, **swapped), numbers
     if how == "absolute":
         located, back = study.human_centric, {other: level for level, other in ABSOLUTE.items()}
         other = located[located["level"].isin(back)]
         same = located[located["level"].isin(ABSOLUTE) & located["clip_id"].isin(other["clip_id"])]
-        numbers = [n for n, c in deciding.items() if {x.metric for x in c} <= {"iou", "auc"}]
+        fits = deciding["metric"].isin(["iou", "auc"]).groupby(deciding["claim"]).all()
         after = dataclasses.replace(study, human_centric=other.replace({"level": back}))
-        return dataclasses.replace(study, human_centric=same), after, numbers
+        return dataclasses.replace(study, human_centric=same), after, fits.index[fits].tolist()
     if how == "refiled":
         moved = study.rows["family"].mask(study.rows["of"] == "gradient_shap", "perturbation")
-        families = {GRADIENT, PERTURBATION, BUT_LIME}
-        numbers = [n for n, (_, c) in CLAIMS.items()
-                   if {side for x in c for side in (x.first, x.second)} & families]  # fmt: skip
+        families = COMPARISONS[PAIR].isin([name for name in GROUPS if name != "others"])
+        numbers = COMPARISONS.loc[families.any(axis=1), "claim"].unique().tolist()
         return study, dataclasses.replace(study, rows=study.rows.assign(family=moved)), numbers
     known = ", ".join(("samples", "absolute", "refiled", *study.alternatives))
     raise ValueError(f"how is {how!r}; expected one of {known}")
@@ -547,13 +390,13 @@ def contrasts(study: Study, table: str, *, clips: Clips = "all") -> pd.DataFrame
         table. A comparison with a method that is not there is left out.
     """
     scored, named, parts = scores(study.keep(clips=clips), table), labels(study), []
-    for level, metric, *pair in PLANNED[table]:
-        rows = sides(study, *pair)
+    for c in PLANNED[PLANNED["table"] == table].itertuples():
+        rows = sides(study, c.first, c.second)
         if all(rows):
-            part = scored[(scored["level"] == level) & (scored["metric"] == metric)]
+            part = scored[(scored["level"] == c.level) & (scored["metric"] == c.metric)]
             found = statistics.compare(part, [rows], **options(study))
-            spelled = [[side] if isinstance(side, str) else side for side in pair]
-            words = [" and ".join(named.get(m, m) for m in side) for side in spelled]
+            words = [GROUPS.get(side) or " and ".join(named[m] for m in side.split())
+                     for side in (c.first, c.second)]  # fmt: skip
             parts.append(found.assign(contrast=" - ".join(words)))
     return statistics.corrected(pd.concat(parts, ignore_index=True)) if parts else pd.DataFrame()
 

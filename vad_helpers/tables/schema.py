@@ -430,7 +430,7 @@ def _convert(file: Path, name: str, about: Column, cells: pd.Series) -> pd.Serie
         converted = numbers
         if about.type == "int":
             fits, expected = fits & (numbers % 1 == 0), expected.replace("a", "a whole", 1)
-            if fits.all():
+            if fits.all() and not about.nullable:
                 converted = numbers.astype("int64")
     elif about.type in _PARSERS:
         parses, expected = _PARSERS[about.type]

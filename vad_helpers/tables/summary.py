@@ -269,16 +269,20 @@ def _paper_table(study: Study, columns: dict[str, list], clips: Clips) -> pd.Dat
     return ranked(pd.concat(parts, ignore_index=True))
 
 
+def paper_csv(name: str) -> pd.DataFrame:
+    """Read one of the files in `paper/`: the paper's tables, its claims, what they rest on."""
+    with (resources.files("vad_helpers.tables") / "paper" / f"{name}.csv").open() as file:
+        return pd.read_csv(file)
+
+
 def paper() -> pd.DataFrame:
     """The paper's Tables I and II: row, level, metric, paper."""
-    parts = []
-    for name in ("table1_human_centric.csv", "table2_model_robustness_runtime.csv"):
-        with (resources.files("vad_helpers.tables") / "paper" / name).open() as file:
-            long = pd.read_csv(file).melt("method", var_name="column", value_name="paper")
-        named = long["column"].str.extract(r"(?:(?P<level>clip|frame)_)?(?P<metric>.*)")
-        parts.append(long.join(named.fillna({"level": "clip"})))
-    both = pd.concat(parts, ignore_index=True).replace({"metric": {"runtime_s": "seconds"}})
-    return both.rename(columns={"method": "row"})[["row", "level", "metric", "paper"]]
+    names = "table1_human_centric", "table2_model_robustness_runtime"
+    parts = [paper_csv(name).melt("method", value_name="paper") for name in names]
+    both = pd.concat(parts, ignore_index=True).rename(columns={"method": "row"})
+    named = both["variable"].str.extract(r"(?:(?P<level>clip|frame)_)?(?P<metric>.*)")
+    both = both.join(named.fillna({"level": "clip"})).replace({"metric": {"runtime_s": "seconds"}})
+    return both[["row", "level", "metric", "paper"]]
 
 
 def wide(table: pd.DataFrame, *, digits: int = 3) -> pd.DataFrame:
@@ -632,7 +636,11 @@ def compare(
         If a path holds no run, or nothing is left of what was asked for.
     """
     keys, drawn = ["table", "level", "metric", "row"], {"n_resamples": n_resamples, "seed": seed}
-    wanted = list(metrics) if len(metrics) else [key for key, metric in METRICS.items() if metric.direction]
+    wanted = (
+        list(metrics)
+        if len(metrics)
+        else [key for key, metric in METRICS.items() if metric.direction]
+    )
     lines, first, cut = [], {}, ""
     for i, path in enumerate(paths):
         study = load(path)
