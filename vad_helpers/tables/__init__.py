@@ -1,24 +1,22 @@
+# ruff: noqa: F401
 """Read tables: schema, statistics, summaries, claims.
 
 `load` reads run folders into a `Study`; the functions here take one and give DataFrames.
 """
 
 from vad_helpers.tables.claims import (
-    absolute,
     against,
     against_variants,
-    changed,
+    changes,
     claims,
     claims_again,
     comparisons,
     contrasts,
-    converged,
-    other_baseline,
     sensitivity,
+    settled,
 )
 from vad_helpers.tables.schema import Study, load, read
 from vad_helpers.tables.summary import (
-    beyond_gap,
     breakdown,
     by_clip,
     compare,
@@ -39,6 +37,7 @@ from vad_helpers.tables.summary import (
     performance,
     rank_stability,
     ranked,
+    scores,
     summary,
     table_one,
     table_two,

@@ -74,14 +74,8 @@ def bootstrap_mean(
     sums, counts, n_undefined = _by_group(values, groups)
     mean, draws = drawn_means(values, groups, n_resamples=n_resamples, seed=seed)
     low, high = percentiles(draws, level)
-    return {
-        "mean": mean,
-        "low": low,
-        "high": high,
-        "n": int(counts.sum()),
-        "n_groups": len(sums),
-        "n_undefined": n_undefined,
-    }
+    found = {"mean": mean, "low": low, "high": high, "n": int(counts.sum())}
+    return found | {"n_groups": len(sums), "n_undefined": n_undefined}
 
 
 def paired_difference(a: Any, b: Any, groups: Any, **options: Any) -> dict[str, float]:
@@ -97,13 +91,7 @@ def paired_difference(a: Any, b: Any, groups: Any, **options: Any) -> dict[str, 
     Returns
     -------
     dict
-        ``difference``, then ``low``, ``high``, ``n``, ``n_groups``, ``n_undefined`` as
-        `bootstrap_mean`.
-
-    Raises
-    ------
-    ValueError
-        As `bootstrap_mean`.
+        ``difference``, then ``low``, ``high``, ``n``, ``n_groups``, ``n_undefined``.
     """
     a, b = _vector(a, name="a"), _vector(b, name="b")
     if len(a) != len(b):
@@ -113,14 +101,7 @@ def paired_difference(a: Any, b: Any, groups: Any, **options: Any) -> dict[str, 
 
 
 def independent_difference(
-    a: Any,
-    a_groups: Any,
-    b: Any,
-    b_groups: Any,
-    *,
-    n_resamples: int = 2000,
-    level: float = LEVEL,
-    seed: int = 0,
+    a: Any, a_groups: Any, b: Any, b_groups: Any, *, n_resamples: int = 2000, seed: int = 0
 ) -> dict[str, float]:
     """Difference of the means of a and b, scored on different clips, with an interval.
 
@@ -130,39 +111,28 @@ def independent_difference(
         Scores; NaN is left out.
     a_groups, b_groups : array, (n_a,) and (n_b,)
         The sequence of each clip; the two sides are resampled apart from each other.
-    n_resamples, level, seed
+    n_resamples, seed
         As `bootstrap_mean`.
 
     Returns
     -------
     dict
-        ``difference`` (mean of a minus mean of b); ``low``, ``high``: percentile interval, NaN
-        if either side has fewer than two sequences.
-
-    Raises
-    ------
-    ValueError
-        As `bootstrap_mean`.
+        ``difference`` (mean of a minus mean of b), ``low``, ``high``: NaN if either side has fewer
+        than two sequences.
     """
     # Each side has draws of its own: equal ones would pair sequences that have no pair.
     first, first_draws = drawn_means(a, a_groups, n_resamples=n_resamples, seed=[seed, 0])
     second, second_draws = drawn_means(b, b_groups, n_resamples=n_resamples, seed=[seed, 1])
-    low, high = percentiles(first_draws - second_draws, level)
+    low, high = percentiles(first_draws - second_draws)
     return {"difference": first - second, "low": low, "high": high}
 
 
 def drawn_means(
     values: Any, groups: Any, *, n_resamples: int, seed: int | Sequence[int]
 ) -> tuple[float, np.ndarray]:
-    """Mean over clips, and the means over resampled sequences that its interval is made of.
+    """Mean over clips, and the means over resampled sequences, (n_resamples,), of its interval.
 
-    Scores that are drawn independently of one another need seeds of their own.
-
-    Returns
-    -------
-    mean : float
-    means : ndarray of float, (n_resamples,)
-        All NaN with fewer than two sequences.
+    All NaN with fewer than two sequences. What is drawn independently needs seeds of its own.
     """
     sums, counts, _ = _by_group(values, groups)
     mean = float(sums.sum() / counts.sum()) if len(sums) else np.nan
@@ -177,11 +147,12 @@ def bootstrap_auc(
     labels: Any,
     groups: Any,
     *,
+    minus: Any = None,
     n_resamples: int = 2000,
     level: float = LEVEL,
     seed: int = 0,
 ) -> dict[str, float]:
-    """ROC AUC of clips with an interval from resampled sequences.
+    """ROC AUC of clips, or how far those of two scores are apart, with an interval.
 
     Parameters
     ----------
@@ -191,6 +162,9 @@ def bootstrap_auc(
         0 or 1.
     groups : array, (n,)
         The sequence of each clip.
+    minus : array, (n,), optional
+        Another score of the same clips, whose AUC is subtracted. Both are of the same drawn
+        sequences, so that what makes a sequence easy or hard for either drops out.
     n_resamples, level, seed
         As `bootstrap_mean`.
 
@@ -209,58 +183,21 @@ def bootstrap_auc(
         range.
     """
     auc, draws = drawn_aucs(p, labels, groups, n_resamples=n_resamples, seed=seed)
-    return {"auc": auc, **_auc_interval(draws, groups, level)}
-
-
-def paired_auc_difference(
-    a: Any,
-    b: Any,
-    labels: Any,
-    groups: Any,
-    *,
-    n_resamples: int = 2000,
-    level: float = LEVEL,
-    seed: int = 0,
-) -> dict[str, float]:
-    """How far the ROC AUCs of two scores of the same clips are apart, with an interval.
-
-    Both are of the same drawn sequences each time, so that what makes a sequence easy or hard for
-    either drops out.
-
-    Parameters
-    ----------
-    a, b : array, (n,)
-        Two scores of the same clips, in the same order, without NaN; larger speaks for class 1.
-    labels, groups, n_resamples, level, seed
-        As `bootstrap_auc`.
-
-    Returns
-    -------
-    dict
-        ``difference``: AUC of a minus AUC of b, in [-1, 1]. ``low``, ``high``, ``n``,
-        ``n_groups``, ``n_one_class``: as `bootstrap_auc`.
-
-    Raises
-    ------
-    ValueError
-        As `bootstrap_auc`.
-    """
-    options = {"n_resamples": n_resamples, "seed": seed}
-    (first, of_a), (second, of_b) = (drawn_aucs(p, labels, groups, **options) for p in (a, b))
-    return {"difference": first - second, **_auc_interval(of_a - of_b, groups, level)}
+    if minus is not None:
+        other, others = drawn_aucs(minus, labels, groups, n_resamples=n_resamples, seed=seed)
+        auc, draws = auc - other, draws - others
+    n_groups, defined = len(np.unique(np.asarray(groups))), ~np.isnan(draws)
+    low, high = percentiles(draws[defined & (n_groups > 1)], level)
+    found = {"auc": auc, "low": low, "high": high, "n": len(np.asarray(groups))}
+    return found | {"n_groups": n_groups, "n_one_class": int((~defined).sum())}
 
 
 def drawn_aucs(
     p: Any, labels: Any, groups: Any, *, n_resamples: int, seed: int | Sequence[int]
 ) -> tuple[float, np.ndarray]:
-    """ROC AUC of clips, and those of resampled sequences that its interval is made of.
+    """ROC AUC of clips, and those of resampled sequences, (n_resamples,), of its interval.
 
-    Returns
-    -------
-    auc : float
-        NaN if there is one class only.
-    aucs : ndarray of float, (n_resamples,)
-        NaN for a draw whose clips are all of one class. A single sequence is drawn as it is.
+    NaN where all clips are of one class. A single sequence is drawn as it is.
     """
     p, labels, groups = _vector(p, name="p"), _vector(labels, name="labels"), np.asarray(groups)
     if not len(p) == len(labels) == len(groups):
@@ -281,15 +218,6 @@ def drawn_aucs(
     return float(wins.sum() / n_pairs.sum()) if n_pairs.sum() else np.nan, aucs
 
 
-def _auc_interval(draws: np.ndarray, groups: Any, level: float) -> dict[str, float]:
-    """The interval of draws, some of which may be undefined (NaN), and what it is of."""
-    n_groups, defined = len(np.unique(np.asarray(groups))), ~np.isnan(draws)
-    low, high = percentiles(draws[defined] if n_groups > 1 else draws[:0], level)
-    n_one_class = int((~defined).sum())
-    n = len(np.asarray(groups))
-    return {"low": low, "high": high, "n": n, "n_groups": n_groups, "n_one_class": n_one_class}
-
-
 def sign_flip_test(
     differences: Any, groups: Any, *, n_flips: int = 9999, seed: int = 0
 ) -> dict[str, float]:
@@ -301,10 +229,8 @@ def sign_flip_test(
         a - b, one a clip; NaN is left out.
     groups : array, (n,)
         The sequence of each clip: its clips keep or change their sign together.
-    n_flips : int
+    n_flips, seed : int
         Random flips where there are more than 30 sequences; up to 30, all flips are counted.
-    seed : int
-        Of the random flips.
 
     Returns
     -------
@@ -325,49 +251,30 @@ def sign_flip_test(
     bound = abs(sums.sum()) - 1e-12 * np.abs(sums).sum()
     if not len(sums):
         p = np.nan
-    elif exact:
-        p = _share_as_far(sums, bound)
-    else:
+    elif not exact:
         signs = 1.0 - 2.0 * np.random.default_rng(seed).integers(0, 2, size=(n_flips, len(sums)))
         p = (int((np.abs(signs @ sums) >= bound).sum()) + 1) / (n_flips + 1)
+    elif bound <= 0:
+        p = 1.0
+    else:
+        # Totals of two halves are listed, and of each in one, those in the other counted.
+        totals = []
+        for half in (sums[: len(sums) // 2], sums[len(sums) // 2 :]):
+            listed = np.zeros(1)
+            for value in half:
+                listed = np.concatenate([listed + value, listed - value])
+            totals.append(np.sort(listed))
+        above = len(totals[1]) - np.searchsorted(totals[1], bound - totals[0], side="left")
+        below = np.searchsorted(totals[1], -bound - totals[0], side="right")
+        p = int((above + below).sum()) / 2 ** len(sums)
     return {"p": p, "n_groups": len(sums), "exact": exact}
 
 
-def _share_as_far(sums: np.ndarray, bound: float) -> float:
-    """Share of all choices of signs under which the total is as far from zero as the bound.
-
-    Totals of two halves of the groups are listed, and of each in one, those in the other counted.
-    """
-    if bound <= 0:
-        return 1.0
-    totals = []
-    for half in (sums[: len(sums) // 2], sums[len(sums) // 2 :]):
-        listed = np.zeros(1)
-        for value in half:
-            listed = np.concatenate([listed + value, listed - value])
-        totals.append(listed)
-    one, other = totals[0], np.sort(totals[1])
-    above = len(other) - np.searchsorted(other, bound - one, side="left")
-    below = np.searchsorted(other, -bound - one, side="right")
-    return int((above + below).sum()) / 2 ** len(sums)
-
-
 def smallest_p(n_groups: int, *, n_flips: int = 9999) -> float:
-    """Smallest attainable p of `sign_flip_test`, before any correction.
+    """Smallest attainable p of `sign_flip_test` on a number of sequences; NaN for none.
 
-    Parameters
-    ----------
-    n_groups : int
-        Number of sequences.
-    n_flips : int
-        As `sign_flip_test`.
-
-    Returns
-    -------
-    float
-        In (0, 1]; NaN without a sequence. Drawn flips can give a little less or more than it. Times
-        the number of comparisons, it is the smallest that `holm` can leave of the best of them:
-        above .05, the test cannot speak.
+    Drawn flips can give a little less or more than it. Times the number of comparisons, it is the
+    smallest that `holm` can leave of the best of them: above .05, the test cannot speak.
     """
     if n_groups < 1:
         return np.nan
@@ -376,17 +283,9 @@ def smallest_p(n_groups: int, *, n_flips: int = 9999) -> float:
 
 
 def holm(p_values: Any) -> np.ndarray:
-    """Correct p-values for their number, after Holm.
+    """Correct p-values, (n,) in [0, 1], for their number, after Holm.
 
-    Parameters
-    ----------
-    p_values : array, (n,)
-        In [0, 1]; NaN stays NaN and is not counted.
-
-    Returns
-    -------
-    ndarray of float64, (n,)
-        Adjusted p-values in [0, 1]; compare them with the level of the whole family.
+    NaN stays NaN and is not counted. Compare the adjusted ones with the level of the whole family.
 
     Raises
     ------
@@ -415,20 +314,12 @@ def interval_sign(low: float, high: float) -> str:
 
 
 def summarise(scores: pd.DataFrame, **options: Any) -> pd.DataFrame:
-    """Mean and interval of every row, level and metric.
-
-    Parameters
-    ----------
-    scores : DataFrame
-        Tidy, one line a clip, row, level and metric.
-    **options
-        As `bootstrap_mean`.
+    """Mean and interval of every row, level and metric of a tidy table, one line a clip and each.
 
     Returns
     -------
     DataFrame
-        ``row``, ``level``, ``metric``, ``mean``, ``low``, ``high``, ``n``, ``n_groups``,
-        ``n_undefined``, in order of first appearance.
+        ``row``, ``level``, ``metric``, then as `bootstrap_mean`, in order of first appearance.
 
     Raises
     ------
@@ -436,22 +327,16 @@ def summarise(scores: pd.DataFrame, **options: Any) -> pd.DataFrame:
         If a column is missing, a score appears twice, or a parameter is out of range.
     """
     keys = ["row", "level", "metric"]
-    lines = [
-        dict(zip(keys, key, strict=True))
-        | bootstrap_mean(part["value"], part["sequence"], **options)
-        for key, part in _check_scores(scores).groupby(keys, sort=False)
-    ]
+    lines = []
+    for key, part in _check_scores(scores).groupby(keys, sort=False):
+        found = bootstrap_mean(part["value"], part["sequence"], **options)
+        lines.append(dict(zip(keys, key, strict=True)) | found)
     columns = [*keys, "mean", "low", "high", "n", "n_groups", "n_undefined"]
     return pd.DataFrame(lines, columns=columns)
 
 
 def rank_stability(
-    wide: pd.DataFrame,
-    metric: str,
-    *,
-    n_resamples: int = 2000,
-    level: float = LEVEL,
-    seed: int = 0,
+    wide: pd.DataFrame, metric: str, *, n_resamples: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
     """Say how firmly each row holds its rank when sequences are resampled.
 
@@ -461,7 +346,7 @@ def rank_stability(
         Index (clip_id, sequence), a column a row. All are averaged over the same sequences.
     metric : str
         Tells which way is better.
-    n_resamples, level, seed
+    n_resamples, seed
         As `bootstrap_mean`.
 
     Returns
@@ -488,23 +373,19 @@ def rank_stability(
         with np.errstate(invalid="ignore"):
             cost = sign * (drawn @ sums) / (drawn @ counts)
         ranks = rankdata(np.where(np.isnan(cost), np.inf, cost), method="min", axis=1)
-    ends = np.array([percentiles(column, level) for column in ranks.T]).reshape(-1, 2)
+    ends = np.array([percentiles(column) for column in ranks.T]).reshape(-1, 2)
     found = pd.DataFrame({"row": wide.columns, "rank": (sign * wide.mean()).rank(method="min")})
-    return found.assign(
-        rank_median=np.median(ranks, axis=0),
-        rank_low=ends[:, 0],
-        rank_high=ends[:, 1],
-        p_best=np.where(np.isnan(ranks).any(axis=0), np.nan, (ranks == 1).mean(axis=0)),
-    ).reset_index(drop=True)
+    found["rank_median"], found["rank_low"], found["rank_high"] = np.median(ranks, axis=0), *ends.T
+    found["p_best"] = np.where(np.isnan(ranks).any(axis=0), np.nan, (ranks == 1).mean(axis=0))
+    return found.reset_index(drop=True)
 
 
 def compare(
     scores: pd.DataFrame,
     pairs: Sequence[tuple[Sequence[str], Sequence[str]]],
     *,
-    within: Sequence[str] = (),
-    n_flips: int = 9999,
-    **options: Any,
+    n_resamples: int = 2000,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Judge comparisons that were fixed beforehand, on every level and metric in the table.
 
@@ -515,12 +396,7 @@ def compare(
     pairs : sequence of (rows, rows)
         Several rows on a side are averaged clip by clip (a family). A clip where any of them is
         undefined is left out.
-    within : sequence of str
-        Columns of the result that delimit the families of Holm's correction, such as
-        ``("level", "metric")``; by default all lines are one family.
-    n_flips : int
-        As `sign_flip_test`.
-    **options
+    n_resamples, seed
         As `bootstrap_mean`.
 
     Returns
@@ -530,8 +406,8 @@ def compare(
         ``level``, ``metric``, ``difference`` (mean of first - second), ``low``, ``high``, ``n``,
         ``n_groups``, ``n_undefined``, ``p``, ``interval`` ("higher", "lower", "undecided"; the
         last also on fewer than four sequences), ``better`` ("first", "second", or "" if undecided
-        or if the metric has no better side), ``p_holm``, ``smallest_p`` (attainable after the
-        correction, by the best of its family).
+        or if the metric has no better side), ``p_holm`` (all lines are one family), ``smallest_p``
+        (attainable after the correction, by the best of the family).
 
     Raises
     ------
@@ -548,30 +424,26 @@ def compare(
             if missing or not first or not second:
                 raise ValueError(f"no scores of {missing or 'no row'}; there are {list(wide)}")
             a, b = (wide[list(side)].to_numpy(np.float64).mean(axis=1) for side in (first, second))
-            found = paired_difference(a, b, groups, **options)
+            found = paired_difference(a, b, groups, n_resamples=n_resamples, seed=seed)
             enough = found["n_groups"] >= FEWEST_GROUPS
             interval = interval_sign(found["low"], found["high"]) if enough else UNDECIDED
-            better = direction(metric) if interval != UNDECIDED else None
-            lines.append(
-                {"first": " ".join(first), "second": " ".join(second)}
-                | {"level": at, "metric": metric, **found}
-                | {
-                    "p": sign_flip_test(
-                        a - b, groups, n_flips=n_flips, seed=options.get("seed", 0)
-                    )["p"]
-                }
-                | {"interval": interval}
-                | {"better": better and ("first" if interval == better else "second") or ""}
+            better, wanted = "", direction(metric)
+            if interval != UNDECIDED and wanted is not None:
+                better = "first" if interval == wanted else "second"
+            line = {"first": " ".join(first), "second": " ".join(second), "level": at}
+            line |= (
+                {"metric": metric} | found | {"p": sign_flip_test(a - b, groups, seed=seed)["p"]}
             )
+            lines.append(line | {"interval": interval, "better": better})
     columns = ["first", "second", "level", "metric", "difference", "low", "high", "n", "n_groups"]
-    columns += ["n_undefined", "p", "interval", "better", "p_holm", "smallest_p"]
-    table = pd.DataFrame(lines, columns=columns)
-    families = table.groupby(list(within)) if within else [("", table)]
-    for _, family in families:
-        table.loc[family.index, "p_holm"] = holm(family["p"].astype(float))
-        least = family["n_groups"].map(lambda n: smallest_p(n, n_flips=n_flips))
-        table.loc[family.index, "smallest_p"] = np.minimum(1, least * family["p"].notna().sum())
-    return table.astype({"p_holm": float, "smallest_p": float})
+    columns += ["n_undefined", "p", "interval", "better"]
+    return corrected(pd.DataFrame(lines, columns=columns))
+
+
+def corrected(table: pd.DataFrame) -> pd.DataFrame:
+    """Correct comparisons as one family: columns p_holm and smallest_p, as `compare`."""
+    least = table["n_groups"].map(smallest_p).astype(float) * table["p"].notna().sum()
+    return table.assign(p_holm=holm(table["p"]), smallest_p=np.minimum(1, least))
 
 
 def _check_scores(scores: pd.DataFrame) -> pd.DataFrame:

@@ -1,9 +1,8 @@
 """What a study's tables come to: means with intervals, ranks, and the paper's values beside them.
 
-All functions take a `Study` (see `schema.load`) and give DataFrames. Intervals resample sequences
-over all folds together, with the number of resamples and the seed of the study's parameters. A
-table whose means stand side by side is over the same clips: those on which every row in it is
-measured. `clips` is "all", "hits" (the network calls them anomalous), "misses", or clip ids.
+Functions take a `Study` (see `schema.load`) and give DataFrames. Intervals resample sequences over
+all folds together, with the number of resamples and the seed of the study's parameters. Where
+`clips` is asked for, it is "all", "hits" (the network calls them anomalous), "misses", or clip ids.
 """
 
 from __future__ import annotations
@@ -23,27 +22,24 @@ from vad_helpers.tables import statistics
 from vad_helpers.tables.schema import CALLED_FROM, SCORED, Study, load
 
 Clips = str | Collection[str]
-
 CHANCE = 0.5
 """AUC of a map that knows nothing."""
 SHARED = 0.9
 """A row with fewer than this share of the clips is not ranked: the others keep their clips."""
+TABLE_ONE = {"human_centric": [(a, b) for a in ("clip", "frame") for b in ("iou", "f1", "auc")]}
+TABLE_TWO = {
+    "model_centric": [("clip", "deletion"), ("clip", "insertion")],
+    "robustness": [("clip", "mauc"), ("clip", "stdauc"), ("clip", "cv")],
+    "runtime": [("clip", "seconds")],
+}
+EQUAL_AREA = ("area_matched_deletion", "area_matched_insertion")
+FLATNESS = ("deletion", "insertion", "mean_area", *EQUAL_AREA, "area_deletion", "area_insertion")
+"""Faithfulness on the threshold axis, and what controls it: equal area, and RISE's area axis."""
 GAPS = (0.0, 0.05, 0.1, 0.2)
 """Lower bounds of the gap p(x) - p(x_b)."""
-TABLE_ONE = tuple((level, metric) for level in ("clip", "frame") for metric in ("iou", "f1", "auc"))
-TABLE_TWO = (
-    ("model_centric", ("deletion", "insertion")),
-    ("robustness", ("mauc", "stdauc", "cv")),
-    ("runtime", ("seconds",)),
-)
-FLATNESS = (
-    *("deletion", "insertion", "mean_area", "area_matched_deletion", "area_matched_insertion"),
-    *("area_deletion", "area_insertion"),
-)
-"""Faithfulness on the threshold axis, and what controls it: equal area, and RISE's area axis."""
 PAPER_PERFORMANCE = {"accuracy": 0.8886, "auc": 0.9331}
 """The paper's detector, on a split that it does not state."""
-NOT_A_CHANGE = ("n_clips", "precision", "paired")
+NOT_A_CHANGE = {"n_clips", "precision", "paired"}
 """Settings of a variant that do not say what it varies."""
 
 
@@ -65,32 +61,28 @@ def methods(study: Study) -> list[str]:
 
 
 def variants(study: Study) -> pd.DataFrame:
-    """What each variant changes: row, of (the method's row), changes (dict), n_clips (None: all).
+    """What each variant changes: row, of (its method's row), changes (settings), n_clips or None.
 
-    `changes` are the settings that differ from those of its method's own row.
+    `changes` are the settings that differ from those of the method's own row.
     """
-    given = study.rows.set_index("row")["settings"].map(json.loads)
+    settings = study.rows.set_index("row")["settings"].map(json.loads)
     plain = study.rows[study.rows["kind"] == "method"].set_index("of")["row"]
-    varied = study.rows[(study.rows["kind"] == "variant") & study.rows["of"].isin(plain.index)]
     lines = []
-    for row, of in zip(varied["row"], varied["of"].map(plain), strict=True):
-        changes = {k: v for k, v in given[row].items() if given[of].get(k) != v}
-        n_clips = given[row].get("n_clips")
-        changes = {k: v for k, v in changes.items() if k not in NOT_A_CHANGE}
-        lines.append({"row": row, "of": of, "changes": changes, "n_clips": n_clips})
+    for line in study.rows[study.rows["kind"] == "variant"].itertuples():
+        given, own = settings[line.row], settings.get(plain.get(line.of), {})
+        named = given.keys() - NOT_A_CHANGE
+        changes = {key: given[key] for key in sorted(named) if own.get(key) != given[key]}
+        lines.append((line.row, plain.get(line.of, ""), changes, given.get("n_clips")))
     return pd.DataFrame(lines, columns=["row", "of", "changes", "n_clips"])
 
 
 def many_samples(study: Study) -> dict[str, str]:
-    """Variants on all clips that draw more samples: row -> the method's row; the largest of each."""
-    varied = variants(study)
-    varied = varied[
-        varied["n_clips"].isna() & varied["changes"].map(lambda c: set(c) == {"n_samples"})
-    ]
-    varied = varied.assign(n=varied["changes"].map(lambda changes: changes["n_samples"]))
-    return dict(
-        varied.sort_values("n").drop_duplicates("of", keep="last")[["row", "of"]].to_numpy()
-    )
+    """Variants on all clips that draw more samples: row -> its method's; the largest of each."""
+    found: dict[str, tuple[int, str]] = {}
+    for line in variants(study).itertuples():
+        if list(line.changes) == ["n_samples"] and pd.isna(line.n_clips):
+            found[line.of] = max(found.get(line.of, (0, "")), (line.changes["n_samples"], line.row))
+    return {row: of for of, (_, row) in found.items()}
 
 
 def main_rows(study: Study) -> list[str]:
@@ -102,10 +94,8 @@ def main_rows(study: Study) -> list[str]:
 def timed(study: Study) -> pd.DataFrame:
     """Lines of `explanations` whose seconds compare: of one processor and batch size, the usual."""
     made = study.explanations[study.explanations["model_calls"] > 0]
-    conditions = list(zip(made["processor"], made["batch_size"], strict=True))
-    if not conditions:
-        return made
-    return made[(pd.Series(conditions) == pd.Series(conditions).mode()[0]).to_numpy()]
+    conditions = pd.Series(list(zip(made["processor"], made["batch_size"], strict=True)))
+    return made[(conditions == conditions.mode()[0]).to_numpy()] if len(made) else made
 
 
 def scores(study: Study, table: str) -> pd.DataFrame:
@@ -114,117 +104,117 @@ def scores(study: Study, table: str) -> pd.DataFrame:
     Parameters
     ----------
     study : Study
-    table : {"human_centric", "model_centric", "robustness", "runtime"}
-        "runtime" is made of the explanations that are `timed` alike: seconds, baseline_seconds,
-        superpixel_seconds, model_calls, and auc_per_second: the clip AUC above chance, over the
-        row's mean seconds.
+    table : {"human_centric", "model_centric", "robustness", "runtime", "gaps"}
+        "runtime", of the maps that are `timed` alike, references apart: seconds, baseline_seconds,
+        superpixel_seconds, model_calls, and auc_per_second: clip AUC above chance over the row's
+        mean seconds. "gaps": gap, p(x) - p(x_b); deletion and insertion on both axes over the gap
+        (deletion_by_gap ...); beyond_gap: whether deletion at equal area exceeds the gap.
     """
-    columns = list(statistics.SCORE_COLUMNS)
-    if table != "runtime":
-        return getattr(study, table)[columns]
-    made = timed(study)
-    sequence = study.clips.drop_duplicates("clip_id").set_index("clip_id")["sequence"]
-    measures = ["seconds", "baseline_seconds", "superpixel_seconds", "model_calls"]
-    long = made.melt(["clip_id", "row"], measures, var_name="metric")
-    worth = pivot(study, "human_centric", "clip", "auc").sub(CHANCE)
-    worth = worth / made.groupby("row")["seconds"].mean().reindex(worth.columns)
-    worth = worth.reset_index().melt(["clip_id", "sequence"], var_name="row").dropna()
-    long = pd.concat([long, worth.assign(metric="auc_per_second")], ignore_index=True)
-    return long.assign(level="clip", sequence=long["clip_id"].map(sequence))[columns]
+    keys = ["clip_id", "sequence", "row"]
+    if table in SCORED:
+        return getattr(study, table)[list(statistics.SCORE_COLUMNS)]
+    if table == "gaps":
+        found = study.model_centric.pivot(index=keys, columns="metric", values="value")
+        derived = pd.DataFrame({"gap": found["p_clip"] - found["p_baseline"]})
+        for name in (*FLATNESS[:2], *EQUAL_AREA):
+            derived[f"{name}_by_gap"] = found[name] / derived["gap"]
+        derived["beyond_gap"] = (found["area_matched_deletion"] > derived["gap"]).astype(float)
+    else:
+        homes = study.clips.drop_duplicates("clip_id").set_index("clip_id")["sequence"]
+        made = timed(study).assign(sequence=lambda lines: lines["clip_id"].map(homes))
+        references = study.rows.loc[study.rows["kind"] == "reference", "row"]
+        made = made[~made["row"].isin(references)]
+        measures = ["seconds", "baseline_seconds", "superpixel_seconds", "model_calls"]
+        derived = made[[*keys, *measures]]
+        above = pivot(study, "human_centric", "clip", "auc") - CHANCE
+        worth = above / derived.groupby("row")["seconds"].mean().reindex(above.columns)
+        worth = worth.stack().rename("auc_per_second").reset_index()
+        derived = derived.merge(worth, how="outer", on=keys).set_index(keys)
+    long = derived.melt(ignore_index=False, var_name="metric").reset_index().dropna(subset="value")
+    return long.assign(level="clip")[list(statistics.SCORE_COLUMNS)]
 
 
 def pivot(
     study: Study, table: str, level: str, metric: str, rows: Sequence[str] | None = None
 ) -> pd.DataFrame:
     """Scores of rows that are there, a column each: index (clip_id, sequence), NaN for none."""
-    part = scores(study, table) if table == "runtime" else getattr(study, table)
-    part = part[(part["level"] == level) & (part["metric"] == metric)]
+    key = table, level, metric
+    if key not in study.pivoted:
+        part = scores(study, table)
+        part = part[(part["level"] == level) & (part["metric"] == metric)]
+        index = ["clip_id", "sequence"]
+        study.pivoted[key] = part.pivot(index=index, columns="row", values="value")
+    found = study.pivoted[key]
     rows = study.rows["row"] if rows is None else rows
-    part = part[part["row"].isin(list(rows))]
-    found = part.pivot(index=["clip_id", "sequence"], columns="row", values="value")
     return found[[row for row in rows if row in found.columns]]
 
 
 def finished(study: Study, rows: Collection[str] | None = None) -> list[str]:
-    """Clips on which all of these rows (default: the main ones) are in every table that has them."""
-    rows = set(main_rows(study) if rows is None else rows)
+    """Clips on which all rows (by default the main ones) are in every table that has them."""
+    rows = main_rows(study) if rows is None else rows
     clips = study.evaluation["clip_id"]
     for name in SCORED:
         part = getattr(study, name)[["clip_id", "row"]].drop_duplicates()
-        part = part[part["row"].isin(rows)]
+        part = part[part["row"].isin(list(rows))]
         counts = part["clip_id"].value_counts()
         clips = clips[clips.isin(counts.index[counts == part["row"].nunique()])]
     return clips.tolist()
 
 
+def all_zero(study: Study) -> pd.MultiIndex:
+    """Pairs (clip_id, row) whose map has no positive voxel."""
+    part = study.human_centric[study.human_centric["metric"] == "all_zero"]
+    part = part[part["value"] > 0][["clip_id", "row"]]
+    # A map that is averaged over time is scored by its frames alone.
+    steady = study.robustness[~study.robustness["row"].isin(study.human_centric["row"])]
+    steady = steady.pivot(index=["clip_id", "row"], columns="metric", values="value")
+    steady = steady.reindex(columns=["mauc", "stdauc"])
+    undefined = steady[steady["mauc"].notna() & steady["stdauc"].isna()].index
+    return pd.MultiIndex.from_frame(part).union(undefined)
+
+
 def summary(
-    study: Study, table: str, *, clips: Clips = "all", rows: Collection[str] | None = None
+    study: Study,
+    table: str,
+    *,
+    clips: Clips = "all",
+    rows: Collection[str] | None = None,
+    metrics: Collection[str] = (),
 ) -> pd.DataFrame:
     """Mean and 95 % interval of every row, level and metric of a table.
 
     Parameters
     ----------
     study : Study
-    table : {"human_centric", "model_centric", "robustness", "runtime"}
+    table : str
+        As `scores`.
     clips : "all", "hits", "misses", or collection of clip ids
     rows : collection of str, optional
-        By default the main ones, on the clips that are `finished`. Those asked for by name are
-        each on the clips that they have.
+        By default the main ones, over the clips that are `finished`, so that their means stand side
+        by side. Rows that are named are each over the clips that they have.
+    metrics : collection of str
+        Empty: all.
 
     Returns
     -------
     DataFrame
-        row, label, family, kind, level, metric, mean, low, high, n, n_groups, n_undefined,
-        n_all_zero. Undefined values are left out of the mean and counted in n_undefined;
-        n_all_zero counts the values in the mean that are mere conventions, because their map has
-        no positive voxel.
+        row, label, family, kind, level, metric, mean, low, high, n, n_groups, n_undefined (left
+        out of the mean), n_all_zero (values in the mean that are mere conventions, because their
+        map has no positive voxel).
     """
     study = study.keep(clips=clips)
     if rows is None:
-        rows, done = main_rows(study), finished(study)
-        study = study.keep(clips=done) if done else study
-    scored = scores(study, table)
-    scored = scored[scored["row"].isin(list(rows))]
+        study = study.keep(clips=finished(study) or "all", rows=main_rows(study))
+    keys, scored = ["row", "level", "metric"], scores(study, table)
+    scored = scored if rows is None else scored[scored["row"].isin(list(rows))]
+    scored = scored[scored["metric"].isin(list(metrics))] if len(metrics) else scored
+    zero = pd.MultiIndex.from_frame(scored[["clip_id", "row"]]).isin(all_zero(study))
+    zero = scored.assign(n_all_zero=(zero & scored["value"].notna()).astype(int))
     found = statistics.summarise(scored, **options(study))
-    zero = all_zero(study)
-    flagged = pd.MultiIndex.from_frame(scored[["clip_id", "row"]]).isin(zero)
-    scored = scored.assign(n_all_zero=flagged & scored["value"].notna())
-    keys = ["row", "level", "metric"]
-    counts = scored.groupby(keys, sort=False)["n_all_zero"].sum().astype(int).reset_index()
-    about = study.rows[["row", "family", "kind"]].assign(label=study.rows["row"].map(labels(study)))
-    found = about[["row", "label", "family", "kind"]].merge(found.merge(counts, on=keys), on="row")
-    order = {pair: i for i, pair in enumerate(zip(scored["level"], scored["metric"], strict=True))}
-    place = [order[pair] for pair in zip(found["level"], found["metric"], strict=True)]
-    return found.iloc[np.argsort(place, kind="stable")].reset_index(drop=True)
-
-
-def all_zero(study: Study) -> pd.MultiIndex:
-    """Pairs (clip_id, row) whose map has no positive voxel."""
-    part = study.human_centric
-    part = part[(part["metric"] == "all_zero") & (part["value"] > 0)]
-    # A map averaged over time is located nowhere else than frame by frame.
-    steady = study.robustness.pivot(index=["clip_id", "row"], columns="metric", values="value")
-    steady = steady.reindex(columns=["mauc", "stdauc"])
-    steady = steady[steady["mauc"].notna() & steady["stdauc"].isna()]
-    return pd.MultiIndex.from_frame(part[["clip_id", "row"]]).union(steady.index)
-
-
-def ranked(found: pd.DataFrame) -> pd.DataFrame:
-    """Add direction, rank and the paper's value to a summary.
-
-    Returns
-    -------
-    DataFrame
-        direction: "higher" or "lower" is better, None where neither is; rank: 1 is best, among all
-        rows, equal means share the better one; NaN without a direction, and for a row that is
-        not `complete`; paper: NaN where the paper prints none.
-    """
-    known = {m: direction(m) for m in found["metric"].unique() if m in METRICS}
-    found = found.assign(direction=found["metric"].map(known).astype(object))
-    sign = found["direction"].map({"higher": -1.0, "lower": 1.0}).astype(float)
-    cost = (sign * found["mean"]).where(complete(found))
-    found["rank"] = cost.groupby([found["level"], found["metric"]]).rank(method="min")
-    return found.merge(paper(), how="left", on=["row", "level", "metric"])
+    found = found.merge(zero.groupby(keys, sort=False)["n_all_zero"].sum().reset_index(), on=keys)
+    about = study.rows[["row", "family", "kind"]].copy()
+    about.insert(1, "label", about["row"].map(labels(study)))
+    return about.merge(found, on="row")
 
 
 def complete(found: pd.DataFrame) -> pd.Series:
@@ -236,39 +226,63 @@ def complete(found: pd.DataFrame) -> pd.Series:
     return found["n"] == found.groupby(["level", "metric"])["n"].transform("max")
 
 
+def ranked(found: pd.DataFrame) -> pd.DataFrame:
+    """Add to a summary: direction, rank and the paper's value.
+
+    Returns
+    -------
+    DataFrame
+        direction: "higher" or "lower" is better, None where neither is. rank: 1 is best, among all
+        rows, equal means share the better one; NaN without a direction, and for a row that is not
+        `complete`. paper: NaN where the paper prints none.
+    """
+    known = {metric: direction(metric) for metric in found["metric"].unique() if metric in METRICS}
+    found = found.assign(direction=found["metric"].map(known).astype(object))
+    cost = found["direction"].map({"higher": -1.0, "lower": 1.0}).astype(float) * found["mean"]
+    keys = [found["level"], found["metric"]]
+    found["rank"] = cost.where(complete(found)).groupby(keys).rank(method="min")
+    return found.merge(paper(), how="left", on=["row", "level", "metric"])
+
+
 def table_one(study: Study, *, clips: Clips = "all") -> pd.DataFrame:
-    """The paper's Table I: localisation at clip and frame level, as `summary` and `ranked`."""
-    found = summary(study, "human_centric", clips=clips)
-    wanted = pd.MultiIndex.from_tuples(TABLE_ONE)
-    return ranked(found[pd.MultiIndex.from_frame(found[["level", "metric"]]).isin(wanted)])
+    """The paper's Table I, localisation at clip and frame level: a `summary`, `ranked`."""
+    return _paper_table(study, TABLE_ONE, clips)
 
 
 def table_two(study: Study, *, clips: Clips = "all") -> pd.DataFrame:
-    """The paper's Table II: faithfulness, stability over time, run time, as `table_one`."""
-    parts = []
-    for table, metrics in TABLE_TWO:
-        found = summary(study, table, clips=clips)
-        parts.append(found[found["metric"].isin(metrics)])
-    return ranked(pd.concat(parts, ignore_index=True))
+    """The paper's Table II, faithfulness, stability over time, run time: as `table_one`."""
+    return _paper_table(study, TABLE_TWO, clips)
 
 
 def flatness(study: Study, *, clips: Clips = "all") -> pd.DataFrame:
-    """Faithfulness on the threshold axis beside what controls it (`FLATNESS`), as `table_one`."""
-    found = summary(study, "model_centric", clips=clips)
-    parts = [found[found["metric"] == metric] for metric in FLATNESS]
+    """Faithfulness on the threshold axis beside what controls it (`FLATNESS`): as `table_one`."""
+    return _paper_table(study, {"model_centric": [("clip", name) for name in FLATNESS]}, clips)
+
+
+def _paper_table(study: Study, columns: dict[str, list], clips: Clips) -> pd.DataFrame:
+    parts = []
+    for table, wanted in columns.items():
+        metrics = {metric for _, metric in wanted}
+        found = summary(study, table, clips=clips, metrics=metrics)
+        at = [found[(found["level"] == a) & (found["metric"] == b)] for a, b in wanted]
+        parts += [part for part in at if len(part)] or [found.iloc[:0]]
     return ranked(pd.concat(parts, ignore_index=True))
+
+
+def paper_csv(name: str) -> pd.DataFrame:
+    """Read one of the files in `paper/`: the paper's tables, its claims, what they rest on."""
+    with (resources.files("vad_helpers.tables") / "paper" / f"{name}.csv").open() as file:
+        return pd.read_csv(file)
 
 
 def paper() -> pd.DataFrame:
     """The paper's Tables I and II: row, level, metric, paper."""
-    parts = []
-    for name in ("table1_human_centric.csv", "table2_model_robustness_runtime.csv"):
-        with (resources.files("vad_helpers.tables") / "paper" / name).open() as file:
-            long = pd.read_csv(file).melt("method", var_name="column", value_name="paper")
-        named = long["column"].str.extract(r"(?:(?P<level>clip|frame)_)?(?P<metric>.*)")
-        parts.append(long.assign(**named.fillna({"level": "clip"})))
-    both = pd.concat(parts, ignore_index=True).replace({"metric": {"runtime_s": "seconds"}})
-    return both.rename(columns={"method": "row"})[["row", "level", "metric", "paper"]]
+    names = "table1_human_centric", "table2_model_robustness_runtime"
+    parts = [paper_csv(name).melt("method", value_name="paper") for name in names]
+    both = pd.concat(parts, ignore_index=True).rename(columns={"method": "row"})
+    named = both["variable"].str.extract(r"(?:(?P<level>clip|frame)_)?(?P<metric>.*)")
+    both = both.join(named.fillna({"level": "clip"})).replace({"metric": {"runtime_s": "seconds"}})
+    return both[["row", "level", "metric", "paper"]]
 
 
 def wide(table: pd.DataFrame, *, digits: int = 3) -> pd.DataFrame:
@@ -284,27 +298,26 @@ def wide(table: pd.DataFrame, *, digits: int = 3) -> pd.DataFrame:
     Returns
     -------
     DataFrame of str
-        Index labels; columns a pair (metric, "here" or "paper"; "paper" where it prints any). Cells
-        read "mean [low, high]", with "(n undefined)" where clips were left out, "(n all-zero)"
-        where maps of zeros are in the mean, and "(n of N clips)" where a row has fewer clips.
+        Index labels; columns (metric, "here" or "paper", where it prints any). Cells read "mean
+        [low, high]", with "(n undefined)" where clips were left out, "(n all-zero)" where maps of
+        zeros are in the mean, and "(n of N clips)" where a row has fewer clips.
 
     Raises
     ------
     InputError
         If two rows have one label.
     """
-    pairs = table[["row", "label"]].drop_duplicates()
-    if (twice := pairs["label"].duplicated()).any():
-        label = pairs.loc[twice, "label"].iloc[0]
+    named = table[["row", "label"]].drop_duplicates()["label"]
+    if named.duplicated().any():
+        label = named[named.duplicated()].iloc[0]
         raise InputError(f"two rows are called '{label}'; give the variants labels of their own")
     columns = {}
     for (level, metric), part in table.groupby(["level", "metric"], sort=False):
-        name = METRICS[metric].name if metric in METRICS else metric
-        arrow = {"higher": " ↑", "lower": " ↓"}.get(METRICS[metric].direction, "")
+        known = METRICS.get(metric)
         several = table.loc[table["metric"] == metric, "level"].nunique() > 1
-        heading = name + (f", {level}" if several else "") + arrow
-        n_clips = (part["n"] + part["n_undefined"]).max()
-        cells = {}
+        heading = (known.name if known else metric) + (f", {level}" if several else "")
+        heading += {"higher": " ↑", "lower": " ↓"}.get(known.direction if known else None, "")
+        n_clips, cells = (part["n"] + part["n_undefined"]).max(), {}
         for line in part.itertuples():
             cell = "undefined" if np.isnan(line.mean) else f"{line.mean:.{digits}f}"
             if not np.isnan(line.low):
@@ -317,7 +330,7 @@ def wide(table: pd.DataFrame, *, digits: int = 3) -> pd.DataFrame:
         if "paper" in part and part["paper"].notna().any():
             printed = part.set_index("label")["paper"].dropna()
             columns[heading, "paper"] = printed.map("{:.4g}".format)
-    return pd.DataFrame(columns).reindex(pairs["label"]).fillna("")
+    return pd.DataFrame(columns).reindex(named).fillna("")
 
 
 def rank_stability(
@@ -329,69 +342,44 @@ def rank_stability(
     rows: Sequence[str] | None = None,
     clips: Clips = "all",
 ) -> pd.DataFrame:
-    """How firm ranks are when sequences are drawn anew.
-
-    Parameters
-    ----------
-    study, table, level, metric, clips
-        Of the scores.
-    rows : sequence of str, optional
-        By default the methods.
+    """How firm the ranks of rows (by default the methods) are when sequences are drawn anew.
 
     Returns
     -------
     DataFrame
-        row, label, rank, rank_median, rank_low, rank_high, p_best (see
-        `statistics.rank_stability`), n: the clips on which all rows in it are defined, which alone
-        count. Rows with too few clips (see `SHARED`) are left out. Best rank first.
+        Best first: row, label, rank, rank_median, rank_low, rank_high, p_best as
+        `statistics.rank_stability`; n: the clips on which all rows in it are defined, which alone
+        count. Rows with too few clips (see `SHARED`) are left out.
     """
-    found = ranked_scores(study.keep(clips=clips), table, level, metric, rows)
-    firm = statistics.rank_stability(found, metric, **options(study))
-    firm.insert(1, "label", firm["row"].map(labels(study)))
-    return firm.assign(n=len(found)).sort_values("rank", kind="stable", ignore_index=True)
-
-
-def ranked_scores(
-    study: Study, table: str, level: str, metric: str, rows: Sequence[str] | None = None
-) -> pd.DataFrame:
-    """Scores (clip_id, sequence) x row of the rows with enough clips, on those they share."""
-    found = pivot(study, table, level, metric, methods(study) if rows is None else rows)
+    rows = methods(study) if rows is None else rows
+    found = pivot(study.keep(clips=clips), table, level, metric, rows)
     counts = found.notna().sum()
-    return found[counts.index[counts >= max(1, SHARED * counts.max())]].dropna()
+    found = found[counts.index[counts >= max(1, SHARED * counts.max())]].dropna()
+    firm = statistics.rank_stability(found, metric, **options(study)).assign(n=len(found))
+    firm.insert(1, "label", firm["row"].map(labels(study)))
+    return firm.sort_values("rank", kind="stable", ignore_index=True)
 
 
 def breakdown(
-    study: Study, by: str, *, table: str = "human_centric", metric: str = "auc"
+    study: Study, by: str, table: str = "human_centric", *, metrics: Collection[str] = ("auc",)
 ) -> pd.DataFrame:
-    """Mean clip-level score of the main rows in every part of the clips.
+    """A `summary` of every part of the clips, in the column part.
 
     Parameters
     ----------
     study : Study
-    by : {"scene", "sequence", "called"}
-        "called": "anomalous" or "normal", by the network.
-    table, metric : str
-        Of the scores.
-
-    Returns
-    -------
-    DataFrame
-        part, row, label, mean, low, high (NaN for one sequence), n, n_groups. Only clips on which
-        all of these rows are defined.
+    by : {"scene", "sequence", "called", "fold"}
+        Column of `by_clip`.
+    table, metrics
+        As `summary`.
     """
-    found = pivot(study, table, "clip", metric, main_rows(study)).dropna()
-    part_of = by_clip(study).set_index("clip_id")[by]
-    lines = [
-        {"part": part, "row": row, "label": labels(study)[row]}
-        | statistics.bootstrap_mean(
-            column, column.index.get_level_values("sequence"), **options(study)
-        )
-        for part, block in found.groupby(found.index.get_level_values("clip_id").map(part_of))
-        for row, column in block.items()
+    study = study.keep(clips=finished(study) or "all", rows=main_rows(study))
+    groups = by_clip(study).groupby(by)["clip_id"]
+    parts = [
+        summary(study, table, clips=set(clips), metrics=metrics).assign(part=part)
+        for part, clips in groups
     ]
-    return pd.DataFrame(
-        lines, columns=["part", "row", "label", "mean", "low", "high", "n", "n_groups"]
-    )
+    return pd.concat(parts, ignore_index=True)
 
 
 def by_clip(study: Study) -> pd.DataFrame:
@@ -400,16 +388,20 @@ def by_clip(study: Study) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        fold, clip_id, scene, sequence; p_clip and p_baseline (of the first row; machines differ in
-        the last digits), gap; p (see `Study.probabilities`), p_predicted; called ("anomalous",
-        "normal"); share_changing and share_moving: voxels that change at all by the protocol's
-        rule, and those that move by more than rounding hides; auc: the methods' mean clip AUC, on
-        clips that all have, and place (1 is localised best).
+        fold, clip_id, scene, sequence; p_clip and p_baseline (of the first row; processors differ
+        in the last digits), gap; p (see `Study.probabilities`), p_predicted; called ("anomalous",
+        "normal"); share_changing and share_moving: voxels that change by the protocol's rule, and
+        those that move by more than rounding hides; auc: mean clip AUC of the methods, on clips
+        that all have, and place (1 is localised best).
     """
     table = study.evaluation[["fold", "clip_id", "scene", "sequence"]].set_index("clip_id")
-    for name, metric in (("p_clip", "p_clip"), ("p_baseline", "p_baseline")):
-        part = study.model_centric[study.model_centric["metric"] == metric]
-        table[name] = part.drop_duplicates("clip_id").set_index("clip_id")["value"]
+
+    def first(scored: pd.DataFrame, level: str, metric: str) -> pd.Series:
+        part = scored[(scored["level"] == level) & (scored["metric"] == metric)]
+        return part.drop_duplicates("clip_id").set_index("clip_id")["value"]
+
+    table["p_clip"] = first(study.model_centric, "clip", "p_clip")
+    table["p_baseline"] = first(study.model_centric, "clip", "p_baseline")
     table["gap"] = table["p_clip"] - table["p_baseline"]
     table["p"] = study.probabilities()
     test = study.predictions[study.predictions["split"] == "test"]
@@ -417,140 +409,97 @@ def by_clip(study: Study) -> pd.DataFrame:
     called = np.where(table["p"] >= CALLED_FROM, "anomalous", "normal")
     table["called"] = pd.Series(called, table.index).where(table["p"].notna())
     size = np.prod([study.params["n_frames"], *study.params["frame_size"]])
-    for name, level in (("share_changing", "clip"), ("share_moving", "moving")):
-        part = study.human_centric
-        part = part[(part["level"] == level) & (part["metric"] == "n_moving")]
-        table[name] = part.drop_duplicates("clip_id").set_index("clip_id")["value"] / size
-    found = pivot(study, "human_centric", "clip", "auc", methods(study)).dropna()
-    table["auc"] = found.mean(axis=1).droplevel("sequence")
+    table["share_changing"] = first(study.human_centric, "clip", "n_moving") / size
+    table["share_moving"] = first(study.human_centric, "moving", "n_moving") / size
+    located = pivot(study, "human_centric", "clip", "auc", methods(study)).dropna()
+    table["auc"] = located.mean(axis=1).droplevel("sequence")
     table["place"] = table["auc"].rank(ascending=False, method="min")
-    columns = ["fold", "clip_id", *table.columns.drop("fold")]
-    return table.reset_index()[columns]
+    return table.reset_index()
 
 
 def gaps(study: Study, *, bounds: Sequence[float] = GAPS, clips: Clips = "all") -> pd.DataFrame:
-    """Deletion and insertion where there is something to measure: by the gap p(x) - p(x_b).
+    """Faithfulness where there is something to measure: by the gap p(x) - p(x_b).
 
-    The gap is what the whole baseline does. One that keeps the probability leaves little to delete,
-    and a mean over such clips says little of a method. It is no bound: a clip of which a part is
-    replaced can have a lower probability than either.
+    The gap is what the whole baseline does. One that keeps the probability leaves little to delete.
+    It is no bound: where deletion at equal area exceeds it, what is left of the clip is an input
+    unlike any in training, and a score tells how well a map finds voxels that upset the network.
 
     Parameters
     ----------
     study : Study
     bounds : sequence of float
-        Lower bounds of the gap, exclusive.
+        Lower bounds of the gap, exclusive; a line of all clips (-inf) stands before them.
     clips
         As `summary`.
 
     Returns
     -------
     DataFrame
-        Of the main rows: row, label, min_gap (-inf: all clips), metric (deletion, insertion and
-        both at equal area, and each as "_by_gap": divided by each clip's gap, 1 for what the whole
-        baseline does; NaN for all clips), mean, low, high, n, n_groups.
+        As `statistics.summarise`, with min_gap; metrics deletion and insertion on both axes, and
+        those of `scores(study, "gaps")`, with a bound alone. Of the main rows.
     """
     study = study.keep(clips=clips)
-    study = study.keep(clips=finished(study))
-    names = FLATNESS[:2] + FLATNESS[3:5]
-    part = study.model_centric[study.model_centric["metric"].isin([*names, "p_clip", "p_baseline"])]
-    table = part.pivot(index=["clip_id", "sequence", "row"], columns="metric", values="value")
-    table = table.reset_index()
-    gap = table["p_clip"] - table["p_baseline"]
-    lines = []
-    for row in main_rows(study):
-        for bound in (-np.inf, *bounds):
-            chosen = table[(table["row"] == row) & (gap > bound)]
-            divisor = gap[chosen.index] if np.isfinite(bound) else np.nan
-            about = {"row": row, "label": labels(study)[row], "min_gap": bound}
-            values = {name: chosen[name] for name in names}
-            values |= {f"{name}_by_gap": chosen[name] / divisor for name in names}
-            for metric, value in values.items():
-                mean = statistics.bootstrap_mean(value, chosen["sequence"], **options(study))
-                size = {"n": len(chosen), "n_groups": chosen["sequence"].nunique()}
-                lines.append(about | {"metric": metric} | mean | size)
-    return pd.DataFrame(lines).drop(columns="n_undefined")
-
-
-def beyond_gap(study: Study) -> pd.DataFrame:
-    """Where do the voxels that a map chooses lower p by more than the whole baseline does?
-
-    Deletion at equal area removes a fifth of the clip at most. Where it exceeds the gap, what is
-    left of the clip is an input unlike any in training, and the score tells how well a map finds
-    voxels that upset the network. Clips whose gap is not above zero are left out.
-
-    Returns
-    -------
-    DataFrame
-        Of the main rows: row, label, n (clips with a gap above zero), n_beyond (of them: with an
-        area_matched_deletion above their gap), area_matched_deletion and gap (means over these).
-    """
     study = study.keep(clips=finished(study), rows=main_rows(study))
-    found = study.model_centric.pivot(index=["row", "clip_id"], columns="metric", values="value")
-    found = found[["area_matched_deletion", "p_clip", "p_baseline"]].dropna()
-    found["gap"] = found["p_clip"] - found["p_baseline"]
-    found = found[found["gap"] > 0]
-    found["n_beyond"] = found["area_matched_deletion"] > found["gap"]
-    per_row = found.groupby(level="row")
-    table = per_row[["area_matched_deletion", "gap"]].mean()
-    table = table.assign(n=per_row.size(), n_beyond=per_row["n_beyond"].sum())
-    table = table.reindex([row for row in study.rows["row"] if row in table.index]).reset_index()
-    table.insert(1, "label", table["row"].map(labels(study)))
-    return table
+    derived, plain = scores(study, "gaps"), scores(study, "model_centric")
+    plain = plain[plain["metric"].isin([*FLATNESS[:2], *EQUAL_AREA])]
+    gap = derived[derived["metric"] == "gap"].set_index(["clip_id", "row"])["value"]
+    parts = [statistics.summarise(plain, **options(study)).assign(min_gap=-np.inf)]
+    both = pd.concat([plain, derived], ignore_index=True)
+    own = gap.reindex(pd.MultiIndex.from_frame(both[["clip_id", "row"]])).to_numpy()
+    for bound in bounds:
+        found = statistics.summarise(both[own > bound], **options(study))
+        parts.append(found.assign(min_gap=bound))
+    return pd.concat(parts, ignore_index=True)
 
 
 def costs(study: Study) -> pd.DataFrame:
-    """What every row's maps cost, and what they are made of.
+    """What every row's maps cost, and what they are made of; none of a row that asks no network.
 
     Returns
     -------
     DataFrame
         row, label, n (maps), n_timed (of them `timed` alike), seconds (their mean), precision (of
-        these), medians of model_calls, baseline_seconds, superpixel_seconds, n_segments (asked of
-        superpixels) and n_nonzero (superpixels with a coefficient), n_all_zero (maps), auc (mean
-        clip AUC) and auc_per_second (above chance). Rows that ask no network have no line.
+        these), medians of model_calls, baseline_seconds, superpixel_seconds, n_segments and
+        n_nonzero (superpixels, and those with a coefficient), n_all_zero (maps), auc (mean clip
+        AUC), auc_per_second (above chance).
     """
     made, alike = study.explanations[study.explanations["model_calls"] > 0], timed(study)
-    of_row, timings = made.groupby("row", sort=False), alike.groupby("row")
     medians = ["model_calls", "baseline_seconds", "superpixel_seconds", "n_segments", "n_nonzero"]
-    table = of_row[medians].median()
-    precision = timings["precision"].agg(lambda used: " ".join(sorted(set(used) - {""})))
-    table = table.assign(
-        n=of_row.size(),
-        n_timed=timings.size(),
-        seconds=timings["seconds"].mean(),
-        precision=precision,
-        n_all_zero=all_zero(study).to_frame().groupby("row").size(),
-        auc=pivot(study, "human_centric", "clip", "auc").mean(),
-    )
+    of_row, timings = made.groupby("row", sort=False), alike.groupby("row")
+    table = of_row[medians].median().assign(n=of_row.size(), n_timed=timings.size())
+    table["seconds"] = timings["seconds"].mean()
+    table["precision"] = timings["precision"].agg(lambda used: " ".join(sorted({*used} - {""})))
+    table["n_all_zero"] = all_zero(study).to_frame(index=False).groupby("row").size()
+    table["auc"] = pivot(study, "human_centric", "clip", "auc").mean()
     table["auc_per_second"] = (table["auc"] - CHANCE) / table["seconds"]
-    table = table.fillna({"n_timed": 0, "n_all_zero": 0}).reset_index()
-    table.insert(1, "label", table["row"].map(labels(study)))
-    return table.astype({"n_timed": int, "n_all_zero": int})
+    table = table.fillna({"n_timed": 0, "n_all_zero": 0}).astype(
+        {"n_timed": int, "n_all_zero": int}
+    )
+    table.insert(0, "label", table.index.map(labels(study)))
+    return table.reset_index()
 
 
 def convergence(study: Study) -> pd.DataFrame:
-    """How maps of two seeds correlate as samples double, at both ends of each doubling.
+    """How maps of two seeds correlate as samples double: lines at both ends of each doubling.
 
     Returns
     -------
     DataFrame
-        Lines of `Study.convergence` with end: "fewest" or "most" samples; of: the method's row.
+        As `Study.convergence`, with end ("fewest" or "most" samples) and of (the method).
     """
     drawn = study.convergence.groupby(["fold", "clip_id", "row"])["n_samples"]
     ends = {"fewest": drawn.idxmin(), "most": drawn.idxmax()}
     parts = [study.convergence.loc[at].assign(end=end) for end, at in ends.items()]
-    of = study.rows.set_index("row")["of"]
-    return pd.concat(parts, ignore_index=True).assign(of=lambda table: table["row"].map(of))
+    found = pd.concat(parts, ignore_index=True)
+    return found.assign(of=found["row"].map(study.rows.set_index("row")["of"]))
 
 
 def mean_curves(study: Study, *, clips: Clips = "all") -> pd.DataFrame:
     """Curves of the main rows, averaged over the clips that all have: curve, row, step, mean."""
-    study = study.keep(clips=clips, rows=main_rows(study))
     lines = []
-    for curve, part in study.curves.groupby("curve"):
+    for curve, part in study.keep(clips=clips, rows=main_rows(study)).curves.groupby("curve"):
         texts = part.pivot(index="clip_id", columns="row", values="values").dropna()
-        for row in texts:
+        for row in texts if len(texts) else ():
             mean = np.mean([np.array(text.split(), float) for text in texts[row]], axis=0)
             lines += [(curve, row, step, value) for step, value in enumerate(mean)]
     return pd.DataFrame(lines, columns=["curve", "row", "step", "mean"])
@@ -575,66 +524,55 @@ def performance(study: Study, *, split: str = "test") -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        pooling: "fold", "pooled" (clips of all folds together) or "mean" (of the folds' values:
-        the sequences of every fold are drawn anew, each fold among its own); folds ("0 1 2"),
-        scene (or "both"), metric (accuracy at p >= .5, auc), mean, low, high, n, n_groups,
-        n_anomalous. The last lines leave out the fold on whose sequences the recipe was tuned.
+        pooling: "fold", "pooled" (clips of all folds together), "mean" (of the folds' values, each
+        fold's sequences drawn among its own) or "untuned" (pooled, without the fold on whose
+        sequences the recipe was tuned); folds ("0 1 2"), scene (or "both"), metric (accuracy at p
+        >= .5, auc), mean, low, high, n, n_groups, n_anomalous.
     """
     tested = study.predictions[study.predictions["split"] == split]
     folds = sorted(tested["fold"].unique())
-    tuned = 1 % int(study.params["n_folds"])  # what fold 0 validates on
-    asked = [("fold", [k]) for k in folds]
+    asked = [("fold", [fold]) for fold in folds]
     if len(folds) > 1:
-        asked += [("pooled", folds), ("mean", folds)]
-        asked += [("pooled", [k for k in folds if k != tuned])] if tuned in folds else []
+        tuned = 1 % int(study.params["n_folds"])  # what fold 0 validates on
+        asked += [("pooled", folds), ("mean", folds), ("untuned", [k for k in folds if k != tuned])]
     lines = []
     for pooling, chosen in asked:
-        part = tested[tested["fold"].isin(chosen)]
-        scenes = (
-            []
-            if list(chosen) == [k for k in folds if k != tuned]
-            else sorted(part["scene"].unique())
-        )
-        for scene in ("both", *scenes):
-            block = part if scene == "both" else part[part["scene"] == scene]
-            about = {"pooling": pooling, "folds": " ".join(map(str, chosen)), "scene": scene}
-            size = {"n": len(block), "n_groups": block["sequence"].nunique()}
-            size["n_anomalous"] = int(block["label"].sum())
+        whole = tested[tested["fold"].isin(chosen)]
+        for scene in ("both", *(sorted(whole["scene"].unique()) if pooling != "untuned" else ())):
+            part = whole if scene == "both" else whole[whole["scene"] == scene]
+            line = {"pooling": pooling, "folds": " ".join(map(str, chosen)), "scene": scene}
+            line |= {"n": len(part), "n_groups": part["sequence"].nunique()}
+            line |= {"n_anomalous": int(part["label"].sum())}
             for metric in ("accuracy", "auc"):
-                mean, low, high = _performance(block, metric, pooling == "mean", **options(study))
-                lines.append(
-                    about | {"metric": metric, "mean": mean, "low": low, "high": high} | size
-                )
+                ends = _performance(part, metric, pooling == "mean", **options(study))
+                lines.append(line | {"metric": metric} | ends)
     columns = ["pooling", "folds", "scene", "metric", "mean", "low", "high", "n", "n_groups"]
     return pd.DataFrame(lines, columns=[*columns, "n_anomalous"])
 
 
 def _performance(
     part: pd.DataFrame, metric: str, by_fold: bool, *, n_resamples: int, seed: int
-) -> tuple[float, float, float]:
+) -> dict[str, float]:
     """Accuracy or AUC with its interval, of all clips together or as the mean of the folds'."""
     found = []
-    # Draws of its own for every fold: equal ones would pair sequences that have no pair.
-    folds = [block for _, block in part.groupby("fold")] if by_fold else [part]
-    for i, block in enumerate(folds):
+    for i, (_, block) in enumerate(part.groupby("fold") if by_fold else [("", part)]):
+        # Draws of its own for every fold: equal ones would pair sequences that have no pair.
         drawn = {"n_resamples": n_resamples, "seed": [seed, i] if by_fold else seed}
+        groups = block["sequence"]
         if metric == "auc":
-            value, draws = statistics.drawn_aucs(
-                block["p"], block["label"], block["sequence"], **drawn
-            )
-            if block["sequence"].nunique() < 2:
-                draws = np.full(n_resamples, np.nan)
+            value, draws = statistics.drawn_aucs(block["p"], block["label"], groups, **drawn)
+            draws = draws if groups.nunique() > 1 else np.full(n_resamples, np.nan)
         else:
-            right = ((block["p"] >= CALLED_FROM) == (block["label"] == 1)).astype(float)
-            value, draws = statistics.drawn_means(right, block["sequence"], **drawn)
+            right = (block["p"] >= CALLED_FROM) == (block["label"] == 1)
+            value, draws = statistics.drawn_means(right.astype(float), groups, **drawn)
         found += [(value, draws)] if not np.isnan(value) else []
     if not found:
-        return np.nan, np.nan, np.nan
-    draws = np.mean([drawn for _, drawn in found], axis=0)
+        return {"mean": np.nan, "low": np.nan, "high": np.nan}
+    values, draws = zip(*found, strict=True)
+    draws = np.mean(draws, axis=0)
     # A draw whose clips are all of one class has no AUC, and does not count.
-    return float(np.mean([value for value, _ in found])), *statistics.percentiles(
-        draws[~np.isnan(draws)]
-    )
+    low, high = statistics.percentiles(draws[~np.isnan(draws)])
+    return {"mean": float(np.mean(values)), "low": low, "high": high}
 
 
 def leakage(study: Study, *, alternative: str = "split_by_clip") -> pd.DataFrame:
@@ -644,22 +582,22 @@ def leakage(study: Study, *, alternative: str = "split_by_clip") -> pd.DataFrame
     ----------
     study : Study
     alternative : str
-        Of `Study.alternatives`: a network that was tested on sequences it has seen.
+        Of `Study.alternatives`: networks that are tested on sequences that they have seen.
 
     Returns
     -------
     DataFrame
-        metric, seen, unseen, difference (seen - unseen) with low and high: both sides drawn apart.
-        Of the alternative's folds; empty if it was not measured.
+        folds, metric, seen (the alternative's), unseen (the study's, of the same folds),
+        difference; empty if it was not measured.
     """
-    columns = ["folds", "metric", "seen", "unseen", "difference"]
-    if alternative not in study.alternatives:
-        return pd.DataFrame(columns=columns)
-    other = study.alternatives[alternative]
-    sides = [performance(other), performance(study)]
-    sides = [part[part["scene"] == "both"].set_index(["folds", "metric"])["mean"] for part in sides]
-    table = pd.DataFrame({"seen": sides[0], "unseen": sides[1]}).dropna().reset_index()
-    return table.assign(difference=table["seen"] - table["unseen"])[columns]
+    parts = [study.alternatives.get(alternative), study]
+    if parts[0] is None:
+        return pd.DataFrame(columns=["folds", "metric", "seen", "unseen", "difference"])
+    parts = [performance(part).query("scene == 'both'") for part in parts]
+    parts = [part.drop_duplicates(["folds", "metric"]) for part in parts]
+    seen, unseen = (part.set_index(["folds", "metric"])["mean"] for part in parts)
+    table = pd.DataFrame({"seen": seen, "unseen": unseen}).dropna().reset_index()
+    return table.assign(difference=table["seen"] - table["unseen"])
 
 
 def compare(
@@ -698,48 +636,45 @@ def compare(
         If a path holds no run, or nothing is left of what was asked for.
     """
     keys, drawn = ["table", "level", "metric", "row"], {"n_resamples": n_resamples, "seed": seed}
-    better = [key for key, metric in METRICS.items() if metric.direction is not None]
-    names = [str(path) for path in paths]
-    studies = [load(path) for path in paths]
-    lines, first = [], {}
-    for i, study in enumerate(studies):
+    wanted = (
+        list(metrics)
+        if len(metrics)
+        else [key for key, metric in METRICS.items() if metric.direction]
+    )
+    lines, first, cut = [], {}, ""
+    for i, path in enumerate(paths):
+        study = load(path)
         scored = pd.concat([scores(study, t).assign(table=t) for t in (*SCORED, "runtime")])
-        scored = scored[scored["metric"].isin(list(metrics) or better)]
-        scored = scored[scored["row"].isin(list(rows))] if rows else scored
-        shared = i and _cut(study) == _cut(studies[0]) != ""
-        name = names[i] + (f" ({names[: i + 1].count(names[i])})" if names[i] in names[:i] else "")
-        for key, part in scored.groupby(keys, sort=False):
+        kept = scored["metric"].isin(wanted) & (scored["row"].isin(list(rows)) | (len(rows) == 0))
+        # What a clip's name stands and falls with, where the manifests say it.
+        data = {manifest.get("data") for manifest in study.manifests.values()}
+        own_cut = f"{data} {study.params.get('n_frames')}" if None not in data else f"run {i}"
+        cut = cut or own_cut
+        for key, part in scored[kept].groupby(keys, sort=False):
             mean = statistics.bootstrap_mean(part["value"], part["sequence"], **drawn)
-            line = dict(zip(keys, key, strict=True)) | {"run": name}
-            line |= {n: mean[n] for n in ("mean", "low", "high", "n")}
+            line = dict(zip(keys, key, strict=True)) | {"run": f"{i + 1} {path}"}
+            line |= {name: mean[name] for name in ("mean", "low", "high", "n")}
             if i and key in first:
-                line |= _difference(part, first[key], shared, drawn)
+                line |= _difference(part, first[key], own_cut == cut, drawn)
             elif not i:
                 first[key] = part
             lines.append(line)
     if not lines:
-        wanted = ", ".join([*metrics, *rows]) or "anything"
-        raise InputError(f"no run has scores of {wanted}; see the columns metric and row")
+        asked = ", ".join([*metrics, *rows]) or "any metric"
+        raise InputError(f"no run has scores of {asked}; see the columns metric and row")
     columns = [*keys, "run", "mean", "low", "high", "n", "difference", "difference_low"]
     return pd.DataFrame(lines, columns=[*columns, "difference_high", "n_shared", "interval"])
-
-
-def _cut(study: Study) -> str:
-    """What a clip's name stands and falls with: data and length; "" if a manifest does not say."""
-    data = {str(manifest.get("data", "")) for manifest in study.manifests.values()}
-    return f"{data.pop()} {study.params.get('n_frames')}" if len(data) == 1 and data != {""} else ""
 
 
 def _difference(
     part: pd.DataFrame, first: pd.DataFrame, shared: bool, drawn: dict[str, int]
 ) -> dict[str, object]:
     """Difference of one row from the first run's, clip by clip where they share clips."""
-    columns = ["clip_id", "sequence", "value"]
-    both = part[columns].merge(first[columns], on=columns[:2], suffixes=("", "_first"))
+    keys = ["clip_id", "sequence"]
+    both = part.merge(first[[*keys, "value"]], on=keys, suffixes=("", "_first"))
     if shared and len(both):
-        found = statistics.paired_difference(
-            both["value"], both["value_first"], both["sequence"], **drawn
-        )
+        values = both["value"], both["value_first"], both["sequence"]
+        found = statistics.paired_difference(*values, **drawn)
     else:
         sides = part["value"], part["sequence"], first["value"], first["sequence"]
         found = statistics.independent_difference(*sides, **drawn) | {"n": 0}
