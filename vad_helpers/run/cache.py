@@ -98,6 +98,23 @@ class Run:
         """Path of a file inside the run's folder."""
         return self.dir / name
 
+    def facts(self) -> pd.DataFrame:
+        """What a reader of a page must know of the run: one column of text."""
+        p = self.params
+        found = {
+            "profile": p.profile,
+            "data": f"{p.dataset}: {p.n_frames} frames of {'x'.join(map(str, p.frame_size))}",
+            "tested fold": f"{p.fold} of {p.n_folds}",
+            "weights": p.trained_weights or f"from {p.init_weights or 'random'}, {p.epochs} epochs",
+            "seed": p.seed,
+            "precision": p.precision,
+            "read-only": self.readonly,
+        }
+        return pd.DataFrame({"this run": {k: str(v) for k, v in found.items() if v != ""}})
+
+    def _repr_html_(self) -> str:
+        return self.facts().to_html(border=0, classes="vad-table", index_names=False)
+
 
 def open_run(profile: str = "quick", **overrides: Any) -> Run:
     """Open a run by its profile and overrides, or by its folder; nothing is computed or written.

@@ -458,8 +458,8 @@ def costs(study: Study) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        row, label, n (maps), n_timed (of them `timed` alike), seconds (their mean), precision (of
-        these), medians of model_calls, baseline_seconds, superpixel_seconds, n_segments and
+        row, label, family, n (maps), n_timed (of them `timed` alike), seconds (their mean),
+        seconds_min, seconds_max, precision (of these), medians of model_calls, baseline_seconds, superpixel_seconds, n_segments and
         n_nonzero (superpixels, and those with a coefficient), n_all_zero (maps), auc (mean clip
         AUC), auc_per_second (above chance).
     """
@@ -468,6 +468,7 @@ def costs(study: Study) -> pd.DataFrame:
     of_row, timings = made.groupby("row", sort=False), alike.groupby("row")
     table = of_row[medians].median().assign(n=of_row.size(), n_timed=timings.size())
     table["seconds"] = timings["seconds"].mean()
+    table["seconds_min"], table["seconds_max"] = timings["seconds"].min(), timings["seconds"].max()
     table["precision"] = timings["precision"].agg(lambda used: " ".join(sorted({*used} - {""})))
     table["n_all_zero"] = all_zero(study).to_frame(index=False).groupby("row").size()
     table["auc"] = pivot(study, "human_centric", "clip", "auc").mean()
@@ -476,6 +477,7 @@ def costs(study: Study) -> pd.DataFrame:
         {"n_timed": int, "n_all_zero": int}
     )
     table.insert(0, "label", table.index.map(labels(study)))
+    table.insert(1, "family", table.index.map(study.rows.set_index("row")["family"]))
     return table.reset_index()
 
 
