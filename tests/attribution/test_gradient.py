@@ -3,11 +3,7 @@ import pytest
 import torch
 
 from vad_helpers.attribution import explain
-from vad_helpers.attribution.gradient import (
-    guided_backprop,
-    integrated_gradients,
-    smooth_integrated_gradients,
-)
+from vad_helpers.attribution.gradient import integrated_gradients, smooth_integrated_gradients
 from vad_helpers.attribution.probability import Probability
 from vad_helpers.errors import InputError
 from vad_helpers.inference.chain import sequential
@@ -36,20 +32,9 @@ class Polynomial:
         return float(Probability(self)(clip[None]))
 
 
-def leggauss_ig(gradient, x, x0, n_steps):
-    nodes, weights = np.polynomial.legendre.leggauss(n_steps)
-    total = sum(
-        w / 2 * gradient(x0 + (t + 1) / 2 * (x - x0)) for t, w in zip(nodes, weights, strict=True)
-    )
-    return (x - x0) * total
-
-
-def gradient_of(model):
-    def gradient(clip):
-        clips = clip[None].detach().requires_grad_()
-        return torch.autograd.grad(model(clips).softmax(dim=1)[0, 1], clips)[0][0]
-
-    return gradient
+def gradient_of(model, clip):
+    clips = clip[None].detach().requires_grad_()
+    return torch.autograd.grad(model(clips).softmax(dim=1)[0, 1], clips)[0][0]
 
 
 @pytest.fixture
@@ -92,8 +77,13 @@ def test_smoothgrad_is_the_mean_ig_of_noisy_clips_from_a_clean_baseline(tiny_net
         torch.manual_seed(11)
         noise = [torch.normal(0, torch.full((1, *x.shape), 0.7))[0] for _ in range(4)]
     assert not torch.equal(noise[0][0], noise[0][1])  # a draw of its own for each channel
-    maps = [leggauss_ig(gradient_of(tiny_net), x + one, x0, 3) for one in noise]
-    expected = torch.stack(maps).mean(dim=0).sum(dim=0).numpy()
+    nodes, weights = np.polynomial.legendre.leggauss(3)
+    maps = [
+        (x + one - x0) * w / 2 * gradient_of(tiny_net, x0 + (t + 1) / 2 * (x + one - x0))
+        for one in noise
+        for t, w in zip(nodes, weights, strict=True)
+    ]
+    expected = (sum(maps) / 4).sum(dim=0).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
 
 
@@ -109,8 +99,7 @@ def test_gradient_shap_is_the_mean_gradient_at_random_points(polynomial, make_cl
     # Captum first chooses among the baselines (there is one), then the points on the lines.
     rng = np.random.RandomState(6)
     rng.choice(1, 5)
-    gradient = gradient_of(polynomial)
-    at_points = [gradient(t * x + (1 - t) * x0) for t in rng.uniform(0, 1, 5)]
+    at_points = [gradient_of(polynomial, t * x + (1 - t) * x0) for t in rng.uniform(0, 1, 5)]
     expected = ((x - x0) * torch.stack(at_points).mean(dim=0)).sum(dim=0).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-9)
 
@@ -172,9 +161,9 @@ def test_guided_backprop_refuses_functional_relus(make_clip):
     assert not model.relu._forward_hooks and not model.relu._forward_pre_hooks
 
 
-def test_guided_backprop_refuses_a_function(make_clip):
-    with pytest.raises(InputError, match="needs a torch.nn.Module.* a function was given"):
-        guided_backprop(Probability(lambda clips: clips), make_clip())
+def test_guided_backprop_refuses_a_function(tiny_net, make_clip):
+    with pytest.raises(InputError, match="needs a torch.nn.Module"):
+        explain(lambda clips: tiny_net(clips), make_clip(), "guided_backprop")
 
 
 @pytest.mark.filterwarnings("error")
@@ -183,28 +172,12 @@ def test_gradient_methods_warn_of_nothing(key, tiny_net, make_clip, small_settin
     explain(tiny_net, make_clip(), key, **small_settings[key])
 
 
-@pytest.mark.parametrize(
-    ("key", "settings", "message"),
-    [
-        ("ig_smoothgrad", {"n_steps": 0}, "n_steps is 0"),
-        ("ig_smoothgrad", {"n_samples": 0}, "n_samples is 0"),
-        ("ig_smoothgrad", {"sigma": -0.1}, "sigma is -0.1"),
-        ("gradient_shap", {"n_samples": 0}, "n_samples is 0"),
-        ("gradient_shap", {"sigma": -1}, "sigma is -1"),
-    ],
-)
-def test_impossible_settings_are_refused(key, settings, message, tiny_net, make_clip):
-    with pytest.raises(InputError, match=message):
-        explain(tiny_net, make_clip(), key, **settings)
-
-
 @pytest.mark.parametrize("key", ["ig", "ig_smoothgrad", "gradient_shap"])
 def test_a_model_that_cuts_the_gradient_is_refused(key, tiny_net, make_clip):
     with pytest.raises(InputError, match="no gradient with respect to the clip"):
-        explain(lambda clips: tiny_net(clips).detach(), make_clip(), key)
+        explain(lambda clips: tiny_net.eval()(clips).detach(), make_clip(), key)
 
 
-GRADIENT = ("ig", "ig_smoothgrad", "guided_backprop", "gradient_shap")
 WEIGHTS = torch.tensor([0.1, -0.3, 0.4]).view(3, 1, 1, 1)
 N_VOXELS = 4 * 10 * 12
 
@@ -246,15 +219,6 @@ def test_noise_on_the_baseline_too_cancels_where_the_model_is_linear(make_clip, 
     found = smooth(linear, x, x0, noisy_baseline=True)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
     assert not torch.allclose(smooth(linear, x, x0), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("key", "setting", "value"),
-    [(key, "channels", "mean") for key in GRADIENT] + [("ig_smoothgrad", "noise", "pink")],
-)
-def test_unknown_words_are_refused(key, setting, value, tiny_net, make_clip):
-    with pytest.raises(InputError, match=f"{key}: {setting}"):
-        explain(tiny_net, make_clip(), key, **{setting: value})
 
 
 @pytest.mark.parametrize("key", ["ig", "ig_smoothgrad", "gradient_shap"])

@@ -181,9 +181,9 @@ def refuse_mixing(prepared: Prepared, clip: Tensor) -> None:
         largest = float(alone[0].double().abs().max())
         if change > MIXED[prepared.precision] * (largest + 1e-3):
             raise InputError(
-                "the model's output for a clip depends on the other clips of its batch (it moves "
-                f"by {change:.2g}, its size is {largest:.2g}), as through batch norm without "
-                "running statistics, or is random: give every clip an output of its own"
+                "the model's output for a clip depends on the other clips of its batch, or on "
+                f"chance (it moves by {change:.2g}, its size is {largest:.2g}); call eval() on "
+                "what a function holds, and let batch norm keep running statistics"
             )
     prepared.keeps_clips_apart = True
 
