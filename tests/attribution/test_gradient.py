@@ -32,11 +32,6 @@ class Polynomial:
         return float(Probability(self)(clip[None]))
 
 
-def gradient_of(model, clip):
-    clips = clip[None].detach().requires_grad_()
-    return torch.autograd.grad(model(clips).softmax(dim=1)[0, 1], clips)[0][0]
-
-
 @pytest.fixture
 def polynomial(as_logits):
     return Polynomial((3, 4, 10, 12), as_logits)
@@ -57,51 +52,6 @@ def test_ig_is_complete_and_gives_the_other_class_the_opposite(polynomial, make_
     assert found.sum() == pytest.approx(gap, rel=1e-5) and gap != 0
     other = explain(polynomial, x, "ig", baseline=x0, n_steps=3, target=0)
     np.testing.assert_allclose(other, -found, rtol=1e-4, atol=1e-9)
-
-
-def test_ig_of_a_network_converges_to_completeness(tiny_net, make_clip):
-    tiny_net.double().eval()
-    x, x0 = make_clip(), make_clip(seed=1)
-    p, p0 = (float(Probability(tiny_net)(one[None].double()).detach()) for one in (x, x0))
-    found = explain(tiny_net, x, "ig", baseline=x0, n_steps=200)
-    assert found.sum() == pytest.approx(p - p0, rel=0.02)
-
-
-def test_smoothgrad_is_the_mean_ig_of_noisy_clips_from_a_clean_baseline(tiny_net, make_clip):
-    tiny_net.double().eval()
-    x, x0 = (make_clip(seed=seed, dtype=torch.float64) for seed in (0, 1))
-    found = explain(
-        tiny_net, x, "ig_smoothgrad", baseline=x0, n_steps=3, n_samples=4, sigma=0.7, seed=11
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(11)
-        noise = [torch.normal(0, torch.full((1, *x.shape), 0.7))[0] for _ in range(4)]
-    assert not torch.equal(noise[0][0], noise[0][1])  # a draw of its own for each channel
-    nodes, weights = np.polynomial.legendre.leggauss(3)
-    maps = [
-        (x + one - x0) * w / 2 * gradient_of(tiny_net, x0 + (t + 1) / 2 * (x + one - x0))
-        for one in noise
-        for t, w in zip(nodes, weights, strict=True)
-    ]
-    expected = (sum(maps) / 4).sum(dim=0).numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
-
-
-def test_smoothgrad_without_noise_is_ig(tiny_net, make_clip):
-    clip = make_clip()
-    smooth = explain(tiny_net, clip, "ig_smoothgrad", sigma=0.0, n_samples=2, n_steps=4)
-    np.testing.assert_allclose(smooth, explain(tiny_net, clip, "ig", n_steps=4), rtol=1e-4)
-
-
-def test_gradient_shap_is_the_mean_gradient_at_random_points(polynomial, make_clip):
-    x, x0 = (make_clip(seed=seed, grey=False, dtype=torch.float64) for seed in (0, 1))
-    found = explain(polynomial, x, "gradient_shap", baseline=x0, n_samples=5, seed=6)
-    # Captum first chooses among the baselines (there is one), then the points on the lines.
-    rng = np.random.RandomState(6)
-    rng.choice(1, 5)
-    at_points = [gradient_of(polynomial, t * x + (1 - t) * x0) for t in rng.uniform(0, 1, 5)]
-    expected = ((x - x0) * torch.stack(at_points).mean(dim=0)).sum(dim=0).numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-9)
 
 
 class TwoLayers(torch.nn.Module):
@@ -166,12 +116,6 @@ def test_guided_backprop_refuses_a_function(tiny_net, make_clip):
         explain(lambda clips: tiny_net(clips), make_clip(), "guided_backprop")
 
 
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("key", ["ig", "ig_smoothgrad", "guided_backprop", "gradient_shap"])
-def test_gradient_methods_warn_of_nothing(key, tiny_net, make_clip, small_settings):
-    explain(tiny_net, make_clip(), key, **small_settings[key])
-
-
 @pytest.mark.parametrize("key", ["ig", "ig_smoothgrad", "gradient_shap"])
 def test_a_model_that_cuts_the_gradient_is_refused(key, tiny_net, make_clip):
     with pytest.raises(InputError, match="no gradient with respect to the clip"):
@@ -188,13 +132,6 @@ def linear(as_logits):
     return Probability(
         lambda clips: as_logits(0.5 + (WEIGHTS * clips).mean(dim=(2, 3, 4)).sum(dim=1))
     )
-
-
-def test_channels_are_summed_or_their_absolute_values(make_clip, linear):
-    x, x0 = make_clip(grey=False), torch.zeros(3, 4, 10, 12)
-    for channels, parts in (("sum", WEIGHTS * x), ("abs", (WEIGHTS * x).abs())):
-        found = integrated_gradients(linear, x, x0, n_steps=2, channels=channels)
-        torch.testing.assert_close(found, parts.sum(dim=0) / N_VOXELS, rtol=1e-4, atol=1e-7)
 
 
 def smooth(probability, x, x0, **options):

@@ -60,52 +60,22 @@ def test_equals_brute_force(window, stride, batch_size, tiny_net, make_clip):
     clip, baseline = (make_clip(seed=s, grey=False, dtype=torch.float64) for s in (0, 1))
     expected, n_windows = brute_force(tiny_net, clip, baseline, window, stride)
     for key in ("occlusion_lp", "occlusion_sp"):
-        done = attribute(
-            tiny_net,
-            clip,
-            key,
-            baseline=baseline,
-            window=window,
-            stride=stride,
-            batch_size=batch_size,
-        )
+        options = {"window": window, "stride": stride, "batch_size": batch_size}
+        done = attribute(tiny_net, clip, key, baseline=baseline, **options)
         np.testing.assert_allclose(done.map, expected, rtol=1e-4, atol=1e-8)
         assert done.model_calls == n_windows + 1
-
-
-def test_one_window_for_everything_has_the_whole_fall_everywhere(make_clip, as_logits):
-    def model(clips):
-        return as_logits(0.5 + clips.flatten(1).mean(dim=1) / 4)
-
-    clip = make_clip(dtype=torch.float64)
-    found = explain(
-        model, clip, "occlusion_lp", baseline="black", window=(4, 10, 12), stride=(1, 1, 1)
-    )
-    np.testing.assert_allclose(found, (float(clip.mean()) + 1) / 4, rtol=1e-5)
 
 
 def test_all_channels_are_removed_together(make_clip, as_logits):
     def product(clips):  # falls only if more than one channel is filled
         return as_logits(0.9 - 0.5 * (clips.mean(dim=(2, 3, 4)) < 0).all(dim=1).double())
 
-    found = explain(
-        product,
-        make_clip(low=0.5, high=0.9),
-        "occlusion_lp",
-        baseline="black",
-        window=(4, 10, 12),
-        stride=(4, 10, 12),
-    )
+    options = {"baseline": "black", "window": (4, 10, 12), "stride": (4, 10, 12)}
+    found = explain(product, make_clip(low=0.5, high=0.9), "occlusion_lp", **options)
     np.testing.assert_allclose(found, 0.5, rtol=1e-5)
 
 
-@given(
-    axes=st.lists(
-        st.tuples(st.integers(1, 30), st.integers(1, 30), st.integers(1, 30)),
-        min_size=3,
-        max_size=3,
-    )
-)
+@given(axes=st.lists(st.tuples(*[st.integers(1, 30)] * 3), min_size=3, max_size=3))
 @settings(deadline=None, max_examples=60)
 def test_count_is_that_of_the_listed_windows(axes):
     axes = [(max(size, wide), wide, min(wide, step)) for size, wide, step in axes]
@@ -201,19 +171,6 @@ def test_baselines_of_every_kind_equal_captums(name, kind, clips):
     }[kind]
     strides = (3, 2, 5, 6)
     assert_equals_captum(MODELS[name], clips, (3, 2, 5, 6), strides, baselines=baselines, target=1)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_every_clip_of_a_batch_gets_what_it_gets_alone(name, clips):
-    explainer = IncrementalOcclusion(MODELS[name])
-    arguments = (3, 2, 4, 4), (3, 2, 4, 4)
-    together = explainer.attribute(clips, *arguments, baselines=clips.flip(2), target=0)
-    alone = [
-        explainer.attribute(clip[None], *arguments, baselines=clip[None].flip(2), target=0)
-        for clip in clips
-    ]
-    torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-14)
-    assert not torch.allclose(together[0], together[1])
 
 
 @pytest.mark.parametrize("name", MODELS)

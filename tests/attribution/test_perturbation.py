@@ -106,15 +106,6 @@ def test_lime_is_a_weighted_lasso_on_fair_coins(kernel_width, as_logits):
     torch.testing.assert_close(torch.cat(game.seen), coins)
 
 
-def test_a_larger_alpha_leaves_fewer_coefficients_and_in_the_end_none(as_logits):
-    counts = [
-        Game(linear, 6, as_logits).run(lime, n_samples=40, alpha=alpha, kernel_width=1000.0)[1]
-        for alpha in (1e-6, 2e-2, 1.0)
-    ]
-    first, middle, last = (one["n_nonzero"] for one in counts)
-    assert first > middle > last == 0
-
-
 def test_lime_accepts_a_single_superpixel(make_clip, tiny_net, small_settings):
     done = attribute(tiny_net, make_clip(), "lime", n_segments=1, n_samples=5, alpha=1e-6)
     assert done.info["n_segments"] == 1 and len(np.unique(done.map)) == 1
@@ -128,12 +119,6 @@ def test_a_kernel_that_weighs_nothing_gives_an_all_zero_map_with_a_warning(make_
 
 
 # --- KernelSHAP -------------------------------------------------------------------------------
-
-
-def test_kernel_shap_recovers_a_linear_model(as_logits):
-    game = Game(linear, 6, as_logits)
-    found = game.run(kernel_shap, n_samples=25)
-    np.testing.assert_allclose(game.per_segment(found), COEFFICIENTS, atol=1e-4)
 
 
 def test_kernel_shap_converges_to_the_shapley_values(as_logits):
@@ -163,12 +148,6 @@ def test_kernel_shap_needs_two_superpixels(tiny_net, make_clip):
 
 
 # --- both -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("key", ["lime", "kernel_shap"])
-def test_maps_are_constant_within_superpixels(key, tiny_net, make_clip, small_settings):
-    done = attribute(tiny_net, make_clip(), key, **small_settings[key])
-    assert len(np.unique(done.map)) <= done.info["n_segments"] <= 8
 
 
 @pytest.mark.parametrize("key", ["lime", "kernel_shap"])

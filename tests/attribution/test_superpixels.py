@@ -34,9 +34,7 @@ def test_equals_scikit_image_on_the_grey_clip_whatever_its_scale():
     # Multiples of 1/128 survive the change of scale without rounding.
     grey = torch.randint(0, 128, (6, 20, 24), generator=torch.Generator().manual_seed(0)) / 128
     clip, options = grey.expand(3, 6, 20, 24), {"n_segments": 30, "compactness": 0.1}
-    expected = skimage.segmentation.slic(
-        grey.numpy(), **options, start_label=0, channel_axis=None
-    )
+    expected = skimage.segmentation.slic(grey.numpy(), **options, start_label=0, channel_axis=None)
     np.testing.assert_array_equal(slic(clip, **options), expected)
     np.testing.assert_array_equal(slic(2 * clip - 1, **options), expected)
 
@@ -52,8 +50,7 @@ def test_low_compactness_follows_the_object_and_high_the_grid():
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"n_segments": 0}, {"n_segments": 2.5}, {"compactness": 0.0}, {"compactness": "60"}],
+    "options", [{"n_segments": 0}, {"n_segments": 2.5}, {"compactness": 0.0}, {"compactness": "60"}]
 )
 def test_bad_options_are_refused(options, make_clip):
     with pytest.raises(InputError, match=next(iter(options))):
