@@ -36,7 +36,10 @@ CASES = {
     "guided_backprop": ("guided_backprop", {}),
     "ig, absolute channels": ("ig", {"n_steps": 3, "channels": "abs"}),
     "smoothgrad, absolute channels": ("ig_smoothgrad", {**SMOOTH, "channels": "abs"}),
-    "gradient_shap, absolute channels": ("gradient_shap", {**SHAP, "sigma": 0.0, "channels": "abs"}),
+    "gradient_shap, absolute channels": (
+        "gradient_shap",
+        {**SHAP, "sigma": 0.0, "channels": "abs"},
+    ),
     "guided_backprop, absolute channels": ("guided_backprop", {"channels": "abs"}),
 }
 LINES = ["ig", "smoothgrad", "gradient_shap", "gradient_shap with noise"]

@@ -185,21 +185,6 @@ def test_the_map_is_the_same_in_every_channel_and_memory_of_its_own(name, clips)
     assert torch.equal(clips, before)
 
 
-def test_a_function_never_gets_more_windows_than_asked_for(clips):
-    seen = []
-
-    def watched(batch):
-        seen.append(len(batch))
-        return squares(batch)
-
-    IncrementalOcclusion(watched).attribute(
-        clips, (3, 2, 4, 5), (3, 2, 4, 5), perturbations_per_eval=4
-    )
-    n_windows = count_windows(tuple(clips.shape), (2, 4, 5), (2, 4, 5))
-    # Three clips find out whether batches mix.
-    assert max(seen) == 4 and sum(seen) == 2 * (n_windows + 1) + 3
-
-
 WINDOW = (3, 2, 4, 4)
 
 

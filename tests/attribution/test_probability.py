@@ -1,5 +1,3 @@
-import random
-
 import numpy as np
 import pytest
 import torch
@@ -7,7 +5,7 @@ from torch import nn
 
 from vad_helpers.attribution import METHODS, attribute, explain
 from vad_helpers.attribution.occlusion import IncrementalOcclusion
-from vad_helpers.attribution.probability import Probability, evaluating, seeded
+from vad_helpers.attribution.probability import Probability
 from vad_helpers.errors import InputError
 from vad_helpers.inference.chain import sequential
 from vad_helpers.inference.prepared import prepare
@@ -21,13 +19,6 @@ def test_softmax_probability_of_the_target():
     expected = [np.exp(2) / (1 + np.e + np.exp(2)), 1 / (2 + np.exp(3))]
     p = Probability(lambda clips: logits, target=2)(CLIPS)
     np.testing.assert_allclose(p.numpy(), expected, rtol=1e-6)
-
-
-def test_rows_are_counted_and_ticked():
-    ticks = []
-    probability = Probability(lambda clips: clips.new_zeros(len(clips), 2), tick=ticks.append)
-    probability(CLIPS), probability(CLIPS[:1])
-    assert probability.calls == 3 and ticks == [2, 1]
 
 
 @pytest.mark.parametrize("given", [torch.float64, torch.float32, torch.bfloat16])
@@ -60,27 +51,6 @@ def test_fp32_holds_under_an_outer_autocast():
         p = Probability(lambda clips: layer(clips.flatten(1)))(CLIPS)
     expected = layer(CLIPS.flatten(1)).softmax(dim=1)[:, 1]
     torch.testing.assert_close(p, expected, rtol=0, atol=0)
-
-
-def test_evaluating_restores_every_mode_after_an_error():
-    model = nn.Sequential(nn.Dropout(), nn.Dropout())
-    model[1].eval()
-    with pytest.raises(KeyError), evaluating(model):
-        assert not any(module.training for module in model.modules())
-        raise KeyError
-    assert [module.training for module in model.modules()] == [True, True, False]
-
-
-def test_seeded_reproduces_and_restores_after_an_error():
-    before = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
-    drawn = []
-    for _ in range(2):
-        with pytest.raises(KeyError), seeded(7, CPU):
-            drawn.append((random.random(), np.random.rand(), float(torch.rand(()))))
-            raise KeyError
-    assert drawn[0] == drawn[1]
-    assert random.getstate() == before[0] and torch.equal(torch.get_rng_state(), before[2])
-    assert (np.random.get_state()[1] == before[1]).all()
 
 
 # --- networks of one logit, whose softmax is always 1 ------------------------------------------
