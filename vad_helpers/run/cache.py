@@ -124,6 +124,8 @@ def open_run(profile: str = "quick", **overrides: Any) -> Run:
         the folder's manifest.
     """
     root = parameters.project_root()
+    if isinstance(overrides.get("run_dir"), Path):
+        overrides["run_dir"] = str(overrides["run_dir"])
     folder = root / (overrides.get("run_dir") or "")
     known = manifest_in(folder) if overrides.get("run_dir") else {}
     if "parameters" not in known:
