@@ -312,13 +312,16 @@ def claims_again(study: Study, how: str) -> pd.DataFrame:
         them: with another result), n_turned (of these: from one side to the other), n and n_groups
         (most clips and sequences after). Empty where it is not measured.
     """
-    if how == "hits":
-        before, after = comparisons(study), comparisons(study, clips="hits")
-    else:
-        *pair, numbers = settled(study, how)
-        before, after = (comparisons(part, numbers=numbers) for part in pair)
     columns = ["claim", "statement", "before", "after", "n_comparisons", "n_changed", "n_turned"]
     columns += ["n", "n_groups"]
+    pair, numbers, clips = (study, study), list(STATEMENTS), "hits"
+    if how != "hits":
+        *pair, numbers = settled(study, how)
+        clips = "all"
+    if not numbers:
+        return pd.DataFrame(columns=columns)
+    before = comparisons(pair[0], numbers=numbers)
+    after = comparisons(pair[1], numbers=numbers, clips=clips)
     if any((part["result"] == MISSING).all() for part in (before, after)):
         return pd.DataFrame(columns=columns)
     table = judged(before).rename(columns={"verdict": "before"})
@@ -395,8 +398,10 @@ def contrasts(study: Study, table: str, *, clips: Clips = "all") -> pd.DataFrame
         if all(rows):
             part = scored[(scored["level"] == c.level) & (scored["metric"] == c.metric)]
             found = statistics.compare(part, [rows], **options(study))
-            words = [GROUPS.get(side) or " and ".join(named[m] for m in side.split())
-                     for side in (c.first, c.second)]  # fmt: skip
+            words = [
+                GROUPS.get(side) or " and ".join(named[m] for m in side.split())
+                for side in (c.first, c.second)
+            ]
             parts.append(found.assign(contrast=" - ".join(words)))
     return statistics.corrected(pd.concat(parts, ignore_index=True)) if parts else pd.DataFrame()
 

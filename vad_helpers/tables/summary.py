@@ -467,10 +467,14 @@ def costs(study: Study) -> pd.DataFrame:
     medians = ["model_calls", "baseline_seconds", "superpixel_seconds", "n_segments", "n_nonzero"]
     of_row, timings = made.groupby("row", sort=False), alike.groupby("row")
     table = of_row[medians].median().assign(n=of_row.size(), n_timed=timings.size())
-    table["seconds"] = timings["seconds"].mean()
-    table["precision"] = timings["precision"].agg(lambda used: " ".join(sorted({*used} - {""})))
-    table["n_all_zero"] = all_zero(study).to_frame(index=False).groupby("row").size()
-    table["auc"] = pivot(study, "human_centric", "clip", "auc").mean()
+    measured = {
+        "seconds": timings["seconds"].mean(),
+        "precision": timings["precision"].agg(lambda used: " ".join(sorted({*used} - {""}))),
+        "n_all_zero": all_zero(study).to_frame(index=False).groupby("row").size(),
+        "auc": pivot(study, "human_centric", "clip", "auc").mean(),
+    }
+    for name, values in measured.items():
+        table[name] = values.reindex(table.index)
     table["auc_per_second"] = (table["auc"] - CHANCE) / table["seconds"]
     table = table.fillna({"n_timed": 0, "n_all_zero": 0}).astype(
         {"n_timed": int, "n_all_zero": int}
