@@ -1,238 +1,381 @@
-"""Tables of scores: summaries, ranks against references, contrasts fixed beforehand."""
+"""Bootstrap, sign flips, Holm and ranks against SciPy, scikit-learn, enumeration and by hand."""
 
-import time
+import itertools
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.metrics import roc_auc_score
 
 from vad_helpers.tables import statistics
+from vad_helpers.tables.statistics import (
+    bootstrap_auc,
+    bootstrap_mean,
+    holm,
+    independent_difference,
+    interval_sign,
+    paired_difference,
+    sign_flip_test,
+    smallest_p,
+)
 
-METHODS = {"ig": 0.70, "lime": 0.72, "motion": 0.92, "random": 0.50}
+MEANS = {"ig": 0.70, "lime": 0.72, "motion": 0.92, "random": 0.50}
 
 
-def tidy(means, *, metric="auc", level="clip", n_clips=20, spread=0.02, seed=0):
+@pytest.fixture
+def values():
+    return np.random.default_rng(0).normal(0.3, 1, size=40)
+
+
+@pytest.fixture
+def clips():
+    """Probabilities with ties, labels and sequences; two sequences are all normal."""
+    rng = np.random.default_rng(3)
+    groups = np.repeat(list("abcdef"), 5)
+    labels = np.where(groups < "c", 0, rng.integers(0, 2, 30))
+    return np.round(rng.random(30) + 0.4 * labels, 1), labels, groups
+
+
+def tidy(means, *, metric="auc", n_clips=20, spread=0.02, seed=0):
     rng = np.random.default_rng(seed)
-    return pd.DataFrame(
-        [
-            (f"c{i}", f"s{i // 2}", method, level, metric, rng.normal(mean, spread))
-            for i in range(n_clips)
-            for method, mean in means.items()
-        ],
-        columns=list(statistics.COLUMNS),
-    )
+    lines = [
+        (f"c{i}", f"s{i // 2}", row, "clip", metric, rng.normal(mean, spread))
+        for i in range(n_clips)
+        for row, mean in means.items()
+    ]
+    return pd.DataFrame(lines, columns=list(statistics.SCORE_COLUMNS))
 
 
 @pytest.fixture
 def scores():
-    insertion = {method: 1 - mean for method, mean in METHODS.items()}
-    return pd.concat([tidy(METHODS), tidy(insertion, metric="insertion", seed=1)])
+    insertion = {row: 1 - mean for row, mean in MEANS.items()}
+    return pd.concat([tidy(MEANS), tidy(insertion, metric="insertion", seed=1)])
 
 
-def test_a_summary_has_a_row_for_each_method_level_and_metric(scores):
+def test_with_one_clip_a_sequence_the_interval_is_the_ordinary_bootstraps(values):
+    found = bootstrap_mean(values, np.arange(40), n_resamples=20_000)
+    usual = stats.bootstrap(
+        (values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
+    assert found["mean"] == pytest.approx(values.mean(), abs=1e-12)
+    assert (found["low"], found["high"]) == pytest.approx((usual.low, usual.high), abs=0.02)
+
+
+def test_two_sequences_can_be_enumerated():
+    # Draws: both first (mean 0, 1/4), both second (mean 3, 1/4), one each (mean 2, 1/2).
+    found = bootstrap_mean([0.0, 3.0, 3.0], ["a", "b", "b"], level=0.4)
+    assert (found["mean"], found["low"], found["high"]) == (2, 2, 2)
+    wide = bootstrap_mean([0.0, 3.0, 3.0], ["a", "b", "b"], level=0.9)
+    assert (wide["low"], wide["high"]) == (0, 3)
+
+
+def test_correlated_clips_widen_the_interval(values):
+    twins = np.repeat(values, 5)
+    lone = bootstrap_mean(twins, np.arange(200))
+    together = bootstrap_mean(twins, np.repeat(np.arange(40), 5))
+    assert together["high"] - together["low"] > 2 * (lone["high"] - lone["low"])
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(5)
+    groups, covered = np.repeat(np.arange(30), 2), 0
+    for trial in range(300):
+        sample = np.repeat(rng.normal(size=30), 2) + rng.normal(size=60)
+        found = bootstrap_mean(sample, groups, n_resamples=500, seed=trial)
+        covered += found["low"] <= 0 <= found["high"]
+    assert 0.89 <= covered / 300 <= 0.98
+
+
+def test_undefined_values_are_dropped_and_counted():
+    found = bootstrap_mean([1.0, np.nan, 3.0, np.nan], ["a", "a", "b", "c"])
+    assert (found["mean"], found["n"], found["n_groups"], found["n_undefined"]) == (2.0, 2, 2, 2)
+    kept = bootstrap_mean([1.0, 3.0], ["a", "b"])
+    assert (found["low"], found["high"]) == (kept["low"], kept["high"])
+
+
+@pytest.mark.parametrize(
+    ("given", "mean"), [([1.0, 2.0], 1.5), ([np.nan] * 2, np.nan), ([], np.nan)]
+)
+def test_one_sequence_has_a_mean_and_no_interval(given, mean):
+    found = bootstrap_mean(given, ["a"] * len(given))
+    assert found["mean"] == pytest.approx(mean, nan_ok=True)
+    assert np.isnan([found["low"], found["high"]]).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.permutations(range(12)))
+def test_the_order_of_the_lines_decides_nothing(order):
+    values, groups = np.arange(12) ** 2 / 8, np.array(list("aabbccddeeff"))
+    assert bootstrap_mean(values[order], groups[order]) == bootstrap_mean(values, groups)
+    assert sign_flip_test(values[order], groups[order]) == sign_flip_test(values, groups)
+
+
+def test_the_seed_and_the_level_are_respected(values):
+    groups = np.arange(40)
+    one, same = (bootstrap_mean(values, groups, seed=1) for _ in range(2))
+    narrow = bootstrap_mean(values, groups, seed=1, level=0.5)
+    assert one == same and one["low"] != bootstrap_mean(values, groups, seed=2)["low"]
+    assert one["low"] < narrow["low"] < narrow["high"] < one["high"]
+
+
+@pytest.mark.parametrize(
+    ("values", "groups", "options", "message"),
+    [
+        ([1.0, 2.0], ["a"], {}, "groups has shape"),
+        ([1.0, np.inf], ["a", "b"], {}, "one row of numbers"),
+        ([[1.0]], [["a"]], {}, "one row of numbers"),
+        ([1.0, 2.0], ["a", None], {}, "groups holds missing"),
+        ([1.0, 2.0], ["a", "b"], {"level": 95}, "level is 95"),
+        ([1.0, 2.0], ["a", "b"], {"n_resamples": 0}, "n_resamples"),
+        ([1.0], ["a"], {"n_resamples": True}, "n_resamples"),
+    ],
+)
+def test_what_cannot_be_resampled_is_refused(values, groups, options, message):
+    with pytest.raises(ValueError, match=message):
+        bootstrap_mean(values, groups, **options)
+
+
+def test_resampling_draws_as_many_sequences_as_there_are_and_cannot_be_spoilt():
+    drawn = statistics.resample(7, 5000, seed=0)
+    assert (drawn.sum(axis=1) == 7).all()
+    np.testing.assert_allclose(drawn.mean(axis=0), 1, atol=0.06)
+    with pytest.raises(ValueError, match="read-only"):
+        drawn[0, 0] = 5
+    assert (statistics.resample(7, 5000, seed=[0, 1]) != drawn).any()
+
+
+def test_a_paired_difference_uses_clips_that_both_define(values):
+    groups, b = np.arange(40) // 2, values - 0.5
+    b[3] = np.nan
+    found = paired_difference(values, b, groups)
+    assert [found[k] for k in ("difference", "low", "high")] == pytest.approx([0.5] * 3)
+    assert (found["n"], found["n_groups"], found["n_undefined"]) == (39, 20, 1)
+    with pytest.raises(ValueError, match="a has 2 values and b 3"):
+        paired_difference([1, 2], [1, 2, 3], ["a", "b"])
+
+
+def test_an_independent_difference_agrees_with_the_bootstrap_of_scipy():
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(0.6, 0.1, 30), rng.normal(0.5, 0.1, 25)
+    found = independent_difference(a, np.arange(30), b, np.arange(25), n_resamples=20_000)
+    oracle = stats.bootstrap(
+        (a, b),
+        lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis),
+        vectorized=True,
+        n_resamples=20_000,
+        method="percentile",
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    assert found["difference"] == pytest.approx(a.mean() - b.mean())
+    assert (found["low"], found["high"]) == pytest.approx(tuple(oracle), abs=0.003)
+
+
+def test_an_independent_difference_is_of_two_samples():
+    values = np.linspace(0, 1, 12)
+    found = independent_difference(values, np.arange(12), values, np.arange(12))
+    assert found["difference"] == 0 and found["low"] < -0.1 and found["high"] > 0.1
+    lone = independent_difference([0.5, 0.7], ["s", "s"], [0.1, 0.2], ["u", "v"])
+    assert np.isnan(lone["low"]) and lone["difference"] == pytest.approx(0.45)
+
+
+def test_the_auc_of_clips_is_scikit_learns(clips):
+    p, labels, groups = clips
+    found = bootstrap_auc(*clips, n_resamples=200, seed=4)
+    assert found["auc"] == pytest.approx(roc_auc_score(labels, p), abs=1e-12)
+    members = [np.flatnonzero(groups == name) for name in "abcdef"]
+    aucs = []
+    for counts in statistics.resample(6, 200, seed=4).astype(int):
+        rows = np.concatenate([np.tile(m, n) for m, n in zip(members, counts, strict=True)])
+        if np.ptp(labels[rows]):
+            aucs.append(roc_auc_score(labels[rows], p[rows]))
+    assert (found["low"], found["high"]) == pytest.approx(np.quantile(aucs, [0.025, 0.975]))
+    assert (found["n"], found["n_groups"], found["n_one_class"]) == (30, 6, 200 - len(aucs))
+
+
+def test_two_aucs_are_compared_on_the_same_draws(clips):
+    p, labels, groups = clips
+    same = bootstrap_auc(p, labels, groups, minus=p)
+    assert (same["auc"], same["low"], same["high"]) == (0, 0, 0)
+    better = bootstrap_auc(p + labels, labels, groups, minus=p)
+    assert better["auc"] == pytest.approx(1 - roc_auc_score(labels, p)) and better["low"] >= 0
+
+
+def test_what_has_no_auc(clips):
+    p, labels, groups = clips
+    one_class = bootstrap_auc(p, np.zeros(30), groups)
+    assert np.isnan([one_class["auc"], one_class["low"]]).all()
+    assert np.isnan(bootstrap_auc(p, labels, ["a"] * 30)["low"])
+    for wrong in ((p[1:], labels, groups), (p, labels * 2, groups), (p * np.nan, labels, groups)):
+        with pytest.raises(ValueError, match="labels"):
+            bootstrap_auc(*wrong)
+
+
+def test_few_sequences_are_enumerated():
+    differences, groups = np.array([0.5, 0.7, -0.1, 0.9, 0.3]), np.array(list("aabcd"))
+    sums = [1.2, -0.1, 0.9, 0.3]
+    flips = [abs(np.dot(s, sums)) for s in itertools.product((1, -1), repeat=4)]
+    expected = np.mean([flip >= abs(sum(sums)) - 1e-9 for flip in flips])
+    assert sign_flip_test(differences, groups) == {"p": expected, "n_groups": 4, "exact": True}
+
+
+@pytest.mark.parametrize("n", [2, 5, 10])
+def test_one_clip_a_sequence_is_scipys_sign_permutation_test(n):
+    differences = np.random.default_rng(n).normal(0.5, 1, size=n)
+    usual = stats.permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=np.inf
+    )
+    found = sign_flip_test(differences, np.arange(n))
+    assert found["p"] == pytest.approx(usual.pvalue, abs=1e-12)
+
+
+def test_p_is_never_zero_and_the_smallest_one_is_known():
+    for n in (12, 30):
+        assert sign_flip_test(np.ones(n), np.arange(n))["p"] == smallest_p(n) == 2 / 2**n
+    drawn = sign_flip_test(np.ones(40), np.arange(40), n_flips=99)
+    assert (drawn["p"], drawn["exact"]) == (smallest_p(40, n_flips=99), False) == (0.01, False)
+    assert np.isnan(smallest_p(0))
+    differences = np.random.default_rng(1).normal(0.6, 1, 30)
+    assert len({sign_flip_test(differences, np.arange(30), seed=s)["p"] for s in range(3)}) == 1
+
+
+def test_flips_are_two_sided_and_ties_survive_rounding():
+    differences, groups = np.array([0.1, 0.2, -0.3, 0.7]), list("abcd")
+    found = sign_flip_test(differences, groups)
+    # |sum| >= .7 in 10 of 16 flips; three of them are ties that floats miss by a digit.
+    assert found == sign_flip_test(-differences, groups) and found["p"] == 10 / 16
+    assert sign_flip_test([0.0, 0.0, 0.0], list("abc"))["p"] == 1
+    assert np.isnan(sign_flip_test([np.nan], ["a"])["p"])
+    with pytest.raises(ValueError, match="n_flips"):
+        sign_flip_test([1.0], ["a"], n_flips=0)
+
+
+def test_the_test_rejects_true_nulls_as_often_as_it_may():
+    rng, groups = np.random.default_rng(9), np.repeat(np.arange(8), 3)
+    p = [
+        sign_flip_test(np.repeat(rng.normal(size=8), 3) + rng.normal(size=24), groups)["p"]
+        for _ in range(400)
+    ]
+    assert np.mean(np.array(p) <= 0.05) < 0.09
+    assert np.mean(np.array(p) <= 0.5) == pytest.approx(0.5, abs=0.1)
+
+
+def test_holm_by_hand():
+    # Sorted .01 .02 .03 .04 times 4 3 2 1: .04 .06 .06 .04, then never decreasing.
+    assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.9, 0.8]).tolist() == [1, 1] and holm([]).tolist() == []
+    assert holm([0.02, np.nan, 0.5]) == pytest.approx([0.04, np.nan, 0.5], nan_ok=True)
+    for wrong in (-0.1, 1.1):
+        with pytest.raises(ValueError, match=r"outside \[0, 1\]"):
+            holm([0.5, wrong])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_lies_between_the_raw_values_and_bonferroni(p_values):
+    p, adjusted = np.array(p_values), holm(p_values)
+    assert (adjusted >= p).all() and (adjusted <= np.minimum(1, len(p) * p)).all()
+    assert (np.diff(adjusted[np.argsort(p, kind="stable")]) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.1, 0.2, "higher"),
+        (-0.2, -0.1, "lower"),
+        (-0.1, 0.1, "undecided"),
+        (0.0, 0.1, "undecided"),
+        (-0.1, 0.0, "undecided"),
+        (np.nan, np.nan, "undecided"),
+    ],
+)
+def test_an_interval_that_includes_zero_is_undecided(low, high, expected):
+    assert interval_sign(low, high) == expected
+
+
+def test_a_summary_has_a_line_for_each_row_level_and_metric(scores):
     scores.iloc[0, -1] = np.nan
-    table = statistics.summarise(scores)
-    assert list(table.columns) == [
-        "method", "level", "metric", "mean", "low", "high", "n", "n_groups", "n_undefined"
-    ]  # fmt: skip
-    assert table["method"].tolist() == list(METHODS) * 2
-    first = table.iloc[0]
-    part = scores[(scores["method"] == "ig") & (scores["metric"] == "auc")]
-    expected = statistics.bootstrap_mean(part["value"], part["sequence"])
-    assert first[list(expected)].to_dict() == pytest.approx(expected)
-    assert (first["n"], first["n_undefined"]) == (19, 1)
+    table = statistics.summarise(scores, seed=3)
+    assert table["row"].tolist() == list(MEANS) * 2
+    part = scores[(scores["row"] == "ig") & (scores["metric"] == "auc")]
+    expected = bootstrap_mean(part["value"], part["sequence"], seed=3)
+    assert table.iloc[0][list(expected)].to_dict() == pytest.approx(expected)
+    assert table.iloc[0]["n_undefined"] == 1
 
 
-def test_options_of_the_bootstrap_reach_every_cell(scores):
-    wide = statistics.summarise(scores, level=0.99, seed=1, n_resamples=500)
-    narrow = statistics.summarise(scores, level=0.5, seed=1, n_resamples=500)
-    assert (wide["low"] < narrow["low"]).all()
+def wide(scores, metric="auc"):
+    part = scores[scores["metric"] == metric]
+    return part.pivot(index=["clip_id", "sequence"], columns="row", values="value")
 
 
-def test_ranks_follow_the_direction_of_each_metric(scores):
-    table = statistics.rank_table(statistics.summarise(scores))
-    for metric in ("auc", "insertion"):  # higher and lower is better
-        ranks = table[table["metric"] == metric].set_index("method")["rank"]
-        assert ranks.to_dict() == {"motion": 1, "lime": 2, "ig": 3, "random": 4}
+@pytest.mark.parametrize("metric", ["auc", "insertion"])  # higher and lower is better
+def test_a_clear_winner_is_best_in_every_resample(scores, metric):
+    table = statistics.rank_stability(wide(scores, metric), metric).set_index("row")
+    assert table["rank"].to_dict() == {"motion": 1, "lime": 2, "ig": 3, "random": 4}
+    assert table.loc["motion", "p_best"] == 1
+    assert table.loc["random", ["rank_low", "rank_high"]].tolist() == [4, 4]
 
 
-def test_references_are_marked_and_counted_when_ahead(scores):
-    table = statistics.rank_table(statistics.summarise(scores)).set_index(["metric", "method"])
-    assert table.loc["auc", "is_reference"].to_dict() == {
-        "ig": False, "lime": False, "motion": True, "random": True
-    }  # fmt: skip
-    assert table.loc["auc", "references_ahead"].to_dict() == {
-        "ig": 1, "lime": 1, "motion": 0, "random": 1
-    }  # fmt: skip
-    assert (table["n_ranked"] == 4).all()
-    own = statistics.rank_table(statistics.summarise(scores), references=["lime"])
-    assert own["references_ahead"].tolist() == [1, 0, 0, 1] * 2
-
-
-def test_equal_means_share_the_better_rank_and_undefined_ones_have_none():
-    summary = pd.DataFrame(
-        {"method": list("abcd"), "level": "clip", "metric": "iou", "mean": [0.2, 0.5, 0.5, np.nan]}
-    )
-    table = statistics.rank_table(summary)
-    assert table["rank"].tolist()[:3] == [3, 1, 1]
-    assert np.isnan(table["rank"].iloc[3])
-    assert table["n_ranked"].tolist() == [3] * 4
-
-
-def test_metrics_without_a_better_side_are_not_ranked(scores):
-    summary = statistics.summarise(pd.concat([scores, tidy(METHODS, metric="mean_area")]))
-    assert set(statistics.rank_table(summary)["metric"]) == {"auc", "insertion"}
-    only = statistics.rank_table(summary[summary["metric"] == "mean_area"])
-    assert only.empty
-    assert "rank" in only.columns
-
-
-def test_unknown_metrics_are_refused(scores):
-    unknown = statistics.summarise(scores.replace({"metric": {"auc": "beauty"}}))
-    with pytest.raises(ValueError, match="no metric 'beauty'"):
-        statistics.rank_table(unknown)
-
-
-def test_a_clear_winner_is_best_in_every_resample(scores):
-    table = statistics.rank_stability(scores).set_index(["metric", "method"])
-    for metric in ("auc", "insertion"):
-        assert table.loc[(metric, "motion"), "p_best"] == 1
-        assert table.loc[(metric, "random"), ["rank_low", "rank_high"]].tolist() == [4, 4]
-        assert table.loc[(metric, "random"), "p_rank_4"] == 1
-
-
-def test_near_equals_swap_ranks_and_shares_sum_to_one():
-    table = statistics.rank_stability(tidy({"ig": 0.7, "lime": 0.7}, spread=0.1))
-    shares = table[["p_rank_1", "p_rank_2"]].to_numpy()
-    np.testing.assert_allclose(shares.sum(axis=0), 1)
-    np.testing.assert_allclose(shares.sum(axis=1), 1)
-    assert ((shares > 0.01) & (shares < 0.99)).all()
-    assert table["p_best"].tolist() == table["p_rank_1"].tolist()
-
-
-def test_rank_stability_resamples_all_methods_together():
+def test_ranks_are_drawn_for_all_rows_together():
     # A constant lead on clips that differ wildly: paired, it never gets lost.
-    scores = tidy({"ig": 0.5}, spread=0.3)
-    ahead = scores.assign(method="lime", value=scores["value"] + 0.001)
-    table = statistics.rank_stability(pd.concat([scores, ahead])).set_index("method")
+    lead = wide(tidy({"ig": 0.5}, spread=0.3)).assign(lime=lambda t: t["ig"] + 0.001)
+    table = statistics.rank_stability(lead, "auc").set_index("row")
     assert table["p_best"].to_dict() == {"ig": 0, "lime": 1}
+    equal = statistics.rank_stability(wide(tidy({"a": 0.7, "b": 0.7}, spread=0.1)), "auc")
+    assert equal["p_best"].sum() == pytest.approx(1) and equal["p_best"].between(0.01, 0.99).all()
+    lone = statistics.rank_stability(lead.iloc[:2], "auc")
+    assert lone[["p_best", "rank_low", "rank_median"]].isna().all(axis=None)
+    undefined = statistics.rank_stability(lead.assign(nothing=np.nan), "auc").set_index("row")
+    assert undefined.loc["nothing", "rank_median"] == 3
+    with pytest.raises(ValueError, match="neither side of mean_area"):
+        statistics.rank_stability(lead, "mean_area")
 
 
-def test_a_method_without_defined_scores_ranks_last(scores):
-    scores.loc[scores["method"] == "motion", "value"] = np.nan
-    table = statistics.rank_stability(scores).set_index(["metric", "method"])
-    assert table.loc[("auc", "motion"), "rank_median"] == 4
+def test_a_comparison_reports_difference_interval_test_and_side(scores):
+    table = statistics.compare(scores, [(["motion"], ["lime"]), (["ig"], ["motion"])])
+    line = table[(table["metric"] == "auc") & (table["second"] == "lime")].iloc[0]
+    found = wide(scores)
+    pair = found["motion"], found["lime"], found.index.get_level_values("sequence")
+    expected = paired_difference(*pair)
+    assert line[list(expected)].to_dict() == pytest.approx(expected)
+    assert line["p"] == sign_flip_test(pair[0] - pair[1], pair[2])["p"]
+    sides = table[table["first"] == "motion"].set_index("metric")
+    assert sides["interval"].to_dict() == {"auc": "higher", "insertion": "lower"}
+    assert sides["better"].tolist() == ["first"] * 2
+    assert table["p_holm"].tolist() == pytest.approx(holm(table["p"]))
+    assert table["smallest_p"].tolist() == [4 * smallest_p(10)] * 4
+    described = statistics.compare(tidy(MEANS, metric="mean_area"), [(["motion"], ["ig"])])
+    assert (described["interval"][0], described["better"][0]) == ("higher", "")
 
 
-def test_ranks_of_one_sequence_are_not_stable_or_unstable_but_unknown(scores):
-    table = statistics.rank_stability(scores.assign(sequence="s0"))
-    assert table[["p_best", "rank_low", "rank_median", "p_rank_1"]].isna().all(axis=None)
-
-
-def test_rank_stability_skips_metrics_without_a_better_side():
-    assert statistics.rank_stability(tidy(METHODS, metric="p_clip")).empty
-
-
-def test_a_contrast_reports_difference_interval_test_and_side(scores):
-    table = statistics.compare(scores, [("motion", "lime"), ("ig", "motion")])
-    row = table[(table["metric"] == "auc") & (table["contrast"] == "motion - lime")].iloc[0]
-    wide = scores[scores["metric"] == "auc"].pivot(
-        index=["clip_id", "sequence"], columns="method", values="value"
-    )
-    pair = wide["motion"], wide["lime"], wide.index.get_level_values("sequence")
-    expected = statistics.paired_difference(*pair)
-    assert row[list(expected)].to_dict() == pytest.approx(expected)
-    assert row["p"] == statistics.sign_flip_test(pair[0] - pair[1], pair[2])["p"]
-    assert (row["verdict"], row["better"]) == ("higher", "a")
-
-
-def test_the_better_side_follows_the_direction(scores):
-    table = statistics.compare(scores, [("motion", "lime")]).set_index("metric")
-    assert table["verdict"].to_dict() == {"auc": "higher", "insertion": "lower"}
-    assert table["better"].to_dict() == {"auc": "a", "insertion": "a"}
-    other_way = statistics.compare(scores, [("lime", "motion")])
-    assert other_way["better"].tolist() == ["b", "b"]
-
-
-def test_undecided_names_no_better_side():
-    same = tidy({"ig": 0.7, "lime": 0.7}, spread=0.1, seed=4)
-    row = statistics.compare(same, [("ig", "lime")]).iloc[0]
-    assert (row["verdict"], row["better"]) == ("undecided", "")
-    described = statistics.compare(tidy(METHODS, metric="mean_area"), [("motion", "ig")]).iloc[0]
-    assert (described["verdict"], described["better"]) == ("higher", "")
-
-
-@pytest.mark.parametrize(("n_clips", "better"), [(6, ""), (8, "a")])
+@pytest.mark.parametrize(("n_clips", "better"), [(6, ""), (8, "first")])
 def test_three_sequences_name_no_better_side_however_clear_and_four_may(n_clips, better):
-    table = statistics.compare(tidy({"x": 0.9, "y": 0.1}, n_clips=n_clips), [("x", "y")])
-    assert table["n_groups"].item() == n_clips // 2 and table["better"].item() == better
-    assert table["low"].item() > 0, "the interval is shown all the same"
+    table = statistics.compare(tidy({"x": 0.9, "y": 0.1}, n_clips=n_clips), [(["x"], ["y"])])
+    assert (table["n_groups"][0], table["better"][0]) == (n_clips // 2, better)
+    assert table["low"][0] > 0, "the interval is shown all the same"
 
 
 def test_families_are_averaged_clip_by_clip(scores):
-    named = {"references over methods": (["motion", "random"], ["ig", "lime"])}
-    table = statistics.compare(scores, named).set_index("metric")
-    means = statistics.summarise(scores).set_index(["metric", "method"])["mean"]["auc"]
-    expected = (means["motion"] + means["random"] - means["ig"] - means["lime"]) / 2
-    assert table.loc["auc", "contrast"] == "references over methods"
-    assert table.loc["auc", "difference"] == pytest.approx(expected)
-    unnamed = statistics.compare(scores, [(("motion", "random"), "ig")])
-    assert unnamed["contrast"].iloc[0] == "(motion + random) - ig"
-
-
-def test_a_clip_undefined_on_either_side_is_left_out(scores):
     scores = scores[scores["metric"] == "auc"].reset_index(drop=True)
-    scores.loc[scores["method"].eq("ig") & scores["clip_id"].eq("c0"), "value"] = np.nan
-    absent = scores["method"].eq("lime") & scores["clip_id"].eq("c1")
-    row = statistics.compare(scores[~absent], [("ig", "lime")]).iloc[0]
-    assert (row["n"], row["n_undefined"], row["n_groups"]) == (18, 2, 9)
+    scores.loc[scores["row"].eq("ig") & scores["clip_id"].eq("c0"), "value"] = np.nan
+    scores = scores[~(scores["row"].eq("lime") & scores["clip_id"].eq("c1"))]
+    line = statistics.compare(scores, [(["motion", "random"], ["ig", "lime"])]).iloc[0]
+    found = wide(scores).dropna()
+    expected = (found["motion"] + found["random"] - found["ig"] - found["lime"]).mean() / 2
+    assert line["first"] == "motion random" and line["difference"] == pytest.approx(expected)
+    assert (line["n"], line["n_undefined"], line["n_groups"]) == (18, 2, 9)
 
 
-def test_holm_corrects_over_all_rows_or_within_families(scores):
-    pairs = statistics.against("random", list(METHODS))
-    assert pairs == [("ig", "random"), ("lime", "random"), ("motion", "random")]
-    together = statistics.compare(scores, pairs)
-    apart = statistics.compare(scores, pairs, within=("level", "metric"))
-    np.testing.assert_allclose(together["p_holm"], statistics.holm(together["p"]))
-    for _, part in apart.groupby("metric"):
-        np.testing.assert_allclose(part["p_holm"], statistics.holm(part["p"]))
-    assert (apart["p_holm"] < together["p_holm"]).all()
-
-
-def test_no_contrasts_make_an_empty_table(scores):
-    assert statistics.compare(scores, []).empty
-
-
-@pytest.mark.parametrize("pair", [("ig", "gradcam"), ("ig", [])])
-def test_contrasts_with_methods_that_are_not_there_are_refused(scores, pair):
-    with pytest.raises(ValueError, match="no scores of .*there are"):
-        statistics.compare(scores, [pair])
-
-
-@pytest.mark.parametrize("function", [statistics.summarise, statistics.rank_stability])
-def test_tables_that_are_not_tidy_are_refused(scores, function):
+def test_tables_that_are_not_tidy_are_refused(scores):
     with pytest.raises(ValueError, match=r"lacks the columns \['sequence'\]"):
-        function(scores.drop(columns="sequence"))
+        statistics.summarise(scores.drop(columns="sequence"))
     with pytest.raises(ValueError, match="more than once"):
-        function(pd.concat([scores, scores.iloc[:1]]))
-    scores["sequence"] = [f"s{i}" for i in range(len(scores))]
+        statistics.summarise(pd.concat([scores, scores.iloc[:1]]))
     with pytest.raises(ValueError, match="clip c0 is in 8 sequences"):
-        function(scores)
-
-
-def test_rank_stability_checks_its_options(scores):
-    with pytest.raises(ValueError, match="level is 0"):
-        statistics.rank_stability(scores, level=0)
-
-
-def test_the_published_tables_take_about_a_second():
-    means = {f"m{k}": 0.5 for k in range(13)}
-    scores = pd.concat(
-        tidy(means, metric=metric, level=level, n_clips=40)
-        for level in ("clip", "frame")
-        for metric in ("iou", "f1", "auc", "deletion", "insertion", "cv")
-    )
-    start = time.process_time()
-    statistics.rank_table(statistics.summarise(scores))
-    statistics.rank_stability(scores)
-    assert time.process_time() - start < 2
+        statistics.summarise(scores.assign(sequence=[f"s{i}" for i in range(len(scores))]))
+    for pair in ((["ig"], ["gradcam"]), (["ig"], [])):
+        with pytest.raises(ValueError, match="no scores of .*there are"):
+            statistics.compare(scores, [pair])
+    assert statistics.compare(scores, []).empty

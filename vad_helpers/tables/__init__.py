@@ -1,1 +1,47 @@
-"""Read tables: schema, statistics, summaries, claims."""
+# ruff: noqa: F401
+"""Read tables: schema, statistics, summaries, claims.
+
+`load` reads run folders into a `Study`; the functions here take one and give DataFrames.
+"""
+
+from vad_helpers.tables.claims import (
+    against,
+    against_variants,
+    changes,
+    claims,
+    claims_again,
+    comparisons,
+    contrasts,
+    sensitivity,
+    settled,
+)
+from vad_helpers.tables.schema import Study, load, read
+from vad_helpers.tables.summary import (
+    breakdown,
+    by_clip,
+    compare,
+    complete,
+    convergence,
+    costs,
+    finished,
+    flatness,
+    frame_means,
+    gaps,
+    labels,
+    leakage,
+    main_rows,
+    many_samples,
+    mean_curves,
+    methods,
+    paper,
+    performance,
+    pivot,
+    rank_stability,
+    ranked,
+    scores,
+    summary,
+    table_one,
+    table_two,
+    variants,
+    wide,
+)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 from collections.abc import Collection, Mapping
@@ -212,6 +213,11 @@ frame_auc, convergence : DataFrame
     extras: dict[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
     alternatives: dict[str, Study] = dataclasses.field(default_factory=dict)
     committed: bool = False
+
+    @functools.cached_property
+    def pivoted(self) -> dict[tuple[str, str, str], pd.DataFrame]:
+        """What `summary.pivot` made of the scores: hundreds of comparisons ask for the same."""
+        return {}
 
     @property
     def evaluation(self) -> pd.DataFrame:
@@ -424,7 +430,7 @@ def _convert(file: Path, name: str, about: Column, cells: pd.Series) -> pd.Serie
         converted = numbers
         if about.type == "int":
             fits, expected = fits & (numbers % 1 == 0), expected.replace("a", "a whole", 1)
-            if fits.all():
+            if fits.all() and not about.nullable:
                 converted = numbers.astype("int64")
     elif about.type in _PARSERS:
         parses, expected = _PARSERS[about.type]

@@ -5,335 +5,515 @@ Conventions
 Clips of one sequence are correlated, so whole sequences are resampled (bootstrap) or flipped
 (sign-flip test), and each stays in one piece. The statistic is always the mean over all clips.
 NaN means "undefined for this clip": it is left out and counted. Intervals are percentile
-intervals; with one sequence there is none (NaN). "undecided" is a verdict: the interval of the
-difference includes zero. All of this is conditional on the trained models.
+intervals; with one sequence there is none (NaN). What an interval of a difference says has three
+words: "higher", "lower", and "undecided" if it includes zero. All of this is conditional on the
+trained models.
 
-A table of scores is tidy: ``clip_id``, ``sequence``, ``method``, ``level``, ``metric``,
-``value``. Which way is better comes from `vad_helpers.metrics.catalog`.
+A table of scores is tidy: ``clip_id``, ``sequence``, ``row``, ``level``, ``metric``, ``value``.
+Which way is better comes from `vad_helpers.metrics.catalog`.
 
-The functions on one row of scores live in `vad_helpers.tables.resampling` and are here too.
+References
+----------
+C. A. Field, A. H. Welsh, "Bootstrapping clustered data", J. R. Stat. Soc. B 69, 2007.
+A. M. Winkler et al., "Permutation inference for the general linear model", NeuroImage 92, 2014.
+S. Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Stat. 6, 1979.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from vad_helpers.metrics.catalog import HIGHER, direction
-from vad_helpers.tables.resampling import (
-    FEWEST_GROUPS,
-    LEVEL,
-    UNDECIDED,
-    bootstrap_auc,
-    bootstrap_mean,
-    check_resampling,
-    holm,
-    paired_auc_difference,
-    paired_difference,
-    percentiles,
-    resample,
-    sign_flip_test,
-    smallest_p,
-    verdict,
-)
+from vad_helpers.metrics.catalog import HIGHER, LOWER, direction
 
-__all__ = [
-    "COLUMNS",
-    "REFERENCES",
-    "UNDECIDED",
-    "against",
-    "bootstrap_auc",
-    "bootstrap_mean",
-    "compare",
-    "holm",
-    "paired_auc_difference",
-    "paired_difference",
-    "rank_stability",
-    "rank_table",
-    "sign_flip_test",
-    "smallest_p",
-    "summarise",
-    "verdict",
-]
-
-REFERENCES = ("random", "centre", "motion", "constant", "random_weights")
-COLUMNS = ("clip_id", "sequence", "method", "level", "metric", "value")
-
-Side = str | Sequence[str]
+UNDECIDED = "undecided"
+LEVEL = 0.95
+"""Coverage that intervals aim at unless another is asked for."""
+MAX_EXACT_GROUPS = 30
+"""Sequences of which all flips are counted: with drawn ones, a small p and what a correction makes
+of it would depend on the seed."""
+FEWEST_GROUPS = 4
+"""Sequences that a judged interval takes: of fewer, its ends are the smallest and largest draws."""
+SCORE_COLUMNS = ("clip_id", "sequence", "row", "level", "metric", "value")
 
 
-def summarise(
-    scores: pd.DataFrame, *, n_resamples: int = 2000, level: float = LEVEL, seed: int = 0
-) -> pd.DataFrame:
-    """Mean and interval of every method, level and metric.
+def bootstrap_mean(
+    values: Any, groups: Any, *, n_resamples: int = 2000, level: float = LEVEL, seed: int = 0
+) -> dict[str, float]:
+    """Mean over clips with an interval from resampled sequences.
 
     Parameters
     ----------
-    scores : DataFrame
-        Tidy, one row a clip, method, level and metric.
+    values : array, (n,)
+        One score a clip; NaN where undefined.
+    groups : array, (n,)
+        The sequence of each clip.
+    n_resamples : int
+        Draws of as many sequences as there are, with replacement.
+    level : float
+        Coverage aimed at, in (0, 1).
+    seed : int
+        The same seed draws the same sequences for every score over the same sequences.
+
+    Returns
+    -------
+    dict
+        ``mean``; ``low``, ``high``: percentile interval, NaN with fewer than two sequences;
+        ``n``: defined clips; ``n_groups``: sequences they are from; ``n_undefined``: NaNs.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, a value is infinite, or a parameter is out of range.
+    """
+    sums, counts, n_undefined = _by_group(values, groups)
+    mean, draws = drawn_means(values, groups, n_resamples=n_resamples, seed=seed)
+    low, high = percentiles(draws, level)
+    found = {"mean": mean, "low": low, "high": high, "n": int(counts.sum())}
+    return found | {"n_groups": len(sums), "n_undefined": n_undefined}
+
+
+def paired_difference(a: Any, b: Any, groups: Any, **options: Any) -> dict[str, float]:
+    """Mean of a - b over clips with an interval from resampled sequences.
+
+    Parameters
+    ----------
+    a, b : array, (n,)
+        Scores on the same clips, in the same order; a clip where either is NaN is left out.
+    groups, **options
+        As `bootstrap_mean`.
+
+    Returns
+    -------
+    dict
+        ``difference``, then ``low``, ``high``, ``n``, ``n_groups``, ``n_undefined``.
+    """
+    a, b = _vector(a, name="a"), _vector(b, name="b")
+    if len(a) != len(b):
+        raise ValueError(f"a has {len(a)} values and b {len(b)}; expected the same clips")
+    found = bootstrap_mean(a - b, groups, **options)
+    return {"difference": found.pop("mean"), **found}
+
+
+def independent_difference(
+    a: Any, a_groups: Any, b: Any, b_groups: Any, *, n_resamples: int = 2000, seed: int = 0
+) -> dict[str, float]:
+    """Difference of the means of a and b, scored on different clips, with an interval.
+
+    Parameters
+    ----------
+    a, b : array, (n_a,) and (n_b,)
+        Scores; NaN is left out.
+    a_groups, b_groups : array, (n_a,) and (n_b,)
+        The sequence of each clip; the two sides are resampled apart from each other.
+    n_resamples, seed
+        As `bootstrap_mean`.
+
+    Returns
+    -------
+    dict
+        ``difference`` (mean of a minus mean of b), ``low``, ``high``: NaN if either side has fewer
+        than two sequences.
+    """
+    # Each side has draws of its own: equal ones would pair sequences that have no pair.
+    first, first_draws = drawn_means(a, a_groups, n_resamples=n_resamples, seed=[seed, 0])
+    second, second_draws = drawn_means(b, b_groups, n_resamples=n_resamples, seed=[seed, 1])
+    low, high = percentiles(first_draws - second_draws)
+    return {"difference": first - second, "low": low, "high": high}
+
+
+def drawn_means(
+    values: Any, groups: Any, *, n_resamples: int, seed: int | Sequence[int]
+) -> tuple[float, np.ndarray]:
+    """Mean over clips, and the means over resampled sequences, (n_resamples,), of its interval.
+
+    All NaN with fewer than two sequences. What is drawn independently needs seeds of its own.
+    """
+    sums, counts, _ = _by_group(values, groups)
+    mean = float(sums.sum() / counts.sum()) if len(sums) else np.nan
+    drawn = resample(max(1, len(sums)), n_resamples, seed)
+    if len(sums) < 2:
+        return mean, np.full(n_resamples, np.nan)
+    return mean, (drawn @ sums) / (drawn @ counts)
+
+
+def bootstrap_auc(
+    p: Any,
+    labels: Any,
+    groups: Any,
+    *,
+    minus: Any = None,
+    n_resamples: int = 2000,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> dict[str, float]:
+    """ROC AUC of clips, or how far those of two scores are apart, with an interval.
+
+    Parameters
+    ----------
+    p : array, (n,)
+        One score a clip, without NaN; larger speaks for class 1.
+    labels : array, (n,)
+        0 or 1.
+    groups : array, (n,)
+        The sequence of each clip.
+    minus : array, (n,), optional
+        Another score of the same clips, whose AUC is subtracted. Both are of the same drawn
+        sequences, so that what makes a sequence easy or hard for either drops out.
     n_resamples, level, seed
         As `bootstrap_mean`.
 
     Returns
     -------
+    dict
+        ``auc``: in [0, 1], ties count one half; NaN if there is one class only. ``low``,
+        ``high``: percentile interval over the draws that have an AUC; NaN without any, or with
+        fewer than two sequences. ``n``, ``n_groups``: clips and sequences. ``n_one_class``:
+        draws left out because all their clips are of one class.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, a value is not finite, a label is not 0 or 1, or a parameter is out of
+        range.
+    """
+    auc, draws = drawn_aucs(p, labels, groups, n_resamples=n_resamples, seed=seed)
+    if minus is not None:
+        other, others = drawn_aucs(minus, labels, groups, n_resamples=n_resamples, seed=seed)
+        auc, draws = auc - other, draws - others
+    n_groups, defined = len(np.unique(np.asarray(groups))), ~np.isnan(draws)
+    low, high = percentiles(draws[defined & (n_groups > 1)], level)
+    found = {"auc": auc, "low": low, "high": high, "n": len(np.asarray(groups))}
+    return found | {"n_groups": n_groups, "n_one_class": int((~defined).sum())}
+
+
+def drawn_aucs(
+    p: Any, labels: Any, groups: Any, *, n_resamples: int, seed: int | Sequence[int]
+) -> tuple[float, np.ndarray]:
+    """ROC AUC of clips, and those of resampled sequences, (n_resamples,), of its interval.
+
+    NaN where all clips are of one class. A single sequence is drawn as it is.
+    """
+    p, labels, groups = _vector(p, name="p"), _vector(labels, name="labels"), np.asarray(groups)
+    if not len(p) == len(labels) == len(groups):
+        given = f"{len(p)}, {len(labels)} and {len(groups)} values"
+        raise ValueError(f"p, labels and groups have {given}; expected one of each a clip")
+    if np.isnan(p).any() or not np.isin(labels, (0, 1)).all():
+        raise ValueError("p holds NaN or labels hold something else than 0 and 1")
+    # Pairs (anomalous clip of sequence i, normal one of j): how many the former wins, and all. A
+    # drawn pair of sequences brings all its pairs of clips: no sorting for each draw.
+    member = groups[:, None] == np.unique(groups)
+    positive, negative = member[labels == 1].astype(float), member[labels == 0].astype(float)
+    difference = p[labels == 1][:, None] - p[labels == 0]
+    wins = positive.T @ ((difference > 0) + 0.5 * (difference == 0)) @ negative
+    n_pairs = np.outer(positive.sum(axis=0), negative.sum(axis=0))
+    drawn = resample(len(wins), n_resamples, seed)
+    won, totals = (((drawn @ pairs) * drawn).sum(axis=1) for pairs in (wins, n_pairs))
+    aucs = np.divide(won, totals, out=np.full(n_resamples, np.nan), where=totals > 0)
+    return float(wins.sum() / n_pairs.sum()) if n_pairs.sum() else np.nan, aucs
+
+
+def sign_flip_test(
+    differences: Any, groups: Any, *, n_flips: int = 9999, seed: int = 0
+) -> dict[str, float]:
+    """Two-sided test of "the mean difference is zero" by flipping the signs of sequences.
+
+    Parameters
+    ----------
+    differences : array, (n,)
+        a - b, one a clip; NaN is left out.
+    groups : array, (n,)
+        The sequence of each clip: its clips keep or change their sign together.
+    n_flips, seed : int
+        Random flips where there are more than 30 sequences; up to 30, all flips are counted.
+
+    Returns
+    -------
+    dict
+        ``p``: in (0, 1], never 0 (the flip that changes nothing counts); NaN without values. The
+        smallest that G sequences can give is 2 / 2**G. ``n_groups``; ``exact``: whether all flips
+        were counted.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, a value is infinite, or `n_flips` is not a positive integer.
+    """
+    _check_count(n_flips, name="n_flips")
+    sums, _, _ = _by_group(differences, groups)
+    exact = len(sums) <= MAX_EXACT_GROUPS
+    # Sums of the same numbers in another order may differ in the last digits: ties must count.
+    bound = abs(sums.sum()) - 1e-12 * np.abs(sums).sum()
+    if not len(sums):
+        p = np.nan
+    elif not exact:
+        signs = 1.0 - 2.0 * np.random.default_rng(seed).integers(0, 2, size=(n_flips, len(sums)))
+        p = (int((np.abs(signs @ sums) >= bound).sum()) + 1) / (n_flips + 1)
+    elif bound <= 0:
+        p = 1.0
+    else:
+        # Totals of two halves are listed, and of each in one, those in the other counted.
+        totals = []
+        for half in (sums[: len(sums) // 2], sums[len(sums) // 2 :]):
+            listed = np.zeros(1)
+            for value in half:
+                listed = np.concatenate([listed + value, listed - value])
+            totals.append(np.sort(listed))
+        above = len(totals[1]) - np.searchsorted(totals[1], bound - totals[0], side="left")
+        below = np.searchsorted(totals[1], -bound - totals[0], side="right")
+        p = int((above + below).sum()) / 2 ** len(sums)
+    return {"p": p, "n_groups": len(sums), "exact": exact}
+
+
+def smallest_p(n_groups: int, *, n_flips: int = 9999) -> float:
+    """Smallest attainable p of `sign_flip_test` on a number of sequences; NaN for none.
+
+    Drawn flips can give a little less or more than it. Times the number of comparisons, it is the
+    smallest that `holm` can leave of the best of them: above .05, the test cannot speak.
+    """
+    if n_groups < 1:
+        return np.nan
+    agreeing = 2 / 2**n_groups
+    return agreeing if n_groups <= MAX_EXACT_GROUPS else max(agreeing, 1 / (n_flips + 1))
+
+
+def holm(p_values: Any) -> np.ndarray:
+    """Correct p-values, (n,) in [0, 1], for their number, after Holm.
+
+    NaN stays NaN and is not counted. Compare the adjusted ones with the level of the whole family.
+
+    Raises
+    ------
+    ValueError
+        If a value is outside [0, 1].
+    """
+    p = _vector(p_values, name="p_values")
+    known = np.flatnonzero(~np.isnan(p))
+    if ((p[known] < 0) | (p[known] > 1)).any():
+        raise ValueError("p_values hold numbers outside [0, 1]; expected probabilities")
+    order = known[np.argsort(p[known], kind="stable")]
+    adjusted = np.full(len(p), np.nan)
+    factors = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(factors * p[order]))
+    return adjusted
+
+
+def interval_sign(low: float, high: float) -> str:
+    """Read the interval of a difference: "higher" if all of it is above zero, "lower" if below.
+
+    "undecided" if it includes or touches zero, or is NaN.
+    """
+    if low > 0:
+        return HIGHER
+    return LOWER if high < 0 else UNDECIDED
+
+
+def summarise(scores: pd.DataFrame, **options: Any) -> pd.DataFrame:
+    """Mean and interval of every row, level and metric of a tidy table, one line a clip and each.
+
+    Returns
+    -------
     DataFrame
-        ``method``, ``level``, ``metric``, ``mean``, ``low``, ``high``, ``n``, ``n_groups``,
-        ``n_undefined``, in order of first appearance.
+        ``row``, ``level``, ``metric``, then as `bootstrap_mean`, in order of first appearance.
 
     Raises
     ------
     ValueError
         If a column is missing, a score appears twice, or a parameter is out of range.
     """
-    keys = ["method", "level", "metric"]
-    options = {"n_resamples": n_resamples, "level": level, "seed": seed}
-    rows = [
-        {**dict(zip(keys, key, strict=True)), **_bootstrap_column(part, options)}
-        for key, part in _check_scores(scores).groupby(keys, sort=False)
-    ]
-    return pd.DataFrame(rows)
-
-
-def _bootstrap_column(scores: pd.DataFrame, options: Mapping[str, Any]) -> dict[str, float]:
-    return bootstrap_mean(scores["value"], scores["sequence"], **options)
-
-
-def rank_table(summary: pd.DataFrame, *, references: Collection[str] = REFERENCES) -> pd.DataFrame:
-    """Rank every method among all rows, the references included.
-
-    Parameters
-    ----------
-    summary : DataFrame
-        As `summarise` gives it: ``method``, ``level``, ``metric``, ``mean``.
-    references : collection of str
-        Which methods are references.
-
-    Returns
-    -------
-    DataFrame
-        ``method``, ``level``, ``metric``, ``mean``, ``rank`` (1 is best; equal means share the
-        better rank; NaN for an undefined mean), ``n_ranked``, ``is_reference``,
-        ``references_ahead`` (how many references have a strictly better mean). Metrics that have
-        no better side are left out.
-
-    Raises
-    ------
-    ValueError
-        If a metric is not in the catalog.
-    """
-    kept = summary.loc[[direction(m) is not None for m in summary["metric"]]]
-    kept = kept[["method", "level", "metric", "mean"]]
-    parts = [
-        _rank_part(part, set(references))
-        for _, part in kept.groupby(["level", "metric"], sort=False)
-    ]
-    return pd.concat(parts, ignore_index=True) if parts else _rank_part(kept, set(references))
-
-
-def _rank_part(part: pd.DataFrame, references: set[str]) -> pd.DataFrame:
-    # Costs: lower is better for all from here on.
-    cost = part["mean"] * [-1 if direction(m) == HIGHER else 1 for m in part["metric"]]
-    is_reference = part["method"].isin(references)
-    bars = cost[is_reference].to_numpy()
-    return part.assign(
-        rank=cost.rank(method="min"),
-        n_ranked=int(cost.notna().sum()),
-        is_reference=is_reference,
-        references_ahead=[int((bars < own).sum()) for own in cost],
-    )
+    keys = ["row", "level", "metric"]
+    lines = []
+    for key, part in _check_scores(scores).groupby(keys, sort=False):
+        found = bootstrap_mean(part["value"], part["sequence"], **options)
+        lines.append(dict(zip(keys, key, strict=True)) | found)
+    columns = [*keys, "mean", "low", "high", "n", "n_groups", "n_undefined"]
+    return pd.DataFrame(lines, columns=columns)
 
 
 def rank_stability(
-    scores: pd.DataFrame, *, n_resamples: int = 2000, level: float = LEVEL, seed: int = 0
+    wide: pd.DataFrame, metric: str, *, n_resamples: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
-    """Say how firmly each method holds its rank when sequences are resampled.
+    """Say how firmly each row holds its rank when sequences are resampled.
 
     Parameters
     ----------
-    scores : DataFrame
-        Tidy, one row a clip, method, level and metric. Only the methods in it are ranked.
-    n_resamples, level, seed
-        As `bootstrap_mean`; every method is averaged over the same resampled sequences.
+    wide : DataFrame
+        Index (clip_id, sequence), a column a row. All are averaged over the same sequences.
+    metric : str
+        Tells which way is better.
+    n_resamples, seed
+        As `bootstrap_mean`.
 
     Returns
     -------
     DataFrame
-        ``method``, ``level``, ``metric``, ``p_best`` (share of resamples in which it is first),
-        ``rank_median``, ``rank_low``, ``rank_high`` (percentile interval), and
-        ``p_rank_1`` ... ``p_rank_<n methods>``: share of resamples at each rank. Equal means share
-        the better rank, so a rank's shares may sum to more than 1 over methods; an undefined mean
-        ranks last. With one sequence there is nothing to resample: all NaN.
+        ``row``, ``rank`` (1 is best), ``rank_median``, ``rank_low``, ``rank_high`` (percentile
+        interval), ``p_best`` (share of resamples in which it is first). Equal means share the
+        better rank; an undefined mean ranks last. With one sequence there is nothing to resample:
+        NaN.
 
     Raises
     ------
     ValueError
-        As `summarise`; also if a metric is not in the catalog.
+        If the metric is not in the catalogue or has no better side, or a parameter is out of range.
     """
-    check_resampling(n_resamples, level)
-    n_methods = scores["method"].nunique() if "method" in scores else 0
-    rows: list[dict[str, Any]] = []
-    for (at, metric), part in _check_scores(scores).groupby(["level", "metric"], sort=False):
-        if (better := direction(metric)) is None:
-            continue
-        wide = _wide(part)
-        ranks = _resampled_ranks(wide, better, n_resamples, seed)
-        rows += [
-            {"method": m, "level": at, "metric": metric, **_rank_shares(column, level, n_methods)}
-            for m, column in zip(wide.columns, ranks.T, strict=True)
-        ]
-    return pd.DataFrame(rows)
-
-
-def _resampled_ranks(wide: pd.DataFrame, better: str, n_resamples: int, seed: int) -> np.ndarray:
-    """Ranks (n_resamples, n_methods); NaN throughout if there is one sequence."""
+    if (better := direction(metric)) is None:
+        raise ValueError(f"neither side of {metric} is better; give another metric")
+    sign = -1 if better == HIGHER else 1
     grouped = wide.groupby(level="sequence", sort=True)
     sums, counts = grouped.sum().to_numpy(), grouped.count().to_numpy()
-    if len(sums) < 2:
-        return np.full((n_resamples, wide.shape[1]), np.nan)
-    drawn = resample(len(sums), n_resamples, seed)
-    with np.errstate(invalid="ignore"):
-        means = (drawn @ sums) / (drawn @ counts)
-    cost = -means if better == HIGHER else means
-    return rankdata(np.where(np.isnan(cost), np.inf, cost), method="min", axis=1)
-
-
-def _rank_shares(ranks: np.ndarray, level: float, n_methods: int) -> dict[str, float]:
-    known = not np.isnan(ranks).any()
-    low, high = percentiles(ranks, level)
-    shares = {f"p_rank_{k}": np.mean(ranks == k) if known else np.nan for k in _up_to(n_methods)}
-    return {
-        "p_best": shares["p_rank_1"],
-        "rank_median": np.median(ranks),
-        "rank_low": low,
-        "rank_high": high,
-        **shares,
-    }
-
-
-def _up_to(n: int) -> range:
-    return range(1, n + 1)
-
-
-def against(reference: str, methods: Sequence[str]) -> list[tuple[str, str]]:
-    """Give the contrasts of every other method against one, for `compare`."""
-    return [(method, reference) for method in methods if method != reference]
+    drawn = resample(max(1, len(sums)), n_resamples, seed)
+    ranks = np.full((n_resamples, wide.shape[1]), np.nan)
+    if len(sums) > 1:
+        with np.errstate(invalid="ignore"):
+            cost = sign * (drawn @ sums) / (drawn @ counts)
+        ranks = rankdata(np.where(np.isnan(cost), np.inf, cost), method="min", axis=1)
+    ends = np.array([percentiles(column) for column in ranks.T]).reshape(-1, 2)
+    found = pd.DataFrame({"row": wide.columns, "rank": (sign * wide.mean()).rank(method="min")})
+    found["rank_median"], found["rank_low"], found["rank_high"] = np.median(ranks, axis=0), *ends.T
+    found["p_best"] = np.where(np.isnan(ranks).any(axis=0), np.nan, (ranks == 1).mean(axis=0))
+    return found.reset_index(drop=True)
 
 
 def compare(
     scores: pd.DataFrame,
-    contrasts: Sequence[tuple[Side, Side]] | Mapping[str, tuple[Side, Side]],
+    pairs: Sequence[tuple[Sequence[str], Sequence[str]]],
     *,
-    within: Sequence[str] = (),
     n_resamples: int = 2000,
-    level: float = LEVEL,
-    n_flips: int = 9999,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Judge contrasts that were fixed beforehand, on every level and metric in the table.
+    """Judge comparisons that were fixed beforehand, on every level and metric in the table.
 
     Parameters
     ----------
     scores : DataFrame
-        Tidy, one row a clip, method, level and metric.
-    contrasts : sequence of (a, b), or mapping of name to (a, b)
-        Each side a method, or several whose scores are averaged clip by clip (a family). A clip
-        where any of them is undefined is left out.
-    within : sequence of str
-        Columns of the result that delimit the families of Holm's correction, such as
-        ``("level", "metric")``; by default all rows are one family.
-    n_resamples, level, seed
+        Tidy, one line a clip, row, level and metric.
+    pairs : sequence of (rows, rows)
+        Several rows on a side are averaged clip by clip (a family). A clip where any of them is
+        undefined is left out.
+    n_resamples, seed
         As `bootstrap_mean`.
-    n_flips : int
-        As `sign_flip_test`.
 
     Returns
     -------
     DataFrame
-        One row a contrast, level and metric: ``contrast``, ``level``, ``metric``, ``difference``
-        (mean of a - b), ``low``, ``high``, ``n``, ``n_groups``, ``n_undefined``, ``p``,
-        ``p_holm``, ``verdict`` (of a - b: "higher", "lower", "undecided"; the last also on fewer
-        than four sequences), ``better`` ("a", "b", or "" if undecided or if the metric has no
-        better side).
+        One line a pair, level and metric: ``first`` and ``second`` (rows, apart by spaces),
+        ``level``, ``metric``, ``difference`` (mean of first - second), ``low``, ``high``, ``n``,
+        ``n_groups``, ``n_undefined``, ``p``, ``interval`` ("higher", "lower", "undecided"; the
+        last also on fewer than four sequences), ``better`` ("first", "second", or "" if undecided
+        or if the metric has no better side), ``p_holm`` (all lines are one family), ``smallest_p``
+        (attainable after the correction, by the best of the family).
 
     Raises
     ------
     ValueError
-        If a column or method is missing, a score appears twice, a metric is not in the catalog,
+        If a column or row is missing, a score appears twice, a metric is not in the catalogue,
         or a parameter is out of range.
     """
-    named = _named_contrasts(contrasts)
-    rows = []
+    lines = []
     for (at, metric), part in _check_scores(scores).groupby(["level", "metric"], sort=False):
-        wide = _wide(part)
-        for name, (a, b) in named.items():
-            pair = _side(wide, a), _side(wide, b), wide.index.get_level_values("sequence")
-            found = paired_difference(*pair, n_resamples=n_resamples, level=level, seed=seed)
-            test = sign_flip_test(pair[0] - pair[1], pair[2], n_flips=n_flips, seed=seed)
-            row = {"contrast": name, "level": at, "metric": metric, **found, "p": test["p"]}
+        wide = part.pivot(index=["clip_id", "sequence"], columns="row", values="value")
+        groups = wide.index.get_level_values("sequence")
+        for first, second in pairs:
+            missing = {*first, *second} - set(wide.columns)
+            if missing or not first or not second:
+                raise ValueError(f"no scores of {missing or 'no row'}; there are {list(wide)}")
+            a, b = (wide[list(side)].to_numpy(np.float64).mean(axis=1) for side in (first, second))
+            found = paired_difference(a, b, groups, n_resamples=n_resamples, seed=seed)
             enough = found["n_groups"] >= FEWEST_GROUPS
-            said = verdict(found["low"], found["high"]) if enough else UNDECIDED
-            rows.append({**row, "verdict": said})
-    return _judge(pd.DataFrame(rows), list(within))
+            interval = interval_sign(found["low"], found["high"]) if enough else UNDECIDED
+            better, wanted = "", direction(metric)
+            if interval != UNDECIDED and wanted is not None:
+                better = "first" if interval == wanted else "second"
+            line = {"first": " ".join(first), "second": " ".join(second), "level": at}
+            line |= (
+                {"metric": metric} | found | {"p": sign_flip_test(a - b, groups, seed=seed)["p"]}
+            )
+            lines.append(line | {"interval": interval, "better": better})
+    columns = ["first", "second", "level", "metric", "difference", "low", "high", "n", "n_groups"]
+    columns += ["n_undefined", "p", "interval", "better"]
+    return corrected(pd.DataFrame(lines, columns=columns))
 
 
-def _judge(table: pd.DataFrame, within: list[str]) -> pd.DataFrame:
-    if table.empty:
-        return table
-    families = table.groupby(within, sort=False)["p"] if within else None
-    p_holm = families.transform(holm) if within else holm(table["p"])
-    table.insert(table.columns.get_loc("p") + 1, "p_holm", p_holm)
-    side = zip(table["verdict"], table["metric"], strict=True)
-    return table.assign(better=[_better(found, direction(metric)) for found, metric in side])
-
-
-def _better(found: str, wanted: str | None) -> str:
-    if found == UNDECIDED or wanted is None:
-        return ""
-    return "a" if found == wanted else "b"
-
-
-def _named_contrasts(
-    contrasts: Sequence[tuple[Side, Side]] | Mapping[str, tuple[Side, Side]],
-) -> dict[str, tuple[list[str], list[str]]]:
-    if not isinstance(contrasts, Mapping):
-        contrasts = {f"{_label(a)} - {_label(b)}": (a, b) for a, b in contrasts}
-    return {name: (_members(a), _members(b)) for name, (a, b) in contrasts.items()}
-
-
-def _members(side: Side) -> list[str]:
-    return [side] if isinstance(side, str) else list(side)
-
-
-def _label(side: Side) -> str:
-    return side if isinstance(side, str) else f"({' + '.join(side)})"
-
-
-def _side(wide: pd.DataFrame, methods: list[str]) -> np.ndarray:
-    missing = [method for method in methods if method not in wide.columns]
-    if missing or not methods:
-        raise ValueError(f"no scores of {missing or 'no method'}; there are {list(wide.columns)}")
-    return wide[methods].to_numpy(dtype=np.float64).mean(axis=1)
-
-
-def _wide(part: pd.DataFrame) -> pd.DataFrame:
-    """One row a clip, one column a method, in order of first appearance; absent scores NaN."""
-    wide = part.pivot(index=["clip_id", "sequence"], columns="method", values="value")
-    return wide[part["method"].unique()]
+def corrected(table: pd.DataFrame) -> pd.DataFrame:
+    """Correct comparisons as one family: columns p_holm and smallest_p, as `compare`."""
+    least = table["n_groups"].map(smallest_p).astype(float) * table["p"].notna().sum()
+    return table.assign(p_holm=holm(table["p"]), smallest_p=np.minimum(1, least))
 
 
 def _check_scores(scores: pd.DataFrame) -> pd.DataFrame:
-    missing = [column for column in COLUMNS if column not in scores.columns]
+    missing = [column for column in SCORE_COLUMNS if column not in scores.columns]
     if missing:
-        raise ValueError(f"scores lacks the columns {missing}; expected {', '.join(COLUMNS)}")
-    twice = scores.duplicated(["clip_id", "method", "level", "metric"])
+        raise ValueError(f"scores lacks the columns {missing}; expected {', '.join(SCORE_COLUMNS)}")
+    keys = ["clip_id", "row", "level", "metric"]
+    twice = scores.duplicated(keys)
     if twice.any():
-        row = scores.loc[twice, ["clip_id", "method", "level", "metric"]].iloc[0]
-        raise ValueError(f"scores holds {tuple(row)} more than once; expected one row each")
+        line = tuple(scores.loc[twice, keys].iloc[0])
+        raise ValueError(f"scores holds {line} more than once; expected one line each")
     homes = scores.groupby("clip_id")["sequence"].nunique(dropna=False)
     if (homes > 1).any():
         raise ValueError(f"clip {homes.idxmax()} is in {homes.max()} sequences; expected one")
     return scores
+
+
+def _vector(values: Any, *, name: str) -> np.ndarray:
+    vector = np.asarray(values, dtype=np.float64)
+    if vector.ndim != 1 or np.isinf(vector).any():
+        raise ValueError(f"{name} must be one row of numbers or NaN; got shape {vector.shape}")
+    return vector
+
+
+def _by_group(values: Any, groups: Any) -> tuple[np.ndarray, np.ndarray, int]:
+    """Sum and number of the defined values of each group that has any; number of NaNs."""
+    vector, groups = _vector(values, name="values"), np.asarray(groups)
+    if groups.shape != vector.shape:
+        raise ValueError(f"groups has shape {groups.shape}; expected one a value, {vector.shape}")
+    if pd.isna(groups).any():
+        raise ValueError("groups holds missing values; expected the sequence of every clip")
+    defined = ~np.isnan(vector)
+    # Sorted, so that the order of the lines decides nothing.
+    codes = pd.factorize(groups[defined], sort=True)[0]
+    sums = np.bincount(codes, weights=vector[defined])
+    return sums, np.bincount(codes), int((~defined).sum())
+
+
+def resample(n_groups: int, n_resamples: int, seed: int | Sequence[int]) -> np.ndarray:
+    """How often each of n groups is drawn when n are drawn with replacement: (resamples, n)."""
+    _check_count(n_resamples, name="n_resamples")
+    return _draws(n_groups, n_resamples, seed if isinstance(seed, int) else tuple(seed))
+
+
+@functools.lru_cache(maxsize=32)  # hundreds of means are over the same sequences
+def _draws(n_groups: int, n_resamples: int, seed: int | tuple[int, ...]) -> np.ndarray:
+    drawn = np.random.default_rng(seed).integers(n_groups, size=(n_resamples, n_groups))
+    cells = drawn + n_groups * np.arange(n_resamples)[:, None]
+    counts = np.bincount(cells.ravel(), minlength=n_resamples * n_groups)
+    counts = counts.reshape(n_resamples, n_groups).astype(np.float64)
+    counts.flags.writeable = False
+    return counts
+
+
+def percentiles(draws: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+    """Give the two ends of the central share `level` of some draws; NaN if any is, or without any.
+
+    Raises
+    ------
+    ValueError
+        If `level` is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level!r}; expected a number between 0 and 1, such as 0.95")
+    if not len(draws):
+        return np.nan, np.nan
+    low, high = np.quantile(draws, [(1 - level) / 2, 1 - (1 - level) / 2])
+    return float(low), float(high)
+
+
+def _check_count(value: int, *, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} is {value!r}; expected an integer of at least 1")

@@ -1,0 +1,255 @@
+"""Run folders are read as they were written, or refused with file and line."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vad_helpers.errors import InputError
+from vad_helpers.tables import load, read
+from vad_helpers.tables.schema import SCHEMAS
+
+
+def rewrite(folder, name, change):
+    """Change the lines of a table (heading first) of a run."""
+    path = folder / f"{name}.csv"
+    lines = change(path.read_text(encoding="utf-8").splitlines())
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def edit(manifest_of, **changes):
+    path = manifest_of / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def set_cell(column, value, line=1):
+    """Put a value into a cell; line 1 is the first under the heading."""
+
+    def change(lines):
+        cells = pd.Series(
+            pd.read_csv(
+                pd.io.common.StringIO("\n".join(lines)), dtype=str, keep_default_na=False
+            ).iloc[line - 1]
+        )
+        cells[column] = value
+        lines[line] = pd.DataFrame([cells]).to_csv(index=False).splitlines()[1]
+        return lines
+
+    return change
+
+
+def test_a_run_is_read_with_its_types(run_folder, small_files):
+    run = load(run_folder)
+    assert run.folds == (4,) and not run.committed and run.params["n_folds"] == 5
+    for name, schema in SCHEMAS.items():
+        table = getattr(run, name)
+        counted = json.loads(small_files["manifest.json"])["counts"].get(name, 0)
+        assert len(table) == counted > 0, name
+        own = [column for column in table if column != "fold"]
+        assert own == [
+            {"fold": "assigned"}.get(c, c) if name == "clips" else c
+            for c in schema.columns
+            if (name, c) != ("x", "fold")
+        ]
+    assert run.evaluation["clip_id"].tolist() == run.manifests[4]["evaluation"]
+    assert run.clips["assigned"].tolist() == [4, 4, 4]
+    assert run.explanations["all_zero"].dtype == bool
+    assert run.explanations["model_calls"].dtype == np.int64
+    assert set(run.human_centric["key"]) == {""}
+
+
+def test_numbers_are_read_to_the_last_digit(run_folder):
+    rewrite(run_folder, "predictions", set_cell("p", repr(0.1 + 0.2)))
+    assert load(run_folder).predictions["p"].iloc[0] == 0.1 + 0.2
+
+
+@pytest.mark.parametrize("name", list(SCHEMAS))
+def test_a_table_that_is_missing_is_empty_and_refused_where_it_was_counted(run_folder, name):
+    (run_folder / f"{name}.csv").unlink()
+    assert read(run_folder, name).columns.tolist() == list(SCHEMAS[name].columns)
+    with pytest.raises(InputError, match=f"{name}.csv.* 0 lines"):
+        load(run_folder)
+
+
+DAMAGES = {
+    "cut in half": lambda lines: None,
+    "no newline at the end": lambda lines: None,
+    "no text": lambda lines: None,
+    "one line fewer": lambda lines: lines[:-1],
+    "one line twice": lambda lines: [*lines, lines[1]],
+    "one column fewer": lambda lines: [line.rpartition(",")[0] for line in lines],
+    "a column renamed": lambda lines: [lines[0].replace(",", "x,", 1), *lines[1:]],
+    "a cell too many": lambda lines: [*lines[:2], lines[2] + ",0", *lines[3:]],
+    "a quote that never ends": lambda lines: [lines[0], '"' + lines[1], *lines[2:]],
+    "only zeros": lambda lines: None,
+}
+
+
+@pytest.mark.parametrize("damage", list(DAMAGES))
+@pytest.mark.parametrize("name", list(SCHEMAS))
+def test_a_damaged_table_is_named(run_folder, name, damage):
+    path = run_folder / f"{name}.csv"
+    whole = path.read_bytes()
+    raw = {
+        "cut in half": whole[: len(whole) // 2],
+        "no newline at the end": whole[:-1],
+        "no text": whole[:40] + b"\xff\xfe" + whole[40:],
+        "only zeros": bytes(len(whole)),
+    }
+    if damage in raw:
+        path.write_bytes(raw[damage])
+    else:
+        rewrite(run_folder, name, DAMAGES[damage])
+    with pytest.raises(InputError, match=f"{name}.csv") as caught:
+        load(run_folder)
+    assert "\n" not in str(caught.value)
+
+
+def wrong_cells():
+    """(table, column, value) that no column of that kind takes."""
+    for name, schema in SCHEMAS.items():
+        for column, about in schema.columns.items():
+            if about.allowed:
+                yield name, column, about.allowed[0][:-1] + "~"
+            if about.type in ("int", "float"):
+                yield from ((name, column, value) for value in ("x", "nan", "inf"))
+                yield from ([(name, column, "0.5")] if about.type == "int" else [])
+                yield from ([(name, column, "-1.5")] if about.low > -np.inf else [])
+                yield from ([(name, column, "1.5")] if about.high == 1 else [])
+            if about.type in ("bool", "json", "numbers"):
+                yield name, column, "Truth"
+            if not about.nullable:
+                yield name, column, ""
+
+
+@pytest.mark.parametrize(("name", "column", "value"), list(wrong_cells()))
+def test_a_wrong_cell_is_named_with_its_line(run_folder, name, column, value):
+    rewrite(run_folder, name, set_cell(column, value, line=2))
+    with pytest.raises(InputError, match=f"{name}.csv, line 3: {column} is {value!r}; expected"):
+        read(run_folder, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "value"),
+    [
+        ("human_centric", "clip_id", "ped1-Test004-0061"),
+        ("human_centric", "row", "ig2"),
+        ("explanations", "row", "Lime"),
+        ("model_centric", "sequence", "ped1/Test014"),
+        ("predictions", "scene", "ped2"),
+        ("predictions", "label", "0"),
+        ("predictions", "split", "train"),
+    ],
+)
+def test_clips_and_rows_are_those_that_the_run_lists(run_folder, name, column, value):
+    rewrite(run_folder, name, set_cell(column, value))
+    with pytest.raises(InputError, match=f"{name}.csv, line 2: {column} is '?{value}"):
+        load(run_folder)
+
+
+def test_one_changed_byte_in_a_split_trains_no_other_network(run_folder):
+    rewrite(run_folder, "clips", set_cell("split", "tesu"))
+    with pytest.raises(InputError, match=r"clips.csv, line 2: split is 'tesu'; expected one of t"):
+        load(run_folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"parameters": {"fold": "0"}}',
+        '{"parameters": {}',
+        "\x00",
+        '{"parameters": {"fold": 0}, "counts": []}',
+        '{"parameters": {"fold": 0}, "alternative": {"of": "x"}}',
+    ],
+)
+def test_a_damaged_manifest_is_named(run_folder, text):
+    (run_folder / "manifest.json").write_text(text)
+    with pytest.raises(InputError, match=r"manifest.json is no manifest"):
+        load(run_folder)
+
+
+def test_a_manifest_lists_clips_that_there_are(run_folder):
+    edit(run_folder, evaluation=["ped1-Test099-0000"])
+    with pytest.raises(InputError, match="lists ped1-Test099-0000, which clips.csv lacks"):
+        load(run_folder)
+
+
+def test_no_run_is_no_study(tmp_path):
+    with pytest.raises(InputError, match="holds no run"):
+        load(tmp_path)
+
+
+def test_two_runs_of_a_fold_or_of_a_clip_are_refused(run_folder):
+    twin = run_folder.parent / "again"
+    shutil.copytree(run_folder, twin)
+    with pytest.raises(InputError, match="two runs of fold 4"):
+        load(run_folder.parent)
+    manifest = json.loads((twin / "manifest.json").read_text())
+    edit(twin, parameters=manifest["parameters"] | {"fold": 3})
+    with pytest.raises(InputError, match=r"two folds differ in ped.* of .*csv"):
+        load(run_folder.parent)
+
+
+def test_folds_that_define_a_row_differently_are_refused(run_folder):
+    twin = run_folder.parent / "fold-3"
+    shutil.copytree(run_folder, twin)
+    manifest = json.loads((twin / "manifest.json").read_text())
+    for name in manifest["counts"].keys() - {"clips", "rows"}:
+        (twin / f"{name}.csv").unlink()
+    parameters = manifest["parameters"] | {"fold": 3, "seed": 7}
+    edit(twin, parameters=parameters, counts={}, evaluation=[])
+    both = load(run_folder.parent)
+    assert both.folds == (3, 4) and "seed" not in both.params and "n_folds" in both.params
+    rewrite(twin, "rows", set_cell("settings", '{"n_steps": 3}'))
+    with pytest.raises(InputError, match="differ in ig of rows.csv"):
+        load(run_folder.parent)
+
+
+def test_alternatives_stand_beside_the_folds(run_folder):
+    other = run_folder.parent / "black-fold-4"
+    shutil.copytree(run_folder, other)
+    edit(other, alternative={"name": "black", "of": "fold-4", "changes": {"baseline": "black"}})
+    (run_folder.parent / "study.json").write_text("{}")
+    both = load(run_folder.parent)
+    assert both.committed and both.folds == (4,) and list(both.alternatives) == ["black"]
+    assert len(both.alternatives["black"].human_centric) == len(both.human_centric)
+    shutil.rmtree(run_folder)
+    with pytest.raises(InputError, match="no fold that they are alternatives to"):
+        load(run_folder.parent)
+    assert load(other).folds == (4,)
+
+
+def test_a_study_has_all_folds_and_its_own_tables(study):
+    assert study.folds == (0, 1, 2, 3, 4) and study.committed
+    assert len(study.evaluation) == 40 and set(study.extras) == {"ablation"}
+    assert study.evaluation["clip_id"].is_unique
+    assert (study.evaluation["assigned"] == study.evaluation["fold"]).all()
+    assert set(study.alternatives["trained_again"].folds) == {1, 2, 3}
+
+
+def test_a_study_keeps_some_clips_and_rows(study):
+    hits, misses = study.keep(clips="hits"), study.keep(clips="misses")
+    assert (len(hits.evaluation), len(misses.evaluation)) == (25, 15)
+    assert (hits.probabilities() >= 0.5).all() and (misses.probabilities() < 0.5).all()
+    both = pd.concat([hits.human_centric, misses.human_centric])
+    assert len(both) == len(study.human_centric)
+    assert study.keep(clips="all") is study
+    one = study.keep(clips=["ped1-Test022-0080"], rows=["ig", "lime"])
+    assert set(one.human_centric["row"]) == set(one.rows["row"]) == {"ig", "lime"}
+    assert set(one.curves["clip_id"]) == {"ped1-Test022-0080"}
+    assert len(one.predictions) == len(study.predictions)
+    with pytest.raises(ValueError, match="expected all, hits or misses"):
+        study.keep(clips="most")
+
+
+def test_probabilities_are_predicted_where_they_were_not_asked(study):
+    bare = dataclasses.replace(study, model_centric=study.model_centric.iloc[:0])
+    apart = (bare.probabilities() - study.probabilities()).abs()
+    assert len(apart) == 40 and 0 < apart.max() < 0.02

@@ -1,0 +1,691 @@
+"""What a study's tables come to: means with intervals, ranks, and the paper's values beside them.
+
+Functions take a `Study` (see `schema.load`) and give DataFrames. Intervals resample sequences over
+all folds together, with the number of resamples and the seed of the study's parameters. Where
+`clips` is asked for, it is "all", "hits" (the network calls them anomalous), "misses", or clip ids.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Sequence
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from vad_helpers.errors import InputError
+from vad_helpers.metrics.catalog import METRICS, direction
+from vad_helpers.tables import statistics
+from vad_helpers.tables.schema import CALLED_FROM, SCORED, Study, load
+
+Clips = str | Collection[str]
+CHANCE = 0.5
+"""AUC of a map that knows nothing."""
+SHARED = 0.9
+"""A row with fewer than this share of the clips is not ranked: the others keep their clips."""
+TABLE_ONE = {"human_centric": [(a, b) for a in ("clip", "frame") for b in ("iou", "f1", "auc")]}
+TABLE_TWO = {
+    "model_centric": [("clip", "deletion"), ("clip", "insertion")],
+    "robustness": [("clip", "mauc"), ("clip", "stdauc"), ("clip", "cv")],
+    "runtime": [("clip", "seconds")],
+}
+EQUAL_AREA = ("area_matched_deletion", "area_matched_insertion")
+FLATNESS = ("deletion", "insertion", "mean_area", *EQUAL_AREA, "area_deletion", "area_insertion")
+"""Faithfulness on the threshold axis, and what controls it: equal area, and RISE's area axis."""
+GAPS = (0.0, 0.05, 0.1, 0.2)
+"""Lower bounds of the gap p(x) - p(x_b)."""
+PAPER_PERFORMANCE = {"accuracy": 0.8886, "auc": 0.9331}
+"""The paper's detector, on a split that it does not state."""
+NOT_A_CHANGE = {"n_clips", "precision", "paired"}
+"""Settings of a variant that do not say what it varies."""
+
+
+def options(study: Study) -> dict[str, int]:
+    """Resamples and seed of the study's intervals."""
+    return {name: int(study.params[name]) for name in ("n_resamples", "seed")}
+
+
+def labels(study: Study) -> dict[str, str]:
+    """Names of the rows for people, by key; names that two rows share get their key behind."""
+    known = dict(zip(study.rows["row"], study.rows["label"], strict=True))
+    times = Counter(known.values())
+    return {key: f"{name} [{key}]" if times[name] > 1 else name for key, name in known.items()}
+
+
+def methods(study: Study) -> list[str]:
+    """Keys of the methods."""
+    return study.rows.loc[study.rows["kind"] == "method", "row"].tolist()
+
+
+def variants(study: Study) -> pd.DataFrame:
+    """What each variant changes: row, of (its method's row), changes (settings), n_clips or None.
+
+    `changes` are the settings that differ from those of the method's own row.
+    """
+    settings = study.rows.set_index("row")["settings"].map(json.loads)
+    plain = study.rows[study.rows["kind"] == "method"].set_index("of")["row"]
+    lines = []
+    for line in study.rows[study.rows["kind"] == "variant"].itertuples():
+        given, own = settings[line.row], settings.get(plain.get(line.of), {})
+        named = given.keys() - NOT_A_CHANGE
+        changes = {key: given[key] for key in sorted(named) if own.get(key) != given[key]}
+        lines.append((line.row, plain.get(line.of, ""), changes, given.get("n_clips")))
+    return pd.DataFrame(lines, columns=["row", "of", "changes", "n_clips"])
+
+
+def many_samples(study: Study) -> dict[str, str]:
+    """Variants on all clips that draw more samples: row -> its method's; the largest of each."""
+    found: dict[str, tuple[int, str]] = {}
+    for line in variants(study).itertuples():
+        if list(line.changes) == ["n_samples"] and pd.isna(line.n_clips):
+            found[line.of] = max(found.get(line.of, (0, "")), (line.changes["n_samples"], line.row))
+    return {row: of for of, (_, row) in found.items()}
+
+
+def main_rows(study: Study) -> list[str]:
+    """Rows of the two tables: all but variants on a few clips."""
+    few = variants(study).dropna(subset="n_clips")["row"]
+    return study.rows.loc[~study.rows["row"].isin(few), "row"].tolist()
+
+
+def timed(study: Study) -> pd.DataFrame:
+    """Lines of `explanations` whose seconds compare: of one processor and batch size, the usual."""
+    made = study.explanations[study.explanations["model_calls"] > 0]
+    conditions = pd.Series(list(zip(made["processor"], made["batch_size"], strict=True)))
+    return made[(conditions == conditions.mode()[0]).to_numpy()] if len(made) else made
+
+
+def scores(study: Study, table: str) -> pd.DataFrame:
+    """Tidy scores: clip_id, sequence, row, level, metric, value.
+
+    Parameters
+    ----------
+    study : Study
+    table : {"human_centric", "model_centric", "robustness", "runtime", "gaps"}
+        "runtime", of the maps that are `timed` alike, references apart: seconds, baseline_seconds,
+        superpixel_seconds, model_calls, and auc_per_second: clip AUC above chance over the row's
+        mean seconds. "gaps": gap, p(x) - p(x_b); deletion and insertion on both axes over the gap
+        (deletion_by_gap ...); beyond_gap: whether deletion at equal area exceeds the gap.
+    """
+    keys = ["clip_id", "sequence", "row"]
+    if table in SCORED:
+        return getattr(study, table)[list(statistics.SCORE_COLUMNS)]
+    if table == "gaps":
+        found = study.model_centric.pivot(index=keys, columns="metric", values="value")
+        derived = pd.DataFrame({"gap": found["p_clip"] - found["p_baseline"]})
+        for name in (*FLATNESS[:2], *EQUAL_AREA):
+            derived[f"{name}_by_gap"] = found[name] / derived["gap"]
+        derived["beyond_gap"] = (found["area_matched_deletion"] > derived["gap"]).astype(float)
+    else:
+        homes = study.clips.drop_duplicates("clip_id").set_index("clip_id")["sequence"]
+        made = timed(study).assign(sequence=lambda lines: lines["clip_id"].map(homes))
+        references = study.rows.loc[study.rows["kind"] == "reference", "row"]
+        made = made[~made["row"].isin(references)]
+        measures = ["seconds", "baseline_seconds", "superpixel_seconds", "model_calls"]
+        derived = made[[*keys, *measures]]
+        above = pivot(study, "human_centric", "clip", "auc") - CHANCE
+        worth = above / derived.groupby("row")["seconds"].mean().reindex(above.columns)
+        worth = worth.stack().rename("auc_per_second").reset_index()
+        derived = derived.merge(worth, how="outer", on=keys).set_index(keys)
+    long = derived.melt(ignore_index=False, var_name="metric").reset_index().dropna(subset="value")
+    return long.assign(level="clip")[list(statistics.SCORE_COLUMNS)]
+
+
+def pivot(
+    study: Study, table: str, level: str, metric: str, rows: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Scores of rows that are there, a column each: index (clip_id, sequence), NaN for none."""
+    key = table, level, metric
+    if key not in study.pivoted:
+        part = scores(study, table)
+        part = part[(part["level"] == level) & (part["metric"] == metric)]
+        index = ["clip_id", "sequence"]
+        study.pivoted[key] = part.pivot(index=index, columns="row", values="value")
+    found = study.pivoted[key]
+    rows = study.rows["row"] if rows is None else rows
+    return found[[row for row in rows if row in found.columns]]
+
+
+def finished(study: Study, rows: Collection[str] | None = None) -> list[str]:
+    """Clips on which all rows (by default the main ones) are in every table that has them."""
+    rows = main_rows(study) if rows is None else rows
+    clips = study.evaluation["clip_id"]
+    for name in SCORED:
+        part = getattr(study, name)[["clip_id", "row"]].drop_duplicates()
+        part = part[part["row"].isin(list(rows))]
+        counts = part["clip_id"].value_counts()
+        clips = clips[clips.isin(counts.index[counts == part["row"].nunique()])]
+    return clips.tolist()
+
+
+def all_zero(study: Study) -> pd.MultiIndex:
+    """Pairs (clip_id, row) whose map has no positive voxel."""
+    part = study.human_centric[study.human_centric["metric"] == "all_zero"]
+    part = part[part["value"] > 0][["clip_id", "row"]]
+    # A map that is averaged over time is scored by its frames alone.
+    steady = study.robustness[~study.robustness["row"].isin(study.human_centric["row"])]
+    steady = steady.pivot(index=["clip_id", "row"], columns="metric", values="value")
+    steady = steady.reindex(columns=["mauc", "stdauc"])
+    undefined = steady[steady["mauc"].notna() & steady["stdauc"].isna()].index
+    return pd.MultiIndex.from_frame(part).union(undefined)
+
+
+def summary(
+    study: Study,
+    table: str,
+    *,
+    clips: Clips = "all",
+    rows: Collection[str] | None = None,
+    metrics: Collection[str] = (),
+) -> pd.DataFrame:
+    """Mean and 95 % interval of every row, level and metric of a table.
+
+    Parameters
+    ----------
+    study : Study
+    table : str
+        As `scores`.
+    clips : "all", "hits", "misses", or collection of clip ids
+    rows : collection of str, optional
+        By default the main ones, over the clips that are `finished`, so that their means stand side
+        by side. Rows that are named are each over the clips that they have.
+    metrics : collection of str
+        Empty: all.
+
+    Returns
+    -------
+    DataFrame
+        row, label, family, kind, level, metric, mean, low, high, n, n_groups, n_undefined (left
+        out of the mean), n_all_zero (values in the mean that are mere conventions, because their
+        map has no positive voxel).
+    """
+    study = study.keep(clips=clips)
+    if rows is None:
+        study = study.keep(clips=finished(study) or "all", rows=main_rows(study))
+    keys, scored = ["row", "level", "metric"], scores(study, table)
+    scored = scored if rows is None else scored[scored["row"].isin(list(rows))]
+    scored = scored[scored["metric"].isin(list(metrics))] if len(metrics) else scored
+    zero = pd.MultiIndex.from_frame(scored[["clip_id", "row"]]).isin(all_zero(study))
+    zero = scored.assign(n_all_zero=(zero & scored["value"].notna()).astype(int))
+    found = statistics.summarise(scored, **options(study))
+    found = found.merge(zero.groupby(keys, sort=False)["n_all_zero"].sum().reset_index(), on=keys)
+    about = study.rows[["row", "family", "kind"]].copy()
+    about.insert(1, "label", about["row"].map(labels(study)))
+    return about.merge(found, on="row")
+
+
+def complete(found: pd.DataFrame) -> pd.Series:
+    """Tell which lines of a summary average over as many clips as any other row does.
+
+    False where clips are missing (a slow method on fewer clips) or undefined (a map without a
+    positive voxel has no C_v): such a mean is over other clips, and has no rank.
+    """
+    return found["n"] == found.groupby(["level", "metric"])["n"].transform("max")
+
+
+def ranked(found: pd.DataFrame) -> pd.DataFrame:
+    """Add to a summary: direction, rank and the paper's value.
+
+    Returns
+    -------
+    DataFrame
+        direction: "higher" or "lower" is better, None where neither is. rank: 1 is best, among all
+        rows, equal means share the better one; NaN without a direction, and for a row that is not
+        `complete`. paper: NaN where the paper prints none.
+    """
+    known = {metric: direction(metric) for metric in found["metric"].unique() if metric in METRICS}
+    found = found.assign(direction=found["metric"].map(known).astype(object))
+    cost = found["direction"].map({"higher": -1.0, "lower": 1.0}).astype(float) * found["mean"]
+    keys = [found["level"], found["metric"]]
+    found["rank"] = cost.where(complete(found)).groupby(keys).rank(method="min")
+    return found.merge(paper(), how="left", on=["row", "level", "metric"])
+
+
+def table_one(study: Study, *, clips: Clips = "all") -> pd.DataFrame:
+    """The paper's Table I, localisation at clip and frame level: a `summary`, `ranked`."""
+    return _paper_table(study, TABLE_ONE, clips)
+
+
+def table_two(study: Study, *, clips: Clips = "all") -> pd.DataFrame:
+    """The paper's Table II, faithfulness, stability over time, run time: as `table_one`."""
+    return _paper_table(study, TABLE_TWO, clips)
+
+
+def flatness(study: Study, *, clips: Clips = "all") -> pd.DataFrame:
+    """Faithfulness on the threshold axis beside what controls it (`FLATNESS`): as `table_one`."""
+    return _paper_table(study, {"model_centric": [("clip", name) for name in FLATNESS]}, clips)
+
+
+def _paper_table(study: Study, columns: dict[str, list], clips: Clips) -> pd.DataFrame:
+    parts = []
+    for table, wanted in columns.items():
+        metrics = {metric for _, metric in wanted}
+        found = summary(study, table, clips=clips, metrics=metrics)
+        at = [found[(found["level"] == a) & (found["metric"] == b)] for a, b in wanted]
+        parts += [part for part in at if len(part)] or [found.iloc[:0]]
+    return ranked(pd.concat(parts, ignore_index=True))
+
+
+def paper_csv(name: str) -> pd.DataFrame:
+    """Read one of the files in `paper/`: the paper's tables, its claims, what they rest on."""
+    with (resources.files("vad_helpers.tables") / "paper" / f"{name}.csv").open() as file:
+        return pd.read_csv(file)
+
+
+def paper() -> pd.DataFrame:
+    """The paper's Tables I and II: row, level, metric, paper."""
+    names = "table1_human_centric", "table2_model_robustness_runtime"
+    parts = [paper_csv(name).melt("method", value_name="paper") for name in names]
+    both = pd.concat(parts, ignore_index=True).rename(columns={"method": "row"})
+    named = both["variable"].str.extract(r"(?:(?P<level>clip|frame)_)?(?P<metric>.*)")
+    both = both.join(named.fillna({"level": "clip"})).replace({"metric": {"runtime_s": "seconds"}})
+    return both[["row", "level", "metric", "paper"]]
+
+
+def wide(table: pd.DataFrame, *, digits: int = 3) -> pd.DataFrame:
+    """Spell a summary for display: one line a row, a column a metric.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `summary`, `table_one`, `table_two` or `flatness`.
+    digits : int
+        Digits after the decimal point.
+
+    Returns
+    -------
+    DataFrame of str
+        Index labels; columns (metric, "here" or "paper", where it prints any). Cells read "mean
+        [low, high]", with "(n undefined)" where clips were left out, "(n all-zero)" where maps of
+        zeros are in the mean, and "(n of N clips)" where a row has fewer clips.
+
+    Raises
+    ------
+    InputError
+        If two rows have one label.
+    """
+    named = table[["row", "label"]].drop_duplicates()["label"]
+    if named.duplicated().any():
+        label = named[named.duplicated()].iloc[0]
+        raise InputError(f"two rows are called '{label}'; give the variants labels of their own")
+    columns = {}
+    for (level, metric), part in table.groupby(["level", "metric"], sort=False):
+        known = METRICS.get(metric)
+        several = table.loc[table["metric"] == metric, "level"].nunique() > 1
+        heading = (known.name if known else metric) + (f", {level}" if several else "")
+        heading += {"higher": " ↑", "lower": " ↓"}.get(known.direction if known else None, "")
+        n_clips, cells = (part["n"] + part["n_undefined"]).max(), {}
+        for line in part.itertuples():
+            cell = "undefined" if np.isnan(line.mean) else f"{line.mean:.{digits}f}"
+            if not np.isnan(line.low):
+                cell += f" [{line.low:.{digits}f}, {line.high:.{digits}f}]"
+            n = line.n + line.n_undefined
+            cell += f" ({line.n_undefined} undefined)" if line.n_undefined else ""
+            cell += f" ({line.n_all_zero} all-zero)" if line.n_all_zero else ""
+            cells[line.label] = cell + (f" ({n} of {n_clips} clips)" if n < n_clips else "")
+        columns[heading, "here"] = pd.Series(cells)
+        if "paper" in part and part["paper"].notna().any():
+            printed = part.set_index("label")["paper"].dropna()
+            columns[heading, "paper"] = printed.map("{:.4g}".format)
+    return pd.DataFrame(columns).reindex(named).fillna("")
+
+
+def rank_stability(
+    study: Study,
+    table: str,
+    *,
+    level: str = "clip",
+    metric: str = "auc",
+    rows: Sequence[str] | None = None,
+    clips: Clips = "all",
+) -> pd.DataFrame:
+    """How firm the ranks of rows (by default the methods) are when sequences are drawn anew.
+
+    Returns
+    -------
+    DataFrame
+        Best first: row, label, rank, rank_median, rank_low, rank_high, p_best as
+        `statistics.rank_stability`; n: the clips on which all rows in it are defined, which alone
+        count. Rows with too few clips (see `SHARED`) are left out.
+    """
+    rows = methods(study) if rows is None else rows
+    found = pivot(study.keep(clips=clips), table, level, metric, rows)
+    counts = found.notna().sum()
+    found = found[counts.index[counts >= max(1, SHARED * counts.max())]].dropna()
+    firm = statistics.rank_stability(found, metric, **options(study)).assign(n=len(found))
+    firm.insert(1, "label", firm["row"].map(labels(study)))
+    return firm.sort_values("rank", kind="stable", ignore_index=True)
+
+
+def breakdown(
+    study: Study, by: str, table: str = "human_centric", *, metrics: Collection[str] = ("auc",)
+) -> pd.DataFrame:
+    """A `summary` of every part of the clips, in the column part.
+
+    Parameters
+    ----------
+    study : Study
+    by : {"scene", "sequence", "called", "fold"}
+        Column of `by_clip`.
+    table, metrics
+        As `summary`.
+    """
+    study = study.keep(clips=finished(study) or "all", rows=main_rows(study))
+    groups = by_clip(study).groupby(by)["clip_id"]
+    parts = [
+        summary(study, table, clips=set(clips), metrics=metrics).assign(part=part)
+        for part, clips in groups
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def by_clip(study: Study) -> pd.DataFrame:
+    """What is known of each clip of the evaluation set.
+
+    Returns
+    -------
+    DataFrame
+        fold, clip_id, scene, sequence; p_clip and p_baseline (of the first row; processors differ
+        in the last digits), gap; p (see `Study.probabilities`), p_predicted; called ("anomalous",
+        "normal"); share_changing and share_moving: voxels that change by the protocol's rule, and
+        those that move by more than rounding hides; auc: mean clip AUC of the methods, on clips
+        that all have, and place (1 is localised best).
+    """
+    table = study.evaluation[["fold", "clip_id", "scene", "sequence"]].set_index("clip_id")
+
+    def first(scored: pd.DataFrame, level: str, metric: str) -> pd.Series:
+        part = scored[(scored["level"] == level) & (scored["metric"] == metric)]
+        return part.drop_duplicates("clip_id").set_index("clip_id")["value"]
+
+    table["p_clip"] = first(study.model_centric, "clip", "p_clip")
+    table["p_baseline"] = first(study.model_centric, "clip", "p_baseline")
+    table["gap"] = table["p_clip"] - table["p_baseline"]
+    table["p"] = study.probabilities()
+    test = study.predictions[study.predictions["split"] == "test"]
+    table["p_predicted"] = test.set_index("clip_id")["p"]
+    called = np.where(table["p"] >= CALLED_FROM, "anomalous", "normal")
+    table["called"] = pd.Series(called, table.index).where(table["p"].notna())
+    size = np.prod([study.params["n_frames"], *study.params["frame_size"]])
+    table["share_changing"] = first(study.human_centric, "clip", "n_moving") / size
+    table["share_moving"] = first(study.human_centric, "moving", "n_moving") / size
+    located = pivot(study, "human_centric", "clip", "auc", methods(study)).dropna()
+    table["auc"] = located.mean(axis=1).droplevel("sequence")
+    table["place"] = table["auc"].rank(ascending=False, method="min")
+    return table.reset_index()
+
+
+def gaps(study: Study, *, bounds: Sequence[float] = GAPS, clips: Clips = "all") -> pd.DataFrame:
+    """Faithfulness where there is something to measure: by the gap p(x) - p(x_b).
+
+    The gap is what the whole baseline does. One that keeps the probability leaves little to delete.
+    It is no bound: where deletion at equal area exceeds it, what is left of the clip is an input
+    unlike any in training, and a score tells how well a map finds voxels that upset the network.
+
+    Parameters
+    ----------
+    study : Study
+    bounds : sequence of float
+        Lower bounds of the gap, exclusive; a line of all clips (-inf) stands before them.
+    clips
+        As `summary`.
+
+    Returns
+    -------
+    DataFrame
+        As `statistics.summarise`, with min_gap; metrics deletion and insertion on both axes, and
+        those of `scores(study, "gaps")`, with a bound alone. Of the main rows.
+    """
+    study = study.keep(clips=clips)
+    study = study.keep(clips=finished(study), rows=main_rows(study))
+    derived, plain = scores(study, "gaps"), scores(study, "model_centric")
+    plain = plain[plain["metric"].isin([*FLATNESS[:2], *EQUAL_AREA])]
+    gap = derived[derived["metric"] == "gap"].set_index(["clip_id", "row"])["value"]
+    parts = [statistics.summarise(plain, **options(study)).assign(min_gap=-np.inf)]
+    both = pd.concat([plain, derived], ignore_index=True)
+    own = gap.reindex(pd.MultiIndex.from_frame(both[["clip_id", "row"]])).to_numpy()
+    for bound in bounds:
+        found = statistics.summarise(both[own > bound], **options(study))
+        parts.append(found.assign(min_gap=bound))
+    return pd.concat(parts, ignore_index=True)
+
+
+def costs(study: Study) -> pd.DataFrame:
+    """What every row's maps cost, and what they are made of; none of a row that asks no network.
+
+    Returns
+    -------
+    DataFrame
+        row, label, n (maps), n_timed (of them `timed` alike), seconds (their mean), precision (of
+        these), medians of model_calls, baseline_seconds, superpixel_seconds, n_segments and
+        n_nonzero (superpixels, and those with a coefficient), n_all_zero (maps), auc (mean clip
+        AUC), auc_per_second (above chance).
+    """
+    made, alike = study.explanations[study.explanations["model_calls"] > 0], timed(study)
+    medians = ["model_calls", "baseline_seconds", "superpixel_seconds", "n_segments", "n_nonzero"]
+    of_row, timings = made.groupby("row", sort=False), alike.groupby("row")
+    table = of_row[medians].median().assign(n=of_row.size(), n_timed=timings.size())
+    measured = {
+        "seconds": timings["seconds"].mean(),
+        "precision": timings["precision"].agg(lambda used: " ".join(sorted({*used} - {""}))),
+        "n_all_zero": all_zero(study).to_frame(index=False).groupby("row").size(),
+        "auc": pivot(study, "human_centric", "clip", "auc").mean(),
+    }
+    for name, values in measured.items():
+        table[name] = values.reindex(table.index)
+    table["auc_per_second"] = (table["auc"] - CHANCE) / table["seconds"]
+    table = table.fillna({"n_timed": 0, "n_all_zero": 0}).astype(
+        {"n_timed": int, "n_all_zero": int}
+    )
+    table.insert(0, "label", table.index.map(labels(study)))
+    return table.reset_index()
+
+
+def convergence(study: Study) -> pd.DataFrame:
+    """How maps of two seeds correlate as samples double: lines at both ends of each doubling.
+
+    Returns
+    -------
+    DataFrame
+        As `Study.convergence`, with end ("fewest" or "most" samples) and of (the method).
+    """
+    drawn = study.convergence.groupby(["fold", "clip_id", "row"])["n_samples"]
+    ends = {"fewest": drawn.idxmin(), "most": drawn.idxmax()}
+    parts = [study.convergence.loc[at].assign(end=end) for end, at in ends.items()]
+    found = pd.concat(parts, ignore_index=True)
+    return found.assign(of=found["row"].map(study.rows.set_index("row")["of"]))
+
+
+def mean_curves(study: Study, *, clips: Clips = "all") -> pd.DataFrame:
+    """Curves of the main rows, averaged over the clips that all have: curve, row, step, mean."""
+    lines = []
+    for curve, part in study.keep(clips=clips, rows=main_rows(study)).curves.groupby("curve"):
+        texts = part.pivot(index="clip_id", columns="row", values="values").dropna()
+        for row in texts if len(texts) else ():
+            mean = np.mean([np.array(text.split(), float) for text in texts[row]], axis=0)
+            lines += [(curve, row, step, value) for step, value in enumerate(mean)]
+    return pd.DataFrame(lines, columns=["curve", "row", "step", "mean"])
+
+
+def frame_means(study: Study, *, clips: Clips = "all") -> pd.DataFrame:
+    """AUC of every frame, averaged over the clips that all main rows have: row, frame, mean, n."""
+    part = study.keep(clips=clips, rows=main_rows(study)).frame_auc
+    n_rows = part.groupby("clip_id")["row"].nunique()
+    part = part[part["clip_id"].isin(n_rows.index[n_rows == part["row"].nunique()])]
+    return part.groupby(["row", "frame"])["auc"].agg(mean="mean", n="size").reset_index()
+
+
+def performance(study: Study, *, split: str = "test") -> pd.DataFrame:
+    """How well the networks tell clips apart, on sequences that they never saw.
+
+    Parameters
+    ----------
+    study : Study
+    split : {"test", "val"}
+
+    Returns
+    -------
+    DataFrame
+        pooling: "fold", "pooled" (clips of all folds together), "mean" (of the folds' values, each
+        fold's sequences drawn among its own) or "untuned" (pooled, without the fold on whose
+        sequences the recipe was tuned); folds ("0 1 2"), scene (or "both"), metric (accuracy at p
+        >= .5, auc), mean, low, high, n, n_groups, n_anomalous.
+    """
+    tested = study.predictions[study.predictions["split"] == split]
+    folds = sorted(tested["fold"].unique())
+    asked = [("fold", [fold]) for fold in folds]
+    if len(folds) > 1:
+        tuned = 1 % int(study.params["n_folds"])  # what fold 0 validates on
+        asked += [("pooled", folds), ("mean", folds), ("untuned", [k for k in folds if k != tuned])]
+    lines = []
+    for pooling, chosen in asked:
+        whole = tested[tested["fold"].isin(chosen)]
+        for scene in ("both", *(sorted(whole["scene"].unique()) if pooling != "untuned" else ())):
+            part = whole if scene == "both" else whole[whole["scene"] == scene]
+            line = {"pooling": pooling, "folds": " ".join(map(str, chosen)), "scene": scene}
+            line |= {"n": len(part), "n_groups": part["sequence"].nunique()}
+            line |= {"n_anomalous": int(part["label"].sum())}
+            for metric in ("accuracy", "auc"):
+                ends = _performance(part, metric, pooling == "mean", **options(study))
+                lines.append(line | {"metric": metric} | ends)
+    columns = ["pooling", "folds", "scene", "metric", "mean", "low", "high", "n", "n_groups"]
+    return pd.DataFrame(lines, columns=[*columns, "n_anomalous"])
+
+
+def _performance(
+    part: pd.DataFrame, metric: str, by_fold: bool, *, n_resamples: int, seed: int
+) -> dict[str, float]:
+    """Accuracy or AUC with its interval, of all clips together or as the mean of the folds'."""
+    found = []
+    for i, (_, block) in enumerate(part.groupby("fold") if by_fold else [("", part)]):
+        # Draws of its own for every fold: equal ones would pair sequences that have no pair.
+        drawn = {"n_resamples": n_resamples, "seed": [seed, i] if by_fold else seed}
+        groups = block["sequence"]
+        if metric == "auc":
+            value, draws = statistics.drawn_aucs(block["p"], block["label"], groups, **drawn)
+            draws = draws if groups.nunique() > 1 else np.full(n_resamples, np.nan)
+        else:
+            right = (block["p"] >= CALLED_FROM) == (block["label"] == 1)
+            value, draws = statistics.drawn_means(right.astype(float), groups, **drawn)
+        found += [(value, draws)] if not np.isnan(value) else []
+    if not found:
+        return {"mean": np.nan, "low": np.nan, "high": np.nan}
+    values, draws = zip(*found, strict=True)
+    draws = np.mean(draws, axis=0)
+    # A draw whose clips are all of one class has no AUC, and does not count.
+    low, high = statistics.percentiles(draws[~np.isnan(draws)])
+    return {"mean": float(np.mean(values)), "low": low, "high": high}
+
+
+def leakage(study: Study, *, alternative: str = "split_by_clip") -> pd.DataFrame:
+    """What having trained on other clips of the tested sequences is worth.
+
+    Parameters
+    ----------
+    study : Study
+    alternative : str
+        Of `Study.alternatives`: networks that are tested on sequences that they have seen.
+
+    Returns
+    -------
+    DataFrame
+        folds, metric, seen (the alternative's), unseen (the study's, of the same folds),
+        difference; empty if it was not measured.
+    """
+    parts = [study.alternatives.get(alternative), study]
+    if parts[0] is None:
+        return pd.DataFrame(columns=["folds", "metric", "seen", "unseen", "difference"])
+    parts = [performance(part).query("scene == 'both'") for part in parts]
+    parts = [part.drop_duplicates(["folds", "metric"]) for part in parts]
+    seen, unseen = (part.set_index(["folds", "metric"])["mean"] for part in parts)
+    table = pd.DataFrame({"seen": seen, "unseen": unseen}).dropna().reset_index()
+    return table.assign(difference=table["seen"] - table["unseen"])
+
+
+def compare(
+    paths: Sequence[str | Path],
+    *,
+    rows: Collection[str] = (),
+    metrics: Collection[str] = (),
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Mean score of every row in every run, and its difference from the first run.
+
+    Runs of the same data and cut share clips: the difference is then taken clip by clip, so that
+    easy and hard clips cancel. Others are compared as independent samples, which is less sharp.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        Run folders, or folders of runs; the first is what the others are compared with.
+    rows, metrics : collection of str
+        Keys to keep; empty: every row, and every metric that has a better side.
+    n_resamples, seed : int
+        Of the bootstrap over sequences.
+
+    Returns
+    -------
+    DataFrame
+        One line a table, level, metric, row and run: mean, low, high, n (clips); from the second
+        run on also difference (this run minus the first), difference_low, difference_high,
+        n_shared (clips that both have; 0: compared as independent samples) and interval
+        ("higher", "lower", "undecided").
+
+    Raises
+    ------
+    InputError
+        If a path holds no run, or nothing is left of what was asked for.
+    """
+    keys, drawn = ["table", "level", "metric", "row"], {"n_resamples": n_resamples, "seed": seed}
+    wanted = (
+        list(metrics)
+        if len(metrics)
+        else [key for key, metric in METRICS.items() if metric.direction]
+    )
+    lines, first, cut = [], {}, ""
+    for i, path in enumerate(paths):
+        study = load(path)
+        scored = pd.concat([scores(study, t).assign(table=t) for t in (*SCORED, "runtime")])
+        kept = scored["metric"].isin(wanted) & (scored["row"].isin(list(rows)) | (len(rows) == 0))
+        # What a clip's name stands and falls with, where the manifests say it.
+        data = {manifest.get("data") for manifest in study.manifests.values()}
+        own_cut = f"{data} {study.params.get('n_frames')}" if None not in data else f"run {i}"
+        cut = cut or own_cut
+        for key, part in scored[kept].groupby(keys, sort=False):
+            mean = statistics.bootstrap_mean(part["value"], part["sequence"], **drawn)
+            line = dict(zip(keys, key, strict=True)) | {"run": f"{i + 1} {path}"}
+            line |= {name: mean[name] for name in ("mean", "low", "high", "n")}
+            if i and key in first:
+                line |= _difference(part, first[key], own_cut == cut, drawn)
+            elif not i:
+                first[key] = part
+            lines.append(line)
+    if not lines:
+        asked = ", ".join([*metrics, *rows]) or "any metric"
+        raise InputError(f"no run has scores of {asked}; see the columns metric and row")
+    columns = [*keys, "run", "mean", "low", "high", "n", "difference", "difference_low"]
+    return pd.DataFrame(lines, columns=[*columns, "difference_high", "n_shared", "interval"])
+
+
+def _difference(
+    part: pd.DataFrame, first: pd.DataFrame, shared: bool, drawn: dict[str, int]
+) -> dict[str, object]:
+    """Difference of one row from the first run's, clip by clip where they share clips."""
+    keys = ["clip_id", "sequence"]
+    both = part.merge(first[[*keys, "value"]], on=keys, suffixes=("", "_first"))
+    if shared and len(both):
+        values = both["value"], both["value_first"], both["sequence"]
+        found = statistics.paired_difference(*values, **drawn)
+    else:
+        sides = part["value"], part["sequence"], first["value"], first["sequence"]
+        found = statistics.independent_difference(*sides, **drawn) | {"n": 0}
+    return {
+        "difference": found["difference"],
+        "difference_low": found["low"],
+        "difference_high": found["high"],
+        "n_shared": found["n"],
+        "interval": statistics.interval_sign(found["low"], found["high"]),
+    }
