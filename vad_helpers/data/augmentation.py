@@ -82,42 +82,26 @@ def augment(grey: torch.Tensor, spec: Augmentation, *, generator: torch.Generato
     scale, top, left, flip, reverse, blur, gain, shift = torch.rand(8, generator=generator).tolist()
     if spec.scale > 1:
         factor = spec.scale - (spec.scale - 1) * scale
-        grey = _enlarge_and_crop(grey, factor, (top, left))
+        height, width = grey.shape[-2:]
+        large = (round(height * factor), round(width * factor))
+        grey = functional.interpolate(grey[None], size=large, mode="bilinear")[0]
+        top, left = int(top * (large[0] - height + 1)), int(left * (large[1] - width + 1))
+        grey = grey[:, top : top + height, left : left + width]
     if spec.flip and flip < 0.5:
         grey = grey.flip(-1)
     if spec.reverse and reverse < 0.5:
         grey = grey.flip(0)
-    if spec.blur > 0:
-        grey = _blur(grey, spec.blur * blur)
+    # Less than a third of a pixel changes nothing that is worth the time.
+    radius = min(round(3 * spec.blur * blur), min(grey.shape[-2:]) - 1)
+    if radius >= 1:
+        taps = torch.arange(-radius, radius + 1, dtype=grey.dtype)
+        kernel = torch.exp(-0.5 * (taps / (spec.blur * blur)) ** 2)
+        kernel /= kernel.sum()
+        frames = functional.pad(grey[:, None], (radius,) * 4, mode="reflect")
+        frames = functional.conv2d(frames, kernel.view(1, 1, 1, -1))
+        grey = functional.conv2d(frames, kernel.view(1, 1, -1, 1))[:, 0]
     if spec.contrast > 0:
         gain, shift = (spec.contrast * (2 * draw - 1) for draw in (gain, shift))
         mean = grey.mean()
         grey = ((grey - mean) * (1 + gain) + mean + 64 * shift).clamp(0, 255)
     return grey
-
-
-def _enlarge_and_crop(
-    grey: torch.Tensor, factor: float, place: tuple[float, float]
-) -> torch.Tensor:
-    """Enlarge (T, H, W), then cut (H, W) out of it; `place` in [0, 1) of the room on each axis."""
-    height, width = grey.shape[-2:]
-    large = (round(height * factor), round(width * factor))
-    grey = functional.interpolate(grey[None], size=large, mode="bilinear", align_corners=False)[0]
-    top, left = (
-        int(where * (n_large - n + 1))
-        for where, n_large, n in zip(place, large, (height, width), strict=True)
-    )
-    return grey[:, top : top + height, left : left + width]
-
-
-def _blur(grey: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Blur every frame; less than a third of a pixel changes nothing that is worth the time."""
-    radius = min(round(3 * sigma), min(grey.shape[-2:]) - 1)
-    if radius < 1:
-        return grey
-    taps = torch.arange(-radius, radius + 1, dtype=grey.dtype)
-    kernel = torch.exp(-0.5 * (taps / sigma) ** 2)
-    kernel /= kernel.sum()
-    frames = functional.pad(grey[:, None], (radius,) * 4, mode="reflect")
-    frames = functional.conv2d(frames, kernel.view(1, 1, 1, -1))
-    return functional.conv2d(frames, kernel.view(1, 1, -1, 1))[:, 0]

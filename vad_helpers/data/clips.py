@@ -22,18 +22,7 @@ from vad_helpers.data.frames import Sequence, mask_presence, read_frames, read_m
 from vad_helpers.data.ucsd import KINDS, N_OFFICIAL, is_official
 from vad_helpers.errors import InputError
 
-COLUMNS = (
-    "clip_id",
-    "scene",
-    "sequence",
-    "start",
-    "n_frames",
-    "label",
-    "has_mask",
-    "eligible",
-    "fold",
-    "split",
-)
+COLUMNS = "clip_id scene sequence start n_frames label has_mask eligible fold split".split()
 SIZE = (158, 237)
 N_CHANNELS = 3
 
@@ -105,7 +94,7 @@ def clip_table(
         slots = {name: [assigned] for name, assigned in folds.items()}
     elif split_by == "clip":
         counts = {s.id: s.n_frames // n_frames for s in sequences}
-        slots = assign_slots(counts, n_folds=n_folds, seed=seed)
+        slots = _assign_slots(counts, n_folds, seed)
     else:
         raise InputError(f"split_by is {split_by!r}: give 'sequence' or 'clip'")
     rows = []
@@ -137,7 +126,7 @@ def clip_table(
                     "split": splits.pop(),
                 }
             )
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def assign_folds(
@@ -191,29 +180,11 @@ def assign_folds(
     return {name: folds[name] for name in present}
 
 
-def assign_slots(
-    counts: Mapping[str, int], *, n_folds: int = 5, seed: int = 0
-) -> dict[str, list[int]]:
+def _assign_slots(counts: Mapping[str, int], n_folds: int, seed: int) -> dict[str, list[int]]:
     """Assign parts of sequences to folds, whatever sequence they are of.
 
-    Parameters
-    ----------
-    counts : mapping of str to int
-        Sequence id to its number of parts.
-    n_folds : int
-        Number of folds, at least 3.
-    seed : int
-        Seed, at least 0.
-
-    Returns
-    -------
-    dict of str to list of int
-        Sequence id to the fold of each of its parts; the folds' sizes differ by 1 at most.
-
-    Raises
-    ------
-    InputError
-        Fewer than 3 folds, or fewer parts than folds.
+    From a sequence's id to its number of parts, and to the fold of each; the folds' sizes differ
+    by 1 at most.
     """
     total = sum(counts.values())
     _check_folds(total, n_folds, "clips")

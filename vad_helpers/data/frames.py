@@ -286,7 +286,7 @@ def decode(path: str | Path, *, mask: bool = False) -> Image.Image | None:
     InputError
         The picture is whole, but its range is not known: 32-bit integers, 16 bits of which the
         upper two are not used, floats outside 0 to 1, white as zero in more than 8 bits, more than
-        8 bits a colour, colours that Pillow cannot convert; or it is in part transparent.
+        8 bits a colour; or it is in part transparent.
     OSError
         The file cannot be read at all (missing, no permission, disk error).
     """
@@ -310,12 +310,10 @@ def decode(path: str | Path, *, mask: bool = False) -> Image.Image | None:
         return Image.fromarray(_grey_of_deep(image, path, mask))
     if deep_colour:
         raise _refused(path, "more than 8 bits a colour")
-    try:
-        image = image.convert("RGBA" if transparent else "RGB")
-    except ValueError:
-        raise _refused(path, f"colours of mode {image.mode}") from None
-    if transparent and image.getchannel("A").getextrema() != (255, 255):
-        raise _refused(path, "transparent pixels, whose grey is not known")
+    if transparent:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() != (255, 255):
+            raise _refused(path, "transparent pixels, whose grey is not known")
     image = image.convert("RGB")
     if mask:
         return Image.fromarray(np.asarray(image).any(axis=2)).convert("L")

@@ -99,18 +99,7 @@ _LAYOUT = re.compile(
 _CLUTTER = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\._.*|.*~")
 _NO_SEQUENCE = "no sequence: expected frames such as UCSDped2/Test/Test001/001.tif"
 
-_COLUMNS = {
-    "sequence": "str",
-    "scene": "str",
-    "kind": "str",
-    "frames": "int64",
-    "masks": "int64",
-    "anomalous": "int64",
-    "mask_anomalous": "Int64",
-    "disagreements": "Int64",
-    "unreadable": "int64",
-    "size": "str",
-}
+_COUNTS = ("frames", "masks", "anomalous", "mask_anomalous", "disagreements", "unreadable")
 
 Ranges = list[tuple[int, int]]
 
@@ -412,7 +401,7 @@ class TreeReport:
         ``frames``, ``masks``, ``anomalous`` frames (by the ``.m`` list), ``mask_anomalous``
         frames (mask not empty), ``disagreements`` (frames where the two differ) and
         ``unreadable`` frames (missing ones included), and ``size`` ("height x width", pixels).
-        Where there are no masks, ``mask_anomalous`` and ``disagreements`` are NA.
+        Counts are Int64: without masks, ``mask_anomalous`` and ``disagreements`` are NA.
     errors : tuple of str
         What makes the tree unusable, one line each.
     warnings : tuple of str
@@ -518,9 +507,10 @@ def check(root: str | Path, *, progress: bool = False) -> TreeReport:
             clutter += 1
         elif not _LAYOUT.fullmatch(name):
             stray.append(name)
+    table = pd.DataFrame(rows, columns=["sequence", "scene", "kind", *_COUNTS, "size"])
     return TreeReport(
         root=root,
-        table=pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS),
+        table=table.astype(dict.fromkeys(_COUNTS, "Int64")),
         errors=tuple(errors),
         warnings=(*warnings, *_lonely_folders(root)),
         unreadable=tuple(unreadable),
