@@ -1,4 +1,7 @@
-"""The reader on the complete real archive: VAD_UCSD_ARCHIVE is the path of its .tar.gz."""
+"""The reader on a real archive: set VAD_UCSD_ARCHIVE to the path of the .tar.gz to run these."""
+
+import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -6,33 +9,6 @@ import pytest
 
 from vad_helpers.data import archive, clips, ucsd
 
-<<<<<<< HEAD
-pytestmark = pytest.mark.slow
-
-# Frames whose masks disagree with the `.m` list, by sequence of Ped1: masks added later.
-DISAGREEING = {1: 11, 5: 49, 6: 9, 8: 1, 9: 10, 10: 43, 11: 53, 13: 28, 17: 37}
-MASKED = {"ped1": [*range(1, 20), 21, 22, 23, 24, 32], "ped2": [*range(1, 13)]}
-# n sequences, n frames, n anomalous frames by the `.m` lists.
-COUNTS = {
-    ("ped1", "train"): (34, 6800, 0),
-    ("ped1", "test"): (36, 7200, 4045),
-    ("ped2", "train"): (16, 2550, 0),
-    ("ped2", "test"): (12, 2010, 1648),
-}
-
-
-@pytest.fixture(scope="session")
-def sequences(ucsd_root):
-    return clips.by_id(ucsd.index(ucsd_root))
-
-
-@pytest.fixture(scope="session")
-def report(ucsd_root):
-    return ucsd.check(ucsd_root)
-
-
-@pytest.fixture(scope="session")
-=======
 ARCHIVE = os.environ.get("VAD_UCSD_ARCHIVE")
 pytestmark = [
     pytest.mark.slow,
@@ -53,24 +29,10 @@ def sequences(root):
 
 
 @pytest.fixture(scope="module")
->>>>>>> data
 def tables(sequences):
     return [clips.clip_table(sequences.values(), fold=fold) for fold in range(5)]
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize("part", COUNTS)
-def test_sequences_and_frames_are_counted(sequences, part):
-    there = [s for s in sequences.values() if (s.scene, s.kind) == part]
-    n_anomalous = sum(int(s.anomalous.sum()) for s in there)
-    assert (len(there), sum(s.n_frames for s in there), n_anomalous) == COUNTS[part]
-    if part[0] == "ped1":
-        assert {s.n_frames for s in there} == {200}
-
-
-def test_labels_of_several_ranges_stay_with_their_sequence(sequences):
-    expected = np.zeros(200, bool)  # entry 29 of the list holds two ranges
-=======
 def test_sequences_frames_and_labels_are_counted(sequences):
     counts = {
         (scene, kind): [s for s in sequences.values() if (s.scene, s.kind) == (scene, kind)]
@@ -84,7 +46,6 @@ def test_sequences_frames_and_labels_are_counted(sequences):
     assert ucsd.is_official(sequences.values())
     # Entry 29 holds two ranges.
     expected = np.zeros(200, bool)
->>>>>>> data
     expected[0:15] = expected[44:113] = True
     np.testing.assert_array_equal(sequences["ped1/Test029"].anomalous, expected)
 
@@ -96,34 +57,6 @@ def test_the_undecodable_frame_is_repeated_from_its_neighbour(sequences):
     assert (frames[141] != frames[142]).any()
 
 
-<<<<<<< HEAD
-def test_the_report_names_what_is_odd_and_nothing_is_missing(report):
-    assert report.usable
-    assert "UCSDped1/Test/Test017/142.tif" in report.unreadable
-    assert report.stray == report.missing == report.errors == ()
-    assert report.clutter > 0
-    text = report.summary()
-    assert "ped1: 34 train + 36 test sequences, 14000 frames, 4045 anomalous" in text
-    assert "ped2: 16 train + 12 test sequences, 4560 frames, 1648 anomalous" in text
-
-
-def test_masks_that_disagree_with_the_list_are_counted(report):
-    masked = report.table[report.table["masks"] > 0].set_index("sequence")
-    numbers = {
-        scene: [n for n in range(1, 37) if f"{scene}/Test{n:03d}" in masked.index]
-        for scene in MASKED
-    }
-    assert numbers == MASKED
-    odd = masked.loc[masked["disagreements"] > 0, "disagreements"].to_dict()
-    assert odd == {f"ped1/Test{n:03d}": frames for n, frames in DISAGREEING.items()}
-
-
-def test_official_masks_agree_with_the_list_frame_by_frame(sequences):
-    official = [s for s in sequences.values() if s.official_mask]
-    assert [s.scene for s in official] == ["ped1"] * 10 + ["ped2"] * 12
-    for sequence in official:
-        np.testing.assert_array_equal(ucsd.mask_presence(sequence), sequence.anomalous)
-=======
 def test_the_report_names_what_is_odd(root, capfd):
     report = ucsd.check(root)
     assert report.usable
@@ -135,7 +68,6 @@ def test_the_report_names_what_is_odd(root, capfd):
     expected = {f"ped1/Test{number:03d}": n for number, n in DISAGREEMENTS.items()}
     assert found[found > 0].to_dict() == expected
     assert capfd.readouterr().err == ""
->>>>>>> data
 
 
 def test_masks_are_not_trivial(sequences):
@@ -146,12 +78,7 @@ def test_masks_are_not_trivial(sequences):
         assert 0.001 < masks.mean() < 0.2
 
 
-<<<<<<< HEAD
-def test_clips_are_counted(tables):
-    assert tables[0]["scene"].value_counts().to_dict() == {"ped1": 700, "ped2": 223}
-=======
 def test_over_five_runs_forty_eligible_clips_are_found_once_each(tables):
->>>>>>> data
     eligible = tables[0][tables[0]["eligible"]]
     assert eligible["scene"].value_counts().to_dict() == {"ped1": 69, "ped2": 84}
     together = pd.concat([table[table["split"] == "test"] for table in tables])
