@@ -365,13 +365,7 @@ def breakdown(
 ) -> pd.DataFrame:
     """A `summary` of every part of the clips, in the column part.
 
-    Parameters
-    ----------
-    study : Study
-    by : {"scene", "sequence", "called", "fold"}
-        Column of `by_clip`.
-    table, metrics
-        As `summary`.
+    `by` is a column of `by_clip`: "scene", "sequence", "called" or "fold".
     """
     study = study.keep(clips=finished(study) or "all", rows=main_rows(study))
     groups = by_clip(study).groupby(by)["clip_id"]
@@ -424,19 +418,11 @@ def gaps(study: Study, *, bounds: Sequence[float] = GAPS, clips: Clips = "all") 
     It is no bound: where deletion at equal area exceeds it, what is left of the clip is an input
     unlike any in training, and a score tells how well a map finds voxels that upset the network.
 
-    Parameters
-    ----------
-    study : Study
-    bounds : sequence of float
-        Lower bounds of the gap, exclusive; a line of all clips (-inf) stands before them.
-    clips
-        As `summary`.
-
     Returns
     -------
     DataFrame
-        As `statistics.summarise`, with min_gap; metrics deletion and insertion on both axes, and
-        those of `scores(study, "gaps")`, with a bound alone. Of the main rows.
+        As `statistics.summarise`, of the main rows, with min_gap (lower bound, exclusive; -inf
+        first): deletion and insertion on both axes, and with a bound `scores(study, "gaps")`.
     """
     study = study.keep(clips=clips)
     study = study.keep(clips=finished(study), rows=main_rows(study))
@@ -580,13 +566,7 @@ def _performance(
 
 
 def leakage(study: Study, *, alternative: str = "split_by_clip") -> pd.DataFrame:
-    """What having trained on other clips of the tested sequences is worth.
-
-    Parameters
-    ----------
-    study : Study
-    alternative : str
-        Of `Study.alternatives`: networks that are tested on sequences that they have seen.
+    """What having trained on other clips of the tested sequences, as in an alternative, is worth.
 
     Returns
     -------
