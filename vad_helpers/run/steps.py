@@ -786,7 +786,7 @@ def _share(part: tuple[int, int]) -> slice:
 
 
 def _introduce(run: Run) -> None:
-    """Write `rows.csv`, and what the manifest says of a run."""
+    """Write what the manifest says of a run, `rows.csv`, and of doubled samples what has ended."""
     p, known = run.params, cache.manifest_in(run.dir)
     alternative = known.get("alternative")
     if p.alternative and not run.supplied:
@@ -796,8 +796,12 @@ def _introduce(run: Run) -> None:
             name: own[name] for name in own if own[name] != usual[name] and name not in apart
         }
         alternative = {"name": p.alternative, "of": f"fold-{p.fold}", "changes": changes}
-    lines = describe(rows(run))
-    cache.write_lines(run, "rows", lines)
+    with cache.lock(run.dir, "tables"):
+        lines, pairs = describe(rows(run)), _doubled(run)
+        cache.write_lines(run, "rows", lines)
+        ended = _converged(run, pairs)
+        doubled = [line for pair in pairs for line in ended.get(pair, [])]
+        cache.write_lines(run, "convergence", doubled)
     versions = {"python": platform.python_version()}
     versions |= {name: metadata.version(name) for name in PACKAGES}
     methods = sorted({row.method for row in rows(run).values() if row.method})
@@ -806,7 +810,7 @@ def _introduce(run: Run) -> None:
         data=data_key(run),
         evaluation=evaluation(run)["clip_id"].tolist(),
         alternative=alternative,
-        counts={"rows": len(lines)},
+        counts={"rows": len(lines), "convergence": len(doubled)},
         versions=known.get("versions", versions),
         code={name: version for name, (version, _) in cache.STEPS.items()}
         | {name: METHODS[name].version for name in methods},
@@ -987,11 +991,6 @@ def converge(run: Run, *, part: tuple[int, int] = (1, 1), progress: bool = False
             tried = found[["n_samples", "correlation", "converged"]].itertuples(index=False)
             cache.append(run, {"convergence": [(clip_id, row.key, *t, key) for t in tried]})
     _introduce(run)
-    with cache.lock(run.dir, "tables"):
-        ended = _converged(run, pairs)
-        lines = [line for pair in pairs for line in ended.get(pair, [])]
-        cache.write_lines(run, "convergence", lines)
-        cache.update(run, counts={"convergence": len(lines)})
     return schema.read(run.dir, "convergence")
 
 

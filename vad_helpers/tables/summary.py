@@ -365,13 +365,7 @@ def breakdown(
 ) -> pd.DataFrame:
     """A `summary` of every part of the clips, in the column part.
 
-    Parameters
-    ----------
-    study : Study
-    by : {"scene", "sequence", "called", "fold"}
-        Column of `by_clip`.
-    table, metrics
-        As `summary`.
+    `by` is a column of `by_clip`: "scene", "sequence", "called" or "fold".
     """
     study = study.keep(clips=finished(study) or "all", rows=main_rows(study))
     groups = by_clip(study).groupby(by)["clip_id"]
@@ -424,19 +418,11 @@ def gaps(study: Study, *, bounds: Sequence[float] = GAPS, clips: Clips = "all") 
     It is no bound: where deletion at equal area exceeds it, what is left of the clip is an input
     unlike any in training, and a score tells how well a map finds voxels that upset the network.
 
-    Parameters
-    ----------
-    study : Study
-    bounds : sequence of float
-        Lower bounds of the gap, exclusive; a line of all clips (-inf) stands before them.
-    clips
-        As `summary`.
-
     Returns
     -------
     DataFrame
-        As `statistics.summarise`, with min_gap; metrics deletion and insertion on both axes, and
-        those of `scores(study, "gaps")`, with a bound alone. Of the main rows.
+        As `statistics.summarise`, of the main rows, with min_gap (lower bound, exclusive; -inf
+        first): deletion and insertion on both axes, and with a bound `scores(study, "gaps")`.
     """
     study = study.keep(clips=clips)
     study = study.keep(clips=finished(study), rows=main_rows(study))
@@ -467,11 +453,16 @@ def costs(study: Study) -> pd.DataFrame:
     medians = ["model_calls", "baseline_seconds", "superpixel_seconds", "n_segments", "n_nonzero"]
     of_row, timings = made.groupby("row", sort=False), alike.groupby("row")
     table = of_row[medians].median().assign(n=of_row.size(), n_timed=timings.size())
-    table["seconds"] = timings["seconds"].mean()
-    table["seconds_min"], table["seconds_max"] = timings["seconds"].min(), timings["seconds"].max()
-    table["precision"] = timings["precision"].agg(lambda used: " ".join(sorted({*used} - {""})))
-    table["n_all_zero"] = all_zero(study).to_frame(index=False).groupby("row").size()
-    table["auc"] = pivot(study, "human_centric", "clip", "auc").mean()
+    measured = {
+        "seconds": timings["seconds"].mean(),
+        "seconds_min": timings["seconds"].min(),
+        "seconds_max": timings["seconds"].max(),
+        "precision": timings["precision"].agg(lambda used: " ".join(sorted({*used} - {""}))),
+        "n_all_zero": all_zero(study).to_frame(index=False).groupby("row").size(),
+        "auc": pivot(study, "human_centric", "clip", "auc").mean(),
+    }
+    for name, values in measured.items():
+        table[name] = values.reindex(table.index)
     table["auc_per_second"] = (table["auc"] - CHANCE) / table["seconds"]
     table = table.fillna({"n_timed": 0, "n_all_zero": 0}).astype(
         {"n_timed": int, "n_all_zero": int}
@@ -578,13 +569,7 @@ def _performance(
 
 
 def leakage(study: Study, *, alternative: str = "split_by_clip") -> pd.DataFrame:
-    """What having trained on other clips of the tested sequences is worth.
-
-    Parameters
-    ----------
-    study : Study
-    alternative : str
-        Of `Study.alternatives`: networks that are tested on sequences that they have seen.
+    """What having trained on other clips of the tested sequences, as in an alternative, is worth.
 
     Returns
     -------
