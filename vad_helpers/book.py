@@ -385,7 +385,7 @@ def write_fragments(
         shutil.copytree(run.root / STUDY / "figures", folder / "figures", dirs_exist_ok=True)
     for name, table in made.items():
         index = not isinstance(table.index, pd.RangeIndex)
-        html = viz.table_html(table, index=index)
+        html = viz.table_html(table, index=index, wrap="statement" in table)
         (folder / f"{name}.md").write_text(html, encoding="utf-8")
     (folder / "explorer.html").write_text(explorer.explorer_html(run), encoding="utf-8")
     for page in executed.values():
@@ -397,20 +397,43 @@ def write_fragments(
 
 def summaries(study: tables.Study) -> dict[str, pd.DataFrame]:
     """Tables that pages show of a study, by name, as they are shown."""
+    networks = tables.performance(study)
+    networks["value"] = [f"{m:.3f} [{low:.3f}, {high:.3f}]" for m, low, high in
+                         networks[["mean", "low", "high"]].itertuples(index=False)]  # fmt: skip
+    keys = ["pooling", "folds", "scene", "n", "n_groups"]
+    networks = networks.pivot(index=keys, columns="metric", values="value").reset_index()
+    gaps = tables.gaps(study).query("metric in ('deletion', 'insertion')")
+    gaps["clips"] = ["all" if bound < 0 else f"gap > {bound:g}" for bound in gaps["min_gap"]]
+    gaps = gaps.pivot(index="row", columns=["metric", "clips"], values="mean")
     found = {
         "headline": headline(study),
-        "performance": tables.performance(study),
+        "performance": networks.rename(columns={"n": "clips", "n_groups": "sequences"}),
         "table1": tables.wide(tables.table_one(study)),
         "table2": tables.wide(tables.table_two(study)),
-        "claims": tables.claims(study),
-        "gaps": tables.gaps(study),
-        "flatness": tables.flatness(study),
-        "convergence": tables.convergence(study),
-        "costs": tables.costs(study),
-        "sensitivity": tables.sensitivity(study),
+        "flatness": tables.wide(tables.flatness(study)),
+        "gaps": gaps.rename(index=tables.labels(study)),
         "leakage": tables.leakage(study),
+        **study.extras,
     }
-    return found | study.extras
+    costs = tables.costs(study)
+    found["costs"] = costs[["label", "seconds", "model_calls", "n_segments", "n_nonzero", "auc"]]
+    claims = tables.claims(study)
+    counts = ["n_as_claimed", "n_against", "n_undecided", "n_not_measured"]
+    found["claims"] = claims[["claim", "statement", "verdict", "stands", *counts]]
+    ends = tables.convergence(study)
+    if len(ends):
+        keys = ["row", "clip_id", "end"]
+        found["convergence"] = ends[[*keys, "n_samples", "correlation", "converged"]]
+    taus = tables.sensitivity(study)
+    if len(taus):
+        taus["ranking"] = taus["level"] + " " + taus["metric"]
+        keys = ["choice", "alternative"]
+        found["sensitivity"] = taus.pivot_table(index=keys, columns="ranking", values="tau")
+    if "ablation" in found:
+        shown = ["recipe", "accuracy", "auc", "auc_difference"]
+        ends = ["auc_difference_low", "auc_difference_high"]
+        found["ablation"] = found["ablation"][[*shown, *ends]]
+    return found
 
 
 def headline(study: tables.Study) -> pd.DataFrame:
@@ -426,8 +449,9 @@ def headline(study: tables.Study) -> pd.DataFrame:
     for (table, level, metric), name in columns.items():
         part = tables.summary(study, table).query("level == @level and metric == @metric")
         found[name] = part[tables.complete(part)].set_index("label")["mean"]
-    costs = tables.costs(study).set_index("label")["seconds"]
-    return pd.DataFrame(found).assign(**{"seconds ↓": costs})
+    found["seconds ↓"] = tables.costs(study).set_index("label")["seconds"]
+    rows = found["AUC ↑"].index  # in the order of the tables, references last
+    return pd.DataFrame({name: column.reindex(rows) for name, column in found.items()})
 
 
 def method_table(study: tables.Study) -> pd.DataFrame:
