@@ -43,11 +43,6 @@ class TinyNet(torch.nn.Module):
         return self.head(self.body(clips).mean(dim=(2, 3, 4)))
 
 
-def logits_of(probability):
-    """Logits of two classes whose softmax gives the second one exactly `probability`."""
-    return torch.stack([torch.log1p(-probability), torch.log(probability)], dim=1)
-
-
 @pytest.fixture
 def planted():
     return Planted
@@ -55,16 +50,22 @@ def planted():
 
 @pytest.fixture
 def as_logits():
-    return logits_of
+    """Logits of two classes whose softmax gives the second one exactly p."""
+    return lambda p: torch.stack([torch.log1p(-p), torch.log(p)], dim=1)
 
 
 @pytest.fixture
 def tiny_net():
-    torch_state = torch.random.get_rng_state()
-    torch.manual_seed(0)
-    net = TinyNet()
-    torch.random.set_rng_state(torch_state)
-    return net
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return TinyNet()
+
+
+@pytest.fixture
+def quarters():
+    """Four labels by rows and columns."""
+    _, rows, columns = np.indices(SHAPE)
+    return 2 * (rows >= SHAPE[1] // 2) + (columns >= SHAPE[2] // 2)
 
 
 @pytest.fixture

@@ -1,16 +1,16 @@
 import numpy as np
 import pytest
+import torch
 
 from vad_helpers.attribution import checks
 from vad_helpers.errors import InputError
 
 
 @pytest.mark.parametrize(
-    ("value", "default", "expected"),
+    ("given", "default", "expected"),
     [
         (3, 1, 3),
-        (np.int64(3), 1, 3),
-        (-3, 1, -3),
+        (np.int64(-3), 1, -3),
         (3, 1.0, 3.0),
         (np.float32(0.5), 1.0, 0.5),
         ("b", "a", "b"),
@@ -20,51 +20,79 @@ from vad_helpers.errors import InputError
         ("anything", None, "anything"),
     ],
 )
-def test_a_setting_takes_the_type_of_its_default(value, default, expected):
-    result = checks.setting("it", value, default)
+def test_a_value_takes_the_type_of_its_default(given, default, expected):
+    result = checks.value("it", given, default)
     assert result == expected and type(result) is type(expected)
 
 
 @pytest.mark.parametrize(
-    ("value", "default"),
+    ("given", "default"),
     [
-        (3.0, 1),
-        (True, 1),
-        ("3", 1),
-        (None, 1),
-        ("0.1", 1.0),
-        (True, 1.0),
-        (float("nan"), 1.0),
-        (float("inf"), 1.0),
+        *((one, 1) for one in (3.0, True, "3", None)),
+        *((one, 1.0) for one in ("0.1", True, float("nan"), float("inf"))),
+        *((one, (1, 2, 3)) for one in (4, (1, 2), (1, 2, 3.5), "abc")),
         (1, "a"),
         (1, True),
-        (4, (1, 2, 3)),
-        ((1, 2), (1, 2, 3)),
-        ((1, 2, 3.5), (1, 2, 3)),
-        ("abc", (1, 2, 3)),
     ],
 )
-def test_a_setting_of_another_type_is_refused(value, default):
+def test_a_value_of_another_type_is_refused(given, default):
     with pytest.raises(InputError, match="it is .*; give"):
-        checks.setting("it", value, default)
+        checks.value("it", given, default)
 
 
-def test_settings_are_the_defaults_with_the_given_on_top():
-    defaults = {"a": 1, "b": (1, 2)}
-    assert checks.settings("m", {"b": [3, 4]}, defaults) == {"a": 1, "b": (3, 4)}
-    assert defaults == {"a": 1, "b": (1, 2)}
+@pytest.mark.parametrize(
+    ("given", "default", "limit", "fits"),
+    [
+        (1, 5, ">= 1", True),
+        (0, 5, ">= 1", False),
+        (0.0, 5.0, "> 0", False),
+        (1e-9, 5.0, "> 0", True),
+        ((1, 0), (2, 2), ">= 1", False),
+        ("sum", "abs", ("sum", "abs"), True),
+        ("mean", "abs", ("sum", "abs"), False),
+        (3, "abs", ("sum", "abs"), False),
+    ],
+)
+def test_limits_hold_for_numbers_for_every_entry_and_for_words(given, default, limit, fits):
+    if fits:
+        assert checks.value("it", given, default, limit) == given
+        return
+    with pytest.raises(InputError, match="it"):
+        checks.value("it", given, default, limit)
 
 
-def test_an_unknown_name_is_answered_with_the_closest_or_all():
-    assert checks.suggest("blue", ["blur", "black"]) == "did you mean 'blur'?"
-    assert checks.suggest("zzz", ["blur", "black"]) == "choose from blur, black"
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("blue", ["blur", "black"], "did you mean 'blur'?"),
+        ("zzz", ["blur", "black"], "choose from blur, black"),
+        ("zzz", [], "there are none"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_closest_or_all(name, options, words):
+    with pytest.raises(InputError) as caught:
+        checks.one_of("it", name, options)
+    assert str(caught.value).endswith(words)
 
 
-def test_bounds_are_inclusive():
-    assert checks.whole("it", 5, minimum=5, maximum=5) == 5
-    for value in (4, 6):
-        with pytest.raises(InputError, match="at least 5 and at most 5"):
-            checks.whole("it", value, minimum=5, maximum=5)
-    checks.at_least("m", {"a": 0}, a=0)
-    with pytest.raises(InputError, match="m: a is 0; it must be above 0"):
-        checks.above_zero("m", {"a": 0}, "a")
+CLIP = torch.zeros(3, 4, 10, 12)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        CLIP.numpy(),
+        CLIP.to(torch.uint8),
+        CLIP[None],
+        CLIP[:1],
+        CLIP[:, :0],
+        CLIP[..., 1:],  # not like the other
+        torch.full_like(CLIP, torch.nan),
+        torch.full_like(CLIP, torch.inf),
+    ],
+)
+def test_only_a_finite_floating_clip_of_three_channels_is_a_video(given):
+    with pytest.raises(InputError, match="^it ") as caught:
+        checks.video("it", given, like=CLIP)
+    assert "\n" not in str(caught.value)
+    assert checks.video("it", CLIP, like=CLIP) is CLIP

@@ -20,31 +20,25 @@ CPU = torch.device("cpu")
 SEED = 5
 
 SUPERPIXELS = {"n_segments": 12, "compactness": 10.0}
+LIME = {"n_samples": 30, "alpha": 1e-5, **SUPERPIXELS}
+SMOOTH = {"n_steps": 3, "n_samples": 2, "sigma": 0.4}
+SHAP = {"n_samples": 4, "sigma": 0.4}
 CASES = {
     "ig": ("ig", {"n_steps": 5}),
     "ig at one point": ("ig", {"n_steps": 1}),
-    "smoothgrad": ("ig_smoothgrad", {"n_steps": 3, "n_samples": 2, "sigma": 0.4}),
-    "smoothgrad without noise": ("ig_smoothgrad", {"n_steps": 3, "n_samples": 2, "sigma": 0.0}),
-    "gradient_shap": ("gradient_shap", {"n_samples": 4, "sigma": 0.0}),
-    "gradient_shap with noise": ("gradient_shap", {"n_samples": 4, "sigma": 0.4}),
+    "smoothgrad": ("ig_smoothgrad", SMOOTH),
+    "smoothgrad without noise": ("ig_smoothgrad", {**SMOOTH, "sigma": 0.0}),
+    "gradient_shap": ("gradient_shap", {**SHAP, "sigma": 0.0}),
+    "gradient_shap with noise": ("gradient_shap", SHAP),
     "kernel_shap": ("kernel_shap", {"n_samples": 30, **SUPERPIXELS}),
-    "lime": (
-        "lime",
-        {"n_samples": 30, "alpha": 1e-5, "kernel_width": 1000.0, **SUPERPIXELS},
-    ),
-    "lime with a narrow kernel": (
-        "lime",
-        {"n_samples": 30, "alpha": 1e-5, "kernel_width": 40.0, **SUPERPIXELS},
-    ),
+    "lime": ("lime", {"kernel_width": 1000.0, **LIME}),
+    "lime with a narrow kernel": ("lime", {"kernel_width": 40.0, **LIME}),
     "guided_backprop": ("guided_backprop", {}),
     "ig, absolute channels": ("ig", {"n_steps": 3, "channels": "abs"}),
-    "smoothgrad, absolute channels": (
-        "ig_smoothgrad",
-        {"n_steps": 3, "n_samples": 2, "sigma": 0.4, "channels": "abs"},
-    ),
+    "smoothgrad, absolute channels": ("ig_smoothgrad", {**SMOOTH, "channels": "abs"}),
     "gradient_shap, absolute channels": (
         "gradient_shap",
-        {"n_samples": 4, "sigma": 0.0, "channels": "abs"},
+        {**SHAP, "sigma": 0.0, "channels": "abs"},
     ),
     "guided_backprop, absolute channels": ("guided_backprop", {"channels": "abs"}),
 }
@@ -144,18 +138,3 @@ def test_the_affine_stem_is_evaluated_at_the_two_ends_of_a_line_alone(case, batc
     points = METHODS[key].model_calls(settings, tuple(clip.shape), None)
     assert sum(after) == probability.calls == points
     assert max(after) <= batch_size
-
-
-@pytest.mark.parametrize("case", LINES)
-@pytest.mark.parametrize("subject", ["i3d as a function", "tiny"], indirect=True)
-def test_without_a_chain_the_model_is_evaluated_at_every_point(case, subject):
-    (key, settings), (model, clip, baseline) = CASES[case], subject
-    seen = []
-
-    def watched(clips):
-        seen.append(len(clips))
-        return model(clips)
-
-    ours(watched, key, clip, baseline, settings, batch_size=2)
-    assert sum(seen) == METHODS[key].model_calls(settings, tuple(clip.shape), None)
-    assert max(seen) <= 2

@@ -3,11 +3,7 @@ import pytest
 import torch
 
 from vad_helpers.attribution import explain
-from vad_helpers.attribution.gradient import (
-    guided_backprop,
-    integrated_gradients,
-    smooth_integrated_gradients,
-)
+from vad_helpers.attribution.gradient import integrated_gradients, smooth_integrated_gradients
 from vad_helpers.attribution.probability import Probability
 from vad_helpers.errors import InputError
 from vad_helpers.inference.chain import sequential
@@ -36,22 +32,6 @@ class Polynomial:
         return float(Probability(self)(clip[None]))
 
 
-def leggauss_ig(gradient, x, x0, n_steps):
-    nodes, weights = np.polynomial.legendre.leggauss(n_steps)
-    total = sum(
-        w / 2 * gradient(x0 + (t + 1) / 2 * (x - x0)) for t, w in zip(nodes, weights, strict=True)
-    )
-    return (x - x0) * total
-
-
-def gradient_of(model):
-    def gradient(clip):
-        clips = clip[None].detach().requires_grad_()
-        return torch.autograd.grad(model(clips).softmax(dim=1)[0, 1], clips)[0][0]
-
-    return gradient
-
-
 @pytest.fixture
 def polynomial(as_logits):
     return Polynomial((3, 4, 10, 12), as_logits)
@@ -72,47 +52,6 @@ def test_ig_is_complete_and_gives_the_other_class_the_opposite(polynomial, make_
     assert found.sum() == pytest.approx(gap, rel=1e-5) and gap != 0
     other = explain(polynomial, x, "ig", baseline=x0, n_steps=3, target=0)
     np.testing.assert_allclose(other, -found, rtol=1e-4, atol=1e-9)
-
-
-def test_ig_of_a_network_converges_to_completeness(tiny_net, make_clip):
-    tiny_net.double().eval()
-    x, x0 = make_clip(), make_clip(seed=1)
-    p, p0 = (float(Probability(tiny_net)(one[None].double()).detach()) for one in (x, x0))
-    found = explain(tiny_net, x, "ig", baseline=x0, n_steps=200)
-    assert found.sum() == pytest.approx(p - p0, rel=0.02)
-
-
-def test_smoothgrad_is_the_mean_ig_of_noisy_clips_from_a_clean_baseline(tiny_net, make_clip):
-    tiny_net.double().eval()
-    x, x0 = (make_clip(seed=seed, dtype=torch.float64) for seed in (0, 1))
-    found = explain(
-        tiny_net, x, "ig_smoothgrad", baseline=x0, n_steps=3, n_samples=4, sigma=0.7, seed=11
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(11)
-        noise = [torch.normal(0, torch.full((1, *x.shape), 0.7))[0] for _ in range(4)]
-    assert not torch.equal(noise[0][0], noise[0][1])  # a draw of its own for each channel
-    maps = [leggauss_ig(gradient_of(tiny_net), x + one, x0, 3) for one in noise]
-    expected = torch.stack(maps).mean(dim=0).sum(dim=0).numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
-
-
-def test_smoothgrad_without_noise_is_ig(tiny_net, make_clip):
-    clip = make_clip()
-    smooth = explain(tiny_net, clip, "ig_smoothgrad", sigma=0.0, n_samples=2, n_steps=4)
-    np.testing.assert_allclose(smooth, explain(tiny_net, clip, "ig", n_steps=4), rtol=1e-4)
-
-
-def test_gradient_shap_is_the_mean_gradient_at_random_points(polynomial, make_clip):
-    x, x0 = (make_clip(seed=seed, grey=False, dtype=torch.float64) for seed in (0, 1))
-    found = explain(polynomial, x, "gradient_shap", baseline=x0, n_samples=5, seed=6)
-    # Captum first chooses among the baselines (there is one), then the points on the lines.
-    rng = np.random.RandomState(6)
-    rng.choice(1, 5)
-    gradient = gradient_of(polynomial)
-    at_points = [gradient(t * x + (1 - t) * x0) for t in rng.uniform(0, 1, 5)]
-    expected = ((x - x0) * torch.stack(at_points).mean(dim=0)).sum(dim=0).numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-9)
 
 
 class TwoLayers(torch.nn.Module):
@@ -172,39 +111,17 @@ def test_guided_backprop_refuses_functional_relus(make_clip):
     assert not model.relu._forward_hooks and not model.relu._forward_pre_hooks
 
 
-def test_guided_backprop_refuses_a_function(make_clip):
-    with pytest.raises(InputError, match="needs a torch.nn.Module.* a function was given"):
-        guided_backprop(Probability(lambda clips: clips), make_clip())
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("key", ["ig", "ig_smoothgrad", "guided_backprop", "gradient_shap"])
-def test_gradient_methods_warn_of_nothing(key, tiny_net, make_clip, small_settings):
-    explain(tiny_net, make_clip(), key, **small_settings[key])
-
-
-@pytest.mark.parametrize(
-    ("key", "settings", "message"),
-    [
-        ("ig_smoothgrad", {"n_steps": 0}, "n_steps is 0"),
-        ("ig_smoothgrad", {"n_samples": 0}, "n_samples is 0"),
-        ("ig_smoothgrad", {"sigma": -0.1}, "sigma is -0.1"),
-        ("gradient_shap", {"n_samples": 0}, "n_samples is 0"),
-        ("gradient_shap", {"sigma": -1}, "sigma is -1"),
-    ],
-)
-def test_impossible_settings_are_refused(key, settings, message, tiny_net, make_clip):
-    with pytest.raises(InputError, match=message):
-        explain(tiny_net, make_clip(), key, **settings)
+def test_guided_backprop_refuses_a_function(tiny_net, make_clip):
+    with pytest.raises(InputError, match="needs a torch.nn.Module"):
+        explain(lambda clips: tiny_net(clips), make_clip(), "guided_backprop")
 
 
 @pytest.mark.parametrize("key", ["ig", "ig_smoothgrad", "gradient_shap"])
 def test_a_model_that_cuts_the_gradient_is_refused(key, tiny_net, make_clip):
     with pytest.raises(InputError, match="no gradient with respect to the clip"):
-        explain(lambda clips: tiny_net(clips).detach(), make_clip(), key)
+        explain(lambda clips: tiny_net.eval()(clips).detach(), make_clip(), key)
 
 
-GRADIENT = ("ig", "ig_smoothgrad", "guided_backprop", "gradient_shap")
 WEIGHTS = torch.tensor([0.1, -0.3, 0.4]).view(3, 1, 1, 1)
 N_VOXELS = 4 * 10 * 12
 
@@ -215,13 +132,6 @@ def linear(as_logits):
     return Probability(
         lambda clips: as_logits(0.5 + (WEIGHTS * clips).mean(dim=(2, 3, 4)).sum(dim=1))
     )
-
-
-def test_channels_are_summed_or_their_absolute_values(make_clip, linear):
-    x, x0 = make_clip(grey=False), torch.zeros(3, 4, 10, 12)
-    for channels, parts in (("sum", WEIGHTS * x), ("abs", (WEIGHTS * x).abs())):
-        found = integrated_gradients(linear, x, x0, n_steps=2, channels=channels)
-        torch.testing.assert_close(found, parts.sum(dim=0) / N_VOXELS, rtol=1e-4, atol=1e-7)
 
 
 def smooth(probability, x, x0, **options):
@@ -246,15 +156,6 @@ def test_noise_on_the_baseline_too_cancels_where_the_model_is_linear(make_clip, 
     found = smooth(linear, x, x0, noisy_baseline=True)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
     assert not torch.allclose(smooth(linear, x, x0), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("key", "setting", "value"),
-    [(key, "channels", "mean") for key in GRADIENT] + [("ig_smoothgrad", "noise", "pink")],
-)
-def test_unknown_words_are_refused(key, setting, value, tiny_net, make_clip):
-    with pytest.raises(InputError, match=f"{key}: {setting}"):
-        explain(tiny_net, make_clip(), key, **{setting: value})
 
 
 @pytest.mark.parametrize("key", ["ig", "ig_smoothgrad", "gradient_shap"])

@@ -1,63 +1,42 @@
-import random
-
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from vad_helpers.attribution.probability import Probability, evaluating, seeded
+from vad_helpers.attribution import METHODS, attribute, explain
+from vad_helpers.attribution.occlusion import IncrementalOcclusion
+from vad_helpers.attribution.probability import Probability
 from vad_helpers.errors import InputError
+from vad_helpers.inference.chain import sequential
 from vad_helpers.inference.prepared import prepare
 
 CLIPS = torch.zeros(2, 3, 1, 1, 1)
+CPU = torch.device("cpu")
 
 
 def test_softmax_probability_of_the_target():
-    def model(clips):
-        return torch.tensor([[0.0, 1.0, 2.0], [3.0, 0.0, 0.0]])
-
+    logits = torch.tensor([[0.0, 1.0, 2.0], [3.0, 0.0, 0.0]])
     expected = [np.exp(2) / (1 + np.e + np.exp(2)), 1 / (2 + np.exp(3))]
-    p = Probability(model, target=2)(CLIPS)
+    p = Probability(lambda clips: logits, target=2)(CLIPS)
     np.testing.assert_allclose(p.numpy(), expected, rtol=1e-6)
 
 
-def test_rows_are_counted_and_ticked():
-    ticks = []
-    probability = Probability(lambda clips: clips.new_zeros(len(clips), 2), tick=ticks.append)
-    probability(CLIPS), probability(CLIPS[:1])
-    assert probability.calls == 3 and ticks == [2, 1]
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        (torch.float64, torch.float64),
-        (torch.float32, torch.float32),
-        (torch.bfloat16, torch.float32),
-    ],
-)
-def test_softmax_is_never_taken_in_half_precision(given, expected):
+@pytest.mark.parametrize("given", [torch.float64, torch.float32, torch.bfloat16])
+def test_softmax_is_never_taken_in_half_precision(given):
     logits = torch.tensor([[0.0, 0.01]], dtype=given)
     p = Probability(lambda clips: logits)(CLIPS[:1])
-    assert p.dtype == expected
+    assert p.dtype == (torch.float64 if given == torch.float64 else torch.float32)
     assert float(p) == pytest.approx(1 / (1 + np.exp(-float(logits[0, 1]))), rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("logits", "message"),
-    [
-        ([1.0], "returned a list"),
-        (torch.zeros(2), "shape \\(2,\\)"),
-        (torch.zeros(3, 2), "shape \\(3, 2\\) for 2 clips"),
-        (torch.zeros(2, 1), "target is 1, but the model has 1 classes"),
-    ],
-)
-def test_what_the_model_returns_is_checked(logits, message):
-    with pytest.raises(InputError, match=message):
+@pytest.mark.parametrize("logits", [[1.0], torch.zeros(3, 2), torch.zeros(2, 1), torch.zeros(2)])
+def test_what_the_model_returns_is_checked(logits):
+    with pytest.raises(InputError, match="the model returned"):
         Probability(lambda clips: logits)(CLIPS)
 
 
 def test_a_cut_gradient_is_an_error_only_where_one_is_wanted():
-    probability = Probability(lambda clips: clips.detach().sum(dim=(2, 3, 4)))
+    probability = Probability(lambda clips: clips.detach()[:, :2].sum(dim=(2, 3, 4)))
     probability(CLIPS)
     wanting = CLIPS.clone().requires_grad_()
     with torch.no_grad():
@@ -67,48 +46,137 @@ def test_a_cut_gradient_is_an_error_only_where_one_is_wanted():
 
 
 def test_fp32_holds_under_an_outer_autocast():
-    layer = torch.nn.Linear(3, 2)
+    layer = nn.Linear(3, 2)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         p = Probability(lambda clips: layer(clips.flatten(1)))(CLIPS)
     expected = layer(CLIPS.flatten(1)).softmax(dim=1)[:, 1]
     torch.testing.assert_close(p, expected, rtol=0, atol=0)
 
 
-def test_placement_follows_parameters_then_buffers_then_the_clip():
-    clip = torch.zeros(3, 1, 1, 1)
-    layer = torch.nn.Linear(1, 1).double()
-    buffered = torch.nn.Module()
-    buffered.register_buffer("count", torch.zeros(1, dtype=torch.int64))
-    assert prepare(layer).placement(clip) == (torch.device("cpu"), torch.float64)
-    assert prepare(buffered).placement(clip) == (torch.device("cpu"), torch.float32)
-    buffered.register_buffer("mean", torch.zeros(1, dtype=torch.float16))
-    assert prepare(buffered).placement(clip) == (torch.device("cpu"), torch.float16)
-    assert prepare(lambda clips: clips).placement(clip.double()) == (
-        torch.device("cpu"),
-        torch.float64,
-    )
+# --- networks of one logit, whose softmax is always 1 ------------------------------------------
 
 
-def test_evaluating_restores_every_mode_after_an_error():
-    model = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Dropout())
-    model[1].eval()
-    with pytest.raises(KeyError), evaluating(model):
-        assert not any(module.training for module in model.modules())
-        raise KeyError
-    assert [module.training for module in model.modules()] == [True, True, False]
+def binary(layers):
+    """A convolutional network of one logit: "(N, 1)" or "(N,)" by the last layers."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv3d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(),
+                             nn.Linear(4, 1), *layers)  # fmt: skip
 
 
-def test_seeded_reproduces_and_restores_after_an_error():
-    def draw():
-        return random.random(), np.random.rand(), float(torch.rand(()))
+@pytest.mark.parametrize("target", [0, 1])
+@pytest.mark.parametrize("layers", [[], [nn.Flatten(0)]])
+@pytest.mark.parametrize("key", METHODS)
+def test_one_logit_is_refused_by_every_method(key, layers, target, make_clip, small_settings):
+    with pytest.raises(InputError, match="softmax of one logit") as caught:
+        explain(binary(layers), make_clip(), key, target=target, **small_settings[key])
+    assert "\n" not in str(caught.value)
 
-    before = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
-    drawn = []
-    for _ in range(2):
-        with pytest.raises(KeyError), seeded(7, torch.device("cpu")):
-            drawn.append(draw())
-            raise KeyError
-    assert drawn[0] == drawn[1]
-    assert random.getstate() == before[0]
-    assert (np.random.get_state()[1] == before[1]).all()
-    assert torch.equal(torch.get_rng_state(), before[2])
+
+def test_one_logit_as_the_message_advises_is_explained_by_its_sigmoid(make_clip):
+    network, clip = binary([nn.Flatten(0)]), make_clip()
+
+    def two(clips):
+        z = network(clips)
+        return torch.stack([0 * z, z], dim=1)
+
+    found = explain(two, clip, "ig", baseline="black", n_steps=100)
+    with torch.no_grad():
+        p, p0 = (float(network(one[None]).sigmoid()) for one in (clip, torch.full_like(clip, -1)))
+    assert found.sum() == pytest.approx(p - p0, rel=0.02) and p != p0
+
+
+# --- networks that mix the clips of a batch ----------------------------------------------------
+
+
+def batch_normed(n_norms=1):
+    layers = nn.Conv3d(3, 4, 3, padding=1), nn.BatchNorm3d(4, track_running_stats=False), nn.ReLU()
+    return [*layers[:1], *layers[1:] * n_norms]
+
+
+def head(x):
+    return x.mean(dim=(2, 3, 4))[:, :2]
+
+
+def against_the_batch(clips):
+    """Not a layer that anyone lists: every output is taken from the mean of its batch."""
+    means = clips.mean(dim=(2, 3, 4))
+    return means - means.mean(dim=0)
+
+
+class Normed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(*batch_normed())
+
+    def forward(self, clips):
+        return head(self.layers(clips))
+
+
+MIXING = {
+    "module": Normed,
+    "function": lambda: against_the_batch,
+    "chain": lambda: sequential(batch_normed(), head),
+    "random": lambda: lambda clips: head(clips) + torch.rand(len(clips), 1).mul(torch.arange(2)),
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("kind", MIXING)
+@pytest.mark.parametrize("key", ["ig", "lime", "occlusion_sp"])
+def test_a_network_that_mixes_its_batch_is_refused(
+    key, kind, precision, seed, make_clip, small_settings
+):
+    if kind == "chain" and precision == "bf16":
+        return  # a bare chain runs in its own type
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model, before = MIXING[kind](), torch.get_rng_state()
+        for subject in (model, prepare(model, precision=precision)):
+            with pytest.raises(InputError, match="other clips of its batch"):
+                explain(subject, make_clip(), key, precision=precision, **small_settings[key])
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_occlusion_with_captums_interface_refuses_it_too(make_clip):
+    for kind in ("module", "function", "chain"):
+        with pytest.raises(InputError, match="other clips of its batch"):
+            IncrementalOcclusion(MIXING[kind]()).attribute(
+                make_clip()[None], (3, 2, 4, 4), (3, 2, 4, 4), target=1
+            )
+
+
+def test_one_clip_at_a_time_is_never_mixed(make_clip):
+    normed, clip = Normed(), make_clip()
+    fill = torch.full_like(clip, -1)
+    half = ((clip + fill) / 2)[None].detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(normed(half).softmax(dim=1)[0, 1], half)
+    expected = ((clip - fill) * gradient[0]).sum(dim=0)
+    found = explain(normed, clip, "ig", baseline=fill, n_steps=1)  # the gradient half way
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-8)
+    assert explain(normed, clip, "ig", n_steps=4, batch_size=1).any()
+    assert explain(normed, clip, "guided_backprop").any()
+
+
+@pytest.mark.parametrize("key", METHODS)
+def test_what_it_costs_to_find_out_is_two_passes_once_and_no_model_call(
+    key, tiny_net, make_clip, small_settings
+):
+    passes = []
+    tiny_net.register_forward_hook(lambda module, inputs, output: passes.append(len(output)))
+    ready, options = prepare(tiny_net), {"batch_size": 2, **small_settings[key]}
+    calls = [attribute(ready, make_clip(seed=s), key, **options).model_calls for s in (0, 1)]
+    extra = [] if key == "guided_backprop" else [1, 2]
+    assert passes[: len(extra)] == extra and calls[0] == calls[1]
+    assert sum(passes) == sum(extra) + sum(calls)
+
+
+def test_two_clips_that_do_not_fit_into_memory_cannot_be_mixed(tiny_net, make_clip):
+    def narrow(clips):
+        if len(clips) > 1:
+            raise torch.OutOfMemoryError("no memory")
+        return tiny_net.eval()(clips)
+
+    expected = explain(tiny_net, make_clip(), "ig", n_steps=3, batch_size=1)
+    np.testing.assert_array_equal(explain(narrow, make_clip(), "ig", n_steps=3), expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from vad_helpers.attribution import checks
 
@@ -18,7 +19,7 @@ _BLURS = {
 NAMES = (*_BLURS, "black")
 
 
-def make(name: str, clip: torch.Tensor, *, black: float = -1.0) -> torch.Tensor:
+def make(name: str, clip: Tensor, *, black: float = -1.0) -> Tensor:
     """Make a named baseline for a clip.
 
     Parameters

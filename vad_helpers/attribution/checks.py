@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vad_helpers.errors import InputError
 
@@ -40,21 +41,9 @@ def one_of(what: str, value: object, options: Iterable[str]) -> str:
 def value(what: str, given: object, default: object, limit: Limit | None = None) -> Any:
     """Return what was given in the type of a default.
 
-    Parameters
-    ----------
-    what : str
-        Of what, for the message.
-    given : object
-        An int passes for a float, and a list for a tuple: files and command lines know no tuples.
-    default : bool, int, float, str, or tuple of these
-        Whose type is wanted; anything else takes any value.
-    limit : str or tuple of str, optional
-        What it may be, in a tuple every one: see `Limit`.
-
-    Raises
-    ------
-    InputError
-        If the type or the value is another.
+    An int passes for a float, and a list for a tuple of as many: files and command lines know no
+    tuples. A default of another type than bool, int, float, str and tuple takes any value. The
+    limit holds for every entry of a tuple. Raises InputError for another type or value.
     """
     if isinstance(default, tuple):
         if not isinstance(given, (list, tuple)) or len(given) != len(default):
@@ -75,9 +64,9 @@ def value(what: str, given: object, default: object, limit: Limit | None = None)
     return type(default)(given)
 
 
-def video(what: str, given: object, like: torch.Tensor | None = None) -> torch.Tensor:
+def video(what: str, given: object, like: Tensor | None = None) -> Tensor:
     """Return a finite floating tensor (3, T, H, W), of the shape of `like`; else InputError."""
-    if not isinstance(given, torch.Tensor):
+    if not isinstance(given, Tensor):
         raise InputError(
             f"{what} is of type {type(given).__name__}; give a torch tensor (3, T, H, W)"
         )

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from vad_helpers.attribution import checks
-from vad_helpers.attribution.probability import Probability
+from vad_helpers.attribution.probability import Probability, evaluating, seeded
 from vad_helpers.attribution.registry import METHODS, explain
 from vad_helpers.errors import InputError
 from vad_helpers.inference.prepared import Model, Prepared, prepare
@@ -25,7 +26,7 @@ AGREEING = 0.95
 
 def converge(
     model: Model | Prepared,
-    clip: torch.Tensor,
+    clip: Tensor,
     method: str,
     *,
     precision: str = "fp32",
@@ -73,7 +74,8 @@ def converge(
         ready = prepare(model, precision=precision)
         if options.get("batch_size", "auto") == "auto":  # now: memory would answer at once
             example = clip.to(*ready.placement(clip)) if ready is model else None
-            options["batch_size"] = Probability(ready, example=example).batch_size
+            with evaluating(ready.model), seeded(0, clip.device):
+                options["batch_size"] = Probability(ready, example=example).batch_size
         model = _Remembering(ready)
     rows, n_samples = [], start
     while n_samples <= most:
@@ -96,9 +98,9 @@ class _Remembering(Prepared):
 
     def __init__(self, ready: Prepared) -> None:
         vars(self).update(vars(ready))
-        self._known: dict[bytes, torch.Tensor] = {}
+        self._known: dict[bytes, Tensor] = {}
 
-    def __call__(self, clips: torch.Tensor) -> torch.Tensor:
+    def __call__(self, clips: Tensor) -> Tensor:
         if clips.requires_grad:  # what is remembered has no gradients
             return super().__call__(clips)
         keys = [

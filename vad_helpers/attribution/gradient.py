@@ -1,9 +1,10 @@
 """Gradient methods: what a small change of each voxel does to the probability.
 
-Channels become one map by the setting `channels`: "sum" adds them up with their signs, "abs" adds
-up their absolute values, so that nothing cancels and no map has a sign. The functions follow the
-signature in `vad_helpers.attribution.registry`; users call them through
-`vad_helpers.attribution.explain`.
+The functions follow the signature in `vad_helpers.attribution.registry`, which says what
+`probability`, `clip` and `baseline` are, and give maps (T, H, W); users call them through
+`vad_helpers.attribution.explain`. Channels become one map by the setting `channels`: "sum" adds
+them up with their signs, "abs" adds up their absolute values, so that nothing cancels and no map
+has a sign.
 
 The path methods (Integrated Gradients and its relatives) average gradients along straight lines
 from baseline to clip. A model whose first stage is affine (`vad_helpers.inference.chain`) maps
@@ -18,6 +19,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vad_helpers.attribution.probability import Probability
 from vad_helpers.errors import InputError
@@ -27,28 +29,16 @@ NOISE = ("channels", "grey")
 
 
 def integrated_gradients(
-    probability: Probability,
-    clip: torch.Tensor,
-    baseline: torch.Tensor,
-    *,
-    n_steps: int,
-    channels: str = "sum",
-) -> torch.Tensor:
+    probability: Probability, clip: Tensor, baseline: Tensor, *, n_steps: int, channels: str = "sum"
+) -> Tensor:
     """Integrate the gradient from baseline to clip (Gauss-Legendre), times their difference.
+
+    With "sum" and enough steps the map sums to p(clip) - p(baseline).
 
     Parameters
     ----------
-    probability, clip, baseline
-        As in `vad_helpers.attribution.registry`.
     n_steps : int
         Points on the straight line, at least 1.
-    channels : {"sum", "abs"}
-        How channels become one.
-
-    Returns
-    -------
-    torch.Tensor
-        (T, H, W). With "sum" and enough steps it sums to p(clip) - p(baseline).
 
     References
     ----------
@@ -60,8 +50,8 @@ def integrated_gradients(
 
 def smooth_integrated_gradients(
     probability: Probability,
-    clip: torch.Tensor,
-    baseline: torch.Tensor,
+    clip: Tensor,
+    baseline: Tensor,
     *,
     n_steps: int,
     n_samples: int,
@@ -69,30 +59,21 @@ def smooth_integrated_gradients(
     channels: str = "sum",
     noise: str = "channels",
     noisy_baseline: bool = False,
-) -> torch.Tensor:
+) -> Tensor:
     """Average Integrated Gradients over noisy copies of the clip (SmoothGrad).
 
     Parameters
     ----------
-    probability, clip, baseline
-        As in `vad_helpers.attribution.registry`.
     n_steps : int
         Points on each straight line, at least 1.
     n_samples : int
         Noisy copies, at least 1.
     sigma : float
         Standard deviation of the noise in normalised units.
-    channels : {"sum", "abs"}
-        How channels become one.
     noise : {"channels", "grey"}
         Drawn for every value of every channel on its own, or the same for all channels.
     noisy_baseline : bool
         Whether the baseline gets the same noise as the clip.
-
-    Returns
-    -------
-    torch.Tensor
-        (T, H, W).
 
     References
     ----------
@@ -108,30 +89,23 @@ def smooth_integrated_gradients(
 
 def gradient_shap(
     probability: Probability,
-    clip: torch.Tensor,
-    baseline: torch.Tensor,
+    clip: Tensor,
+    baseline: Tensor,
     *,
     n_samples: int,
     sigma: float,
     channels: str = "sum",
-) -> torch.Tensor:
+) -> Tensor:
     """Average the gradient at random points between baseline and clip, times their difference.
+
+    One baseline is used, not a distribution of them.
 
     Parameters
     ----------
-    probability, clip, baseline
-        As in `vad_helpers.attribution.registry`. One baseline is used, not a distribution of them.
     n_samples : int
         Random points, at least 1.
     sigma : float
         Standard deviation of noise added to the clip, in normalised units.
-    channels : {"sum", "abs"}
-        How channels become one.
-
-    Returns
-    -------
-    torch.Tensor
-        (T, H, W).
 
     References
     ----------
@@ -151,28 +125,12 @@ def gradient_shap(
 
 
 def guided_backprop(
-    probability: Probability,
-    clip: torch.Tensor,
-    baseline: None = None,
-    *,
-    channels: str = "sum",
-) -> torch.Tensor:
+    probability: Probability, clip: Tensor, baseline: None = None, *, channels: str = "sum"
+) -> Tensor:
     """Back-propagate the probability, passing only positive gradients through every ReLU.
 
-    Parameters
-    ----------
-    probability, clip
-        As in `vad_helpers.attribution.registry`. ReLUs must be `torch.nn.ReLU` modules: functional
-        ones cannot be hooked and pass plain gradients.
-    baseline : None
-        Not used.
-    channels : {"sum", "abs"}
-        How channels become one.
-
-    Returns
-    -------
-    torch.Tensor
-        (T, H, W).
+    ReLUs must be `torch.nn.ReLU` modules: functional ones cannot be hooked and pass plain
+    gradients. There is no baseline.
 
     Raises
     ------
@@ -215,17 +173,15 @@ def guided_backprop(
 
 def path_gradient(
     probability: Probability,
-    clip: torch.Tensor,
-    baseline: torch.Tensor,
+    clip: Tensor,
+    baseline: Tensor,
     points: np.ndarray,
     weights: np.ndarray,
-) -> torch.Tensor:
+) -> Tensor:
     """Weighted sum of the gradients at points on the line from baseline to clip.
 
     Parameters
     ----------
-    probability, clip, baseline
-        As in `vad_helpers.attribution.registry`.
     points : ndarray (n,)
         0 is the baseline, 1 the clip.
     weights : ndarray (n,)
@@ -240,7 +196,7 @@ def path_gradient(
     if chain is None or not chain.has_affine_stem:
         return _sum_along(probability, probability.uncounted, clip, baseline, points, weights)
 
-    def after_stem(z: torch.Tensor) -> torch.Tensor:
+    def after_stem(z: Tensor) -> Tensor:
         return probability.of(chain.after_stem(z))
 
     with torch.no_grad():
@@ -254,19 +210,19 @@ def path_gradient(
 
 def _sum_along(
     probability: Probability,
-    evaluate: Callable[[torch.Tensor], torch.Tensor],
-    end: torch.Tensor,
-    start: torch.Tensor,
+    evaluate: Callable[[Tensor], Tensor],
+    end: Tensor,
+    start: Tensor,
     points: np.ndarray,
     weights: np.ndarray,
-) -> torch.Tensor:
+) -> Tensor:
     """Weighted sum of the gradients of `evaluate` at points from start to end, at least float32."""
     prepared = probability.prepared
     wide = torch.promote_types(end.dtype, torch.float32)
     first, way = start.to(wide), end.to(wide) - start.to(wide)
     columns = torch.from_numpy(np.stack([points, weights])).to(end.device, wide)
 
-    def gradients(part: torch.Tensor) -> torch.Tensor:
+    def gradients(part: Tensor) -> Tensor:
         shares, factors = (column.view(-1, *[1] * end.ndim) for column in part)
         there = (first + shares * way).to(end.dtype).contiguous(memory_format=prepared.layout)
         there.requires_grad_()
@@ -296,11 +252,11 @@ def _legendre(n_steps: int) -> tuple[np.ndarray, np.ndarray]:
     return (1 + nodes) / 2, (weights / 2).astype(np.float32).astype(np.float64)
 
 
-def _noise(like: torch.Tensor, sigma: float) -> torch.Tensor:
+def _noise(like: Tensor, sigma: float) -> Tensor:
     # Drawn as Captum's NoiseTunnel draws, in float32: one seed, the same copies.
     return torch.normal(0.0, torch.full_like(like, sigma, dtype=torch.float32))
 
 
-def _one_channel(attribution: torch.Tensor, channels: str) -> torch.Tensor:
+def _one_channel(attribution: Tensor, channels: str) -> Tensor:
     """(3, T, H, W) to (T, H, W)."""
     return (attribution.abs() if channels == "abs" else attribution).sum(dim=0)

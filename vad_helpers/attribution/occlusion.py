@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vad_helpers.attribution import checks
 from vad_helpers.attribution.probability import Probability, refuse_mixing
@@ -35,47 +36,38 @@ reading of the weights, few enough to stay in the processor's cache."""
 BOXES_A_CLIP = 4
 """Boxes around windows that take about the memory of a clip."""
 
-Score = Callable[[torch.Tensor], torch.Tensor]
+Score = Callable[[Tensor], Tensor]
 """What falls, (N,), by the model's output for N clips."""
 
 
 @torch.no_grad()
 def occlusion(
-    probability: Probability,
-    clip: torch.Tensor,
-    baseline: torch.Tensor,
-    *,
-    window: Triple,
-    stride: Triple,
-) -> torch.Tensor:
+    probability: Probability, clip: Tensor, baseline: Tensor, *, window: Triple, stride: Triple
+) -> Tensor:
     """Fill one window after the other and record how far the probability falls.
 
     Parameters
     ----------
-    probability, clip, baseline
-        As in `vad_helpers.attribution.registry`.
     window, stride : tuple of int
         (frames, rows, columns); no window larger than the clip, no stride larger than the window.
 
     Returns
     -------
     torch.Tensor
-        (T, H, W), in [-1, 1]: p(clip) - p(filled), averaged over the windows of a voxel.
+        (T, H, W), in [-1, 1].
 
     References
     ----------
     Zeiler & Fergus, Visualizing and understanding convolutional networks, ECCV 2014.
     """
-    if probability.prepared.chain is None:
+    prepared, given = probability.prepared, probability.given
+    if prepared.chain is None:
         at_once = probability.batch_size
     else:
-        given = probability.given
         at_once = WINDOWS_AT_ONCE if given is None else BOXES_A_CLIP * given
         probability.largest = max(probability.largest, at_once // BOXES_A_CLIP)
-    prepared, boxes = probability.prepared, _windows(clip.shape, window, stride)
-    return _falls(
-        prepared, probability.of, clip, baseline, *boxes, at_once=at_once, count=probability.count
-    )
+    windows, count = _windows(clip.shape, window, stride), probability.count
+    return _falls(prepared, probability.of, clip, baseline, windows, at_once, count)
 
 
 class IncrementalOcclusion:
@@ -106,14 +98,14 @@ class IncrementalOcclusion:
     @torch.no_grad()
     def attribute(
         self,
-        inputs: torch.Tensor,
+        inputs: Tensor,
         sliding_window_shapes: Sequence[int],
         strides: Sequence[int] | None = None,
-        baselines: torch.Tensor | float | None = None,
+        baselines: Tensor | float | None = None,
         target: int | None = None,
         *,
         perturbations_per_eval: int = WINDOWS_AT_ONCE,
-    ) -> torch.Tensor:
+    ) -> Tensor:
         """Occlude every window and give each value the mean change over its windows.
 
         Parameters
@@ -164,7 +156,7 @@ class IncrementalOcclusion:
                 "number, one clip, or a clip for every input"
             ) from error
 
-        def score(output: torch.Tensor) -> torch.Tensor:
+        def score(output: Tensor) -> Tensor:
             width = output[0].numel() if output.ndim else 0
             if target is None and width == 1:
                 return output.reshape(len(output))
@@ -175,29 +167,15 @@ class IncrementalOcclusion:
                 )
             return output[:, target]
 
-        maps, boxes = [], _windows(shape, window, stride)
+        maps, options = [], (_windows(shape, window, stride), perturbations_per_eval)
         for clip, filling in zip(inputs, fills, strict=True):
             refuse_mixing(self.prepared, clip)
-            options = {"at_once": perturbations_per_eval}
-            maps.append(_falls(self.prepared, score, clip, filling, *boxes, **options))
+            maps.append(_falls(self.prepared, score, clip, filling, *options))
         return torch.stack(maps)[:, None].expand_as(inputs).clone()
 
 
 def count_windows(shape: Sequence[int], window: Triple, stride: Triple) -> int:
-    """Count the windows that cover a clip.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Of the clip; the last three are (T, H, W).
-    window, stride : tuple of int
-        (frames, rows, columns).
-
-    Returns
-    -------
-    int
-        The product over the axes of 1 + ceil((size - window) / stride).
-    """
+    """Count the windows that cover a clip (..., T, H, W)."""
     axes = zip(shape[-3:], window, stride, strict=True)
     return math.prod(1 + math.ceil((size - wide) / step) for size, wide, step in axes)
 
@@ -222,30 +200,20 @@ def check_windows(settings: Mapping[str, Any], shape: Sequence[int]) -> None:
 
 @torch.no_grad()
 def seconds_per_window(
-    prepared: Prepared, clip: torch.Tensor, window: Triple, stride: Triple, *, n_windows: int = 16
+    prepared: Prepared, clip: Tensor, window: Triple, stride: Triple, *, n_windows: int = 16
 ) -> float:
     """Time some windows of an occlusion, evenly taken from all: seconds a window, warm.
 
-    Parameters
-    ----------
-    prepared : Prepared
-    clip : torch.Tensor
-        (3, T, H, W), of the type and on the device that the model takes.
-    window, stride : tuple of int
-        (frames, rows, columns).
-    n_windows : int, optional
-        How many are timed, at most.
-
-    Returns
-    -------
-    float
+    The clip is (3, T, H, W), of the type and on the device that the model takes; at most
+    `n_windows` are timed.
     """
     starts, ends = _windows(clip.shape, window, stride)
     n_windows = min(n_windows, len(starts))
     some = np.linspace(0, len(starts) - 1, n_windows).astype(int)
     seconds = 0.0
     for _ in range(2):  # the first time pays for what later ones share
-        found = _scores(prepared, _first, clip, clip, starts[some], ends[some], WINDOWS_AT_ONCE)
+        options = starts[some], ends[some], WINDOWS_AT_ONCE
+        found = _scores(prepared, lambda logits: logits[:, 0], clip, clip, *options)
         next(found)  # the clip itself
         start = time.perf_counter()
         for _, scores in found:
@@ -254,34 +222,27 @@ def seconds_per_window(
     return seconds / n_windows
 
 
-def _first(logits: torch.Tensor) -> torch.Tensor:
-    return logits[:, 0]
-
-
-def _windows(
-    shape: Sequence[int], window: Triple, stride: Triple
-) -> tuple[np.ndarray, np.ndarray]:
+def _windows(shape: Sequence[int], window: Triple, stride: Triple) -> list[np.ndarray]:
     """First and one-past-last index of every window on each axis, two arrays (n, 3)."""
     axes = zip(shape[-3:], window, stride, strict=True)
     firsts = [range(0, max(size - wide, 0) + step, step) for size, wide, step in axes]
     starts = np.array(list(itertools.product(*firsts)))
-    return starts, np.minimum(starts + np.array(window), shape[-3:])
+    return [starts, np.minimum(starts + np.array(window), shape[-3:])]
 
 
 def _falls(
     prepared: Prepared,
     score: Score,
-    clip: torch.Tensor,
-    baseline: torch.Tensor,
-    starts: np.ndarray,
-    ends: np.ndarray,
-    *,
+    clip: Tensor,
+    baseline: Tensor,
+    windows: list[np.ndarray],
     at_once: int,
     count: Callable[[int], object] = lambda n: None,
-) -> torch.Tensor:
+) -> Tensor:
     """Mean fall of the score over the windows that cover a voxel, (T, H, W)."""
     total = np.zeros(clip.shape[1:])
     cover = np.zeros(clip.shape[1:], dtype=np.int64)
+    starts, ends = windows
     found = _scores(prepared, score, clip, baseline, starts, ends, at_once)
     whole = float(next(found)[1])
     count(1)
@@ -297,19 +258,19 @@ def _falls(
 def _scores(
     prepared: Prepared,
     score: Score,
-    clip: torch.Tensor,
-    baseline: torch.Tensor,
+    clip: Tensor,
+    baseline: Tensor,
     starts: np.ndarray,
     ends: np.ndarray,
     at_once: int,
-) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Score of the clip, then of windows, some at a time: their indices and their scores."""
     if prepared.chain is not None:
         fitted, filling = (prepared.fit(video[None])[0] for video in (clip, baseline))
         activations = Activations(prepared.chain, fitted)
         yield np.empty(0, dtype=int), score(activations.logits)
 
-        def change(index: np.ndarray) -> torch.Tensor:
+        def change(index: np.ndarray) -> Tensor:
             boxes, values = fill(fitted, filling, starts[index], ends[index])
             return score(activations.change(boxes, values))
 

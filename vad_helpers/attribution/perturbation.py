@@ -2,7 +2,8 @@
 
 A sample keeps some superpixels and fills the others, all channels together, with the baseline.
 A superpixel's coefficient is the value of all its voxels. The functions follow the signature in
-`vad_helpers.attribution.registry`; users call them through `vad_helpers.attribution.explain`.
+`vad_helpers.attribution.registry`, which says what `probability`, `clip`, `baseline` and `segments`
+are, and give maps (T, H, W); users call them through `vad_helpers.attribution.explain`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from vad_helpers.attribution.probability import Probability
 from vad_helpers.errors import InputError
@@ -22,21 +24,19 @@ if TYPE_CHECKING:  # importing Captum takes as long as importing PyTorch: late, 
 
 def lime(
     probability: Probability,
-    clip: torch.Tensor,
-    baseline: torch.Tensor,
+    clip: Tensor,
+    baseline: Tensor,
     *,
-    segments: torch.Tensor,
+    segments: Tensor,
     n_samples: int,
     alpha: float,
     kernel_width: float,
     paired: bool = False,
-) -> tuple[torch.Tensor, dict[str, Any]]:
+) -> tuple[Tensor, dict[str, Any]]:
     """Fit a LASSO to the probability of clips with half of their superpixels filled.
 
     Parameters
     ----------
-    probability, clip, baseline, segments
-        As in `vad_helpers.attribution.registry`.
     n_samples : int
         Filled clips, at least 2; every superpixel is kept with probability one half.
     alpha : float
@@ -50,7 +50,6 @@ def lime(
     Returns
     -------
     map : torch.Tensor
-        (T, H, W), constant within a superpixel.
     info : dict
         `n_nonzero`: how many coefficients are not zero.
 
@@ -74,29 +73,22 @@ def lime(
 
 def kernel_shap(
     probability: Probability,
-    clip: torch.Tensor,
-    baseline: torch.Tensor,
+    clip: Tensor,
+    baseline: Tensor,
     *,
-    segments: torch.Tensor,
+    segments: Tensor,
     n_samples: int,
     paired: bool = False,
-) -> torch.Tensor:
+) -> Tensor:
     """Estimate the superpixels' Shapley values by weighted least squares.
 
     Parameters
     ----------
-    probability, clip, baseline, segments
-        As in `vad_helpers.attribution.registry`.
     n_samples : int
         Filled clips, at least 2: the first two are the clip and the baseline themselves, the
         others are drawn by the Shapley kernel.
     paired : bool
         After each drawn sample comes the one that keeps what it fills, see `_in_pairs`.
-
-    Returns
-    -------
-    torch.Tensor
-        (T, H, W), constant within a superpixel.
 
     Raises
     ------
@@ -118,20 +110,20 @@ def kernel_shap(
     return _fit(KernelShap(probability), clip, baseline, segments, n_samples, paired)[segments]
 
 
-def _in_pairs(draw: Callable[..., Any]) -> Callable[..., Iterator[torch.Tensor]]:
+def _in_pairs(draw: Callable[..., Any]) -> Callable[..., Iterator[Tensor]]:
     """Follow every sample by its complement, as likely as itself under both methods' draws.
 
     What superpixels do two at a time cancels in a pair, so that the same map takes fewer samples.
     Nothing is appended to the clip and the baseline, which KernelSHAP asks for once each.
     """
 
-    def drawn(original: torch.Tensor, **options: Any) -> Iterator[torch.Tensor]:
+    def drawn(original: Tensor, **options: Any) -> Iterator[Tensor]:
         if inspect.isgeneratorfunction(draw):
             yield from draw(original, **options)  # without an end
         while True:
             yield draw(original, **options)
 
-    def pairs(original: torch.Tensor, **options: Any) -> Iterator[torch.Tensor]:
+    def pairs(original: Tensor, **options: Any) -> Iterator[Tensor]:
         for sample in drawn(original, **options):
             yield sample
             if sample.any() and not sample.all():
@@ -142,13 +134,8 @@ def _in_pairs(draw: Callable[..., Any]) -> Callable[..., Iterator[torch.Tensor]]
 
 @torch.no_grad()
 def _fit(
-    explainer: Lime,
-    clip: torch.Tensor,
-    baseline: torch.Tensor,
-    segments: torch.Tensor,
-    n_samples: int,
-    paired: bool,
-) -> torch.Tensor:
+    explainer: Lime, clip: Tensor, baseline: Tensor, segments: Tensor, n_samples: int, paired: bool
+) -> Tensor:
     """Coefficient of every superpixel, (n_segments,)."""
     if paired:
         explainer.perturb_func = _in_pairs(explainer.perturb_func)

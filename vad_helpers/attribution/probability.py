@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vad_helpers.errors import InputError
 from vad_helpers.inference.prepared import Model, Prepared, out_of_memory, prepare
@@ -43,16 +44,12 @@ class Probability(torch.nn.Module):
 
     Attributes
     ----------
-    prepared : Prepared
-        The model made ready for inference.
-    model : torch.nn.Module or callable
-        What is evaluated: `prepared.model`.
+    prepared, model : Prepared, torch.nn.Module or callable
+        The model made ready for inference, and what of it is evaluated.
     given : int or None
         `batch_size` as it was given.
-    calls : int
-        Clips that went forward through the model so far.
-    largest : int
-        Largest batch size that was asked for so far.
+    calls, largest : int
+        Clips that went forward through the model, and the largest batch asked for, so far.
     """
 
     def __init__(
@@ -62,7 +59,7 @@ class Probability(torch.nn.Module):
         target: int = 1,
         precision: str = "fp32",
         batch_size: int | None = None,
-        example: torch.Tensor | None = None,
+        example: Tensor | None = None,
         measure: bool = True,
         tick: Callable[[int], object] | None = None,
     ) -> None:
@@ -89,12 +86,7 @@ class Probability(torch.nn.Module):
     def fastest(self, name: str, work: Callable[[int], object]) -> int:
         """Items of a kind of work that one worker should do at once: as given, or measured.
 
-        Parameters
-        ----------
-        name : str
-            Of the kind of work.
-        work : callable
-            n -> anything: does it on n items a worker.
+        `work(n)` does it on n items a worker; the measurement is kept under `name`.
         """
         if self.given is None and self._measure:
             shape, device = tuple(self._example.shape), self._example.device
@@ -104,18 +96,8 @@ class Probability(torch.nn.Module):
         self.largest = max(self.largest, size * self._workers)
         return size
 
-    def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        """Return the probability of the target class.
-
-        Parameters
-        ----------
-        clips : torch.Tensor
-            (N, 3, T, H, W), normalised.
-
-        Returns
-        -------
-        torch.Tensor
-            (N,), in [0, 1], float32 (float64 if the model's logits are).
+    def forward(self, clips: Tensor) -> Tensor:
+        """Probability (N,) of the target class of clips (N, 3, T, H, W), float32 at least.
 
         Raises
         ------
@@ -127,7 +109,7 @@ class Probability(torch.nn.Module):
         self.count(len(clips))
         return p
 
-    def uncounted(self, clips: torch.Tensor) -> torch.Tensor:
+    def uncounted(self, clips: Tensor) -> Tensor:
         """The same, leaving the count to the caller."""
         logits = self.prepared(clips)
         p = self.of(logits)
@@ -143,13 +125,11 @@ class Probability(torch.nn.Module):
             )
         return p
 
-    def of(self, logits: torch.Tensor) -> torch.Tensor:
+    def of(self, logits: Tensor) -> Tensor:
         """Probability (N,) of the target class by logits (N, classes); counts nothing."""
-        if not isinstance(logits, torch.Tensor):
-            raise InputError(
-                f"the model returned a {type(logits).__name__}; it must return a tensor of logits "
-                "(N, classes)"
-            )
+        if not isinstance(logits, Tensor):
+            kind = type(logits).__name__
+            raise InputError(f"the model returned a {kind}; it must return logits (N, classes)")
         if logits.ndim != 2 or logits.shape[1] < 2:
             raise InputError(
                 f"the model returned shape {tuple(logits.shape)}; it must return logits (N, "
@@ -173,23 +153,16 @@ class Probability(torch.nn.Module):
 
 
 @torch.no_grad()
-def refuse_mixing(prepared: Prepared, clip: torch.Tensor) -> None:
+def refuse_mixing(prepared: Prepared, clip: Tensor) -> None:
     """Refuse a model whose answer for a clip depends on the other clips of its batch.
 
-    Its maps would depend on the batch size. Two forward passes, once: what passed is remembered
-    by the prepared model.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        In evaluation mode.
-    clip : torch.Tensor
-        (C, T, H, W), where the model runs and of its type.
+    Its maps would depend on the batch size. It costs two forward passes, once: a prepared model
+    keeps that it has passed. The clip is (C, T, H, W), where the model runs and of its type.
 
     Raises
     ------
     InputError
-        If the answer for the clip alone and beside noise differ by more than rounding.
+        If the answers for the clip alone and beside noise differ by more than rounding.
     """
     if getattr(prepared, "keeps_clips_apart", False):
         return
@@ -202,15 +175,15 @@ def refuse_mixing(prepared: Prepared, clip: torch.Tensor) -> None:
         if out_of_memory(error):  # no two clips will ever be evaluated together
             return
         raise
-    outputs = isinstance(alone, torch.Tensor) and isinstance(both, torch.Tensor)
+    outputs = isinstance(alone, Tensor) and isinstance(both, Tensor)
     if outputs and alone.ndim and alone.shape[1:] == both.shape[1:]:  # else refused when used
         change = float((alone[0].double() - both[0].double()).abs().max())
         largest = float(alone[0].double().abs().max())
         if change > MIXED[prepared.precision] * (largest + 1e-3):
             raise InputError(
-                "the model's output for a clip depends on the other clips of its batch (it moves "
-                f"by {change:.2g}, its size is {largest:.2g}), as through batch norm without "
-                "running statistics, or is random: give every clip an output of its own"
+                "the model's output for a clip depends on the other clips of its batch, or on "
+                f"chance (it moves by {change:.2g}, its size is {largest:.2g}); call eval() on "
+                "what a function holds, and let batch norm keep running statistics"
             )
     prepared.keeps_clips_apart = True
 

@@ -27,16 +27,16 @@ and PyTorch's global generators are seeded: a method that draws random numbers j
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from vad_helpers.attribution import (
@@ -49,13 +49,7 @@ from vad_helpers.attribution import (
 )
 from vad_helpers.attribution.probability import Probability, evaluating, refuse_mixing, seeded
 from vad_helpers.errors import InputError
-from vad_helpers.inference.prepared import (
-    PRECISIONS,
-    Model,
-    Prepared,
-    out_of_memory,
-    prepare,
-)
+from vad_helpers.inference.prepared import PRECISIONS, Model, Prepared, out_of_memory, prepare
 
 FAMILIES = ("gradient", "perturbation")
 LARGEST_SEED = 2**32 - 1
@@ -69,6 +63,7 @@ RESERVED = frozenset(
 _SLOW_TO_IMPORT = ("captum.attr", "scipy.ndimage", "skimage.segmentation")
 
 Progress = Callable[[int, int], object]
+"""Told (done, total) model calls."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +88,8 @@ class MethodSpec:
         Every setting with its default. A value given to `explain` must be of the default's type
         (an int passes for a float, a list for a tuple).
     limits : dict, optional
-        What settings may be: ``">= 1"`` or ``"> 0"`` for numbers (in a tuple: for each), a tuple
-        of words for strings.
+        What settings of these names may be: ``">= 1"`` or ``"> 0"`` for numbers (in a tuple: for
+        each), a tuple of words for strings.
     check : callable, optional
         ``check(settings, shape)``: raises InputError for values that do not fit each other or the
         clip.
@@ -108,8 +103,8 @@ class MethodSpec:
         moved by more than .01 in a study on real clips (`benchmarks.precision`).
     version : int, optional
         Raise it whenever the function's code changes its maps: kept ones are then made again.
-    citation, reference : str, optional
-        Key in the book's bibliography, and the reference in words.
+    citation : str, optional
+        Key in the book's bibliography.
 
     Raises
     ------
@@ -130,33 +125,21 @@ class MethodSpec:
     precision: str = "fp32"
     version: int = 1
     citation: str = ""
-    reference: str = ""
 
     def __post_init__(self) -> None:
+        mine = f"method {self.key!r}"
         if not (isinstance(self.key, str) and self.key.isidentifier()):
-            raise InputError(
-                f"a method's key is {self.key!r}; it must be a Python identifier such as 'ig'"
-            )
-        checks.one_of(f"family of method {self.key!r}", self.family, FAMILIES)
-        checks.one_of(f"precision of method {self.key!r}", self.precision, PRECISIONS)
+            raise InputError(f"{mine}: its key must be a Python identifier such as 'ig'")
+        checks.one_of(f"family of {mine}", self.family, FAMILIES)
+        checks.one_of(f"precision of {mine}", self.precision, PRECISIONS)
         for name in ("attribute", "model_calls"):
             if not callable(getattr(self, name)):
-                raise InputError(
-                    f"method {self.key!r}: {name} is {getattr(self, name)!r}; give a function"
-                )
-        for name in self.limits:
-            checks.one_of(f"setting in the limits of method {self.key!r}", name, self.settings)
+                raise InputError(f"{mine}: {name} is {getattr(self, name)!r}; give a function")
         for name in sorted(RESERVED.intersection(self.settings)):
-            raise InputError(
-                f"method {self.key!r} has a setting named {name!r}, which explain() keeps for "
-                "itself; rename the setting"
-            )
-        missing = sorted({"n_segments", "compactness"}.difference(self.settings))
-        if self.superpixels and missing:
-            raise InputError(
-                f"method {self.key!r} works on superpixels but has no setting {missing[0]!r}; add "
-                "it to settings"
-            )
+            raise InputError(f"{mine}: explain() keeps {name!r} for itself; rename the setting")
+        for name in sorted({"n_segments", "compactness"}.difference(self.settings)):
+            if self.superpixels:
+                raise InputError(f"{mine} works on superpixels but has no setting {name!r}; add it")
         # A copy of its own, so that the caller's dict can change without changing the method.
         object.__setattr__(self, "settings", dict(self.settings))
 
@@ -203,11 +186,8 @@ class Explanation:
         float32, (T, H, W), signed, finite: positive where the voxel speaks for the class.
     model_calls : int
         Clips that went forward through the model.
-    seconds : float
-        Wall time of the explanation, baseline and superpixels included; the preparation of a model
-        that was not prepared is not.
-    baseline_seconds, superpixel_seconds : float
-        Their parts of it (zero if the method needs none).
+    seconds, baseline_seconds, superpixel_seconds : float
+        Wall time, without the preparation of the model, and its parts (0 if there are none).
     settings : dict
         All settings of the method, those of the caller and the defaults.
     info : dict
@@ -238,22 +218,6 @@ def register(spec: MethodSpec, *, overwrite: bool = False) -> None:
     ------
     InputError
         If `spec` is no MethodSpec, or its key is taken and `overwrite` is False.
-
-    Examples
-    --------
-    >>> import torch
-    >>> def input_x_gradient(probability, clip, baseline):
-    ...     clips = clip[None].requires_grad_()
-    ...     (gradient,) = torch.autograd.grad(probability(clips).sum(), clips)
-    ...     return (gradient * clips)[0].sum(dim=0)
-    >>> spec = MethodSpec(
-    ...     key="input_x_gradient",
-    ...     name="Input x gradient",
-    ...     family="gradient",
-    ...     attribute=input_x_gradient,
-    ...     model_calls=lambda settings, shape, n_segments: 1,
-    ... )
-    >>> register(spec)
     """
     if not isinstance(spec, MethodSpec):
         raise InputError(f"register() was given a {type(spec).__name__}; give a MethodSpec")
@@ -266,10 +230,10 @@ def register(spec: MethodSpec, *, overwrite: bool = False) -> None:
 
 def explain(
     model: Model | Prepared,
-    clip: torch.Tensor,
+    clip: Tensor,
     method: str,
     *,
-    baseline: str | torch.Tensor = "blur",
+    baseline: str | Tensor = "blur",
     target: int = 1,
     precision: str = "fp32",
     seed: int = 0,
@@ -351,10 +315,10 @@ def explain(
 
 def attribute(
     model: Model | Prepared,
-    clip: torch.Tensor,
+    clip: Tensor,
     method: str,
     *,
-    baseline: str | torch.Tensor = "blur",
+    baseline: str | Tensor = "blur",
     target: int = 1,
     precision: str = "fp32",
     seed: int = 0,
@@ -364,31 +328,13 @@ def attribute(
     segments: np.ndarray | None = None,
     **settings: Any,
 ) -> Explanation:
-    """Explain as `explain` does, and report what it took.
-
-    Parameters
-    ----------
-    model, clip, method, baseline, target, precision, seed, black, progress, batch_size
-        As for `explain`.
-    segments, settings
-        As for `explain`.
-
-    Returns
-    -------
-    Explanation
-        The map, the model calls, the seconds and their parts, and what the method reports.
-
-    Raises
-    ------
-    InputError
-        As for `explain`.
-    """
+    """Explain as `explain` does, whose arguments it takes, and report what it took."""
     if not callable(model):
         raise InputError(f"the model is a {type(model).__name__}; give a module or a function")
     spec = METHODS[checks.one_of("method", method, METHODS)]
     checks.video("clip", clip)
     settings = spec.complete(settings, tuple(clip.shape))
-    if isinstance(baseline, torch.Tensor):
+    if isinstance(baseline, Tensor):
         checks.video("baseline", baseline, like=clip)
     else:
         checks.one_of("baseline", baseline, baselines.NAMES)
@@ -406,14 +352,11 @@ def attribute(
         importlib.import_module(name)
 
     start = time.perf_counter()
-    if not spec.uses_baseline:
-        fill = None
-    else:
+    keywords, info, fill, baseline_seconds, superpixel_seconds = dict(settings), {}, None, 0.0, 0.0
+    if spec.uses_baseline:
         named = isinstance(baseline, str)
         fill = baselines.make(baseline, clip, black=black) if named else baseline
-    baseline_seconds = time.perf_counter() - start if spec.uses_baseline else 0.0
-
-    keywords, info, superpixel_seconds = dict(settings), {}, 0.0
+        baseline_seconds = time.perf_counter() - start
     if spec.superpixels:
         options = {name: keywords.pop(name) for name in ("n_segments", "compactness")}
         if segments is None:
@@ -426,13 +369,13 @@ def attribute(
     total = spec.model_calls(settings, tuple(clip.shape), info.get("n_segments"))
     options = {"target": target, "batch_size": size, "measure": prepared is model}
     # Gradients are wanted even if the caller works without them.
-    with torch.inference_mode(False), torch.enable_grad(), _bar(spec, total, progress) as bar:
+    with torch.inference_mode(False), torch.enable_grad():
         device, dtype = prepared.placement(clip)
         if total > 1 and (prepared.chain is not None or size != 1):  # else no two clips ever meet
             with evaluating(prepared.model), seeded(seed, device):
                 refuse_mixing(prepared, clip.detach().to(device, dtype, copy=True))
         start = time.perf_counter()
-        found, calls = _run(spec, prepared, clip, fill, keywords, seed, bar, **options)
+        found, calls = _run(spec, prepared, clip, fill, keywords, seed, total, progress, options)
     values, reported = _checked(spec, found, tuple(clip.shape[1:]))
     seconds = baseline_seconds + superpixel_seconds + time.perf_counter() - start
     if not values.any():
@@ -455,54 +398,42 @@ def attribute(
 def _run(
     spec: MethodSpec,
     prepared: Prepared,
-    clip: torch.Tensor,
-    fill: torch.Tensor | None,
+    clip: Tensor,
+    fill: Tensor | None,
     keywords: dict[str, Any],
     seed: int,
-    bar: Callable[[int | None], object],
-    **options: Any,
+    total: int,
+    progress: bool | Progress,
+    options: dict[str, Any],
 ) -> tuple[Any, int]:
     """Result and model calls; where memory runs out, again with half the batch."""
     device, dtype = prepared.placement(clip)
     if "segments" in keywords:
         keywords = {**keywords, "segments": torch.from_numpy(keywords["segments"]).to(device)}
-    while True:
-        # Copies, because a method may write into what it is given, and tensors born in inference
-        # mode cannot be differentiated.
-        own, filling = (
-            None if video is None else video.detach().to(device, dtype, copy=True)
-            for video in (clip, fill)
-        )
-        probability = Probability(prepared, **options, example=own, tick=bar)
-        try:
-            with evaluating(prepared.model), seeded(seed, device):
-                return spec.attribute(probability, own, filling, **keywords), probability.calls
-        except RuntimeError as error:
-            smallest = options["batch_size"] == 1 or not probability.largest
-            if smallest or not out_of_memory(error):
-                raise
-        options["batch_size"] = max(1, probability.largest // 2)
-        bar(None)
 
+    def tick(n: int) -> None:
+        bar.update(n)
+        if callable(progress):
+            progress(probability.calls, total)
 
-@contextlib.contextmanager
-def _bar(
-    spec: MethodSpec, total: int, progress: bool | Progress
-) -> Iterator[Callable[[int | None], object]]:
-    """What is told every number of model calls, or None where they begin anew."""
-    if callable(progress):
-        done = 0
-
-        def tell(n: int | None) -> None:
-            nonlocal done
-            done = 0 if n is None else done + n
-            if n is not None:
-                progress(done, total)
-
-        yield tell
-        return
-    with tqdm(total=total, desc=spec.name, unit="call", disable=not progress) as bar:
-        yield lambda n: bar.reset() if n is None else bar.update(n)
+    with tqdm(total=total, desc=spec.name, unit="call", disable=progress is not True) as bar:
+        while True:
+            # Copies, because a method may write into what it is given, and tensors born in
+            # inference mode cannot be differentiated.
+            own, filling = (
+                None if video is None else video.detach().to(device, dtype, copy=True)
+                for video in (clip, fill)
+            )
+            probability = Probability(prepared, **options, example=own, tick=tick)
+            try:
+                with evaluating(prepared.model), seeded(seed, device):
+                    return spec.attribute(probability, own, filling, **keywords), probability.calls
+            except RuntimeError as error:
+                smallest = options["batch_size"] == 1 or not probability.largest
+                if smallest or not out_of_memory(error):
+                    raise
+            options = {**options, "batch_size": max(1, probability.largest // 2)}
+            bar.reset()
 
 
 def _checked(
@@ -510,7 +441,7 @@ def _checked(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Map and info of what a method returned."""
     found, info = result if isinstance(result, tuple) else (result, {})
-    if isinstance(found, torch.Tensor):
+    if isinstance(found, Tensor):
         found = found.detach().float().cpu().numpy()
     with np.errstate(over="ignore"):  # what overflows float32 is reported below
         found = np.ascontiguousarray(found, dtype=np.float32)
@@ -539,137 +470,98 @@ def _windows(settings: Mapping[str, Any], shape: tuple[int, ...], n_segments: in
     return occlusion.count_windows(shape, settings["window"], settings["stride"]) + 1
 
 
-_SHAP = {
-    "citation": "lundberg2017unified",
-    "reference": "S. M. Lundberg, S.-I. Lee: A unified approach to interpreting model predictions. "
-    "NeurIPS, 2017.",
+_LIMITS = {
+    "n_steps": ">= 1",
+    "n_samples": ">= 1",
+    "sigma": ">= 0",
+    "channels": gradient.CHANNELS,
+    "noise": gradient.NOISE,
+    "alpha": ">= 0",
+    "kernel_width": "> 0",
+    "window": ">= 1",
+    "stride": ">= 1",
+    **superpixels.LIMITS,
+}
+_GRADIENT = {"family": "gradient", "model_calls": _samples, "limits": _LIMITS, "precision": "bf16"}
+_SURROGATE = {
+    "family": "perturbation",
+    "model_calls": _samples,
+    "limits": {**_LIMITS, "n_samples": ">= 2"},
+    "superpixels": True,
 }
 _OCCLUSION = {
     "family": "perturbation",
     "attribute": occlusion.occlusion,
     "model_calls": _windows,
-    "limits": {"window": ">= 1", "stride": ">= 1"},
+    "limits": _LIMITS,
     "check": occlusion.check_windows,
     "citation": "zeiler2014visualizing",
-    "reference": "M. D. Zeiler, R. Fergus: Visualizing and understanding convolutional networks. "
-    "ECCV, 2014.",
 }
-
-METHODS: dict[str, MethodSpec] = {
-    spec.key: spec
-    for spec in (
-        MethodSpec(
-            key="ig",
-            name="Integrated Gradients",
-            family="gradient",
-            attribute=gradient.integrated_gradients,
-            model_calls=_samples,
-            settings={"n_steps": 30, "channels": "sum"},
-            limits={"n_steps": ">= 1", "channels": gradient.CHANNELS},
-            precision="bf16",
-            citation="sundararajan2017axiomatic",
-            reference="M. Sundararajan, A. Taly, Q. Yan: Axiomatic attribution for deep networks. "
-            "ICML, 2017.",
-        ),
-        MethodSpec(
-            key="ig_smoothgrad",
-            name="IG + SmoothGrad",
-            family="gradient",
-            attribute=gradient.smooth_integrated_gradients,
-            model_calls=_samples,
-            settings={
-                "n_steps": 30,
-                "n_samples": 5,
-                "sigma": 1.0,
-                "channels": "sum",
-                "noise": "channels",
-                "noisy_baseline": False,
-            },
-            limits={
-                "n_steps": ">= 1",
-                "n_samples": ">= 1",
-                "sigma": ">= 0",
-                "channels": gradient.CHANNELS,
-                "noise": gradient.NOISE,
-            },
-            precision="bf16",
-            citation="smilkov2017smoothgrad",
-            reference="D. Smilkov, N. Thorat, B. Kim, F. Viégas, M. Wattenberg: SmoothGrad: "
-            "removing noise by adding noise. arXiv:1706.03825, 2017.",
-        ),
-        MethodSpec(
-            key="guided_backprop",
-            name="Guided Backpropagation",
-            family="gradient",
-            attribute=gradient.guided_backprop,
-            model_calls=_samples,
-            settings={"channels": "sum"},
-            limits={"channels": gradient.CHANNELS},
-            uses_baseline=False,
-            precision="bf16",
-            citation="springenberg2015striving",
-            reference="J. T. Springenberg, A. Dosovitskiy, T. Brox, M. Riedmiller: Striving for "
-            "simplicity: the all convolutional net. ICLR workshop, 2015.",
-        ),
-        MethodSpec(
-            key="gradient_shap",
-            name="GradientSHAP",
-            family="gradient",
-            attribute=gradient.gradient_shap,
-            model_calls=_samples,
-            settings={"n_samples": 5, "sigma": 0.0, "channels": "sum"},
-            limits={"n_samples": ">= 1", "sigma": ">= 0", "channels": gradient.CHANNELS},
-            precision="bf16",
-            **_SHAP,
-        ),
-        MethodSpec(
-            key="kernel_shap",
-            name="KernelSHAP",
-            family="perturbation",
-            attribute=perturbation.kernel_shap,
-            model_calls=_samples,
-            settings={"n_samples": 25, "paired": False, **superpixels.SETTINGS},
-            limits={"n_samples": ">= 2", **superpixels.LIMITS},
-            superpixels=True,
-            precision="bf16",
-            **_SHAP,
-        ),
-        MethodSpec(
-            key="lime",
-            name="LIME",
-            family="perturbation",
-            attribute=perturbation.lime,
-            model_calls=_samples,
-            settings={
-                "n_samples": 25,
-                "alpha": 1e-3,
-                "kernel_width": 1000.0,
-                "paired": False,
-                **superpixels.SETTINGS,
-            },
-            limits={
-                "n_samples": ">= 2",
-                "alpha": ">= 0",
-                "kernel_width": "> 0",
-                **superpixels.LIMITS,
-            },
-            superpixels=True,
-            citation="ribeiro2016should",
-            reference='M. T. Ribeiro, S. Singh, C. Guestrin: "Why should I trust you?": explaining '
-            "the predictions of any classifier. KDD, 2016.",
-        ),
-        MethodSpec(
-            key="occlusion_lp",
-            name="Occlusion (large)",
-            settings={"window": (10, 52, 78), "stride": (10, 32, 32)},
-            **_OCCLUSION,
-        ),
-        MethodSpec(
-            key="occlusion_sp",
-            name="Occlusion (small)",
-            settings={"window": (4, 16, 24), "stride": (2, 8, 8)},
-            precision="bf16",
-            **_OCCLUSION,
-        ),
-    )
-}
+_SPECS = (
+    MethodSpec(
+        key="ig",
+        name="Integrated Gradients",
+        attribute=gradient.integrated_gradients,
+        settings={"n_steps": 30, "channels": "sum"},
+        citation="sundararajan2017axiomatic",
+        **_GRADIENT,
+    ),
+    MethodSpec(
+        key="ig_smoothgrad",
+        name="IG + SmoothGrad",
+        attribute=gradient.smooth_integrated_gradients,
+        settings={"n_steps": 30, "n_samples": 5, "sigma": 1.0}
+        | {"channels": "sum", "noise": "channels", "noisy_baseline": False},
+        citation="smilkov2017smoothgrad",
+        **_GRADIENT,
+    ),
+    MethodSpec(
+        key="guided_backprop",
+        name="Guided Backpropagation",
+        attribute=gradient.guided_backprop,
+        settings={"channels": "sum"},
+        uses_baseline=False,
+        citation="springenberg2015striving",
+        **_GRADIENT,
+    ),
+    MethodSpec(
+        key="gradient_shap",
+        name="GradientSHAP",
+        attribute=gradient.gradient_shap,
+        settings={"n_samples": 5, "sigma": 0.0, "channels": "sum"},
+        citation="lundberg2017unified",
+        **_GRADIENT,
+    ),
+    MethodSpec(
+        key="kernel_shap",
+        name="KernelSHAP",
+        attribute=perturbation.kernel_shap,
+        settings={"n_samples": 25, "paired": False, **superpixels.SETTINGS},
+        precision="bf16",
+        citation="lundberg2017unified",
+        **_SURROGATE,
+    ),
+    MethodSpec(
+        key="lime",
+        name="LIME",
+        attribute=perturbation.lime,
+        settings={"n_samples": 25, "alpha": 1e-3, "kernel_width": 1000.0, "paired": False}
+        | superpixels.SETTINGS,
+        citation="ribeiro2016should",
+        **_SURROGATE,
+    ),
+    MethodSpec(
+        key="occlusion_lp",
+        name="Occlusion (large)",
+        settings={"window": (10, 52, 78), "stride": (10, 32, 32)},
+        **_OCCLUSION,
+    ),
+    MethodSpec(
+        key="occlusion_sp",
+        name="Occlusion (small)",
+        settings={"window": (4, 16, 24), "stride": (2, 8, 8)},
+        precision="bf16",
+        **_OCCLUSION,
+    ),
+)
+METHODS: dict[str, MethodSpec] = {spec.key: spec for spec in _SPECS}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from vad_helpers.attribution import checks
 from vad_helpers.errors import InputError
@@ -12,7 +12,7 @@ SETTINGS = {"n_segments": 80, "compactness": 60.0}
 LIMITS = {"n_segments": ">= 1", "compactness": "> 0"}
 
 
-def slic(clip: torch.Tensor, *, n_segments: int = 80, compactness: float = 60.0) -> np.ndarray:
+def slic(clip: Tensor, *, n_segments: int = 80, compactness: float = 60.0) -> np.ndarray:
     """Cut a clip into superpixels that span space and time.
 
     SLIC clusters voxels by grey value and position (time counts as much as space: unit spacing),
@@ -63,14 +63,7 @@ def slic(clip: torch.Tensor, *, n_segments: int = 80, compactness: float = 60.0)
 
 
 def check(segments: object, shape: tuple[int, ...]) -> np.ndarray:
-    """Return superpixels as int64 if they label every voxel by 0 .. n - 1, else raise InputError.
-
-    Parameters
-    ----------
-    segments : array_like of int
-    shape : tuple of int
-        (T, H, W) of the clip.
-    """
+    """Return labels as int64 if they give every voxel one of 0 .. n - 1, else raise InputError."""
     array = np.asarray(segments)
     if array.shape != shape or array.dtype.kind not in "iu":
         raise InputError(f"segments has shape {array.shape}, {array.dtype}; give integers {shape}")
