@@ -8,15 +8,16 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from tqdm.auto import tqdm
 
-from benchmarks import bench, exactness, growth, machine
-from vad_helpers import store
+from benchmarks import bench, exactness, growth, machine, table
 from vad_helpers.attribution import METHODS
 from vad_helpers.data import clips, walkway
 from vad_helpers.files import atomic_write
+from vad_helpers.inference.prepared import resolve_device
 from vad_helpers.metrics import runtime
 from vad_helpers.model.i3d import InceptionI3d
-from vad_helpers.store import detector, params
+from vad_helpers.run import open_run, params, steps
 
 FRAMES, SIZE = 20, (158, 237)
 SMALLER = (20, 64, 96)
@@ -33,34 +34,29 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("benchmarks/results"),
 ) -> None:
     """Explain one clip by every method, by plain Captum and by this project, in one run."""
-    place = torch.device(_device(device))
+    place = resolve_device(device)
     subject, words = _subject(profile, param, place)
+    smaller = torch.nn.functional.interpolate(subject.clip[None], size=SMALLER, mode="trilinear")[0]
     keys = [key.strip() for key in methods.split(",")]
-    result = {
+    peaks = bench.peak_gflops(place)
+    result: dict[str, Any] = {
         "device": machine.name(place),
         "machine": {k: v for k, v in runtime.machine().items() if k != "processor"},
         "subject": words,
-        "peak_gflops": bench.peak_gflops(place),
+        "peak_gflops": peaks,
         "forward_fp32_s": bench.forward_seconds(subject),
-        "exactness": exactness.rows(_smaller(subject), keys),
+        "exactness": exactness.rows(bench.Subject(subject.network, smaller), keys),
         "growth": growth.rows(subject),
         "rows": [],
     }
     path = out / f"{result['device']}.json"
-
-    def keep(row: dict[str, Any]) -> None:  # row by row: a break loses what it interrupts alone
+    measured = bench.rows(subject, keys, peaks=peaks, repeats=repeats, slow_repeats=slow_repeats)
+    for row in tqdm(measured, desc="bench", total=len(keys)):
         result["rows"].append(row)
-        with atomic_write(path) as temporary:
+        with atomic_write(path) as temporary:  # row by row: a break loses what it interrupts alone
             temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-
-    bench.rows(subject, keys, repeats=repeats, slow_repeats=slow_repeats, progress=True, done=keep)
+    print(table(out).to_string(index=False, float_format="{:.2f}".format))
     print(path)
-
-
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
 
 
 def _subject(profile: str, param: list[str], device: torch.device) -> tuple[bench.Subject, dict]:
@@ -68,9 +64,9 @@ def _subject(profile: str, param: list[str], device: torch.device) -> tuple[benc
         network, clip = random_network(), synthetic_clip()
         words = {"network": "full I3D, random weights", "clip": "synthetic"}
     else:
-        run = store.open_run(profile, **dict(params.parse_override(text) for text in param))
-        network, clip_id = detector.model(run), store.evaluation(run)["clip_id"].iloc[0]
-        clip = store.clip(run, clip_id)
+        run = open_run(profile, **dict(params.parse_override(text) for text in param))
+        network, clip_id = steps.network(run), steps.evaluation(run)["clip_id"].iloc[0]
+        clip = steps.clip(run, clip_id)
         words = {"network": f"I3D of a run, width {run.params.model_width}", "clip": clip_id}
     words |= {"shape": list(clip.shape)}
     return bench.Subject(network.eval().to(device), clip.to(device)), words
@@ -92,11 +88,6 @@ def synthetic_clip() -> torch.Tensor:
     first = int(footage.masks.any(axis=(1, 2)).argmax())
     first = min(first, len(footage.frames) - FRAMES)
     return clips.normalise(footage.frames[first : first + FRAMES], mean=0.5, std=0.5)
-
-
-def _smaller(subject: bench.Subject) -> bench.Subject:
-    clip = torch.nn.functional.interpolate(subject.clip[None], size=SMALLER, mode="trilinear")[0]
-    return bench.Subject(subject.network, clip)
 
 
 if __name__ == "__main__":

@@ -17,14 +17,12 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
-from tqdm.auto import tqdm
 
 from benchmarks import machine, plain_captum
-from vad_helpers import store
-from vad_helpers.attribution import METHODS, attribute, baselines
+from vad_helpers import tables
+from vad_helpers.attribution import METHODS, Explanation, attribute, baselines
 from vad_helpers.attribution.probability import seeded
-from vad_helpers.inference.prepared import Prepared, prepare
-from vad_helpers.model.prediction import computes_bf16
+from vad_helpers.inference.prepared import Prepared, computes_bf16, prepare
 
 COARSER = (2, 2, 2)
 """Captum's Occlusion_sp is timed on a grid this much coarser, and scaled by the windows."""
@@ -69,67 +67,44 @@ def rows(
     subject: Subject,
     methods: list[str],
     *,
+    peaks: dict[str, float],
     repeats: int,
     slow_repeats: int,
-    progress: bool,
-    done: Callable[[dict[str, Any]], object] | None = None,
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """Measure every method; implementations take turns, so that all see the same machine.
 
     Parameters
     ----------
     subject : Subject
     methods : list of str
+    peaks : dict
+        From `peak_gflops`.
     repeats, slow_repeats : int
         Timed runs of each implementation.
-    progress : bool
-    done : callable, optional
-        Told every row as soon as it is there.
 
-    Returns
-    -------
-    list of dict
+    Yields
+    ------
+    dict
         One a method, in the schema of `benchmarks/results`; nothing of bf16 where the device only
         emulates it, which would take hours.
     """
     ours = {p: prepare(subject.network, precision=p) for p in precisions(subject.device)}
-    peaks = peak_gflops(subject.device)
-    found = []
-    for method in tqdm(methods, desc="bench", disable=not progress):
+    printed = tables.paper().query("metric == 'seconds'").set_index("row")["paper"].to_dict()
+    for method in methods:
         n = slow_repeats if method in SLOW else repeats
         row = {"method": method, "name": METHODS[method].name, "repeats": n}
+        row |= {"paper_s": printed.get(method)}
         row |= _timed(subject, ours, method, n)
-        row |= _work(subject, ours["fp32"], method)
-        row |= _memory(subject, ours, method)
+        row |= _work(subject, ours, method)
         for precision in ours:
             rate = row["ours_gflop"] / row[f"ours_{precision}_s"]
             row[f"peak_share_{precision}"] = rate / peaks[precision]
-        found.append(row)
-        if done:
-            done(row)
-        if progress:
-            tqdm.write(summary(row))
-    return found
+        yield row
 
 
 def precisions(device: torch.device) -> tuple[str, ...]:
     """Precisions that are worth timing on a device."""
     return ("fp32", "bf16") if computes_bf16(device) else ("fp32",)
-
-
-def summary(row: dict[str, Any]) -> str:
-    """One line about a row, for who watches."""
-    ours = [
-        f"ours {p} {row[f'ours_{p}_s']:7.2f} s ({row[f'speedup_{p}']:.1f}x), "
-        f"rank agreement {_spelled(row[f'agreement_{p}'])}"
-        for p in ("fp32", "bf16")
-        if f"ours_{p}_s" in row
-    ]
-    return f"{row['method']:16} Captum {row['captum_fp32_s']:8.2f} s  " + "  ".join(ours)
-
-
-def _spelled(agreed: float | None) -> str:
-    return "–" if agreed is None else f"{agreed:.5f}"
 
 
 def peak_gflops(device: torch.device) -> dict[str, float]:
@@ -160,36 +135,34 @@ def forward_seconds(subject: Subject, *, repeats: int = 5) -> dict[str, float]:
 def _timed(
     subject: Subject, ours: dict[str, Prepared], method: str, repeats: int
 ) -> dict[str, Any]:
-    seconds: dict[str, list[float]] = {"captum_fp32": [], **{f"ours_{p}": [] for p in ours}}
-    maps: dict[str, np.ndarray] = {}
-    scale = captum_scale(subject, method)
-    if method not in SLOW:
-        _captum(subject, method)
-    for precision, prepared in ours.items():  # warm, and with batch sizes measured
-        if method not in SLOW:
-            _ours(subject, prepared, method, precision)
+    """Seconds by implementation, how much faster ours is, and whether the maps agree."""
+    changed, scale = coarse(subject, method)
+    runs: dict[str, Callable[[], Any]] = {"captum_fp32": lambda: _captum(subject, method, changed)}
+    for p, prepared in ours.items():
+        runs[f"ours_{p}"] = lambda m=prepared: _ours(subject, m, method)
+    if method not in SLOW:  # warm, and with batch sizes measured
+        for run in runs.values():
+            run()
+    seconds: dict[str, list[float]] = {whose: [] for whose in runs}
+    found: dict[str, Any] = {}
     for _ in range(repeats):
-        maps["captum"], spent = _clocked(subject, lambda: _captum(subject, method))
-        seconds["captum_fp32"].append(spent * scale)
-        for precision, prepared in ours.items():
-            run = lambda p=precision, m=prepared: _ours(subject, m, method, p)  # noqa: E731
-            found, spent = _clocked(subject, run)
-            maps[precision], calls = found
-            seconds[f"ours_{precision}"].append(spent)
-    medians = {f"{key}_s": statistics.median(times) for key, times in seconds.items()}
-    spread = {f"{key}_all_s": times for key, times in seconds.items()}
-    if scale != 1:  # compare what both computed
-        same = dict(coarse(subject, method))
-        maps["again"], _ = _ours(subject, ours["fp32"], method, "fp32", **same)
+        for whose, run in runs.items():
+            found[whose], spent = _clocked(subject, run)
+            seconds[whose].append(spent * (scale if whose == "captum_fp32" else 1))
+    medians = {f"{whose}_s": statistics.median(times) for whose, times in seconds.items()}
+    maps = {whose: one if whose == "captum_fp32" else one.map for whose, one in found.items()}
+    # Compare what both computed.
+    same = _ours(subject, ours["fp32"], method, **changed).map if changed else maps["ours_fp32"]
+    agreed = {"agreement_fp32": agreement(maps["captum_fp32"], same)}
+    if "bf16" in ours:
+        agreed["agreement_bf16"] = agreement(maps["ours_fp32"], maps["ours_bf16"])
     return {
         **medians,
-        **spread,
+        **{f"{whose}_all_s": times for whose, times in seconds.items()},
         "captum_scaled_by": scale,
         **{f"speedup_{p}": medians["captum_fp32_s"] / medians[f"ours_{p}_s"] for p in ours},
-        "agreement_fp32": agreement(maps["captum"], maps.get("again", maps["fp32"])),
-        **({"agreement_bf16": agreement(maps["fp32"], maps["bf16"])} if "bf16" in ours else {}),
-        "model_calls": calls,
-        "paper_s": _paper_seconds().get(method),
+        **agreed,
+        "model_calls": found["ours_fp32"].model_calls,
     }
 
 
@@ -200,44 +173,33 @@ def agreement(a: np.ndarray, b: np.ndarray) -> float | None:
     return float(spearmanr(a, b, axis=None).statistic)
 
 
-def captum_scale(subject: Subject, method: str) -> float:
-    """Windows of a method over those that Captum is timed on."""
+def coarse(subject: Subject, method: str) -> tuple[dict[str, Any], float]:
+    """Settings that Captum is timed with where they differ, and all windows over theirs."""
     if method != "occlusion_sp":
-        return 1.0
-    spec, shape = METHODS[method], tuple(subject.clip.shape)
-    full = spec.model_calls(subject.options(method), shape, None)
-    return full / spec.model_calls(
-        {**subject.options(method), **coarse(subject, method)}, shape, None
-    )
+        return {}, 1.0
+    options, shape = subject.options(method), tuple(subject.clip.shape)
+    changed = {"stride": tuple(a * b for a, b in zip(options["stride"], COARSER, strict=True))}
+    calls = METHODS[method].model_calls
+    return changed, calls(options, shape, None) / calls({**options, **changed}, shape, None)
 
 
-def coarse(subject: Subject, method: str) -> dict[str, Any]:
-    """Settings that Captum is timed with, where they differ."""
-    if method != "occlusion_sp":
-        return {}
-    stride = subject.options(method)["stride"]
-    return {"stride": tuple(a * b for a, b in zip(stride, COARSER, strict=True))}
-
-
-def _captum(subject: Subject, method: str) -> np.ndarray:
+def _captum(subject: Subject, method: str, changed: dict[str, Any]) -> np.ndarray:
     model = plain_captum.AnomalyProbability(subject.stock)
     fill = baselines.make("blur", subject.clip)
-    options = {**subject.options(method), **coarse(subject, method)}
     with seeded(0, subject.device), quiet():
-        found = plain_captum.METHODS[method](model, subject.clip, fill, **options)
+        found = plain_captum.METHODS[method](
+            model, subject.clip, fill, **{**subject.options(method), **changed}
+        )
     return found.detach().cpu().numpy()
 
 
-def _ours(
-    subject: Subject, prepared: Prepared, method: str, precision: str, **changed: Any
-) -> tuple[np.ndarray, int]:
+def _ours(subject: Subject, prepared: Prepared, method: str, **changed: Any) -> Explanation:
     options = {**subject.settings.get(method, {}), **changed}
     with quiet():
-        found = attribute(prepared, subject.clip, method, precision=precision, **options)
-    return found.map, found.model_calls
+        return attribute(prepared, subject.clip, method, precision=prepared.precision, **options)
 
 
-def _clocked(subject: Subject, function: Any) -> tuple[Any, float]:
+def _clocked(subject: Subject, function: Callable[[], Any]) -> tuple[Any, float]:
     machine.synchronize(subject.device)
     start = time.perf_counter()
     found = function()
@@ -245,34 +207,35 @@ def _clocked(subject: Subject, function: Any) -> tuple[Any, float]:
     return found, time.perf_counter() - start
 
 
-def _work(subject: Subject, prepared: Prepared, method: str) -> dict[str, float]:
-    """Billions of operations: ours counted, Captum's by its calls of the counted network.
+def _work(subject: Subject, ours: dict[str, Prepared], method: str) -> dict[str, float]:
+    """Billions of operations, and peak memory in gigabytes.
 
-    Counted in fp32: bf16 fills tiles with zeros where that is faster, which is no work.
+    Ours are counted, in fp32: bf16 fills tiles with zeros where that is faster, which is no work.
+    Captum's are its calls of the counted network. Of slow methods a fraction is run, and scaled.
     """
-    forward, backward = _network_gflop(subject)
-    gradient = METHODS[method].family == "gradient"
     options, shape = subject.options(method), tuple(subject.clip.shape)
-    calls = METHODS[method].model_calls(options, shape, options.get("n_segments"))
-    changed, scale = _shortened(subject, method)
-    with one_thread(), FlopCounter() as counter:
-        _ours(subject, prepared, method, prepared.precision, **changed)
-    return {
-        "ours_gflop": counter.total * scale / 1e9,
-        "captum_gflop": calls * (forward + backward if gradient else forward),
-    }
-
-
-def _shortened(subject: Subject, method: str) -> tuple[dict[str, Any], float]:
-    """Settings that take a fraction of the work, and its inverse."""
+    changed, scale = coarse(subject, method)
     if method == "ig_smoothgrad":
-        return {"n_samples": 1}, float(subject.options(method)["n_samples"])
-    return coarse(subject, method), captum_scale(subject, method)
+        changed, scale = {"n_samples": 1}, float(options["n_samples"])
+    with FlopCounter() as counter:
+        _ours(subject, ours["fp32"], method, **changed)
+    calls = METHODS[method].model_calls(options, shape, options.get("n_segments"))
+    forward, backward = network_gflop(subject)
+    found = {
+        "ours_gflop": counter.total * scale / 1e9,
+        "captum_gflop": calls
+        * (forward + (backward if METHODS[method].family == "gradient" else 0)),
+    }
+    for p, prepared in ours.items():
+        run = lambda m=prepared: _ours(subject, m, method, **changed)  # noqa: E731
+        found[f"peak_{p}_gb"] = machine.peak_of(run, subject.device) / 1e9
+    return found
 
 
-def _network_gflop(subject: Subject) -> tuple[float, float]:
+def network_gflop(subject: Subject) -> tuple[float, float]:
+    """Billions of operations of one clip forward, and back to the clip."""
     clips = subject.clip[None].clone().requires_grad_()
-    with one_thread(), FlopCounter() as counter:
+    with FlopCounter() as counter:
         p = subject.network(clips).softmax(dim=1)[:, 1].sum()
         forward = counter.total
         torch.autograd.grad(p, clips)
@@ -280,7 +243,7 @@ def _network_gflop(subject: Subject) -> tuple[float, float]:
 
 
 class FlopCounter(TorchDispatchMode):
-    """Operations of this thread by PyTorch's formulas.
+    """Operations by PyTorch's formulas, of this thread, in which all work is kept meanwhile.
 
     PyTorch's own `FlopCounterMode` also follows modules, by hooks under which `autograd.grad`
     with respect to a module's input fails.
@@ -288,7 +251,17 @@ class FlopCounter(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.total = 0
+        self.total, self._threads = 0, torch.get_num_threads()
+
+    def __enter__(self) -> FlopCounter:
+        """Begin to count."""
+        torch.set_num_threads(1)
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        """Give the threads back."""
+        super().__exit__(*error)
+        torch.set_num_threads(self._threads)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation and count it."""
@@ -297,33 +270,6 @@ class FlopCounter(TorchDispatchMode):
         if count is not None:
             self.total += count(*args, **(kwargs or {}), out_val=result)
         return result
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep all work in this thread, where operations are counted."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _memory(subject: Subject, ours: dict[str, Prepared], method: str) -> dict[str, float]:
-    changed, _ = _shortened(subject, method)
-    return {
-        f"peak_{precision}_gb": machine.peak_of(
-            lambda p=precision, m=prepared: _ours(subject, m, method, p, **changed), subject.device
-        )
-        / 1e9
-        for precision, prepared in ours.items()
-    }
-
-
-def _paper_seconds() -> dict[str, float]:
-    table = store.paper_table(2)
-    return table[table["metric"] == "seconds"].set_index("method")["paper"].to_dict()
 
 
 @contextlib.contextmanager
