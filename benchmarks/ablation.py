@@ -17,11 +17,11 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 from sklearn.metrics import roc_auc_score
+from vad_helpers.store import detector, params, publish
+from vad_helpers.store.cache import Run
 
 from vad_helpers import store
 from vad_helpers.errors import InputError
-from vad_helpers.store import detector, params, publish
-from vad_helpers.store.cache import Run
 from vad_helpers.tables import statistics
 
 PARTS: dict[str, dict[str, Any]] = {

@@ -18,13 +18,13 @@ import pandas as pd
 import torch
 import typer
 from tqdm.auto import tqdm
+from vad_helpers.store import detector, maps, params, scores
+from vad_helpers.store.cache import Run
 
 from benchmarks import bench, machine
 from vad_helpers import store
 from vad_helpers.files import atomic_write
 from vad_helpers.metrics import human_centric, model_centric, robustness
-from vad_helpers.store import detector, maps, params, scores
-from vad_helpers.store.cache import Run
 
 RESULTS = Path("benchmarks/results/precision")
 LIMIT = 0.01

@@ -3,11 +3,11 @@
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
+from vad_helpers.store import detector, publish, published
 
 from benchmarks import ablation
 from vad_helpers import store
 from vad_helpers.errors import InputError
-from vad_helpers.store import detector, publish, published
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from vad_helpers.store import detector
 
 from benchmarks import precision
 from vad_helpers import store
 from vad_helpers.model import prediction
-from vad_helpers.store import detector
 
 
 def scores(moves, *, by_scoring=0.0):

@@ -90,8 +90,8 @@ def execute_all(profile: str, overrides: Mapping[str, Any]) -> Run:
     steps.check(run)
     if run.readonly:
         raise InputError(
-            f"{run.dir} is read-only (its network or videos are not here), so `vad run` has nothing "
-            "to run; open one chapter on it: papermill CHAPTER OUT -p run_dir ..."
+            f"{run.dir} is read-only ({run.readonly}), so that `vad run` has nothing to run; open "
+            "one chapter on it: papermill CHAPTER OUT -p run_dir ..."
         )
     listed = chapters(run.root)
     for chapter in listed:
@@ -301,7 +301,7 @@ def stage(run: Run) -> Path:
     (staged / "notebooks").mkdir()
     for name, page in executed.items():
         page = merge_parameters(page)
-        # The notebook without outputs, to take along; the theme's own button gives the executed one.
+        # The notebook without outputs, to take along: the theme's button gives the executed one.
         link = f"{{download}}`{name}.ipynb <../book/_run/notebooks/{name}.ipynb>`"
         page.cells.insert(1, nbformat.v4.new_markdown_cell(link, id="download"))
         nbformat.write(page, staged / "notebooks" / f"{name}.ipynb")
@@ -360,9 +360,7 @@ def merge_parameters(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-def write_fragments(
-    run: Run, executed: Mapping[str, nbformat.NotebookNode], folder: Path
-) -> None:
+def write_fragments(run: Run, executed: Mapping[str, nbformat.NotebookNode], folder: Path) -> None:
     """Write what prose pages include: tables, the explorer, the front page's figure.
 
     Parameters
@@ -391,7 +389,9 @@ def write_fragments(
     for page in executed.values():
         for cell in page.cells:
             if KEY_FIGURE in cell.metadata.get("tags", []):
-                pictures = [o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})]
+                pictures = [
+                    o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})
+                ]
                 (folder / "figure1.png").write_bytes(base64.b64decode(pictures[0]))
 
 
@@ -447,7 +447,8 @@ def headline(study: tables.Study) -> pd.DataFrame:
     }
     found = {}
     for (table, level, metric), name in columns.items():
-        part = tables.summary(study, table).query("level == @level and metric == @metric")
+        part = tables.summary(study, table, metrics=[metric])
+        part = part[part["level"] == level]
         found[name] = part[tables.complete(part)].set_index("label")["mean"]
     found["seconds ↓"] = tables.costs(study).set_index("label")["seconds"]
     rows = found["AUC ↑"].index  # in the order of the tables, references last
