@@ -215,6 +215,7 @@ def summary(
     scored = scored if rows is None else scored[scored["row"].isin(list(rows))]
     scored = scored[scored["metric"].isin(list(metrics))] if len(metrics) else scored
     zero = pd.MultiIndex.from_frame(scored[["clip_id", "row"]]).isin(all_zero(study))
+    zero &= table != "runtime"  # seconds are no convention
     zero = scored.assign(n_all_zero=(zero & scored["value"].notna()).astype(int))
     found = statistics.summarise(scored, **options(study))
     found = found.merge(zero.groupby(keys, sort=False)["n_all_zero"].sum().reset_index(), on=keys)
