@@ -452,9 +452,9 @@ def costs(study: Study) -> pd.DataFrame:
     -------
     DataFrame
         row, label, family, n (maps), n_timed (of them `timed` alike), seconds (their mean),
-        seconds_min, seconds_max, precision (of these), medians of model_calls, baseline_seconds, superpixel_seconds, n_segments and
-        n_nonzero (superpixels, and those with a coefficient), n_all_zero (maps), auc (mean clip
-        AUC), auc_per_second (above chance).
+        seconds_min, seconds_max, precision (of these), medians of model_calls, baseline_seconds,
+        superpixel_seconds, n_segments and n_nonzero (superpixels, and those with a coefficient),
+        n_all_zero (maps), auc (mean clip AUC), auc_per_second (above chance).
     """
     made, alike = study.explanations[study.explanations["model_calls"] > 0], timed(study)
     medians = ["model_calls", "baseline_seconds", "superpixel_seconds", "n_segments", "n_nonzero"]
