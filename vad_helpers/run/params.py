@@ -9,7 +9,6 @@ that stands twice is an error. (Version 1.1 makes 8, true, 90 and a date of them
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -199,7 +198,10 @@ def load(profile: str = "quick", *, root: Path | None = None, **overrides: Any) 
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start}); save it so") from None
     except yaml.YAMLError as error:
-        raise InputError(f"{path} is not readable YAML: {_in_one_line(error)}") from None
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "no YAML"
+        raise InputError(f"{path} is not readable YAML: {problem}{where}") from None
     if not isinstance(values, dict):
         raise InputError(f"{path} holds no `parameter: value` lines")
     values["profile"] = path.stem if path.parent == root / "params" else str(profile)
@@ -230,8 +232,7 @@ def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
         )
     result = dict(values)
     for name, change in changes.items():
-        if name not in Params.model_fields:
-            raise InputError(f"unknown parameter '{name}'; {_hint(name)}")
+        checks.one_of("parameter", name, Params.model_fields)
         base = result.get(name)
         if name in MERGED and change and isinstance(base, Mapping) and isinstance(change, Mapping):
             merged = dict(base)
@@ -307,7 +308,7 @@ def _first_complaint(error: ValidationError, profile: Any) -> str:
     # Positions in lists and alternatives of a union are no names.
     name, *rest = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
-        return f"unknown parameter '{name}'; {_hint(name)}"
+        checks.one_of("parameter", name, Params.model_fields)
     if first["type"] == "missing" and not rest:
         return f"profile '{profile}' lacks parameter '{name}'"
     if name == "variants" and rest:
@@ -319,11 +320,6 @@ def _first_complaint(error: ValidationError, profile: Any) -> str:
     expected = first["msg"].replace("Input should be", "expected")
     expected = expected[0].lower() + expected[1:]
     return f"{where} is {first['input']!r} ({type(first['input']).__name__}); {expected}"
-
-
-def _hint(name: str) -> str:
-    close = difflib.get_close_matches(str(name), Params.model_fields, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(Params.model_fields)}"
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -383,9 +379,3 @@ def read_yaml(text: str) -> Any:
         If it is no YAML.
     """
     return yaml.load(text, Loader=_Loader)
-
-
-def _in_one_line(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    where = f" in line {mark.line + 1}" if mark else ""
-    return f"{getattr(error, 'problem', None) or str(error).splitlines()[0]}{where}"

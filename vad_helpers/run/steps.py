@@ -1025,9 +1025,9 @@ def _converged(run: Run, pairs: dict[Pair, tuple[Row, str]]) -> dict[Pair, list[
 def plan(run: Run) -> pd.DataFrame:
     """List the steps of a run, and estimate what is left of them; nothing is trained or explained.
 
-    One clip is timed through the untrained network, forward, backward and in a training step, on
-    the device that the run would use, and multiplied by the counted model calls. Reading data,
-    drawing figures and starting kernels are left out.
+    One clip is timed through the untrained network, forward and backward, on the device that the
+    run would use, and multiplied by the counted model calls. Training with frozen stages or in bf16
+    takes less. Reading data, drawing figures and starting kernels are left out.
 
     Returns
     -------
@@ -1037,91 +1037,62 @@ def plan(run: Run) -> pd.DataFrame:
     """
     lines: list[tuple[str, str, int, float]] = []
     p, there = run.params, run.params.dataset == "ucsd" or walkway_folder(run).is_dir()
+
+    def enter(step: str, calls: int, seconds: float) -> None:
+        lines.append((step, "to do" if calls else "done", calls, calls * seconds))
+
     if run.readonly:
         lines.append(("everything", "read-only", 0, 0.0))
+    elif not there:
+        lines.append(("data", "to do", 0, 40.0))  # what the rest costs is told once they are there
     else:
-        lines.append(("data", "done" if there else "to do", 0, 0.0 if there else 40.0))
-    if there and not run.readonly:
         forward, backward = _seconds_per_clip(run)
         split, trained = clips(run)["split"].value_counts(), is_trained(run)
-        if trained:
-            lines.append(("training", "done", 0, 0.0))
-        else:
-            drawn = p.epoch_clips or len(dataset(run, "train", augmented=True))
-            n, n_val = p.epochs * drawn, p.epochs * int(split.get("val", 0))
-            seconds = n * _seconds_per_training_clip(run) + n_val * forward
-            lines.append(("training", "to do", n + n_val, seconds))
-        asked = 0 if run.path("predictions.csv").is_file() and trained else int(split.sum())
-        asked -= int(split.get("train", 0)) if asked else 0
-        lines.append(("predictions", "to do" if asked else "done", asked, asked * forward))
+        drawn = p.epoch_clips or len(dataset(run, "train", augmented=True))
+        enter("training", 0 if trained else p.epochs * drawn, backward)
+        enter("validation", 0 if trained else p.epochs * int(split.get("val", 0)), forward)
+        predicted = trained and run.path("predictions.csv").is_file()
+        enter("predictions", 0 if predicted else int(split.drop("train").sum()), forward)
         keys = {key: score_key(run, row) for key, row in rows(run).items()} if trained else {}
         finished, pairs = cache.done(run, keys), units(run)
         # Two curves on each axis; equal sets are asked once, so this is the most there can be.
         curves = 2 * (p.n_thresholds + p.area_steps)
         for key, row in rows(run).items():
             mine = [pair for pair in pairs if pair[1] == key]
-            left = [pair for pair in mine if pair not in finished]
-            made = [
-                c for c, _ in left if trained and row.method and map_path(run, c, row).is_file()
-            ]
-            calls = (len(left) - len(made)) * row.model_calls(p)
-            per_call = backward if row.family == "gradient" or row.method == "ig" else forward
+            left = [clip_id for clip_id, _ in mine if (clip_id, key) not in finished]
+            made = [c for c in left if keys and row.method and map_path(run, c, row).is_file()]
+            gradients = row.method and METHODS[row.method].family == "gradient"
+            per_call = backward if gradients else forward
             if {"window", "stride"} <= row.all_settings.keys():  # recomputes what a window reaches
                 per_call = min(forward, _seconds_per_window(run, row))
-            scoring = len(left) * curves * (key != TIME_AVERAGE)
-            state = f"{len(mine) - len(left)} of {len(mine)} done"
+            calls = (len(left) - len(made)) * row.model_calls(p)
+            scoring = len(left) * curves if key != TIME_AVERAGE else 0
             seconds = calls * per_call + scoring * forward + 0.3 * len(left)
+            state = f"{len(mine) - len(left)} of {len(mine)} done"
             lines.append((key, state, calls + scoring, seconds))
-        pairs = _doubled(run) if trained else {}
-        left = [row for pair, (row, _) in pairs.items() if pair not in _converged(run, pairs)]
-        calls = sum(2 * row.all_settings["n_samples"] for row in left)  # two seeds
-        lines.append(("doubling of samples", "to do" if calls else "done", calls, calls * forward))
+        doubled = _doubled(run) if trained else {}
+        left = [doubled[pair][0] for pair in doubled.keys() - _converged(run, doubled).keys()]
+        # Two seeds; of smaller numbers of samples, all are part of the largest.
+        enter("doubling", sum(2 * row.all_settings["n_samples"] for row in left), forward)
     table = pd.DataFrame(lines, columns=["step", "state", "model_calls", "minutes"])
     table["minutes"] = (table["minutes"] / 60).round(1)
-    total = ("total", "", table["model_calls"].sum(), table["minutes"].sum().round(1))
-    table.loc[len(table)] = total
+    table.loc[len(table)] = ("total", "", table["model_calls"].sum(), table["minutes"].sum())
     return table
 
 
-def _timed(work: Callable[[], torch.Tensor], *, repeats: int) -> float:
-    """Seconds of some work, warm: the least of some repeats."""
-    seconds = []
-    for _ in range(1 + repeats):
-        started = time.perf_counter()
-        float(work().detach().sum())  # waits for the device
-        seconds.append(time.perf_counter() - started)
-    return min(seconds[1:])
-
-
 def _seconds_per_clip(run: Run) -> tuple[float, float]:
-    """Seconds of a clip through the untrained network: forward; forward and backward."""
+    """Seconds of a clip through the untrained network, warm: forward; forward and backward."""
     device = torch_device(run)
-    model = fresh_network(run).eval().to(device)
+    model, seconds = fresh_network(run).eval().to(device), []
     video = torch.zeros((1, 3, run.params.n_frames, *run.params.frame_size), device=device)
-
-    def backward() -> torch.Tensor:
-        return torch.autograd.grad(model(video.requires_grad_()).sum(), video)[0]
-
-    with torch.no_grad():
-        forward = _timed(lambda: model(video), repeats=2)
-    return forward, _timed(backward, repeats=1)
-
-
-def _seconds_per_training_clip(run: Run) -> float:
-    """Seconds of a clip in a training step, backward to the weights that the recipe trains."""
-    p, device = run.params, torch.device(torch_device(run))
-    model, bf16 = fresh_network(run).train().to(device), precision_of(run, "training") == "bf16"
-    for stage in training_spec(run).frozen_stages(model):
-        stage.requires_grad_(False).eval()
-    videos = torch.zeros((min(2, p.batch_size), 3, p.n_frames, *p.frame_size), device=device)
-
-    def step() -> torch.Tensor:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-            logits = model(videos)
-        logits.float().sum().backward()
-        return logits
-
-    return _timed(step, repeats=1) / len(videos)
+    for backward in (False, False, True):
+        started = time.perf_counter()
+        with torch.set_grad_enabled(backward):
+            logits = model(video.requires_grad_(backward))
+            found = torch.autograd.grad(logits.sum(), video)[0] if backward else logits
+        float(found.sum())  # waits for the device
+        seconds.append(time.perf_counter() - started)
+    return seconds[1], seconds[2]
 
 
 @once
