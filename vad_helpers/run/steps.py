@@ -27,10 +27,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 from tqdm.auto import tqdm
 
+from vad_helpers import data
 from vad_helpers.attribution import METHODS, attribute, baselines, occlusion, superpixels
 from vad_helpers.attribution.convergence import converge as double
 from vad_helpers.data import clips as clip_data
-from vad_helpers.data import ucsd, walkway
+from vad_helpers.data import ucsd
 from vad_helpers.data.augmentation import Augmentation
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
@@ -66,7 +67,7 @@ def data_root(run: Run) -> Path:
     if run.params.dataset == "walkway":
         folder = walkway_folder(run)
         with cache.lock(folder.parent, folder.name):  # runs share their data
-            return walkway.write(folder, seed=run.params.seed, **run.params.walkway)
+            return data.walkway.write(folder, seed=run.params.seed, **run.params.walkway)
     if not folder.is_dir():
         raise InputError(
             f"no UCSD tree at {folder}; get it with `vad data fetch --dest {folder.parent}`"
@@ -77,7 +78,7 @@ def data_root(run: Run) -> Path:
 def walkway_folder(run: Run) -> Path:
     """Folder of the synthetic tree: its name holds the key of seed and options, so that another
     seed or version is another folder, never a stale one."""
-    key = walkway.key(run.params.seed, walkway.WalkwaySpec(**run.params.walkway))
+    key = data.walkway.key(run.params.seed, data.walkway.WalkwaySpec(**run.params.walkway))
     folder = run.root / run.params.data_dir
     return folder.with_name(f"{folder.name}-{key[:8]}")
 
@@ -92,8 +93,8 @@ def data_key(run: Run) -> str:
         If it is not that of the folder that supplied the parameters.
     """
     if run.params.dataset == "walkway":
-        spec = walkway.WalkwaySpec(**run.params.walkway)
-        found = f"walkway-{walkway.key(run.params.seed, spec)}"
+        spec = data.walkway.WalkwaySpec(**run.params.walkway)
+        found = f"walkway-{data.walkway.key(run.params.seed, spec)}"
     else:
         found = f"ucsd-{ucsd.fingerprint(data_root(run))}"
     if run.supplied and cache.manifest_in(run.dir).get("data", found) != found:
@@ -654,19 +655,10 @@ def _explained(
         precision, shared, finding = precision_of(run, row), {}, 0.0
         if METHODS[row.method].superpixels:
             shared["segments"], finding = _superpixels(run, clip_id, row)
-        explanation = attribute(
-            prepared(run, row.weights, precision),
-            clip(run, clip_id),
-            row.method,
-            baseline=row.baseline,
-            precision=precision,
-            seed=p.seed if row.seed is None else row.seed,
-            black=p.black,
-            progress=progress,
-            batch_size=p.eval_batch_size,
-            **shared,
-            **row.settings,
-        )
+        seed = p.seed if row.seed is None else row.seed
+        options = _options(run, row) | {"seed": seed, "progress": progress} | shared
+        ready = prepared(run, row.weights, precision)
+        explanation = attribute(ready, clip(run, clip_id), row.method, **options)
         about = dataclasses.asdict(explanation)
         values = np.ascontiguousarray(about.pop("map"), dtype=np.float32)
         # The seconds are those of an explanation that finds its own superpixels.
@@ -679,6 +671,13 @@ def _explained(
         with atomic_write(path) as temporary:
             temporary.write_bytes(content)
         return values, about
+
+
+def _options(run: Run, row: Row) -> dict[str, Any]:
+    """Options that all explanations by a row share."""
+    p = run.params
+    options = {"baseline": row.baseline, "precision": precision_of(run, row), "black": p.black}
+    return options | {"batch_size": p.eval_batch_size} | dict(row.settings)
 
 
 def _superpixels(run: Run, clip_id: str, row: Row) -> tuple[np.ndarray, float]:
@@ -801,7 +800,6 @@ def _introduce(run: Run) -> None:
         cache.write_lines(run, "convergence", doubled)
     versions = {"python": platform.python_version()}
     versions |= {name: metadata.version(name) for name in PACKAGES}
-    methods = sorted({row.method for row in rows(run).values() if row.method})
     cache.update(
         run,
         data=data_key(run),
@@ -809,8 +807,6 @@ def _introduce(run: Run) -> None:
         alternative=alternative,
         counts={"rows": len(lines), "convergence": len(doubled)},
         versions=known.get("versions", versions),
-        code={name: version for name, (version, _) in cache.STEPS.items()}
-        | {name: METHODS[name].version for name in methods},
         processor=known.get("processor", processor(run)),
     )
 
@@ -965,26 +961,18 @@ def converge(run: Run, *, part: tuple[int, int] = (1, 1), progress: bool = False
     """
     if run.readonly:
         return schema.read(run.dir, "convergence")
-    p, pairs = run.params, _doubled(run)
+    pairs = _doubled(run)
     mine = list(pairs.items())[_share(part)]
     for (clip_id, _), (row, key) in tqdm(mine, desc="doubling samples", disable=not progress):
         with cache.lock(run.dir, f"converge-{row.key}-{clip_id}"):
             if (clip_id, row.key) in _converged(run, pairs):
                 continue
-            most, precision = row.all_settings["n_samples"], precision_of(run, row)
-            found = double(
-                prepared(run, row.weights, precision),
-                clip(run, clip_id),
-                row.method,
-                start=min(FIRST_SAMPLES, most),
-                most=most,
-                seeds=(p.seed, p.seed + 1),
-                baseline=row.baseline,
-                precision=precision,
-                black=p.black,
-                batch_size=p.eval_batch_size,
-                **{name: value for name, value in row.settings.items() if name != "n_samples"},
-            )
+            most, options = row.all_settings["n_samples"], _options(run, row)
+            options.pop("n_samples", None)
+            options |= {"start": min(FIRST_SAMPLES, most), "most": most}
+            options["seeds"] = (run.params.seed, run.params.seed + 1)
+            ready = prepared(run, row.weights, options["precision"])
+            found = double(ready, clip(run, clip_id), row.method, **options)
             tried = found[["n_samples", "correlation", "converged"]].itertuples(index=False)
             cache.append(run, {"convergence": [(clip_id, row.key, *t, key) for t in tried]})
     _introduce(run)
@@ -1142,8 +1130,8 @@ def example(run: Run) -> Example:
         clip_id = evaluation(run)["clip_id"].iloc[0]
         own = (clip(run, clip_id), baseline(run, clip_id), mask(run, clip_id), predictor(run))
         return Example(network(run), *own, clip_id, f"{clip_id}, this run's network")
-    spec, n_frames = walkway.WalkwaySpec(), 16
-    footage = walkway.film(spec, walkway.open_scene(spec, "ped1"), "test", 1)
+    spec, n_frames = data.walkway.WalkwaySpec(), 16
+    footage = data.walkway.film(spec, data.walkway.open_scene(spec, "ped1"), "test", 1)
     # Where most of the anomaly is in sight.
     areas = np.convolve(footage.masks.sum(axis=(1, 2)), np.ones(n_frames), mode="valid")
     shown = slice(int(areas.argmax()), int(areas.argmax()) + n_frames)
