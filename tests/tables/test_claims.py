@@ -1,8 +1,10 @@
 """Claims on planted scores: hold, fail, stay open; and what a change of settings does to them."""
 
 import dataclasses
+import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from vad_helpers import tables
@@ -91,3 +93,18 @@ def test_a_ranking_that_is_turned_round_has_a_tau_of_minus_one(study):
     assert same["tau"] == pytest.approx(1) and same["best"] == same["best_after"]
     lone = scores[scores.index.get_level_values("sequence") == scores.index[0][1]]
     assert np.isnan(ranking_change(lone, lone, "auc")["tau_by_chance"])
+
+
+def test_settings_may_be_said_of_every_row_or_only_where_they_differ(study):
+    full = [
+        json.dumps({"baseline": "blur", "weights": "trained"} | json.loads(text)) if of else text
+        for text, of in zip(study.rows["settings"], study.rows["of"], strict=True)
+    ]
+    other = dataclasses.replace(study, rows=study.rows.assign(settings=full))
+    for changes in ({"baseline": "black"}, {"weights": "random"}):
+        found = tables.against_variants(other, changes, metrics=[("human_centric", "auc")])
+        same = tables.against_variants(study, changes, metrics=[("human_centric", "auc")])
+        pd.testing.assert_frame_equal(found, same)
+    assert "random_weights" in set(found["second"]) and len(found) == 8
+    assert tables.main_rows(other) == tables.main_rows(study)
+    assert tables.many_samples(other) == tables.many_samples(study)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -87,13 +86,12 @@ def sides(study: Study, first: str, second: str) -> tuple[list[str], list[str]]:
 
 
 def _variants_with(study: Study, changes: dict[str, object]) -> dict[str, str]:
-    """Method's row -> its variant with these changes; a reference with them counts as one."""
-    known, keys = variants(study), methods(study)
-    found = {x.of: x.row for x in known.itertuples() if x.changes == changes and x.of in keys}
-    for line in study.rows[study.rows["kind"] == "reference"].itertuples():
-        if line.of in keys and json.loads(line.settings) == changes:
+    """Method's row -> its variant, or reference, with these changes."""
+    found: dict[str, str] = {}
+    for line in variants(study).itertuples():
+        if line.of and line.changes == changes:
             found.setdefault(line.of, line.row)
-    return {row: found[row] for row in keys if row in found}
+    return {row: found[row] for row in methods(study) if row in found}
 
 
 def comparisons(

@@ -61,14 +61,20 @@ def methods(study: Study) -> list[str]:
 
 
 def variants(study: Study) -> pd.DataFrame:
-    """What each variant changes: row, of (its method's row), changes (settings), n_clips or None.
+    """What variants, and references that a method is behind, change.
 
-    `changes` are the settings that differ from those of the method's own row.
+    Returns
+    -------
+    DataFrame
+        row, of (its method's row, "" without), changes (dict: settings that differ from those of
+        that row), n_clips (None: all).
     """
     settings = study.rows.set_index("row")["settings"].map(json.loads)
     plain = study.rows[study.rows["kind"] == "method"].set_index("of")["row"]
     lines = []
-    for line in study.rows[study.rows["kind"] == "variant"].itertuples():
+    for line in study.rows[
+        (study.rows["kind"] != "method") & (study.rows["of"] != "")
+    ].itertuples():
         given, own = settings[line.row], settings.get(plain.get(line.of), {})
         named = given.keys() - NOT_A_CHANGE
         changes = {key: given[key] for key in sorted(named) if own.get(key) != given[key]}
@@ -209,6 +215,7 @@ def summary(
     scored = scored if rows is None else scored[scored["row"].isin(list(rows))]
     scored = scored[scored["metric"].isin(list(metrics))] if len(metrics) else scored
     zero = pd.MultiIndex.from_frame(scored[["clip_id", "row"]]).isin(all_zero(study))
+    zero &= table != "runtime"  # seconds are no convention
     zero = scored.assign(n_all_zero=(zero & scored["value"].notna()).astype(int))
     found = statistics.summarise(scored, **options(study))
     found = found.merge(zero.groupby(keys, sort=False)["n_all_zero"].sum().reset_index(), on=keys)
