@@ -79,7 +79,7 @@ def test_a_profile_file_is_read_as_yaml_1_2_too(tiny_root, tmp_path):
         ("seed: yes", "parameter 'seed' is 'yes'"),
         ("seed: 1_000", "parameter 'seed' is '1_000'"),
         ("seed: 1\nseed: 2", "'seed' stands twice in line"),
-        ("sede: 1", "unknown parameter 'sede'; did you mean 'seed'?"),
+        ("sede: 1", "unknown parameter: 'sede'; did you mean 'seed'"),
         ("", "profile '.*' lacks parameter 'seed'"),
         ("seed: [", "is not readable YAML"),
         ("\xff", "is not UTF-8"),
@@ -173,7 +173,7 @@ def test_values_that_make_no_sense_are_refused_in_one_line_that_names_them(name,
 def test_unknown_parameters_profiles_and_places_are_refused(tmp_path):
     with pytest.raises(InputError, match="did you mean 'epochs'"):
         params.load("quick", epohcs=3)
-    with pytest.raises(InputError, match="known: profile, dataset"):
+    with pytest.raises(InputError, match="choose from profile, dataset"):
         params.load("quick", zzz=3)
     with pytest.raises(InputError, match="there are quick"):
         params.load("quik")

@@ -195,15 +195,9 @@ def once(look_up: Callable[..., Value]) -> Callable[..., Value]:
 
 
 def key_of(run: Run, step: str, **parts: Any) -> str:
-    """Hash all that a step depends on: "k" and 15 hexadecimal digits, so that it is no number.
+    """Hash all that a step of `STEPS` depends on: its parameters, and `parts`, which JSON can hold.
 
-    Parameters
-    ----------
-    run : Run
-    step : str
-        Of `STEPS`.
-    **parts
-        Keys of what it is computed from, and whatever else; anything JSON can hold.
+    "k" and 15 hexadecimal digits, so that no reader of a table takes it for a number.
     """
     version, names = STEPS[step]
     own = {name: getattr(run.params, name) for name in names.split()}
@@ -224,13 +218,7 @@ def lock(folder: Path, name: str) -> FileLock:
 
 
 def manifest_in(folder: Path) -> dict[str, Any]:
-    """Read a folder's manifest; empty if there is none.
-
-    Raises
-    ------
-    InputError
-        If it is damaged.
-    """
+    """Read a folder's manifest; {} if there is none. Raise InputError if it is damaged."""
     path = folder / "manifest.json"
     if not path.is_file():
         return {}
@@ -244,18 +232,9 @@ def manifest_in(folder: Path) -> dict[str, Any]:
 
 
 def update(run: Run, **entries: Any) -> None:
-    """Write entries of the manifest, and the run's parameters.
+    """Write entries of the manifest, and the run's parameters; warn if those were others.
 
-    Parameters
-    ----------
-    run : Run
-    **entries
-        By name. A dict is merged into the one that is there; None in it removes an item.
-
-    Warns
-    -----
-    UserWarning
-        If the folder was made with other parameters.
+    A dict is merged into the one that is there; None in it removes an item.
     """
     run.dir.mkdir(parents=True, exist_ok=True)
     with lock(run.dir, "manifest"):
@@ -283,27 +262,10 @@ def update(run: Run, **entries: Any) -> None:
 
 
 def load_or_build(run: Run, name: str, key: str, build: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """Read a table that is computed whole, or compute and keep it.
+    """Read a table that is computed whole (`schema.SCHEMAS`), or compute and keep it.
 
-    Parameters
-    ----------
-    run : Run
-    name : str
-        Of `schema.SCHEMAS`.
-    key : str
-        From `key_of`.
-    build : callable
-        () -> DataFrame.
-
-    Returns
-    -------
-    DataFrame
-        As it reads from its file, so that a first and a second call give equal values.
-
-    Warns
-    -----
-    UserWarning
-        If the file is not what was written: it is computed again.
+    It is computed again under another key; and, with a warning, if its file is not what was
+    written. What is given is read from the file, so that a first and a second call are equal.
     """
     path = run.path(f"{name}.csv")
     with lock(run.dir, name):
@@ -381,7 +343,7 @@ def done(run: Run, keys: Mapping[str, str]) -> set[Pair]:
 
 
 def arrange(run: Run, keys: Mapping[str, str], pairs: Mapping[Pair, Collection[str]]) -> set[Pair]:
-    """Drop lines of pairs that are not done, or not asked for.
+    """Drop lines of pairs that are not done, or not asked for; give those that are done.
 
     Where all pairs are done, lines are put in their order, so that it does not matter in what order
     they were computed, and the manifest counts them.
@@ -393,11 +355,6 @@ def arrange(run: Run, keys: Mapping[str, str], pairs: Mapping[Pair, Collection[s
         Key that a row's lines must have.
     pairs : mapping of (str, str) to collection of str
         (clip, row) that are asked for, in order; the tables that each must have lines in.
-
-    Returns
-    -------
-    set of (str, str)
-        Pairs that are done: their lines are whole in every table.
     """
     with lock(run.dir, "tables"):
         there = all(run.path(f"{name}.csv").is_file() for name in APPENDED)

@@ -9,7 +9,6 @@ that stands twice is an error. (Version 1.1 makes 8, true, 90 and a date of them
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,9 +17,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from vad_helpers import data
 from vad_helpers.attribution import METHODS, checks
 from vad_helpers.data.augmentation import Augmentation
-from vad_helpers.data.walkway import WalkwaySpec
 from vad_helpers.errors import InputError
 from vad_helpers.model.i3d import STAGES
 
@@ -149,12 +148,8 @@ def names() -> list[str]:
 
 
 def project_root(start: str | Path | None = None) -> Path:
-    """Find the project's folder: the nearest one upward that holds `params/quick.yaml`.
-
-    Raises
-    ------
-    InputError
-        If there is none from `start` (default: the working folder) upward.
+    """Find the project's folder: the nearest one from `start` (default: the working folder) upward
+    that holds `params/quick.yaml`. Raise InputError if there is none.
     """
     start = Path(start or Path.cwd()).resolve()
     for folder in (start, *start.parents):
@@ -166,20 +161,7 @@ def project_root(start: str | Path | None = None) -> Path:
 
 
 def load(profile: str = "quick", *, root: Path | None = None, **overrides: Any) -> Params:
-    """Read a profile and apply overrides, strict about names and types.
-
-    Parameters
-    ----------
-    profile : str
-        A name in `params/` or a path to a YAML file.
-    root : Path, optional
-        The project's folder; found from the working folder by default.
-    **overrides
-        Values that replace the profile's; see `override`.
-
-    Returns
-    -------
-    Params
+    """Read a profile (a name in `params/`, or a path to a YAML file) and apply overrides.
 
     Raises
     ------
@@ -199,7 +181,10 @@ def load(profile: str = "quick", *, root: Path | None = None, **overrides: Any) 
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start}); save it so") from None
     except yaml.YAMLError as error:
-        raise InputError(f"{path} is not readable YAML: {_in_one_line(error)}") from None
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "no YAML"
+        raise InputError(f"{path} is not readable YAML: {problem}{where}") from None
     if not isinstance(values, dict):
         raise InputError(f"{path} holds no `parameter: value` lines")
     values["profile"] = path.stem if path.parent == root / "params" else str(profile)
@@ -207,21 +192,11 @@ def load(profile: str = "quick", *, root: Path | None = None, **overrides: Any) 
 
 
 def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Put values in the place of others.
+    """Put values in the place of others, by parameter.
 
-    Parameters
-    ----------
-    values : mapping
-        By parameter.
-    changes : mapping
-        None keeps a value, so that a notebook's parameters cell can leave a choice to the profile.
-        In `settings` and `variants`, entries change those of the same name item by item, None
-        removes one, and an empty mapping removes all.
-
-    Raises
-    ------
-    InputError
-        For a name that is no parameter, and for `profile`.
+    None keeps a value, so that a notebook's parameters cell can leave a choice to the profile. In
+    `settings` and `variants`, entries change those of the same name item by item, None removes one,
+    and an empty mapping removes all. InputError for `profile`, and for what is no parameter.
     """
     if "profile" in changes:
         raise InputError(
@@ -230,8 +205,7 @@ def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
         )
     result = dict(values)
     for name, change in changes.items():
-        if name not in Params.model_fields:
-            raise InputError(f"unknown parameter '{name}'; {_hint(name)}")
+        checks.one_of("parameter", name, Params.model_fields)
         base = result.get(name)
         if name in MERGED and change and isinstance(base, Mapping) and isinstance(change, Mapping):
             merged = dict(base)
@@ -245,13 +219,7 @@ def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 
 
 def checked(values: Mapping[str, Any]) -> Params:
-    """Give parameters their types, and check that they make sense together.
-
-    Raises
-    ------
-    InputError
-        As `load`.
-    """
+    """Give parameters their types, and check that they make sense together; InputError if not."""
     try:
         params = Params.model_validate(dict(values))
     except ValidationError as error:
@@ -264,7 +232,7 @@ def checked(values: Mapping[str, Any]) -> Params:
             "parameter 'split_by' is 'clip', which shows the network the tested sequences; measure "
             "it beside a study, with a name such as alternative=split_by_clip"
         )
-    for name, spec in (("walkway", WalkwaySpec), ("augmentation", Augmentation)):
+    for name, spec in (("walkway", data.walkway.WalkwaySpec), ("augmentation", Augmentation)):
         try:
             spec(**getattr(params, name))
         except TypeError:
@@ -307,7 +275,7 @@ def _first_complaint(error: ValidationError, profile: Any) -> str:
     # Positions in lists and alternatives of a union are no names.
     name, *rest = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
-        return f"unknown parameter '{name}'; {_hint(name)}"
+        checks.one_of("parameter", name, Params.model_fields)
     if first["type"] == "missing" and not rest:
         return f"profile '{profile}' lacks parameter '{name}'"
     if name == "variants" and rest:
@@ -321,19 +289,9 @@ def _first_complaint(error: ValidationError, profile: Any) -> str:
     return f"{where} is {first['input']!r} ({type(first['input']).__name__}); {expected}"
 
 
-def _hint(name: str) -> str:
-    close = difflib.get_close_matches(str(name), Params.model_fields, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(Params.model_fields)}"
-
-
 def parse_override(text: str) -> tuple[str, Any]:
-    """Split `key=value` from the command line; the value is read as YAML 1.2.
-
-    Raises
-    ------
-    InputError
-        If there is no `=`, no key, or the value is not YAML.
-    """
+    """Split `key=value` from the command line; the value is read as YAML 1.2. InputError if it is
+    not that."""
     name, sign, value = text.partition("=")
     if not sign or not name.strip():
         raise InputError(f"'{text}' is not a parameter; write key=value, for example epochs=3")
@@ -375,17 +333,5 @@ _Loader.add_constructor(
 
 
 def read_yaml(text: str) -> Any:
-    """Read YAML 1.2: scalars of its core schema, no name twice.
-
-    Raises
-    ------
-    yaml.YAMLError
-        If it is no YAML.
-    """
+    """Read YAML 1.2: scalars of its core schema, no name twice; else yaml.YAMLError."""
     return yaml.load(text, Loader=_Loader)
-
-
-def _in_one_line(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    where = f" in line {mark.line + 1}" if mark else ""
-    return f"{getattr(error, 'problem', None) or str(error).splitlines()[0]}{where}"

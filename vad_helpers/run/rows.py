@@ -30,45 +30,20 @@ LABELS = dict(
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """How the maps of one row come about.
+    """How the maps of one row come about."""
 
-    Attributes
-    ----------
-    key : str
-        Name in the tables ("ig", "lime_400", "random").
-    label : str
-        Name for people.
-    kind : str
-        "method", "variant" or "reference".
-    family : str
-        "gradient", "perturbation" or "reference".
-    method : str or None
-        Attribution method; None for maps that need no network.
-    settings : dict
-        Settings that differ from the method's defaults.
-    baseline : str
-        What replaces removed pixels.
-    weights : str
-        "trained" or "random".
-    n_clips : int or None
-        Fewer clips than the run explains; None: all.
-    seed : int or None
-        Of what the method draws; None: the run's.
-    precision : str or None
-        What "auto" means for this row; None: the method's default.
-    """
-
-    key: str
-    label: str
-    kind: str
-    family: str
-    method: str | None = None
+    key: str  # name in the tables ("ig", "lime_400", "random")
+    label: str  # name for people
+    kind: str  # "method", "variant" or "reference"
+    family: str  # "gradient", "perturbation" or "reference"
+    method: str | None = None  # attribution method; None for maps that need no network
+    # Settings that differ from the method's defaults.
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    baseline: str = "blur"
-    weights: str = "trained"
-    n_clips: int | None = None
-    seed: int | None = None
-    precision: str | None = None
+    baseline: str = "blur"  # what replaces removed pixels
+    weights: str = "trained"  # or "random"
+    n_clips: int | None = None  # fewer clips than the run explains; None: all
+    seed: int | None = None  # of what the method draws; None: the run's
+    precision: str | None = None  # what "auto" means for this row; None: the method's default
 
     @property
     def all_settings(self) -> dict[str, Any]:

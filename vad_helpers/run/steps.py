@@ -27,10 +27,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 from tqdm.auto import tqdm
 
+from vad_helpers import data
 from vad_helpers.attribution import METHODS, attribute, baselines, occlusion, superpixels
 from vad_helpers.attribution.convergence import converge as double
 from vad_helpers.data import clips as clip_data
-from vad_helpers.data import ucsd, walkway
+from vad_helpers.data import ucsd
 from vad_helpers.data.augmentation import Augmentation
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
@@ -66,7 +67,7 @@ def data_root(run: Run) -> Path:
     if run.params.dataset == "walkway":
         folder = walkway_folder(run)
         with cache.lock(folder.parent, folder.name):  # runs share their data
-            return walkway.write(folder, seed=run.params.seed, **run.params.walkway)
+            return data.walkway.write(folder, seed=run.params.seed, **run.params.walkway)
     if not folder.is_dir():
         raise InputError(
             f"no UCSD tree at {folder}; get it with `vad data fetch --dest {folder.parent}`"
@@ -77,7 +78,7 @@ def data_root(run: Run) -> Path:
 def walkway_folder(run: Run) -> Path:
     """Folder of the synthetic tree: its name holds the key of seed and options, so that another
     seed or version is another folder, never a stale one."""
-    key = walkway.key(run.params.seed, walkway.WalkwaySpec(**run.params.walkway))
+    key = data.walkway.key(run.params.seed, data.walkway.WalkwaySpec(**run.params.walkway))
     folder = run.root / run.params.data_dir
     return folder.with_name(f"{folder.name}-{key[:8]}")
 
@@ -92,8 +93,8 @@ def data_key(run: Run) -> str:
         If it is not that of the folder that supplied the parameters.
     """
     if run.params.dataset == "walkway":
-        spec = walkway.WalkwaySpec(**run.params.walkway)
-        found = f"walkway-{walkway.key(run.params.seed, spec)}"
+        spec = data.walkway.WalkwaySpec(**run.params.walkway)
+        found = f"walkway-{data.walkway.key(run.params.seed, spec)}"
     else:
         found = f"ucsd-{ucsd.fingerprint(data_root(run))}"
     if run.supplied and cache.manifest_in(run.dir).get("data", found) != found:
@@ -657,19 +658,10 @@ def _explained(
         precision, shared, finding = precision_of(run, row), {}, 0.0
         if METHODS[row.method].superpixels:
             shared["segments"], finding = _superpixels(run, clip_id, row)
-        explanation = attribute(
-            prepared(run, row.weights, precision),
-            clip(run, clip_id),
-            row.method,
-            baseline=row.baseline,
-            precision=precision,
-            seed=p.seed if row.seed is None else row.seed,
-            black=p.black,
-            progress=progress,
-            batch_size=p.eval_batch_size,
-            **shared,
-            **row.settings,
-        )
+        seed = p.seed if row.seed is None else row.seed
+        options = _options(run, row) | {"seed": seed, "progress": progress} | shared
+        ready = prepared(run, row.weights, precision)
+        explanation = attribute(ready, clip(run, clip_id), row.method, **options)
         about = dataclasses.asdict(explanation)
         values = np.ascontiguousarray(about.pop("map"), dtype=np.float32)
         # The seconds are those of an explanation that finds its own superpixels.
@@ -682,6 +674,13 @@ def _explained(
         with atomic_write(path) as temporary:
             temporary.write_bytes(content)
         return values, about
+
+
+def _options(run: Run, row: Row) -> dict[str, Any]:
+    """Options that all explanations by a row share."""
+    p = run.params
+    options = {"baseline": row.baseline, "precision": precision_of(run, row), "black": p.black}
+    return options | {"batch_size": p.eval_batch_size} | dict(row.settings)
 
 
 def _superpixels(run: Run, clip_id: str, row: Row) -> tuple[np.ndarray, float]:
@@ -804,7 +803,6 @@ def _introduce(run: Run) -> None:
         cache.write_lines(run, "convergence", doubled)
     versions = {"python": platform.python_version()}
     versions |= {name: metadata.version(name) for name in PACKAGES}
-    methods = sorted({row.method for row in rows(run).values() if row.method})
     cache.update(
         run,
         data=data_key(run),
@@ -812,8 +810,6 @@ def _introduce(run: Run) -> None:
         alternative=alternative,
         counts={"rows": len(lines), "convergence": len(doubled)},
         versions=known.get("versions", versions),
-        code={name: version for name, (version, _) in cache.STEPS.items()}
-        | {name: METHODS[name].version for name in methods},
         processor=known.get("processor", processor(run)),
     )
 
@@ -968,26 +964,18 @@ def converge(run: Run, *, part: tuple[int, int] = (1, 1), progress: bool = False
     """
     if run.readonly:
         return schema.read(run.dir, "convergence")
-    p, pairs = run.params, _doubled(run)
+    pairs = _doubled(run)
     mine = list(pairs.items())[_share(part)]
     for (clip_id, _), (row, key) in tqdm(mine, desc="doubling samples", disable=not progress):
         with cache.lock(run.dir, f"converge-{row.key}-{clip_id}"):
             if (clip_id, row.key) in _converged(run, pairs):
                 continue
-            most, precision = row.all_settings["n_samples"], precision_of(run, row)
-            found = double(
-                prepared(run, row.weights, precision),
-                clip(run, clip_id),
-                row.method,
-                start=min(FIRST_SAMPLES, most),
-                most=most,
-                seeds=(p.seed, p.seed + 1),
-                baseline=row.baseline,
-                precision=precision,
-                black=p.black,
-                batch_size=p.eval_batch_size,
-                **{name: value for name, value in row.settings.items() if name != "n_samples"},
-            )
+            most, options = row.all_settings["n_samples"], _options(run, row)
+            options.pop("n_samples", None)
+            options |= {"start": min(FIRST_SAMPLES, most), "most": most}
+            options["seeds"] = (run.params.seed, run.params.seed + 1)
+            ready = prepared(run, row.weights, options["precision"])
+            found = double(ready, clip(run, clip_id), row.method, **options)
             tried = found[["n_samples", "correlation", "converged"]].itertuples(index=False)
             cache.append(run, {"convergence": [(clip_id, row.key, *t, key) for t in tried]})
     _introduce(run)
@@ -1028,9 +1016,9 @@ def _converged(run: Run, pairs: dict[Pair, tuple[Row, str]]) -> dict[Pair, list[
 def plan(run: Run) -> pd.DataFrame:
     """List the steps of a run, and estimate what is left of them; nothing is trained or explained.
 
-    One clip is timed through the untrained network, forward, backward and in a training step, on
-    the device that the run would use, and multiplied by the counted model calls. Reading data,
-    drawing figures and starting kernels are left out.
+    One clip is timed through the untrained network, forward and backward, on the device that the
+    run would use, and multiplied by the counted model calls. Training with frozen stages or in bf16
+    takes less. Reading data, drawing figures and starting kernels are left out.
 
     Returns
     -------
@@ -1040,91 +1028,62 @@ def plan(run: Run) -> pd.DataFrame:
     """
     lines: list[tuple[str, str, int, float]] = []
     p, there = run.params, run.params.dataset == "ucsd" or walkway_folder(run).is_dir()
+
+    def enter(step: str, calls: int, seconds: float) -> None:
+        lines.append((step, "to do" if calls else "done", calls, calls * seconds))
+
     if run.readonly:
         lines.append(("everything", "read-only", 0, 0.0))
+    elif not there:
+        lines.append(("data", "to do", 0, 40.0))  # what the rest costs is told once they are there
     else:
-        lines.append(("data", "done" if there else "to do", 0, 0.0 if there else 40.0))
-    if there and not run.readonly:
         forward, backward = _seconds_per_clip(run)
         split, trained = clips(run)["split"].value_counts(), is_trained(run)
-        if trained:
-            lines.append(("training", "done", 0, 0.0))
-        else:
-            drawn = p.epoch_clips or len(dataset(run, "train", augmented=True))
-            n, n_val = p.epochs * drawn, p.epochs * int(split.get("val", 0))
-            seconds = n * _seconds_per_training_clip(run) + n_val * forward
-            lines.append(("training", "to do", n + n_val, seconds))
-        asked = 0 if run.path("predictions.csv").is_file() and trained else int(split.sum())
-        asked -= int(split.get("train", 0)) if asked else 0
-        lines.append(("predictions", "to do" if asked else "done", asked, asked * forward))
+        drawn = p.epoch_clips or len(dataset(run, "train", augmented=True))
+        enter("training", 0 if trained else p.epochs * drawn, backward)
+        enter("validation", 0 if trained else p.epochs * int(split.get("val", 0)), forward)
+        predicted = trained and run.path("predictions.csv").is_file()
+        enter("predictions", 0 if predicted else int(split.drop("train").sum()), forward)
         keys = {key: score_key(run, row) for key, row in rows(run).items()} if trained else {}
         finished, pairs = cache.done(run, keys), units(run)
         # Two curves on each axis; equal sets are asked once, so this is the most there can be.
         curves = 2 * (p.n_thresholds + p.area_steps)
         for key, row in rows(run).items():
             mine = [pair for pair in pairs if pair[1] == key]
-            left = [pair for pair in mine if pair not in finished]
-            made = [
-                c for c, _ in left if trained and row.method and map_path(run, c, row).is_file()
-            ]
-            calls = (len(left) - len(made)) * row.model_calls(p)
-            per_call = backward if row.family == "gradient" or row.method == "ig" else forward
+            left = [clip_id for clip_id, _ in mine if (clip_id, key) not in finished]
+            made = [c for c in left if keys and row.method and map_path(run, c, row).is_file()]
+            gradients = row.method and METHODS[row.method].family == "gradient"
+            per_call = backward if gradients else forward
             if {"window", "stride"} <= row.all_settings.keys():  # recomputes what a window reaches
                 per_call = min(forward, _seconds_per_window(run, row))
-            scoring = len(left) * curves * (key != TIME_AVERAGE)
-            state = f"{len(mine) - len(left)} of {len(mine)} done"
+            calls = (len(left) - len(made)) * row.model_calls(p)
+            scoring = len(left) * curves if key != TIME_AVERAGE else 0
             seconds = calls * per_call + scoring * forward + 0.3 * len(left)
+            state = f"{len(mine) - len(left)} of {len(mine)} done"
             lines.append((key, state, calls + scoring, seconds))
-        pairs = _doubled(run) if trained else {}
-        left = [row for pair, (row, _) in pairs.items() if pair not in _converged(run, pairs)]
-        calls = sum(2 * row.all_settings["n_samples"] for row in left)  # two seeds
-        lines.append(("doubling of samples", "to do" if calls else "done", calls, calls * forward))
+        doubled = _doubled(run) if trained else {}
+        left = [doubled[pair][0] for pair in doubled.keys() - _converged(run, doubled).keys()]
+        # Two seeds; of smaller numbers of samples, all are part of the largest.
+        enter("doubling", sum(2 * row.all_settings["n_samples"] for row in left), forward)
     table = pd.DataFrame(lines, columns=["step", "state", "model_calls", "minutes"])
     table["minutes"] = (table["minutes"] / 60).round(1)
-    total = ("total", "", table["model_calls"].sum(), table["minutes"].sum().round(1))
-    table.loc[len(table)] = total
+    table.loc[len(table)] = ("total", "", table["model_calls"].sum(), table["minutes"].sum())
     return table
 
 
-def _timed(work: Callable[[], torch.Tensor], *, repeats: int) -> float:
-    """Seconds of some work, warm: the least of some repeats."""
-    seconds = []
-    for _ in range(1 + repeats):
-        started = time.perf_counter()
-        float(work().detach().sum())  # waits for the device
-        seconds.append(time.perf_counter() - started)
-    return min(seconds[1:])
-
-
 def _seconds_per_clip(run: Run) -> tuple[float, float]:
-    """Seconds of a clip through the untrained network: forward; forward and backward."""
+    """Seconds of a clip through the untrained network, warm: forward; forward and backward."""
     device = torch_device(run)
-    model = fresh_network(run).eval().to(device)
+    model, seconds = fresh_network(run).eval().to(device), []
     video = torch.zeros((1, 3, run.params.n_frames, *run.params.frame_size), device=device)
-
-    def backward() -> torch.Tensor:
-        return torch.autograd.grad(model(video.requires_grad_()).sum(), video)[0]
-
-    with torch.no_grad():
-        forward = _timed(lambda: model(video), repeats=2)
-    return forward, _timed(backward, repeats=1)
-
-
-def _seconds_per_training_clip(run: Run) -> float:
-    """Seconds of a clip in a training step, backward to the weights that the recipe trains."""
-    p, device = run.params, torch.device(torch_device(run))
-    model, bf16 = fresh_network(run).train().to(device), precision_of(run, "training") == "bf16"
-    for stage in training_spec(run).frozen_stages(model):
-        stage.requires_grad_(False).eval()
-    videos = torch.zeros((min(2, p.batch_size), 3, p.n_frames, *p.frame_size), device=device)
-
-    def step() -> torch.Tensor:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-            logits = model(videos)
-        logits.float().sum().backward()
-        return logits
-
-    return _timed(step, repeats=1) / len(videos)
+    for backward in (False, False, True):
+        started = time.perf_counter()
+        with torch.set_grad_enabled(backward):
+            logits = model(video.requires_grad_(backward))
+            found = torch.autograd.grad(logits.sum(), video)[0] if backward else logits
+        float(found.sum())  # waits for the device
+        seconds.append(time.perf_counter() - started)
+    return seconds[1], seconds[2]
 
 
 @once
@@ -1178,8 +1137,8 @@ def example(run: Run) -> Example:
         own = [look(run, clip_id) for look in (clip, baseline, frames, mask)]
         label = f"{clip_id}, this run's network"
         return Example(network(run), *own, predictor(run), clip_id, label)
-    spec, n_frames = walkway.WalkwaySpec(), 16
-    footage = walkway.film(spec, walkway.open_scene(spec, "ped1"), "test", 1)
+    spec, n_frames = data.walkway.WalkwaySpec(), 16
+    footage = data.walkway.film(spec, data.walkway.open_scene(spec, "ped1"), "test", 1)
     # Where most of the anomaly is in sight.
     areas = np.convolve(footage.masks.sum(axis=(1, 2)), np.ones(n_frames), mode="valid")
     shown = slice(int(areas.argmax()), int(areas.argmax()) + n_frames)
