@@ -66,7 +66,7 @@ def without(run: Run, name: str) -> Run:
 
 
 def line(run: Run, name: str) -> dict[str, Any]:
-    """Train one network and the recipe's; score it on the validation part (last epoch: unrounded)."""
+    """Train one network and the recipe's; score it on the validation part, and its last epoch."""
     history, found = (f(without(run, name)) for f in (steps.history, steps.predictions))
     found = found[found["split"] == "val"]
     p, label, sequence = found["p"], found["label"], found["sequence"]

@@ -126,7 +126,7 @@ def summary(table: pd.DataFrame) -> dict[str, Any]:
 
 def _largest(moves: pd.Series) -> dict[str, Any]:
     default = "bf16" if moves.max() <= LIMIT else "fp32"
-    return {"largest_move": moves.max(), "of": moves.idxmax(), "default": default}
+    return {"largest_move": float(moves.max()), "of": moves.idxmax(), "default": default}
 
 
 if __name__ == "__main__":
