@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from vad_helpers.run import open_run, steps
 
 from vad_helpers import book
 from vad_helpers.data import archive as archives
+from vad_helpers.run import open_run, steps
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,10 +7,10 @@ import zipfile
 
 import nbformat
 import pytest
-from vad_helpers.run import open_run
 
 from vad_helpers import book
 from vad_helpers.errors import InputError
+from vad_helpers.run import open_run
 
 
 def notebook(*cells):
@@ -171,9 +171,7 @@ def site(folder, text):
     return folder
 
 
-@pytest.mark.parametrize(
-    "text", [None, "short", "Traceback (most recent call last)" + "x" * 3000]
-)
+@pytest.mark.parametrize("text", [None, "short", "Traceback (most recent call last)" + "x" * 3000])
 def test_an_empty_or_erring_site_is_refused(tmp_path, text):
     with pytest.raises(RuntimeError):
         book.verify_site(site(tmp_path, text))

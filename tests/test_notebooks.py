@@ -7,8 +7,8 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
-from vad_helpers.run import params
 
+from vad_helpers.run import params
 from vad_helpers.viz.style import MIN_ALT_WORDS
 
 ROOT = Path(__file__).parents[1]

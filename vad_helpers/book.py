@@ -90,8 +90,8 @@ def execute_all(profile: str, overrides: Mapping[str, Any]) -> Run:
     steps.check(run)
     if run.readonly:
         raise InputError(
-            f"{run.dir} is read-only (its network or videos are not here), so `vad run` has nothing "
-            "to run; open one chapter on it: papermill CHAPTER OUT -p run_dir ..."
+            f"{run.dir} is read-only ({run.readonly}), so that `vad run` has nothing to run; open "
+            "one chapter on it: papermill CHAPTER OUT -p run_dir ..."
         )
     listed = chapters(run.root)
     for chapter in listed:
@@ -301,7 +301,7 @@ def stage(run: Run) -> Path:
     (staged / "notebooks").mkdir()
     for name, page in executed.items():
         page = merge_parameters(page)
-        # The notebook without outputs, to take along; the theme's own button gives the executed one.
+        # The notebook without outputs, to take along: the theme's button gives the executed one.
         link = f"{{download}}`{name}.ipynb <../book/_run/notebooks/{name}.ipynb>`"
         page.cells.insert(1, nbformat.v4.new_markdown_cell(link, id="download"))
         nbformat.write(page, staged / "notebooks" / f"{name}.ipynb")
@@ -360,9 +360,7 @@ def merge_parameters(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-def write_fragments(
-    run: Run, executed: Mapping[str, nbformat.NotebookNode], folder: Path
-) -> None:
+def write_fragments(run: Run, executed: Mapping[str, nbformat.NotebookNode], folder: Path) -> None:
     """Write what prose pages include: tables, the explorer, the front page's figure.
 
     Parameters
@@ -385,32 +383,57 @@ def write_fragments(
         shutil.copytree(run.root / STUDY / "figures", folder / "figures", dirs_exist_ok=True)
     for name, table in made.items():
         index = not isinstance(table.index, pd.RangeIndex)
-        html = viz.table_html(table, index=index)
+        html = viz.table_html(table, index=index, wrap="statement" in table)
         (folder / f"{name}.md").write_text(html, encoding="utf-8")
     (folder / "explorer.html").write_text(explorer.explorer_html(run), encoding="utf-8")
     for page in executed.values():
         for cell in page.cells:
             if KEY_FIGURE in cell.metadata.get("tags", []):
-                pictures = [o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})]
+                pictures = [
+                    o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})
+                ]
                 (folder / "figure1.png").write_bytes(base64.b64decode(pictures[0]))
 
 
 def summaries(study: tables.Study) -> dict[str, pd.DataFrame]:
     """Tables that pages show of a study, by name, as they are shown."""
+    networks = tables.performance(study)
+    networks["value"] = [f"{m:.3f} [{low:.3f}, {high:.3f}]" for m, low, high in
+                         networks[["mean", "low", "high"]].itertuples(index=False)]  # fmt: skip
+    keys = ["pooling", "folds", "scene", "n", "n_groups"]
+    networks = networks.pivot(index=keys, columns="metric", values="value").reset_index()
+    gaps = tables.gaps(study).query("metric in ('deletion', 'insertion')")
+    gaps["clips"] = ["all" if bound < 0 else f"gap > {bound:g}" for bound in gaps["min_gap"]]
+    gaps = gaps.pivot(index="row", columns=["metric", "clips"], values="mean")
     found = {
         "headline": headline(study),
-        "performance": tables.performance(study),
+        "performance": networks.rename(columns={"n": "clips", "n_groups": "sequences"}),
         "table1": tables.wide(tables.table_one(study)),
         "table2": tables.wide(tables.table_two(study)),
-        "claims": tables.claims(study),
-        "gaps": tables.gaps(study),
-        "flatness": tables.flatness(study),
-        "convergence": tables.convergence(study),
-        "costs": tables.costs(study),
-        "sensitivity": tables.sensitivity(study),
+        "flatness": tables.wide(tables.flatness(study)),
+        "gaps": gaps.rename(index=tables.labels(study)),
         "leakage": tables.leakage(study),
+        **study.extras,
     }
-    return found | study.extras
+    costs = tables.costs(study)
+    found["costs"] = costs[["label", "seconds", "model_calls", "n_segments", "n_nonzero", "auc"]]
+    claims = tables.claims(study)
+    counts = ["n_as_claimed", "n_against", "n_undecided", "n_not_measured"]
+    found["claims"] = claims[["claim", "statement", "verdict", "stands", *counts]]
+    ends = tables.convergence(study)
+    if len(ends):
+        keys = ["row", "clip_id", "end"]
+        found["convergence"] = ends[[*keys, "n_samples", "correlation", "converged"]]
+    taus = tables.sensitivity(study)
+    if len(taus):
+        taus["ranking"] = taus["level"] + " " + taus["metric"]
+        keys = ["choice", "alternative"]
+        found["sensitivity"] = taus.pivot_table(index=keys, columns="ranking", values="tau")
+    if "ablation" in found:
+        shown = ["recipe", "accuracy", "auc", "auc_difference"]
+        ends = ["auc_difference_low", "auc_difference_high"]
+        found["ablation"] = found["ablation"][[*shown, *ends]]
+    return found
 
 
 def headline(study: tables.Study) -> pd.DataFrame:
@@ -424,10 +447,12 @@ def headline(study: tables.Study) -> pd.DataFrame:
     }
     found = {}
     for (table, level, metric), name in columns.items():
-        part = tables.summary(study, table).query("level == @level and metric == @metric")
+        part = tables.summary(study, table, metrics=[metric])
+        part = part[part["level"] == level]
         found[name] = part[tables.complete(part)].set_index("label")["mean"]
-    costs = tables.costs(study).set_index("label")["seconds"]
-    return pd.DataFrame(found).assign(**{"seconds ↓": costs})
+    found["seconds ↓"] = tables.costs(study).set_index("label")["seconds"]
+    rows = found["AUC ↑"].index  # in the order of the tables, references last
+    return pd.DataFrame({name: column.reindex(rows) for name, column in found.items()})
 
 
 def method_table(study: tables.Study) -> pd.DataFrame:

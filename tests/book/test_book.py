@@ -6,9 +6,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from vad_helpers.run import open_run, params
 
 from vad_helpers import book
+from vad_helpers.run import open_run, params
 
 pytestmark = pytest.mark.slow
 CHAPTERS = [path.stem for path in book.chapters(Path(__file__).parents[2])]

@@ -5,14 +5,12 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from captum.attr import Occlusion
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from vad_helpers.attribution.occlusion import IncrementalOcclusion
 from vad_helpers.inference import incremental
 from vad_helpers.inference.chain import (
     Branches,
@@ -230,18 +228,6 @@ def test_every_window_gives_the_full_evaluation(name, whole_from, narrowing, mon
     expected = brute_force(chain, clip, baseline, *WINDOWS[name])
     assert_same_map(found, expected)
     assert expected.abs().max() > 1e-4
-
-
-@pytest.mark.parametrize("name", ["cut tiles", "more than half the clip", "one frame"])
-def test_captums_occlusion_agrees_to_its_float32(name, narrowing):
-    window, stride = ((CHANNELS, *triple) for triple in WINDOWS[name])
-    clips = torch.randn(1, CHANNELS, 5, 13, 14, dtype=torch.float64)
-    baselines = torch.randn_like(clips)
-    chain = narrowing((5, 13, 14))
-    options = {"strides": stride, "baselines": baselines, "target": 1}
-    expected = Occlusion(chain).attribute(clips, window, **options)
-    found = IncrementalOcclusion(chain).attribute(clips, window, **options)
-    assert float((found - expected).abs().max()) <= 1e-6 * float(expected.abs().max())
 
 
 @pytest.mark.parametrize(

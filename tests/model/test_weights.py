@@ -11,10 +11,9 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from vad_helpers.errors import InputError
-from vad_helpers.model.i3d import LAYERS, InceptionI3d, scaled_channels
+from vad_helpers.model.i3d import LAYERS, InceptionI3d
 from vad_helpers.model.weights import (
     describe,
     fingerprint,
@@ -65,15 +64,8 @@ def test_saved_model_comes_back_equal(tmp_path, make_model):
     assert states_equal(loaded.state_dict(), model.state_dict())
     assert fingerprint(loaded) == fingerprint(model)
     assert not loaded.training and all(p.requires_grad for p in loaded.parameters())
-    assert metadata == {
-        "mean": 0.4,
-        "std": 0.2,
-        "classes": classes,
-        "width": 0.25,
-        "num_classes": 3,
-        "origin": "fresh",
-        "auc": "0.75",
-    }
+    known = {"mean": 0.4, "std": 0.2, "classes": classes, "width": 0.25, "num_classes": 3}
+    assert metadata == {**known, "origin": "fresh", "auc": "0.75"}
     with safe_open(path, framework="pt") as file:
         assert json.loads(file.metadata()["classes"]) == classes
     with torch.no_grad():
@@ -127,25 +119,20 @@ def test_contradicting_metadata_are_refused(tmp_path, make_model, options):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("change", "fragment"),
-    [
-        ({"width": "0.5"}, "does not hold the model"),
-        ({"num_classes": "3"}, "does not hold the model"),
-        ({"num_classes": "0"}, "does not hold the model"),
-        ({"width": "wide"}, "lacks the metadata"),
-        ({"mean": "[1]"}, "lacks the metadata"),
-        ({"classes": "2"}, "lacks the metadata"),
-        (None, "initial weights"),
-    ],
-)
-def test_load_refuses_metadata_that_tell_of_no_model_or_another(
-    tmp_path, make_model, change, fragment
-):
+@pytest.mark.parametrize("change", ["width=.5", "num_classes=3", "num_classes=0"])
+def test_load_refuses_metadata_of_another_model(tmp_path, make_model, change):
+    model, path = make_model(), tmp_path / "m.safetensors"
+    name, value = change.replace("=.", "=0.").split("=")
+    save_file(model.state_dict(), path, metadata={**describe(model), name: value})
+    refused(lambda: load(path), path, "does not hold the model")
+
+
+@pytest.mark.parametrize("change", [{"width": "wide"}, {"mean": "[1]"}, {"classes": "2"}, None])
+def test_load_refuses_what_save_did_not_write(tmp_path, make_model, change):
     model, path = make_model(), tmp_path / "m.safetensors"
     metadata = None if change is None else {**describe(model), **change}
     save_file(model.state_dict(), path, metadata=metadata)
-    refused(lambda: load(path), path, fragment)
+    refused(lambda: load(path), path, "lacks the metadata")
 
 
 def test_load_refuses_missing_tensors_and_values_that_are_not_finite(tmp_path, make_model):
@@ -290,24 +277,15 @@ def test_other_types_become_float32_and_what_is_missing_stays(tmp_path, make_mod
         assert tensor.dtype == before[name].dtype
 
 
+def architectures():
+    other, same = InceptionI3d(width=0.5).state_dict(), InceptionI3d(width=0.1).state_dict()
+    yield {"layer1.0.conv1.weight": torch.ones(4, 4, 3, 3)}, ["fits 0", "prefix", "layer1.0.conv1"]
+    yield {f"net.{k}": v for k, v in other.items()}, ["'net.'", "same width", "Conv3d_1a_7x7"]
+    yield {f"{who}.{k}": same[k] for k in same for who in ("ours", "ema")}, ["'ours.'", "'ema.'"]
+
+
 @pytest.mark.parametrize(
-    ("state", "fragments"),
-    [
-        ({"layer1.0.conv1.weight": torch.ones(4, 4, 3, 3)}, ["fits 0", "prefix", "layer1.0.conv1"]),
-        (
-            {f"net.{k}": v for k, v in InceptionI3d(width=0.5).state_dict().items()},
-            ["of the model's 58", "'net.'", "same width", "Conv3d_1a_7x7"],
-        ),
-        (
-            {
-                f"{who}.{name}": tensor
-                for name, tensor in InceptionI3d(width=0.1).state_dict().items()
-                for who in ("student", "teacher")
-            },
-            ["'student.'", "'teacher.'"],
-        ),
-    ],
-    ids=["another architecture", "another width", "two networks"],
+    ("state", "fragments"), list(architectures()), ids=["other", "width", "two"]
 )
 def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path, make_model, state, fragments):
     model, path = make_model(), write(state, tmp_path / "a.pt")
@@ -342,14 +320,12 @@ def test_partial_kinetics_weights_load():
 # -- Inflation, against a 2-D network written out here --------------------------------------------
 
 WIDTH = 0.25
-NAMES_2D = dict(
-    zip(
-        [name for name in LAYERS if not name.startswith("MaxPool3d")],
-        ["conv1", "conv2", "conv3"]
-        + [f"inception{b}" for b in "3a 3b 4a 4b 4c 4d 4e 5a 5b".split()],
-        strict=True,
-    )
-)
+UNITS_2D = {"Conv3d_1a_7x7": "conv1", "Conv3d_2b_1x1": "conv2", "Conv3d_2c_3x3": "conv3"}
+for block in "3b 3c 4b 4c 4d 4e 4f 5b 5c".split():
+    for pair in "b0:1 b1a:2.0 b1b:2.1 b2a:3.0 b2b:3.1 b3b:4.1".split():
+        ours, theirs = pair.split(":")
+        before = "abcde"["abcdef".index(block[1]) - 1]  # GoogLeNet counts its blocks from a
+        UNITS_2D[f"Mixed_{block}.{ours}"] = f"inception{block[0]}{before}.branch{theirs}"
 
 
 def pad_same(x, kernel, stride, value=0.0):
@@ -360,83 +336,54 @@ def pad_same(x, kernel, stride, value=0.0):
     return F.pad(x, pads, value=value)
 
 
-def pool(x, kernel, stride):
-    return F.max_pool2d(pad_same(x, kernel, stride, float("-inf")), kernel, stride)
+def stages_2d(x, state):
+    """Every stage's features of an Inception-v1 with TensorFlow's padding."""
 
+    def unit(x, name, stride=1):
+        name = UNITS_2D[name]
+        weight = state[f"{name}.conv.weight"]
+        x = F.conv2d(pad_same(x, weight.shape[-1], stride), weight, stride=stride)
+        leaves = "running_mean", "running_var", "weight", "bias"
+        return F.batch_norm(x, *(state[f"{name}.bn.{leaf}"] for leaf in leaves), eps=1e-3).relu()
 
-class Unit(nn.Module):
-    def __init__(self, inputs, outputs, kernel=1, stride=1):
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, bias=False)
-        self.bn = nn.BatchNorm2d(outputs, eps=1e-3)
-        nn.init.kaiming_normal_(self.conv.weight)
-        for tensor in (self.bn.weight, self.bn.running_var):
-            nn.init.uniform_(tensor, 0.8, 1.2)
-        for tensor in (self.bn.bias, self.bn.running_mean):
-            nn.init.uniform_(tensor, -0.3, 0.3)
+    def pool(x, kernel, stride):
+        return F.max_pool2d(pad_same(x, kernel, stride, float("-inf")), kernel, stride)
 
-    def forward(self, x):
-        x = pad_same(x, self.conv.kernel_size[0], self.conv.stride[0])
-        return torch.relu(self.bn(self.conv(x)))
-
-
-class Block(nn.Module):
-    def __init__(self, inputs, channels):
-        super().__init__()
-        c0, c1a, c1b, c2a, c2b, c3b = channels
-        self.branch1 = Unit(inputs, c0)
-        self.branch2 = nn.Sequential(Unit(inputs, c1a), Unit(c1a, c1b, 3))
-        self.branch3 = nn.Sequential(Unit(inputs, c2a), Unit(c2a, c2b, 3))
-        self.branch4 = nn.Sequential(nn.Identity(), Unit(inputs, c3b))
-        self.out = c0 + c1b + c2b + c3b
-
-    def forward(self, x):
-        pooled = pool(x, 3, 1)
-        branches = [self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(pooled)]
-        return torch.cat(branches, dim=1)
-
-
-class InceptionV1(nn.Module):
-    """GoogLeNet's key layout with TensorFlow's padding."""
-
-    def __init__(self, width):
-        super().__init__()
-        channels = 3
-        for name, layer in LAYERS.items():
-            if name.startswith("Conv3d"):
-                outputs = scaled_channels(layer[0], width)
-                self.add_module(NAMES_2D[name], Unit(channels, outputs, layer[1][1], layer[2][1]))
-                channels = outputs
-            elif name.startswith("Mixed"):
-                block = Block(channels, [scaled_channels(c, width) for c in layer])
-                self.add_module(NAMES_2D[name], block)
-                channels = block.out
-        self.fc = nn.Linear(channels, 1000)
-
-    def stages(self, x):
-        for name, layer in LAYERS.items():
-            if name in NAMES_2D:
-                x = self.get_submodule(NAMES_2D[name])(x)
-            else:
-                x = pool(x, layer[0][1], layer[1][1])
-            yield name, x
+    for name, layer in LAYERS.items():
+        if name.startswith("Conv3d"):
+            x = unit(x, name, layer[2][1])
+        elif name.startswith("MaxPool3d"):
+            x = pool(x, layer[0][1], layer[1][1])
+        else:
+            lines = [unit(x, f"{name}.b0"), unit(pool(x, 3, 1), f"{name}.b3b")]
+            lines[1:1] = [unit(unit(x, f"{name}.b{k}a"), f"{name}.b{k}b") for k in (1, 2)]
+            x = torch.cat(lines, dim=1)
+        yield name, x
 
 
 @pytest.fixture(scope="module")
-def network_2d():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return InceptionV1(WIDTH).double().eval()
+def state_2d():
+    """Random weights in GoogLeNet's layout, float64."""
+    generator, state = torch.Generator().manual_seed(0), {}
+    for name, tensor in InceptionI3d(width=WIDTH).state_dict().items():
+        unit, kind, leaf = name.rsplit(".", 2)
+        new = torch.rand(tensor.shape[:2] + tensor.shape[3:], generator=generator).double() - 0.5
+        if kind == "conv3d" and unit != "logits":
+            state[f"{UNITS_2D[unit]}.conv.weight"] = new * (24 / new[0].numel()) ** 0.5
+        elif kind == "bn" and leaf != "num_batches_tracked":
+            spread = 0.4 * new + 1 if leaf in ("weight", "running_var") else 0.6 * new
+            state[f"{UNITS_2D[unit]}.bn.{leaf}"] = spread
+    return {**state, "fc.weight": torch.ones(1000, 8), "fc.bias": torch.ones(1000)}
 
 
-def test_repeated_image_gives_the_2d_features_at_every_stage(network_2d):
+def test_repeated_image_gives_the_2d_features_at_every_stage(state_2d):
     model = InceptionI3d(width=WIDTH).double().eval()
-    model.load_state_dict(inflate(network_2d.state_dict()), strict=False)
+    model.load_state_dict(inflate(state_2d), strict=False)
     image = torch.rand(1, 3, 47, 62, dtype=torch.float64) * 2 - 1
     # The last stage sees 99 frames: with 128, its central step meets no padding in time.
     x = image.unsqueeze(2).repeat(1, 1, 128, 1, 1)
     with torch.no_grad():
-        for name, features_2d in network_2d.stages(image):
+        for name, features_2d in stages_2d(image, state_2d):
             x = model.get_submodule(name)(x)
             assert features_2d.std() > 0.05  # a dead network would agree with anything
             torch.testing.assert_close(x[:, :, x.shape[2] // 2], features_2d, rtol=1e-8, atol=1e-8)
@@ -444,15 +391,15 @@ def test_repeated_image_gives_the_2d_features_at_every_stage(network_2d):
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone."])
-def test_a_file_of_2d_weights_is_recognised_and_inflated(network_2d, tmp_path, prefix):
-    state = {f"{prefix}{name}": tensor for name, tensor in network_2d.state_dict().items()}
+def test_a_file_of_2d_weights_is_recognised_and_inflated(state_2d, tmp_path, prefix):
+    state = {f"{prefix}{name}": tensor for name, tensor in state_2d.items()}
     model = InceptionI3d(width=WIDTH)
     report = initialise(model, write({"state_dict": state}, tmp_path / "googlenet.pth"))
     assert report.n_convolutions_matched == report.n_convolutions_loaded == 57
     assert report.convolutions_missing == ("logits",)
     assert report.missing == ("logits.conv3d.weight", "logits.conv3d.bias")
     assert report.ignored == ("fc.weight", "fc.bias")
-    expected = inflate(network_2d.state_dict())["Mixed_5c.b2b.conv3d.weight"].float()
+    expected = inflate(state_2d)["Mixed_5c.b2b.conv3d.weight"].float()
     torch.testing.assert_close(model.state_dict()["Mixed_5c.b2b.conv3d.weight"], expected)
 
 

@@ -29,8 +29,11 @@ def set_cell(column, value, line=1):
     """Put a value into a cell; line 1 is the first under the heading."""
 
     def change(lines):
-        cells = pd.Series(pd.read_csv(pd.io.common.StringIO("\n".join(lines)), dtype=str,
-                                      keep_default_na=False).iloc[line - 1])  # fmt: skip
+        cells = pd.Series(
+            pd.read_csv(
+                pd.io.common.StringIO("\n".join(lines)), dtype=str, keep_default_na=False
+            ).iloc[line - 1]
+        )
         cells[column] = value
         lines[line] = pd.DataFrame([cells]).to_csv(index=False).splitlines()[1]
         return lines
@@ -46,8 +49,11 @@ def test_a_run_is_read_with_its_types(run_folder, small_files):
         counted = json.loads(small_files["manifest.json"])["counts"].get(name, 0)
         assert len(table) == counted > 0, name
         own = [column for column in table if column != "fold"]
-        assert own == [{"fold": "assigned"}.get(c, c) if name == "clips" else c
-                       for c in schema.columns if (name, c) != ("x", "fold")]  # fmt: skip
+        assert own == [
+            {"fold": "assigned"}.get(c, c) if name == "clips" else c
+            for c in schema.columns
+            if (name, c) != ("x", "fold")
+        ]
     assert run.evaluation["clip_id"].tolist() == run.manifests[4]["evaluation"]
     assert run.clips["assigned"].tolist() == [4, 4, 4]
     assert run.explanations["all_zero"].dtype == bool
@@ -87,9 +93,12 @@ DAMAGES = {
 def test_a_damaged_table_is_named(run_folder, name, damage):
     path = run_folder / f"{name}.csv"
     whole = path.read_bytes()
-    raw = {"cut in half": whole[: len(whole) // 2], "no newline at the end": whole[:-1],
-           "no text": whole[:40] + b"\xff\xfe" + whole[40:],
-           "only zeros": bytes(len(whole))}  # fmt: skip
+    raw = {
+        "cut in half": whole[: len(whole) // 2],
+        "no newline at the end": whole[:-1],
+        "no text": whole[:40] + b"\xff\xfe" + whole[40:],
+        "only zeros": bytes(len(whole)),
+    }
     if damage in raw:
         path.write_bytes(raw[damage])
     else:
@@ -148,10 +157,18 @@ def test_one_changed_byte_in_a_split_trains_no_other_network(run_folder):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"parameters": {"fold": "0"}}', '{"parameters": {}', "\x00",
-             '{"parameters": {"fold": 0}, "counts": []}',
-             '{"parameters": {"fold": 0}, "alternative": {"of": "x"}}']
-)  # fmt: skip
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"parameters": {"fold": "0"}}',
+        '{"parameters": {}',
+        "\x00",
+        '{"parameters": {"fold": 0}, "counts": []}',
+        '{"parameters": {"fold": 0}, "alternative": {"of": "x"}}',
+    ],
+)
 def test_a_damaged_manifest_is_named(run_folder, text):
     (run_folder / "manifest.json").write_text(text)
     with pytest.raises(InputError, match=r"manifest.json is no manifest"):

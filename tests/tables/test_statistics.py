@@ -41,8 +41,11 @@ def clips():
 
 def tidy(means, *, metric="auc", n_clips=20, spread=0.02, seed=0):
     rng = np.random.default_rng(seed)
-    lines = [(f"c{i}", f"s{i // 2}", row, "clip", metric, rng.normal(mean, spread))
-             for i in range(n_clips) for row, mean in means.items()]  # fmt: skip
+    lines = [
+        (f"c{i}", f"s{i // 2}", row, "clip", metric, rng.normal(mean, spread))
+        for i in range(n_clips)
+        for row, mean in means.items()
+    ]
     return pd.DataFrame(lines, columns=list(statistics.SCORE_COLUMNS))
 
 
@@ -159,9 +162,13 @@ def test_an_independent_difference_agrees_with_the_bootstrap_of_scipy():
     a, b = rng.normal(0.6, 0.1, 30), rng.normal(0.5, 0.1, 25)
     found = independent_difference(a, np.arange(30), b, np.arange(25), n_resamples=20_000)
     oracle = stats.bootstrap(
-        (a, b), lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis),
-        vectorized=True, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1),
-    ).confidence_interval  # fmt: skip
+        (a, b),
+        lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis),
+        vectorized=True,
+        n_resamples=20_000,
+        method="percentile",
+        rng=np.random.default_rng(1),
+    ).confidence_interval
     assert found["difference"] == pytest.approx(a.mean() - b.mean())
     assert (found["low"], found["high"]) == pytest.approx(tuple(oracle), abs=0.003)
 
@@ -247,8 +254,10 @@ def test_flips_are_two_sided_and_ties_survive_rounding():
 
 def test_the_test_rejects_true_nulls_as_often_as_it_may():
     rng, groups = np.random.default_rng(9), np.repeat(np.arange(8), 3)
-    p = [sign_flip_test(np.repeat(rng.normal(size=8), 3) + rng.normal(size=24), groups)["p"]
-         for _ in range(400)]  # fmt: skip
+    p = [
+        sign_flip_test(np.repeat(rng.normal(size=8), 3) + rng.normal(size=24), groups)["p"]
+        for _ in range(400)
+    ]
     assert np.mean(np.array(p) <= 0.05) < 0.09
     assert np.mean(np.array(p) <= 0.5) == pytest.approx(0.5, abs=0.1)
 
@@ -273,9 +282,15 @@ def test_holm_lies_between_the_raw_values_and_bonferroni(p_values):
 
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
-    [(0.1, 0.2, "higher"), (-0.2, -0.1, "lower"), (-0.1, 0.1, "undecided"),
-     (0.0, 0.1, "undecided"), (-0.1, 0.0, "undecided"), (np.nan, np.nan, "undecided")],
-)  # fmt: skip
+    [
+        (0.1, 0.2, "higher"),
+        (-0.2, -0.1, "lower"),
+        (-0.1, 0.1, "undecided"),
+        (0.0, 0.1, "undecided"),
+        (-0.1, 0.0, "undecided"),
+        (np.nan, np.nan, "undecided"),
+    ],
+)
 def test_an_interval_that_includes_zero_is_undecided(low, high, expected):
     assert interval_sign(low, high) == expected
 

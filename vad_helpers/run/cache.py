@@ -80,7 +80,7 @@ class Run:
     dir : Path
         The run's folder.
     supplied : bool
-        Whether the folder's manifest supplied the parameters.
+        Whether the folder's manifest supplied the parameters, which results there go by.
     readonly : str
         Why nothing can be computed here; empty if it can.
     memo : dict
@@ -98,6 +98,23 @@ class Run:
         """Path of a file inside the run's folder."""
         return self.dir / name
 
+    def facts(self) -> pd.DataFrame:
+        """What a reader of a page must know of the run: one column of text."""
+        p = self.params
+        found = {
+            "profile": p.profile,
+            "data": f"{p.dataset}: {p.n_frames} frames of {'x'.join(map(str, p.frame_size))}",
+            "tested fold": f"{p.fold} of {p.n_folds}",
+            "weights": p.trained_weights or f"from {p.init_weights or 'random'}, {p.epochs} epochs",
+            "seed": p.seed,
+            "precision": p.precision,
+            "read-only": self.readonly,
+        }
+        return pd.DataFrame({"this run": {k: str(v) for k, v in found.items() if v != ""}})
+
+    def _repr_html_(self) -> str:
+        return self.facts().to_html(border=0, classes="vad-table", index_names=False)
+
 
 def open_run(profile: str = "quick", **overrides: Any) -> Run:
     """Open a run by its profile and overrides, or by its folder; nothing is computed or written.
@@ -108,9 +125,10 @@ def open_run(profile: str = "quick", **overrides: Any) -> Run:
         A name in `params/` or a path to a YAML file.
     **overrides
         Parameters that replace the profile's, see `params.override`. If `run_dir` names a folder
-        with a manifest, that supplies all parameters, and the others given must agree with it but
-        for `FREE` and `MORE`. Without `run_dir`, the folder is `runs/<profile>/fold-<fold>`, or
-        `<alternative>-fold-<fold>` there, and what changed parameters touch is computed again.
+        with a manifest, that supplies all parameters; once there is a network, the others given
+        must agree with it but for `FREE` and `MORE`. Without `run_dir`, the folder is
+        `runs/<profile>/fold-<fold>`, or `<alternative>-fold-<fold>` there, and what changed
+        parameters touch is computed again.
 
     Returns
     -------
@@ -124,6 +142,8 @@ def open_run(profile: str = "quick", **overrides: Any) -> Run:
         the folder's manifest.
     """
     root = parameters.project_root()
+    if isinstance(overrides.get("run_dir"), Path):
+        overrides["run_dir"] = str(overrides["run_dir"])
     folder = root / (overrides.get("run_dir") or "")
     known = manifest_in(folder) if overrides.get("run_dir") else {}
     if "parameters" not in known:
@@ -135,12 +155,14 @@ def open_run(profile: str = "quick", **overrides: Any) -> Run:
     values = {"device": "auto", "eval_batch_size": 1, **known["parameters"], "run_dir": None}
     before = parameters.checked(values)
     params = parameters.checked(parameters.override(values, overrides))
+    converted = "counts" in known and "files" not in known
+    made = converted or "weights_sha256" in known  # before that, nothing is lost
     clashes = [(name, getattr(before, name), getattr(params, name)) for name in overrides]
     if profile != "quick":  # which is every notebook's default
         clashes.append(("profile", Path(before.profile).stem, Path(profile).stem))
     for name, had, asked in clashes:
         grows = name in MORE and had is not None and (asked is None or asked >= had)
-        if had != asked and name not in FREE and not grows:
+        if made and had != asked and name not in FREE and not grows:
             raise InputError(
                 f"{folder} was made with {name} {had}, asked for is {asked}; leave {name} out, or "
                 "give another run_dir"
@@ -148,13 +170,13 @@ def open_run(profile: str = "quick", **overrides: Any) -> Run:
     network = folder / "model.safetensors"
     given = params.trained_weights and (root / params.trained_weights).is_file()
     readonly = ""
-    if "counts" in known and "files" not in known:
+    if converted:
         readonly = "its tables were made before tables had keys"
-    elif known.get("weights_sha256") and not (network.is_file() or given):
+    elif made and not (network.is_file() or given):
         readonly = f"its network is not there ({network})"
     elif params.dataset == "ucsd" and not (root / params.data_dir).is_dir():
         readonly = f"its videos are not there ({root / params.data_dir})"
-    return Run(params=params, root=root, dir=folder, supplied=True, readonly=readonly)
+    return Run(params=params, root=root, dir=folder, supplied=made, readonly=readonly)
 
 
 def once(look_up: Callable[..., Value]) -> Callable[..., Value]:

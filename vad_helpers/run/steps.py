@@ -611,23 +611,26 @@ def map_path(run: Run, clip_id: str, row: Row) -> Path:
     return run.path("attributions") / folder / f"{clip_id}.safetensors"
 
 
-def attribution(run: Run, clip_id: str, row: str, *, progress: bool = False) -> np.ndarray:
+def attribution(
+    run: Run, clip_id: str, row: str | Row, *, progress: bool | Callable[..., object] = False
+) -> np.ndarray:
     """Map of one clip and row: signed float32 (T, H, W); explained now if need be.
 
     Parameters
     ----------
     run : Run
     clip_id : str
-    row : str
-        Key of a row.
-    progress : bool
-        Show a bar while the method runs.
+    row : str or Row
+        Key of one of the run's rows, or a row with a key of its own.
+    progress : bool or callable
+        Show a bar while the method runs, or tell this; as `attribution.explain`.
     """
-    return _explained(run, clip_id, _row(run, row), progress=progress)[0]
+    row = row if isinstance(row, Row) else _row(run, row)
+    return _explained(run, clip_id, row, progress=progress)[0]
 
 
 def _explained(
-    run: Run, clip_id: str, row: Row, *, progress: bool = False
+    run: Run, clip_id: str, row: Row, *, progress: bool | Callable[..., object] = False
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """A map, and the record of how it came about (empty without a network)."""
     p, shape = run.params, (run.params.n_frames, *run.params.frame_size)
@@ -783,7 +786,7 @@ def _share(part: tuple[int, int]) -> slice:
 
 
 def _introduce(run: Run) -> None:
-    """Write `rows.csv`, and what the manifest says of a run."""
+    """Write what the manifest says of a run, `rows.csv`, and of doubled samples what has ended."""
     p, known = run.params, cache.manifest_in(run.dir)
     alternative = known.get("alternative")
     if p.alternative and not run.supplied:
@@ -793,8 +796,12 @@ def _introduce(run: Run) -> None:
             name: own[name] for name in own if own[name] != usual[name] and name not in apart
         }
         alternative = {"name": p.alternative, "of": f"fold-{p.fold}", "changes": changes}
-    lines = describe(rows(run))
-    cache.write_lines(run, "rows", lines)
+    with cache.lock(run.dir, "tables"):
+        lines, pairs = describe(rows(run)), _doubled(run)
+        cache.write_lines(run, "rows", lines)
+        ended = _converged(run, pairs)
+        doubled = [line for pair in pairs for line in ended.get(pair, [])]
+        cache.write_lines(run, "convergence", doubled)
     versions = {"python": platform.python_version()}
     versions |= {name: metadata.version(name) for name in PACKAGES}
     methods = sorted({row.method for row in rows(run).values() if row.method})
@@ -803,7 +810,7 @@ def _introduce(run: Run) -> None:
         data=data_key(run),
         evaluation=evaluation(run)["clip_id"].tolist(),
         alternative=alternative,
-        counts={"rows": len(lines)},
+        counts={"rows": len(lines), "convergence": len(doubled)},
         versions=known.get("versions", versions),
         code={name: version for name, (version, _) in cache.STEPS.items()}
         | {name: METHODS[name].version for name in methods},
@@ -984,11 +991,6 @@ def converge(run: Run, *, part: tuple[int, int] = (1, 1), progress: bool = False
             tried = found[["n_samples", "correlation", "converged"]].itertuples(index=False)
             cache.append(run, {"convergence": [(clip_id, row.key, *t, key) for t in tried]})
     _introduce(run)
-    with cache.lock(run.dir, "tables"):
-        ended = _converged(run, pairs)
-        lines = [line for pair in pairs for line in ended.get(pair, [])]
-        cache.write_lines(run, "convergence", lines)
-        cache.update(run, counts={"convergence": len(lines)})
     return schema.read(run.dir, "convergence")
 
 
@@ -1147,6 +1149,8 @@ class Example:
         In evaluation mode.
     clip, baseline : Tensor
         float32 (3, T, H, W).
+    frames : ndarray of float32, (T, H, W)
+        Grey values in [0, 1], for showing.
     mask : ndarray of bool, (T, H, W)
     predict : callable
         (N, 3, T, H, W) -> (N,) probability "anomalous".
@@ -1157,6 +1161,7 @@ class Example:
     model: InceptionI3d
     clip: torch.Tensor
     baseline: torch.Tensor
+    frames: np.ndarray
     mask: np.ndarray
     predict: Callable[[torch.Tensor], np.ndarray]
     clip_id: str
@@ -1170,8 +1175,9 @@ def example(run: Run) -> Example:
     """
     if not run.readonly:
         clip_id = evaluation(run)["clip_id"].iloc[0]
-        own = (clip(run, clip_id), baseline(run, clip_id), mask(run, clip_id), predictor(run))
-        return Example(network(run), *own, clip_id, f"{clip_id}, this run's network")
+        own = [look(run, clip_id) for look in (clip, baseline, frames, mask)]
+        label = f"{clip_id}, this run's network"
+        return Example(network(run), *own, predictor(run), clip_id, label)
     spec, n_frames = walkway.WalkwaySpec(), 16
     footage = walkway.film(spec, walkway.open_scene(spec, "ped1"), "test", 1)
     # Where most of the anomaly is in sight.
@@ -1187,6 +1193,7 @@ def example(run: Run) -> Example:
         with torch.no_grad():
             return torch.softmax(ready(batch), dim=1)[:, 1].numpy()
 
-    own = (video, baselines.make("blur", video), footage.masks[shown], predict)
+    grey = footage.frames[shown].astype(np.float32) / 255
+    own = (video, baselines.make("blur", video), grey, footage.masks[shown], predict)
     clip_id = f"walkway-ped1-Test001-{shown.start:04d}"
     return Example(model, *own, clip_id, "synthetic clip, network with random weights")

@@ -35,6 +35,7 @@ from vad_helpers.tables.summary import (
     methods,
     paper,
     performance,
+    pivot,
     rank_stability,
     ranked,
     scores,

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -87,26 +86,18 @@ def sides(study: Study, first: str, second: str) -> tuple[list[str], list[str]]:
 
 
 def _variants_with(study: Study, changes: dict[str, object]) -> dict[str, str]:
-    """Method's row -> its variant with these changes; a reference with them counts as one."""
-    known, keys = variants(study), methods(study)
-    found = {x.of: x.row for x in known.itertuples() if x.changes == changes and x.of in keys}
-    for line in study.rows[study.rows["kind"] == "reference"].itertuples():
-        if line.of in keys and json.loads(line.settings) == changes:
+    """Method's row -> its variant, or reference, with these changes."""
+    found: dict[str, str] = {}
+    for line in variants(study).itertuples():
+        if line.of and line.changes == changes:
             found.setdefault(line.of, line.row)
-    return {row: found[row] for row in keys if row in found}
+    return {row: found[row] for row in methods(study) if row in found}
 
 
 def comparisons(
     study: Study, *, clips: Clips = "all", numbers: Collection[int] = tuple(STATEMENTS)
 ) -> pd.DataFrame:
-    """Every comparison of the paper's claims.
-
-    Parameters
-    ----------
-    study : Study
-    clips : "all", "hits", "misses", or collection of clip ids
-    numbers : collection of int
-        Of claims; the correction is over these alone.
+    """Every comparison of the paper's claims, or of some: the correction is over these alone.
 
     Returns
     -------
@@ -197,7 +188,7 @@ def _corrected(table: pd.DataFrame) -> pd.DataFrame:
 def claims(
     study: Study, *, clips: Clips = "all", numbers: Collection[int] = tuple(STATEMENTS)
 ) -> pd.DataFrame:
-    """Judge the paper's claims; parameters as `comparisons`.
+    """Judge the paper's claims, or some of them, by their `comparisons`.
 
     Returns
     -------
@@ -240,22 +231,16 @@ def _verdict(results: pd.Series) -> str:
 
 
 def settled(study: Study, how: str) -> tuple[Study, Study, list[int]]:
-    """The study before and after one thing is settled differently.
+    """The study before and after one thing is settled differently, and the claims it can change.
 
     Parameters
     ----------
     study : Study
     how : str
-        "samples": rows of many more samples in their methods' place, on clips that have both.
-        "absolute": |E| located in place of E+. "refiled": GradientSHAP as a perturbation method.
-        Or one of `Study.alternatives`.
-
-    Returns
-    -------
-    before, after : Study
-    numbers : list of int
-        Claims that this can change: on methods alone, on localisation alone, on families; none for
-        an alternative.
+        "samples": rows of many more samples in their methods' place, on clips that have both
+        (claims on methods alone). "absolute": |E| located in place of E+ (on localisation alone).
+        "refiled": GradientSHAP as a perturbation method (on families). Or one of
+        `Study.alternatives` (no claim).
 
     Raises
     ------
@@ -297,13 +282,7 @@ def settled(study: Study, how: str) -> tuple[Study, Study, list[int]]:
 
 
 def claims_again(study: Study, how: str) -> pd.DataFrame:
-    """Do the verdicts stay where one thing is settled differently?
-
-    Parameters
-    ----------
-    study : Study
-    how : str
-        As in `settled`; or "hits": on the clips alone that the network calls anomalous.
+    """Do the verdicts stay where one thing is `settled` differently, or on "hits" alone?
 
     Returns
     -------
@@ -312,13 +291,16 @@ def claims_again(study: Study, how: str) -> pd.DataFrame:
         them: with another result), n_turned (of these: from one side to the other), n and n_groups
         (most clips and sequences after). Empty where it is not measured.
     """
-    if how == "hits":
-        before, after = comparisons(study), comparisons(study, clips="hits")
-    else:
-        *pair, numbers = settled(study, how)
-        before, after = (comparisons(part, numbers=numbers) for part in pair)
     columns = ["claim", "statement", "before", "after", "n_comparisons", "n_changed", "n_turned"]
     columns += ["n", "n_groups"]
+    pair, numbers, clips = (study, study), list(STATEMENTS), "hits"
+    if how != "hits":
+        *pair, numbers = settled(study, how)
+        clips = "all"
+    if not numbers:
+        return pd.DataFrame(columns=columns)
+    before = comparisons(pair[0], numbers=numbers)
+    after = comparisons(pair[1], numbers=numbers, clips=clips)
     if any((part["result"] == MISSING).all() for part in (before, after)):
         return pd.DataFrame(columns=columns)
     table = judged(before).rename(columns={"verdict": "before"})
@@ -340,15 +322,7 @@ def changes(
     *,
     level: str = "clip",
 ) -> pd.DataFrame:
-    """How scores of the main rows change where one thing is settled differently.
-
-    Parameters
-    ----------
-    study : Study
-    how : str
-        As in `settled`.
-    table, metrics, level
-        Of the scores, as `summary.scores`.
+    """How scores of the main rows change where one thing is `settled` differently.
 
     Returns
     -------
@@ -395,8 +369,10 @@ def contrasts(study: Study, table: str, *, clips: Clips = "all") -> pd.DataFrame
         if all(rows):
             part = scored[(scored["level"] == c.level) & (scored["metric"] == c.metric)]
             found = statistics.compare(part, [rows], **options(study))
-            words = [GROUPS.get(side) or " and ".join(named[m] for m in side.split())
-                     for side in (c.first, c.second)]  # fmt: skip
+            words = [
+                GROUPS.get(side) or " and ".join(named[m] for m in side.split())
+                for side in (c.first, c.second)
+            ]
             parts.append(found.assign(contrast=" - ".join(words)))
     return statistics.corrected(pd.concat(parts, ignore_index=True)) if parts else pd.DataFrame()
 
@@ -416,8 +392,8 @@ def against(
     Returns
     -------
     DataFrame
-        As `statistics.compare`: first is the row, second the reference; with label. Holm over all
-        lines.
+        As `statistics.compare`, the reference second, with label (of the first) and n_all_zero
+        (clips on which either map has no positive voxel). Holm over all lines.
     """
     rows = methods(study) if rows is None else rows
     pairs = [(row, other) for other in references for row in rows]
@@ -447,8 +423,7 @@ def against_variants(
     Returns
     -------
     DataFrame
-        As `against`: second is the variant; n_all_zero: clips of the comparison on which either map
-        has no positive voxel. Holm over the lines of a metric.
+        As `against`, the variant second; Holm over the lines of a metric.
     """
     pairs = list(_variants_with(study, changes).items())
     parts = [_paired(study, pairs, [metric], "clip") for metric in metrics]
@@ -571,7 +546,7 @@ def sensitivity(study: Study) -> pd.DataFrame:
 
 
 def ranking_change(before: pd.DataFrame, after: pd.DataFrame, metric: str) -> dict[str, object]:
-    """Compare two rankings of the same methods; see `sensitivity`.
+    """Compare two rankings of the same methods: n to n_pairs of `sensitivity`.
 
     Parameters
     ----------
@@ -579,11 +554,6 @@ def ranking_change(before: pd.DataFrame, after: pd.DataFrame, metric: str) -> di
         Scores: index (clip_id, sequence), a column a method, no NaN. The clips may differ.
     metric : str
         Tells which way is better.
-
-    Returns
-    -------
-    dict
-        From n to n_pairs as in `sensitivity`.
     """
     first, second = before.mean(), after.mean()
     n_groups = after.index.get_level_values("sequence").nunique()

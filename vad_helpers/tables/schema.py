@@ -287,14 +287,6 @@ frame_auc, convergence : DataFrame
 def load(path: str | Path) -> Study:
     """Read a run folder, or a folder of run folders such as `results/ucsd`.
 
-    Parameters
-    ----------
-    path : str or Path
-
-    Returns
-    -------
-    Study
-
     Raises
     ------
     InputError
@@ -321,13 +313,7 @@ def load(path: str | Path) -> Study:
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """Read a run's manifest.
-
-    Returns
-    -------
-    dict
-        At least parameters, evaluation (clip ids), counts (lines by table) and alternative (dict
-        or None).
+    """Read a run's manifest: at least parameters, evaluation, counts and alternative (or None).
 
     Raises
     ------

@@ -103,22 +103,10 @@ def paired_difference(a: Any, b: Any, groups: Any, **options: Any) -> dict[str, 
 def independent_difference(
     a: Any, a_groups: Any, b: Any, b_groups: Any, *, n_resamples: int = 2000, seed: int = 0
 ) -> dict[str, float]:
-    """Difference of the means of a and b, scored on different clips, with an interval.
+    """Mean of a minus mean of b, scored on different clips, with an interval.
 
-    Parameters
-    ----------
-    a, b : array, (n_a,) and (n_b,)
-        Scores; NaN is left out.
-    a_groups, b_groups : array, (n_a,) and (n_b,)
-        The sequence of each clip; the two sides are resampled apart from each other.
-    n_resamples, seed
-        As `bootstrap_mean`.
-
-    Returns
-    -------
-    dict
-        ``difference`` (mean of a minus mean of b), ``low``, ``high``: NaN if either side has fewer
-        than two sequences.
+    The two sides, (n_a,) and (n_b,), are resampled apart from each other; otherwise as
+    `paired_difference`. ``low``, ``high`` are NaN if either has fewer than two sequences.
     """
     # Each side has draws of its own: equal ones would pair sequences that have no pair.
     first, first_draws = drawn_means(a, a_groups, n_resamples=n_resamples, seed=[seed, 0])

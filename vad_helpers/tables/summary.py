@@ -61,14 +61,20 @@ def methods(study: Study) -> list[str]:
 
 
 def variants(study: Study) -> pd.DataFrame:
-    """What each variant changes: row, of (its method's row), changes (settings), n_clips or None.
+    """What variants, and references that a method is behind, change.
 
-    `changes` are the settings that differ from those of the method's own row.
+    Returns
+    -------
+    DataFrame
+        row, of (its method's row, "" without), changes (dict: settings that differ from those of
+        that row), n_clips (None: all).
     """
     settings = study.rows.set_index("row")["settings"].map(json.loads)
     plain = study.rows[study.rows["kind"] == "method"].set_index("of")["row"]
     lines = []
-    for line in study.rows[study.rows["kind"] == "variant"].itertuples():
+    for line in study.rows[
+        (study.rows["kind"] != "method") & (study.rows["of"] != "")
+    ].itertuples():
         given, own = settings[line.row], settings.get(plain.get(line.of), {})
         named = given.keys() - NOT_A_CHANGE
         changes = {key: given[key] for key in sorted(named) if own.get(key) != given[key]}
@@ -209,6 +215,7 @@ def summary(
     scored = scored if rows is None else scored[scored["row"].isin(list(rows))]
     scored = scored[scored["metric"].isin(list(metrics))] if len(metrics) else scored
     zero = pd.MultiIndex.from_frame(scored[["clip_id", "row"]]).isin(all_zero(study))
+    zero &= table != "runtime"  # seconds are no convention
     zero = scored.assign(n_all_zero=(zero & scored["value"].notna()).astype(int))
     found = statistics.summarise(scored, **options(study))
     found = found.merge(zero.groupby(keys, sort=False)["n_all_zero"].sum().reset_index(), on=keys)
@@ -365,13 +372,7 @@ def breakdown(
 ) -> pd.DataFrame:
     """A `summary` of every part of the clips, in the column part.
 
-    Parameters
-    ----------
-    study : Study
-    by : {"scene", "sequence", "called", "fold"}
-        Column of `by_clip`.
-    table, metrics
-        As `summary`.
+    `by` is a column of `by_clip`: "scene", "sequence", "called" or "fold".
     """
     study = study.keep(clips=finished(study) or "all", rows=main_rows(study))
     groups = by_clip(study).groupby(by)["clip_id"]
@@ -424,19 +425,11 @@ def gaps(study: Study, *, bounds: Sequence[float] = GAPS, clips: Clips = "all") 
     It is no bound: where deletion at equal area exceeds it, what is left of the clip is an input
     unlike any in training, and a score tells how well a map finds voxels that upset the network.
 
-    Parameters
-    ----------
-    study : Study
-    bounds : sequence of float
-        Lower bounds of the gap, exclusive; a line of all clips (-inf) stands before them.
-    clips
-        As `summary`.
-
     Returns
     -------
     DataFrame
-        As `statistics.summarise`, with min_gap; metrics deletion and insertion on both axes, and
-        those of `scores(study, "gaps")`, with a bound alone. Of the main rows.
+        As `statistics.summarise`, of the main rows, with min_gap (lower bound, exclusive; -inf
+        first): deletion and insertion on both axes, and with a bound `scores(study, "gaps")`.
     """
     study = study.keep(clips=clips)
     study = study.keep(clips=finished(study), rows=main_rows(study))
@@ -458,24 +451,31 @@ def costs(study: Study) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        row, label, n (maps), n_timed (of them `timed` alike), seconds (their mean), precision (of
-        these), medians of model_calls, baseline_seconds, superpixel_seconds, n_segments and
-        n_nonzero (superpixels, and those with a coefficient), n_all_zero (maps), auc (mean clip
-        AUC), auc_per_second (above chance).
+        row, label, family, n (maps), n_timed (of them `timed` alike), seconds (their mean),
+        seconds_min, seconds_max, precision (of these), medians of model_calls, baseline_seconds,
+        superpixel_seconds, n_segments and n_nonzero (superpixels, and those with a coefficient),
+        n_all_zero (maps), auc (mean clip AUC), auc_per_second (above chance).
     """
     made, alike = study.explanations[study.explanations["model_calls"] > 0], timed(study)
     medians = ["model_calls", "baseline_seconds", "superpixel_seconds", "n_segments", "n_nonzero"]
     of_row, timings = made.groupby("row", sort=False), alike.groupby("row")
     table = of_row[medians].median().assign(n=of_row.size(), n_timed=timings.size())
-    table["seconds"] = timings["seconds"].mean()
-    table["precision"] = timings["precision"].agg(lambda used: " ".join(sorted({*used} - {""})))
-    table["n_all_zero"] = all_zero(study).to_frame(index=False).groupby("row").size()
-    table["auc"] = pivot(study, "human_centric", "clip", "auc").mean()
+    measured = {
+        "seconds": timings["seconds"].mean(),
+        "seconds_min": timings["seconds"].min(),
+        "seconds_max": timings["seconds"].max(),
+        "precision": timings["precision"].agg(lambda used: " ".join(sorted({*used} - {""}))),
+        "n_all_zero": all_zero(study).to_frame(index=False).groupby("row").size(),
+        "auc": pivot(study, "human_centric", "clip", "auc").mean(),
+    }
+    for name, values in measured.items():
+        table[name] = values.reindex(table.index)
     table["auc_per_second"] = (table["auc"] - CHANCE) / table["seconds"]
     table = table.fillna({"n_timed": 0, "n_all_zero": 0}).astype(
         {"n_timed": int, "n_all_zero": int}
     )
     table.insert(0, "label", table.index.map(labels(study)))
+    table.insert(1, "family", table.index.map(study.rows.set_index("row")["family"]))
     return table.reset_index()
 
 
@@ -576,13 +576,7 @@ def _performance(
 
 
 def leakage(study: Study, *, alternative: str = "split_by_clip") -> pd.DataFrame:
-    """What having trained on other clips of the tested sequences is worth.
-
-    Parameters
-    ----------
-    study : Study
-    alternative : str
-        Of `Study.alternatives`: networks that are tested on sequences that they have seen.
+    """What having trained on other clips of the tested sequences, as in an alternative, is worth.
 
     Returns
     -------

@@ -1,0 +1,166 @@
+"""Which change of a parameter touches which artifact: computed again, or refused for a folder.
+
+Networks are not trained here: their checksum stands for them, as it does in the keys.
+"""
+
+import dataclasses
+
+import pytest
+
+from vad_helpers.attribution import METHODS
+from vad_helpers.errors import InputError
+from vad_helpers.run import cache, open_run, steps
+
+VARIANTS = {"ig_black": {"method": "ig", "baseline": "black"}}
+EVERYTHING = {"clips", "model", "predictions", "ig", "lime", "ig_black", "random_weights", "motion"}
+SCORES = {"ig", "lime", "ig_black", "random_weights", "motion"}
+NETWORK = {"model", "predictions", *SCORES}  # every map is scored with the network
+PICTURES = EVERYTHING - {"clips"}
+CHANGES = {
+    "seed": (1, EVERYTHING),
+    "n_frames": (16, EVERYTHING),
+    "stride": (4, EVERYTHING),
+    "walkway": ({"n_train": 6, "n_test": 10, "n_frames": 32}, EVERYTHING),
+    "fold": (1, {"clips", *NETWORK}),
+    "n_folds": (4, {"clips", *NETWORK}),
+    "masks": ("added", {"clips", *NETWORK}),
+    "frame_size": ([44, 60], PICTURES),
+    "mean": (0.4, PICTURES),
+    "std": (0.4, PICTURES),
+    "model_width": (0.2, NETWORK),
+    "epochs": (2, NETWORK),
+    "batch_size": (4, NETWORK),
+    "lr": (0.5, NETWORK),
+    "weight_decay": (0.5, NETWORK),
+    "lr_schedule": ("step", NETWORK),
+    "lr_step": (3, NETWORK),
+    "lr_gamma": (0.5, NETWORK),
+    "train_stride": (4, NETWORK),
+    "epoch_clips": (4, NETWORK),
+    "early_end": ("Mixed_3b", NETWORK),
+    "average": (0.5, NETWORK),
+    "label_smoothing": (0.5, NETWORK),
+    "patience": (3, NETWORK),
+    "augmentation": ({"flip": True}, NETWORK),
+    "train_precision": ("bf16", NETWORK),
+    "precision": ("bf16", PICTURES),
+    "baseline": ("black", SCORES),
+    "n_thresholds": (5, SCORES),
+    "area_steps": (4, SCORES),
+    "settings": ({"ig": {"n_steps": 5}}, {"ig", "ig_black", "random_weights"}),
+    "variants": ({"ig_black": {"n_steps": 5}}, {"ig_black"}),
+    "n_clips": (4, set()),
+    "n_clips_slow": (1, set()),
+    "max_per_sequence": (1, set()),
+    "study_clips": (20, set()),
+    "methods": (["ig", "lime", "guided_backprop"], set()),
+    "device": ("cpu", set()),
+    "eval_batch_size": (1, set()),
+    "n_resamples": (10, set()),
+    "runtime_repeats": (2, set()),
+    "alternative": ("another", set()),
+}
+"""Parameter -> another value, and what it touches."""
+NOT_HERE = {"profile", "run_dir", "data_dir", "dataset", "split_by", "early_lr", "init_weights",
+            "trained_weights"}  # fmt: skip
+"""Places, and what needs files or another parameter: tested on their own."""
+
+
+@pytest.fixture
+def keys(tmp_path):
+    """Keys of the artifacts of a run that is taken for trained."""
+
+    def found(**change):
+        folder = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
+        options = {"methods": ["ig", "lime"], "variants": VARIANTS, **change}
+        if "variants" in change:
+            options["variants"] = {
+                "ig_black": {**VARIANTS["ig_black"], **change["variants"]["ig_black"]}
+            }
+        run = open_run("tiny", run_dir=str(folder), **options)
+        key = steps.model_key(run)
+        cache.update(run, files={"model": {"key": key}}, weights_sha256=key)
+        run.path("model.safetensors").touch()
+        precision = steps.precision_of(run, "scores")
+        own = {"clips": cache.key_of(run, "clips", data=steps.data_key(run)), "model": key}
+        own["predictions"] = cache.key_of(
+            run, "predictions", clips=own["clips"], model=key, precision=precision
+        )
+        rows = steps.rows(run)
+        return own | {r: steps.score_key(run, rows[r]) for r in rows if r in EVERYTHING}
+
+    return found
+
+
+def test_every_parameter_is_in_the_matrix():
+    assert set(CHANGES) | NOT_HERE == set(cache.Params.model_fields)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_touches_what_depends_on_it_and_nothing_else(keys, name):
+    value, touched = CHANGES[name]
+    before, after = keys(), keys(**{name: value})
+    assert {artifact for artifact in before if before[artifact] != after[artifact]} == touched
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_folder_with_a_manifest_refuses_what_contradicts_it(few, name):
+    value, _ = CHANGES[name]
+    folder = str(few.dir)
+    if name in ("device", "eval_batch_size", "n_resamples", "runtime_repeats", "n_clips"):
+        assert getattr(open_run(run_dir=folder, **{name: value}).params, name) == value
+        return
+    with pytest.raises(InputError, match=f"was made with {name} .*, asked for is"):
+        open_run(run_dir=folder, **{name: value})
+
+
+def test_a_folder_with_a_manifest_supplies_all_that_is_not_given(few):
+    run = open_run(run_dir=str(few.dir))
+    assert run.supplied and not run.readonly
+    ours = {**few.params.dump(), "run_dir": None}
+    assert {**run.params.dump(), "run_dir": None} == ours
+    assert open_run(run_dir=few.dir, methods=None, epochs=1).params.methods == few.params.methods
+    with pytest.raises(InputError, match="profile tiny, asked for is ucsd"):
+        open_run("ucsd", run_dir=str(few.dir))
+    with pytest.raises(InputError, match="n_clips 2, asked for is 1"):
+        open_run(run_dir=str(few.dir), n_clips=1)
+
+
+def test_a_changed_parameter_in_the_usual_folder_is_told_and_replaces(few, weights, tmp_path):
+    options = {"methods": ["guided_backprop"], "variants": {}, "n_clips": 1}
+    shared = {**options, "trained_weights": weights, "alternative": "usual"}
+    first = open_run("tiny", **shared)
+    assert first.dir.name == "usual-fold-0"
+    steps.measure(first)
+    again = open_run("tiny", **shared, n_thresholds=4)
+    with pytest.warns(UserWarning, match="n_thresholds 10 -> 4"):
+        study = steps.measure(again)
+    assert study.params["n_thresholds"] == 4
+    keys = {steps.score_key(again, row) for row in steps.rows(again).values()}
+    assert set(study.human_centric["key"]) == keys
+
+
+def test_a_methods_version_is_in_the_keys_of_its_rows(keys, monkeypatch):
+    before = keys()
+    monkeypatch.setitem(METHODS, "lime", dataclasses.replace(METHODS["lime"], version=2))
+    after = keys()
+    assert {name for name in before if before[name] != after[name]} == {"lime"}
+
+
+def test_a_steps_version_is_in_its_key(keys, monkeypatch):
+    before = keys()
+    version, names = cache.STEPS["scores"]
+    monkeypatch.setitem(cache.STEPS, "scores", (version + 1, names))
+    after = keys()
+    assert {name for name in before if before[name] != after[name]} == SCORES
+
+
+def test_weights_are_told_by_their_content(few, weights, tmp_path, keys):
+    import shutil
+
+    moved = tmp_path / "moved.safetensors"
+    shutil.copy(weights, moved)
+    assert keys(trained_weights=weights) == keys(trained_weights=str(moved))
+    moved.write_bytes(moved.read_bytes() + b" ")
+    before, after = keys(trained_weights=weights), keys(trained_weights=str(moved))
+    assert {name for name in before if before[name] != after[name]} == NETWORK

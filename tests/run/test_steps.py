@@ -1,0 +1,427 @@
+"""Clips, network, maps and scores of a small run: right values, and what is refused."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from vad_helpers.attribution import METHODS, MethodSpec, explain, register
+from vad_helpers.errors import InputError
+from vad_helpers.metrics import human_centric, model_centric, robustness
+from vad_helpers.model import weights as model_weights
+from vad_helpers.run import cache, open_run, rows, steps
+from vad_helpers.tables import schema
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*all-zero.*")
+
+
+@pytest.fixture
+def run(few):
+    return open_run(run_dir=str(few.dir))
+
+
+@pytest.fixture
+def study(few):
+    return schema.load(few.dir)
+
+
+@pytest.fixture
+def options(weights, tmp_path):
+    """A run of its own with the measured run's network."""
+    shared = {"trained_weights": weights, "run_dir": str(tmp_path / "run"), "variants": {}}
+    return shared | {"methods": ["ig"], "n_clips": 1}
+
+
+# -- Data -----------------------------------------------------------------------------------------
+
+
+def test_explained_clips_are_anomalous_and_of_sequences_that_were_never_seen(run):
+    clips, chosen = steps.clips(run), steps.evaluation(run)
+    assert set(chosen["split"]) == {"test"} and set(chosen["label"]) == {1} and len(chosen) == 2
+    assert set(clips.loc[clips["split"] != "test", "sequence"]).isdisjoint(chosen["sequence"])
+    assert set(steps.evaluation(run, n_clips=1)["clip_id"]) < set(chosen["clip_id"])
+    assert chosen.attrs["shortfall"] == 0
+
+
+def test_a_clip_its_frames_and_its_mask_have_one_shape(run):
+    clip_id = steps.evaluation(run)["clip_id"][0]
+    clip, grey, mask = (get(run, clip_id) for get in (steps.clip, steps.frames, steps.mask))
+    assert clip.shape == (3, 8, 40, 60) and grey.shape == mask.shape == (8, 40, 60)
+    assert mask.dtype == bool and 0 <= grey.min() < grey.max() <= 1
+    np.testing.assert_allclose((clip[0].numpy() + 1) / 2, grey, atol=1e-6)
+    assert (steps.baseline(run, clip_id, "black") == -1).all()
+    with pytest.raises(InputError, match="no clip 'x'"):
+        steps.clip(run, "x")
+    with pytest.raises(InputError, match="no row 'x'"):
+        steps.attribution(run, clip_id, "x")
+
+
+def test_seeds_are_a_clips_own(run):
+    first, second = steps.evaluation(run)["clip_id"]
+    assert steps.clip_seed(run, first) == steps.clip_seed(run, first)
+    assert steps.clip_seed(run, first) != steps.clip_seed(run, second)
+    assert steps.clip_seed(open_run("tiny", seed=1), first) != steps.clip_seed(run, first)
+    maps = [steps.attribution(run, clip_id, "random") for clip_id in (first, second)]
+    assert (maps[0] != maps[1]).any()
+
+
+def test_a_study_of_all_folds_gives_each_run_its_own_clips(tmp_path):
+    found = {}
+    for fold in range(5):
+        one = open_run(
+            "tiny", n_clips=40, fold=fold, study_clips=6, run_dir=str(tmp_path / f"{fold}")
+        )
+        try:
+            chosen = steps.evaluation(one)
+        except InputError:  # none of the six clips is in this fold
+            continue
+        assert set(chosen["fold"]) == {fold}
+        found[fold] = chosen["clip_id"].tolist()
+    everything = [clip_id for ids in found.values() for clip_id in ids]
+    assert len(set(everything)) == len(everything) == 6
+
+
+def test_the_synthetic_tree_read_as_a_real_one_gives_the_same_clips(run, tmp_path):
+    folder = str(steps.walkway_folder(run))
+    real = open_run("tiny", dataset="ucsd", data_dir=folder, run_dir=str(tmp_path / "real"))
+    pd.testing.assert_frame_equal(steps.clips(real), steps.clips(run))
+    official = open_run("tiny", masks="official", run_dir=str(tmp_path / "official"))
+    assert steps.clips(official)["eligible"].sum() < steps.clips(run)["eligible"].sum()
+    absent = open_run("tiny", dataset="ucsd", data_dir="data/none", run_dir=str(tmp_path / "no"))
+    with pytest.raises(InputError, match="vad data fetch"):
+        steps.check(absent)
+
+
+# -- Network --------------------------------------------------------------------------------------
+
+
+def test_training_leaves_a_network_that_half_precision_holds_and_its_history(run, few):
+    history, network = steps.history(run), steps.network(run)
+    assert len(history) == 1 and history["chosen"].all()
+    assert all((p == p.half().float()).all() for p in network.parameters() if p.ndim == 5)
+    _, about = model_weights.load(few.path("model.safetensors"))
+    clips = steps.clips(run)
+    assert json.loads(about["sequences_seen"]) == sorted(
+        clips.loc[clips["split"] != "test", "sequence"].unique()
+    )
+
+
+def test_predictions_are_those_of_the_network(run):
+    found = steps.predictions(run)
+    assert set(found["split"]) == {"val", "test"} and found["p"].between(0, 1).all()
+    clip_id = steps.evaluation(run)["clip_id"][0]
+    own = steps.predictor(run)(steps.clip(run, clip_id)[None])
+    assert found.set_index("clip_id")["p"][clip_id] == pytest.approx(own[0], abs=1e-5)
+
+
+def test_weights_that_saw_what_is_tested_or_fit_no_clip_are_refused(weights, options, tmp_path):
+    steps.check(open_run("tiny", **options))
+    other = options | {"run_dir": str(tmp_path / "other")}
+    for change, words in (
+        ({"fold": 1}, "has seen .* of the sequences that this run tests"),
+        ({"mean": 0.4}, "a network with mean 0.5, but this run has 0.4"),
+        ({"model_width": 0.2}, "a network with width 0.1"),
+        ({"trained_weights": "none.safetensors"}, "no weights at .*'trained_weights'"),
+    ):
+        with pytest.raises(InputError, match=words):
+            steps.check(open_run("tiny", **other | change))
+    assert steps.history(open_run("tiny", **options)).empty
+
+
+def test_stages_that_initial_weights_lack_are_not_frozen(run, tmp_path):
+    path = tmp_path / "initial.safetensors"
+    state = steps.fresh_network(run).state_dict()
+    kept = {name: t for name, t in state.items() if not name.startswith("Conv3d_2b")}
+    model_weights.save_state(kept, path, {})
+    options = {"init_weights": str(path), "run_dir": str(tmp_path / "run")}
+    with pytest.raises(InputError, match="early_lr is 0.0, but .* lacks Conv3d_2b"):
+        steps.check(open_run("tiny", early_lr=0.0, **options))
+    for change in ({"early_lr": 1.0}, {"early_lr": 0.0, "early_end": "Conv3d_2b_1x1"}):
+        steps.check(open_run("tiny", **change, **options))
+    # Without initial weights nothing is worth keeping: every stage learns at the full rate.
+    assert steps.training_spec(open_run("tiny", early_lr=0.0)).early_lr == 1.0
+
+
+def test_initial_weights_are_told_in_the_manifest(run, weights, tmp_path):
+    trained = open_run("tiny", init_weights=weights, run_dir=str(tmp_path / "run"))
+    steps.network(trained)
+    known = cache.manifest_in(trained.dir)
+    assert known["initial_weights"] == "model.safetensors" and known["left_fresh"] == []
+    assert known["initial_weights_sha256"] == cache.file_digest(tmp_path.parent / weights)
+    assert known["weights_sha256"] != cache.manifest_in(run.dir)["weights_sha256"]
+
+
+def test_automatic_precision_is_resolved_once_and_then_obeyed(tmp_path, monkeypatch):
+    monkeypatch.setattr(steps, "computes_bf16", lambda device: True)
+    options = {"precision": "auto", "run_dir": str(tmp_path / "run")}
+    run = open_run("tiny", variants={"fast": {"method": "ig", "precision": "bf16"}}, **options)
+    listed = steps.rows(run)
+    assert steps.precision_of(run, "scores") == steps.precision_of(run, "training") == "bf16"
+    assert steps.precision_of(run, listed["fast"]) == "bf16"
+    assert steps.precision_of(run, listed["kernel_shap"]) == METHODS["kernel_shap"].precision
+    monkeypatch.setattr(steps, "computes_bf16", lambda device: False)
+    again = open_run(run_dir=str(tmp_path / "run"))
+    assert steps.precision_of(again, "scores") == "bf16"
+    other = open_run("tiny", precision="auto", run_dir=str(tmp_path / "other"))
+    assert steps.precision_of(other, "scores") == "fp32"
+    named = open_run("tiny", precision="auto", train_precision="bf16", run_dir=str(tmp_path / "n"))
+    assert steps.precision_of(named, "training") == "bf16"
+    with pytest.warns(UserWarning, match="train_precision is bf16, which this cpu only emulates"):
+        steps.check(named)
+
+
+# -- Rows and maps --------------------------------------------------------------------------------
+
+
+def test_rows_are_methods_variants_and_references_in_order(few):
+    listed = rows.rows_of(few.params)
+    assert list(listed) == ["ig", "lime", *few.params.variants, *rows.REFERENCES]
+    lines = {line[0]: line for line in rows.describe(listed)}
+    assert lines["ig_black"][1:4] == ("variant", "ig", "gradient")
+    assert json.loads(lines["ig_black"][5]) == {
+        "n_steps": 4, "baseline": "black", "weights": "trained", "n_clips": 1
+    }  # fmt: skip
+    assert json.loads(lines["random_weights"][5])["weights"] == "random"
+    assert json.loads(lines["motion"][5]) == {} and lines["motion"][2] == ""
+    assert "ig_time_average" not in rows.rows_of(
+        few.params.model_copy(update={"methods": ["lime"]})
+    )
+
+
+def test_slow_rows_and_variants_are_on_fewer_clips_of_both_scenes(run):
+    params = run.params.model_copy(
+        update={"n_clips": 8, "n_clips_slow": 3, "settings": {"lime": {"n_samples": 600}}}
+    )
+    wide = cache.Run(params=params, root=run.root, dir=run.dir)
+    listed, everything = steps.rows(wide), steps.evaluation(wide).set_index("clip_id")
+    slow = steps.clips_of(wide, listed["lime"])
+    assert len(slow) == 3 and set(slow) <= set(everything.index)
+    assert set(everything.loc[slow, "scene"]) == {"ped1", "ped2"}
+    assert len(steps.clips_of(wide, listed["ig_black"])) == 1
+    assert len(steps.clips_of(wide, listed["ig"])) == len(everything)
+
+
+def test_every_row_gives_one_finite_map_and_that_of_explain(run):
+    clip_id = steps.evaluation(run)["clip_id"][0]
+    for key in steps.rows(run):
+        found = steps.attribution(run, clip_id, key)
+        assert found.shape == (8, 40, 60) and found.dtype == np.float32, key
+        assert np.isfinite(found).all(), key
+    direct = explain(steps.network(run), steps.clip(run, clip_id), "ig", n_steps=4, batch_size=8)
+    np.testing.assert_array_equal(steps.attribution(run, clip_id, "ig"), direct)
+    average = steps.attribution(run, clip_id, "ig_time_average")
+    np.testing.assert_array_equal(average, robustness.time_average(direct))
+
+
+def test_variants_draw_and_superpixels_are_shared(options):
+    variants = {"again": {"method": "lime"}, "seed_1": {"method": "lime", "seed": 1}}
+    run = open_run("tiny", **options | {"methods": ["lime"], "variants": variants})
+    clip_id = steps.evaluation(run)["clip_id"][0]
+    own, again, other = (steps.attribution(run, clip_id, r) for r in ("lime", "again", "seed_1"))
+    assert (own == again).all() and (own != other).any()
+    records = [steps._explained(run, clip_id, steps.rows(run)[r])[1] for r in ("lime", "again")]
+    assert records[0]["superpixel_seconds"] == records[1]["superpixel_seconds"] > 0
+
+
+# -- Scores ---------------------------------------------------------------------------------------
+
+
+def test_scores_are_those_of_the_metrics(run, study):
+    clip_id = steps.evaluation(run)["clip_id"][1]
+    mask, clip = steps.mask(run, clip_id), steps.clip(run, clip_id)
+    moving = human_centric.moving_voxels(clip, step=1 / 255 / 0.5)
+    for row in ("ig", "lime", "motion"):
+        values = steps.attribution(run, clip_id, row)
+        among = human_centric.motion_localization(values, mask, moving)
+        signed = human_centric.signed_aucs(values, mask)
+        faithful = model_centric.deletion_insertion(
+            steps.predictor(run), clip, steps.baseline(run, clip_id), values, n_thresholds=10
+        )
+        expected = {
+            ("clip", "auc"): human_centric.localization(values, mask)["auc"],
+            ("clip", "iou"): human_centric.localization(values, mask, n_thresholds=10)["iou"],
+            ("clip_abs", "auc"): human_centric.localization(np.abs(values), mask)["auc"],
+            ("moving", "auc"): among["auc"],
+            ("moving", "leak"): among["leak_moving"],
+            ("moving", "n_moving"): among["n_moving"],
+            ("moving", "n_anomalous"): among["n_anomalous_moving"],
+            ("clip_signed", "auc"): signed["clip"],
+            ("frame_signed", "auc"): signed["frame"],
+            ("clip", "deletion"): faithful["deletion"],
+            ("clip", "insertion"): faithful["insertion"],
+            ("clip", "mauc"): robustness.temporal(values, mask)["mauc"],
+        }
+        found = pd.concat([study.human_centric, study.model_centric, study.robustness])
+        found = found[(found["clip_id"] == clip_id) & (found["row"] == row)]
+        found = found.set_index(["level", "metric"])["value"]
+        for place, value in expected.items():
+            assert found[place] == pytest.approx(value, abs=2e-6, nan_ok=True), (row, place)
+        aucs = robustness.frame_aucs(values, mask)
+        kept = study.frame_auc[
+            (study.frame_auc["clip_id"] == clip_id) & (study.frame_auc["row"] == row)
+        ]
+        np.testing.assert_allclose(kept["auc"], aucs[kept["frame"]], atol=1e-8)
+        assert len(kept) == (~np.isnan(aucs)).sum()
+
+
+def test_every_table_has_every_row_and_clip(run, study):
+    pairs = steps.units(run)
+    for name in cache.APPENDED:
+        found = getattr(study, name)
+        expected = {pair for pair, tables in pairs.items() if name in tables}
+        assert set(zip(found["clip_id"], found["row"], strict=True)) == expected
+        assert list(dict.fromkeys(zip(found["clip_id"], found["row"], strict=True))) == [
+            pair for pair in pairs if pair in expected
+        ]
+    assert set(study.robustness["row"]) - set(study.human_centric["row"]) == {"ig_time_average"}
+    assert len(study.curves["values"][0].split()) == 11
+    costs = study.explanations.set_index(["clip_id", "row"])
+    clip_id = study.evaluation["clip_id"][0]
+    assert costs.loc[(clip_id, "ig"), "model_calls"] == 4
+    assert costs.loc[(clip_id, "motion"), ["seconds", "model_calls"]].tolist() == [0, 0]
+    assert costs.loc[(clip_id, "lime"), "processor"] == steps.processor(run)
+
+
+def test_a_constant_map_deletes_best_as_its_flatness_is_rewarded(study):
+    found = study.model_centric.pivot_table(index="row", columns="metric", values="value")
+    gap = found.loc["constant", "p_clip"] - found.loc["constant", "p_baseline"]
+    assert found.loc["constant", "deletion"] == pytest.approx(gap, abs=1e-6)
+    assert found.loc["constant", "insertion"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_method_of_ones_own_goes_through_the_whole_run(options):
+    def brightness(probability, clip, baseline, *, power):
+        return (clip - baseline).abs().mean(0) ** power
+
+    spec = MethodSpec(
+        key="brightness", name="Distance to the blur", family="perturbation", attribute=brightness,
+        model_calls=lambda settings, shape, n_segments: 0, settings={"power": 1.0},
+    )  # fmt: skip
+    register(spec)
+    try:
+        squared = {"squared": {"method": "brightness", "power": 2.0}}
+        own = {"methods": ["brightness"], "variants": squared}
+        study = steps.measure(open_run("tiny", **options | own))
+    finally:
+        del METHODS["brightness"]
+    aucs = study.human_centric.query("level == 'clip' and metric == 'auc'").set_index("row")[
+        "value"
+    ]
+    assert aucs["brightness"] == pytest.approx(aucs["squared"], abs=1e-8)
+    assert "squared" in set(study.rows["row"]) and "ig_time_average" not in set(study.rows["row"])
+
+
+def test_an_alternative_is_a_run_beside_the_folds(options, few, tmp_path):
+    import shutil
+
+    folder = tmp_path / "study" / "strong_blur-fold-0"
+    change = {"alternative": "strong_blur", "baseline": "strong_blur", "run_dir": str(folder)}
+    steps.measure(open_run("tiny", **options | change))
+    found = cache.manifest_in(folder)["alternative"]
+    assert found["name"] == "strong_blur" and found["of"] == "fold-0"
+    assert found["changes"]["baseline"] == "strong_blur" and "n_clips" not in found["changes"]
+    steps.measure(open_run(run_dir=str(folder)))  # goes on as what it is
+    assert cache.manifest_in(folder)["alternative"] == found
+    shutil.copytree(few.dir, tmp_path / "study" / "fold-0")
+    study = schema.load(tmp_path / "study")
+    assert study.folds == (0,) and set(study.alternatives) == {"strong_blur"}
+
+
+# -- Convergence, plan, example -------------------------------------------------------------------
+
+
+def test_samples_are_doubled_until_two_seeds_agree_and_the_end_is_kept(options):
+    own = {"methods": ["lime", "ig"], "variants": {"more": {"method": "lime", "n_samples": 100}}}
+    run = open_run("tiny", **options | own | {"n_clips": 2})
+    first = steps.converge(run)
+    assert set(first["row"]) == {"more"} and first.groupby("clip_id").ngroups == 2  # a scene each
+    assert first.groupby("clip_id")["n_samples"].apply(list).map(lambda n: n[0]).eq(25).all()
+    ends = first.groupby("clip_id").tail(1)
+    assert (ends["converged"] | (2 * ends["n_samples"] > 100)).all()
+    path = run.path("convergence.csv")
+    text = path.read_text()
+    path.write_text(text[: text.rfind("\n", 0, -1) + 1])  # without its last line
+    steps.measure(run, rows=["motion"])
+    pd.testing.assert_frame_equal(steps.converge(run, part=(2, 2)), first)
+    assert steps.converge(open_run("tiny", **options | {"run_dir": str(run.dir) + "2"})).empty
+    with pytest.raises(InputError, match="no part 3 of 2"):
+        steps.converge(run, part=(3, 2))
+
+
+def test_a_plan_counts_what_is_left(run, options, tmp_path):
+    lines = steps.plan(run).set_index("step")
+    assert lines.loc["ig", "state"] == "2 of 2 done" and lines.loc["total", "minutes"] == 0
+    fresh = open_run("tiny", run_dir=str(tmp_path / "fresh"), methods=["ig", "occlusion_lp"])
+    lines = steps.plan(fresh).set_index("step")
+    assert lines.loc["training", "state"] == "to do" and lines.loc["training", "model_calls"] > 0
+    assert lines.loc["ig", "model_calls"] == 3 * (4 + 2 * (10 + 5))
+    assert lines.loc["ig_time_average", "model_calls"] == 0
+    assert lines.loc["total", "model_calls"] == lines["model_calls"][:-1].sum()
+    assert not fresh.path("model.safetensors").exists()
+    nowhere = open_run("tiny", seed=5, run_dir=str(tmp_path / "nowhere"))
+    assert steps.plan(nowhere).set_index("step").loc["data", "state"] == "to do"
+    assert not steps.walkway_folder(nowhere).exists()
+
+
+def test_the_example_is_the_first_clip_with_the_runs_network(run):
+    found = steps.example(run)
+    assert found.clip_id == steps.evaluation(run)["clip_id"][0] and found.clip_id in found.label
+    assert found.predict(found.clip[None])[0] == pytest.approx(
+        torch.softmax(found.model(found.clip[None]), 1)[0, 1].item(), abs=1e-5
+    )
+
+
+@pytest.mark.parametrize("lacking", ["network", "videos", "keys"])
+def test_a_folder_from_elsewhere_is_shown_and_never_written(copied, few, lacking):
+    folder = copied(*(["model.safetensors"] if lacking == "network" else []), "attributions")
+    manifest = cache.manifest_in(folder)
+    if lacking == "videos":
+        manifest["parameters"] |= {"dataset": "ucsd", "data_dir": "data/none"}
+    if lacking == "keys":  # converted from an older format, in which places were not told
+        manifest = {k: v for k, v in manifest.items() if k != "files"}
+        for name in ("device", "run_dir", "eval_batch_size", "alternative"):
+            del manifest["parameters"][name]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    run = open_run(run_dir=str(folder))
+    assert run.readonly
+    steps.check(run)
+    study = steps.measure(run)
+    pd.testing.assert_frame_equal(study.robustness, schema.load(few.dir).robustness)
+    assert steps.evaluation(run)["clip_id"].tolist() == manifest["evaluation"]
+    for shown in (steps.clips, steps.history, steps.predictions, steps.converge):
+        assert len(shown(run))
+    found = steps.example(run)
+    assert found.clip.shape == found.baseline.shape == (3, *found.mask.shape)
+    assert found.mask.any() and found.predict(found.clip[None]).shape == (1,)
+    assert "walkway" in found.clip_id and "random weights" in found.label
+    assert steps.plan(run)["state"][0] == "read-only"
+    clip_id = manifest["evaluation"][0]
+    for computed in (steps.clip, lambda r, c: steps.attribution(r, c, "ig"),
+                     lambda r, c: steps.network(r)):  # fmt: skip
+        with pytest.raises(InputError, match="can be shown but not computed with"):
+            computed(run, clip_id)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_other_videos_and_weights_than_a_folder_was_made_with_are_refused(copied, tmp_path):
+    folder = copied()
+    manifest = cache.manifest_in(folder)
+    manifest["data"] = "walkway-other"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="holds other videos"):
+        steps.measure(open_run(run_dir=str(folder)))
+    folder = tmp_path / "again"
+    weights = [tmp_path / name for name in ("own.safetensors", "other.safetensors")]
+    for path in weights:
+        path.write_bytes((tmp_path / "copy" / "model.safetensors").read_bytes())
+    steps.network(open_run("tiny", run_dir=str(folder), trained_weights=str(weights[0])))
+    moved = open_run(run_dir=str(folder), trained_weights=str(weights[1]))
+    assert steps.is_trained(moved)
+    weights[1].write_bytes(weights[1].read_bytes() + b" ")
+    with pytest.raises(InputError, match="holds other weights than"):
+        steps.network(open_run(run_dir=str(folder), trained_weights=str(weights[1])))
+    weights[0].unlink()  # the run has its own copy
+    steps.network(open_run(run_dir=str(folder)))

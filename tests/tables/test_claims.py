@@ -1,0 +1,110 @@
+"""Claims on planted scores: hold, fail, stay open; and what a change of settings does to them."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vad_helpers import tables
+from vad_helpers.tables.claims import ranking_change
+from vad_helpers.tables.statistics import holm
+
+
+def planted(study, row, shift, *, metrics=("iou", "auc"), level="clip"):
+    """The study with scores of one row moved by a constant from those of the best method."""
+    human = study.human_centric
+    at = (human["level"] == level) & human["metric"].isin(metrics)
+    keys = ["clip_id", "metric"]
+    methods = human[at & human["row"].isin(tables.methods(study))]
+    best = (
+        methods.groupby(keys)["value"].max() if shift > 0 else methods.groupby(keys)["value"].min()
+    )
+    own = at & (human["row"] == row)
+    values = best.loc[list(human.loc[own, keys].itertuples(index=False, name=None))].to_numpy()
+    human = human.copy()
+    human.loc[own, "value"] = values + shift
+    return dataclasses.replace(study, human_centric=human)
+
+
+@pytest.mark.parametrize(("shift", "verdict"), [(0.1, "holds"), (-0.1, "does not hold")])
+def test_a_planted_winner_and_loser_are_found(study, shift, verdict):
+    line = tables.claims(planted(study, "lime", shift), numbers=[2]).iloc[0]
+    assert (line["verdict"], line["stands"]) == (verdict, True)
+    assert line["n_comparisons"] == 14 == line["n_as_claimed"] + line["n_against"]
+
+
+def test_too_few_sequences_decide_nothing(study):
+    few = study.evaluation.drop_duplicates("sequence")["clip_id"].tolist()[:3]
+    line = tables.claims(planted(study, "lime", 0.1), numbers=[2], clips=few).iloc[0]
+    assert (line["verdict"], line["stands"], line["n_undecided"]) == ("undecided", None, 14)
+    found = tables.comparisons(study, numbers=[2], clips=few)
+    assert found["low"].isna().all() and found["difference"].notna().all()
+
+
+def test_what_is_not_measured_is_undecided(study):
+    without = study.keep(rows=[row for row in study.rows["row"] if row != "occlusion_sp"])
+    line = tables.claims(without, numbers=[10, 2])
+    assert line["verdict"].tolist()[1] == "undecided" and line["n_not_measured"].tolist()[1] == 2
+    assert line["n_comparisons"].tolist()[0] == 12, "the other methods are those that are there"
+
+
+def test_the_correction_counts_a_question_of_two_claims_once(study):
+    table = tables.comparisons(study, numbers=[2, 3])
+    asked = table.assign(pair=[frozenset(p) for p in table[["first", "second"]].to_numpy()])
+    once = asked.drop_duplicates(["metric", "pair"])
+    assert len(once) < len(table)
+    np.testing.assert_allclose(once["p_holm"], holm(once["p"]))
+    assert (table["smallest_p"] <= table["p_holm"] + 1e-15).all()
+    beside = tables.comparisons(study, numbers=[1]).query("not decides")
+    np.testing.assert_allclose(beside["p_holm"], holm(beside["p"]))
+    assert beside["smallest_p"].isna().all()
+
+
+def test_misses_can_be_judged_too(study):
+    found = tables.comparisons(study, clips="misses")
+    assert found["n"].max() == 15 and set(tables.claims(study, clips="misses")["claim"]) == {
+        *range(1, 15)
+    }
+
+
+def test_unknown_changes_are_refused(study):
+    with pytest.raises(ValueError, match="expected one of samples, absolute, refiled, added_masks"):
+        tables.settled(study, "better")
+
+
+def test_a_study_without_variants_has_nothing_to_compare_them_with(study):
+    bare = study.keep(rows=tables.methods(study))
+    assert tables.against_variants(bare, {"baseline": "black"}).empty
+    assert tables.claims_again(bare, "samples").empty
+    rankings = tables.sensitivity(dataclasses.replace(bare, alternatives={}))
+    assert set(rankings["how"]) == {"level"}
+    only = study.keep(rows=["ig", "random"])
+    assert tables.contrasts(only, "human_centric").empty
+    assert tables.claims(only)["verdict"].eq("undecided").all()
+
+
+def test_a_ranking_that_is_turned_round_has_a_tau_of_minus_one(study):
+    scores = tables.pivot(study, "human_centric", "clip", "auc", tables.methods(study))
+    found = ranking_change(scores, -scores, "auc")
+    assert found["tau"] == pytest.approx(-1) and found["n_flips"] == found["n_pairs"] == 28
+    same = ranking_change(scores, scores, "auc")
+    assert same["tau"] == pytest.approx(1) and same["best"] == same["best_after"]
+    lone = scores[scores.index.get_level_values("sequence") == scores.index[0][1]]
+    assert np.isnan(ranking_change(lone, lone, "auc")["tau_by_chance"])
+
+
+def test_settings_may_be_said_of_every_row_or_only_where_they_differ(study):
+    full = [
+        json.dumps({"baseline": "blur", "weights": "trained"} | json.loads(text)) if of else text
+        for text, of in zip(study.rows["settings"], study.rows["of"], strict=True)
+    ]
+    other = dataclasses.replace(study, rows=study.rows.assign(settings=full))
+    for changes in ({"baseline": "black"}, {"weights": "random"}):
+        found = tables.against_variants(other, changes, metrics=[("human_centric", "auc")])
+        same = tables.against_variants(study, changes, metrics=[("human_centric", "auc")])
+        pd.testing.assert_frame_equal(found, same)
+    assert "random_weights" in set(found["second"]) and len(found) == 8
+    assert tables.main_rows(other) == tables.main_rows(study)
+    assert tables.many_samples(other) == tables.many_samples(study)

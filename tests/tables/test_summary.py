@@ -1,0 +1,144 @@
+"""Summaries of a study: which rows and clips count, how they are ranked and spelled."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vad_helpers import tables
+from vad_helpers.errors import InputError
+
+
+def renamed(study, names):
+    """The same study with other keys of rows."""
+    changed = {
+        field.name: table.assign(row=table["row"].replace(names))
+        for field in dataclasses.fields(study)
+        if isinstance(table := getattr(study, field.name), pd.DataFrame) and "row" in table
+    }
+    return dataclasses.replace(study, **changed)
+
+
+@pytest.fixture
+def small(run_folder):
+    return tables.load(run_folder)
+
+
+def test_no_meaning_is_read_out_of_a_rows_name(study):
+    names = {"lime_converged": "a", "kernel_shap_converged": "b", "ig_black": "c"}
+    other = renamed(study, names)
+    assert tables.many_samples(other) == {"b": "kernel_shap", "a": "lime"}
+    assert tables.main_rows(other) == [names.get(row, row) for row in tables.main_rows(study)]
+    found = tables.against_variants(other, {"baseline": "black"})
+    assert found["second"].tolist()[0] == "c" and len(found) == 21
+    again = tables.sensitivity(other)
+    pd.testing.assert_frame_equal(again, tables.sensitivity(study))
+
+
+def test_a_variant_changes_what_differs_from_its_methods_own_row(small):
+    settings = {"ig": {"n_steps": 9}, "lime": {}, "lime_converged": {"n_samples": 5}, "motion": {}}
+    rows = small.rows.assign(settings=small.rows["row"].map(settings).map(json.dumps))
+    more = rows.iloc[[2]].assign(row="lime_more", settings='{"n_samples": 50, "paired": true}')
+    few = rows.iloc[[2]].assign(row="lime_few", settings='{"n_samples": 99, "n_clips": 2}')
+    same = rows.iloc[[0]].assign(row="ig2", kind="variant", settings='{"n_steps": 9, "seed": 1}')
+    study = dataclasses.replace(small, rows=pd.concat([rows, more, few, same]))
+    found = tables.variants(study).set_index("row")
+    assert found.loc["ig2", "changes"] == {"seed": 1}
+    assert tables.many_samples(study) == {"lime_more": "lime"}, "the most samples on all clips"
+    assert "lime_few" not in tables.main_rows(study)
+
+
+def test_hits_and_misses_are_parts_of_all(study):
+    whole, *parts = (
+        tables.summary(study, "human_centric", clips=c, metrics=["auc"])
+        for c in ("all", "hits", "misses")
+    )
+    hits, misses = parts
+    assert (hits["n"] + misses["n"]).tolist() == whole["n"].tolist()
+    mean = (hits["mean"] * hits["n"] + misses["mean"] * misses["n"]) / whole["n"]
+    np.testing.assert_allclose(mean, whole["mean"], rtol=1e-12)
+    assert set(tables.table_one(study, clips="misses")["n"].dropna()) <= {13, 14, 15}
+
+
+def test_means_side_by_side_are_over_the_same_clips(small):
+    human = small.human_centric
+    lacking = human["row"].eq("lime") & human["clip_id"].eq(human["clip_id"].iloc[0])
+    study = dataclasses.replace(small, human_centric=human[~lacking])
+    assert len(tables.finished(study)) == 2
+    assert set(tables.summary(study, "human_centric", metrics=["auc"])["n"]) == {2}
+    named = tables.summary(study, "human_centric", rows=["ig", "lime"], metrics=["iou"])
+    assert named[named["level"] == "clip"]["n"].tolist() == [3, 2]
+    assert tables.complete(named[named["level"] == "clip"]).tolist() == [True, False]
+    ranks = tables.ranked(named[named["level"] == "clip"])["rank"]
+    assert ranks.iloc[0] == 1 and np.isnan(ranks.iloc[1])
+
+
+def test_ranks_share_the_better_place_and_follow_the_direction():
+    line = {"level": "clip", "n": 4}
+    means = {"auc": [0.2, 0.5, 0.5, np.nan], "insertion": [0.2, 0.5, 0.5, 0.1], "p_clip": [1.0]}
+    found = pd.DataFrame(
+        [
+            line | {"row": f"r{i}", "metric": m, "mean": v}
+            for m, values in means.items()
+            for i, v in enumerate(values)
+        ]
+    )
+    assert tables.ranked(found)["rank"].tolist()[:3] == [3, 1, 1]
+    assert tables.ranked(found)["rank"].tolist()[4:8] == [2, 3, 3, 1]
+    assert tables.ranked(found).iloc[[3, 8]]["rank"].isna().all()
+
+
+def test_a_table_is_spelled_with_what_a_reader_must_know():
+    table = pd.DataFrame(
+        {
+            "row": ["a", "b", "c"],
+            "label": ["A", "B", "C"],
+            "level": "clip",
+            "metric": "auc",
+            "mean": [0.5, 0.25, np.nan],
+            "low": [0.4, np.nan, np.nan],
+            "high": [0.6, np.nan, np.nan],
+            "n": [4, 2, 0],
+            "n_undefined": [0, 1, 4],
+            "n_all_zero": [1, 0, 0],
+            "paper": [0.67744, np.nan, np.nan],
+        }
+    )
+    found = tables.wide(table)
+    assert found.columns.tolist() == [("AUC ↑", "here"), ("AUC ↑", "paper")]
+    assert found["AUC ↑", "here"].tolist() == [
+        "0.500 [0.400, 0.600] (1 all-zero)",
+        "0.250 (1 undefined) (3 of 4 clips)",
+        "undefined (4 undefined)",
+    ]
+    assert found["AUC ↑", "paper"].tolist() == ["0.6774", "", ""]
+    with pytest.raises(InputError, match="two rows are called 'A'"):
+        tables.wide(table.replace({"label": {"B": "A"}}))
+
+
+def test_the_papers_tables_are_whole():
+    printed = tables.paper()
+    assert len(printed) == 8 * 12 and printed["paper"].notna().all()
+    assert not printed.duplicated(["row", "level", "metric"]).any()
+
+
+def test_one_run_has_no_mean_over_folds(small):
+    found = tables.performance(small)
+    assert set(found["pooling"]) == {"fold"} and set(found["folds"]) == {"4"}
+    assert tables.leakage(small).empty and tables.costs(small)["n"].tolist() == [3, 3, 3]
+    empty = dataclasses.replace(small, explanations=small.explanations.iloc[:0])
+    assert tables.summary(empty, "runtime").empty and tables.costs(empty).empty
+
+
+def test_runs_that_share_no_clips_are_compared_as_samples(study_folder, run_folder):
+    paths = [study_folder / "fold-4", run_folder]
+    given = {"rows": ["ig"], "metrics": ["iou"], "n_resamples": 100}
+    found = tables.compare(paths, **given)
+    assert found["n_shared"].dropna().unique().tolist() == [3]
+    manifest = json.loads((run_folder / "manifest.json").read_text())
+    (run_folder / "manifest.json").write_text(json.dumps(manifest | {"data": "other"}))
+    assert tables.compare(paths, **given)["n_shared"].dropna().unique().tolist() == [0]
+    with pytest.raises(InputError, match="no run has scores of beauty, ig"):
+        tables.compare(paths, rows=["ig"], metrics=["beauty"])
