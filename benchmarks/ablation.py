@@ -1,29 +1,25 @@
-"""What does the training recipe owe to each of its parts? One network without each, on fold 0.
+"""What does the training recipe owe to each of its parts? One network without each, on a fold.
 
-`python -m benchmarks.ablation --profile ucsd -p init_weights=FILE --publish-to DIR`, with the
-parameters of the study's run, trains in folders inside the run's; networks that are there are used,
-a killed training goes on where it stopped. All are judged on the validation part, on which the
-recipe was tuned: no test score is looked at. Each is one training; differences from the recipe have
-intervals from drawn sequences, which leave out what training again would change.
-"""
+`python -m benchmarks.ablation -p init_weights=FILE --out results/ucsd/ablation.csv`, with the
+study's parameters, trains in folders inside the run's; a killed training goes on. All are judged on
+the validation part, on which the recipe was tuned: no test score is looked at. Each is one
+training; intervals leave out what training again would change."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
 import typer
 from sklearn.metrics import roc_auc_score
-from vad_helpers.store import detector, params, publish
-from vad_helpers.store.cache import Run
 
-from vad_helpers import store
 from vad_helpers.errors import InputError
-from vad_helpers.tables import statistics
+from vad_helpers.files import atomic_write
+from vad_helpers.run import Run, open_run, params, steps
+from vad_helpers.tables import schema, statistics
 
+COLUMNS = schema.STUDY_SCHEMAS["ablation"].columns
 PARTS: dict[str, dict[str, Any]] = {
     "the recipe": {},
     "early stages learn too": {"early_lr": 1.0},
@@ -39,83 +35,55 @@ PARTS: dict[str, dict[str, Any]] = {
 def main(
     profile: Annotated[str, typer.Option(help="Of the run.")] = "ucsd",
     param: Annotated[list[str], typer.Option("-p", "--param", help="Of that run.")] = [],  # noqa: B006
-    part: Annotated[list[str], typer.Option(help="Only these; by default all.")] = [],  # noqa: B006
-    publish_to: Annotated[Path | None, typer.Option(help="A published folder.")] = None,
+    part: Annotated[list[str], typer.Option(help="Only these.")] = list(PARTS),  # noqa: B006
+    out: Annotated[Path, typer.Option(help="Table that lines go into.")] = Path("ablation.csv"),
 ) -> None:
     """Train without each part of the recipe, and compare on the validation part."""
-    run = store.open_run(profile, **dict(params.parse_override(text) for text in param))
-    if publish_to is not None:
-        publish.check_settings(publish_to, run)
-    check_parts(run, part or PARTS)
-    table = pd.DataFrame([line(run, name) for name in part or PARTS])
+    run = open_run(profile, **dict(params.parse_override(text) for text in param))
+    steps.check_writable(run)
+    for name in part:
+        # Stages learn slowly only from given weights.
+        kept = {"early_lr": 1.0} if not run.params.init_weights else {}
+        if PARTS[name] and PARTS[name].items() <= (run.params.dump() | kept).items():
+            told = "give the study's parameters (-p init_weights=...), or other parts (--part)"
+            raise InputError(f"“{name}” is this run's recipe already; {told}")
+    for name in part:
+        table = pd.DataFrame([line(run, name)], columns=list(COLUMNS))
+        if out.is_file():
+            table = pd.concat([pd.read_csv(out), table])
+            table = table.drop_duplicates(["recipe", "fold"], keep="last")
+        with atomic_write(out) as temporary:
+            table.to_csv(temporary, index=False, float_format="%.6g")
     print(table.to_string(index=False))
-    if publish_to is not None:
-        publish.add_tables(publish_to, {"ablation": table}, by=["recipe", "fold"])
-
-
-def check_parts(run: Run, names: Iterable[str]) -> None:
-    """Refuse parts that this run's recipe does not have: without them it would be itself."""
-    own = detector.training_settings(run)
-    for name in names:
-        if PARTS[name] and detector.training_settings(without(run, name)) == own:
-            raise InputError(
-                f"“{name}” is this run's recipe already ({PARTS[name]}); give the parameters of "
-                "the study (-p init_weights=...), or other parts (--part)"
-            )
-
-
-def line(run: Run, name: str) -> dict[str, Any]:
-    """Train one network and the recipe's, and score it: accuracy and AUC on the validation part.
-
-    Beside the chosen epoch stands the last one, as training saw it (before weights are rounded).
-    """
-    trained = without(run, name)
-    history = detector.history(trained)
-    found, recipe = validated(trained), validated(run)
-    options = {"n_resamples": run.params.n_resamples, "seed": run.params.seed}
-    right = ((found["p"] >= 0.5) == (found["label"] == 1)).astype(float)
-    accuracy = statistics.bootstrap_mean(right, found["sequence"], **options)
-    auc = statistics.bootstrap_auc(found["p"], found["label"], found["sequence"], **options)
-    beside = recipe.set_index("clip_id").loc[found["clip_id"], "p"]
-    change = statistics.paired_auc_difference(
-        found["p"], beside, found["label"], found["sequence"], **options
-    )
-    return {
-        "recipe": name,
-        "fold": run.params.fold,
-        "epochs": len(history),
-        "best_epoch": int(history.loc[history["best"], "epoch"].item()),
-        "accuracy": accuracy["mean"],
-        "accuracy_low": accuracy["low"],
-        "accuracy_high": accuracy["high"],
-        "auc": auc["auc"],
-        "auc_low": auc["low"],
-        "auc_high": auc["high"],
-        "auc_difference": change["difference"],
-        "auc_difference_low": change["low"],
-        "auc_difference_high": change["high"],
-        **{
-            f"auc_{scene}": roc_auc_score(clips["label"], clips["p"])
-            for scene, clips in found.groupby("scene")
-        },
-        "accuracy_last_epoch": history["val_accuracy"].iloc[-1],
-        "auc_last_epoch": history["val_auc"].iloc[-1],
-    }
-
-
-def validated(run: Run) -> pd.DataFrame:
-    """What a run's network says of the validation part; trained first if need be."""
-    found = detector.predictions(run)
-    return found[found["split"] == "val"]
 
 
 def without(run: Run, name: str) -> Run:
     """The run without one part of its recipe; the recipe itself is the run."""
-    if not PARTS[name]:
-        return run
     folder = run.path("ablation") / name.replace(" ", "_").replace(",", "")
-    changed = dataclasses.replace(run.params, **PARTS[name], run_dir=str(folder))
-    return Run(changed, run.root, folder)
+    # Not by overrides, among which None would keep a value.
+    changed = params.checked(run.params.dump() | PARTS[name] | {"run_dir": None})
+    return Run(params=changed, root=run.root, dir=folder) if PARTS[name] else run
+
+
+def line(run: Run, name: str) -> dict[str, Any]:
+    """Train one network and the recipe's; score it on the validation part, and its last epoch."""
+    history, found = (f(without(run, name)) for f in (steps.history, steps.predictions))
+    found = found[found["split"] == "val"]
+    p, label, sequence = found["p"], found["label"], found["sequence"]
+    own = steps.predictions(run).set_index("clip_id").loc[found["clip_id"], "p"]
+    right = ((p >= schema.CALLED_FROM) == (label == 1)).astype(float)
+    options = {"n_resamples": run.params.n_resamples, "seed": run.params.seed}
+    accuracy = statistics.bootstrap_mean(right, sequence, **options)
+    auc = statistics.bootstrap_auc(p, label, sequence, **options)
+    apart = statistics.bootstrap_auc(p, label, sequence, minus=own, **options)
+    values = {"recipe": name, "fold": run.params.fold, "epochs": len(history)}
+    values["best_epoch"] = history.loc[history["chosen"], "epoch"].item()
+    values |= {"accuracy": accuracy["mean"], "auc": auc["auc"], "auc_difference": apart["auc"]}
+    for key, interval in {"accuracy": accuracy, "auc": auc, "auc_difference": apart}.items():
+        values |= {f"{key}_{end}": interval[end] for end in ("low", "high")}
+    for scene, clips in found.groupby("scene"):
+        values[f"auc_{scene}"] = roc_auc_score(clips["label"], clips["p"])
+    return values | {f"{k}_last_epoch": history[f"val_{k}"].iloc[-1] for k in ("accuracy", "auc")}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from benchmarks import bench, plain_captum
 from vad_helpers.attribution import METHODS, baselines, superpixels
@@ -61,53 +60,42 @@ def _jittered(subject: bench.Subject, n: int) -> list[bench.Subject]:
 
 
 def _errors(subject: bench.Subject, method: str) -> dict[str, float]:
-    options = {**METHODS[method].settings, **FEWER.get(method, {})}
     maps = {
-        (whose, kind): _map(subject, method, options, whose, kind)
+        (whose, kind): _map(subject, method, whose, kind)
         for whose in ("ours", "captum")
         for kind in (torch.float32, torch.float64)
     }
-    exact = {whose: maps[whose, torch.float64] for whose in ("ours", "captum")}
+
+    def error(found: tuple, exact: tuple) -> float:
+        difference = np.abs(maps[found] - maps[exact]).max()
+        return float(difference / np.abs(maps[exact]).max())
+
     return {
-        "float64": _error(exact["ours"], exact["captum"]),
-        "ours_fp32": _error(maps["ours", torch.float32], exact["ours"]),
-        "captum_fp32": _error(maps["captum", torch.float32], exact["captum"]),
+        "float64": error(("ours", torch.float64), ("captum", torch.float64)),
+        "ours_fp32": error(("ours", torch.float32), ("ours", torch.float64)),
+        "captum_fp32": error(("captum", torch.float32), ("captum", torch.float64)),
     }
 
 
-def _error(found: np.ndarray, exact: np.ndarray) -> float:
-    return float(np.abs(found - exact).max() / np.abs(exact).max())
-
-
-def _map(
-    subject: bench.Subject, method: str, options: dict[str, Any], whose: str, kind: torch.dtype
-) -> np.ndarray:
-    clip = subject.clip.to(kind)
-    fill = baselines.make("blur", clip)
+def _map(subject: bench.Subject, method: str, whose: str, kind: torch.dtype) -> np.ndarray:
+    """A map in the precision that it was computed in: `explain` always gives float32."""
+    clip, spec = subject.clip.to(kind), METHODS[method]
+    fill, options = baselines.make("blur", clip), {**spec.settings, **FEWER.get(method, {})}
     before = next(subject.network.parameters()).dtype
     network = subject.network.to(kind)
     try:
-        with seeded(0, subject.device), bench.quiet():
+        with seeded(0, subject.device), evaluating(network), bench.quiet():
             if whose == "captum":
                 model = plain_captum.AnomalyProbability(network)
                 result = plain_captum.METHODS[method](model, clip, fill, **options)
             else:
-                result = _ours(network, method, clip, fill, options)
+                if spec.superpixels:
+                    sizes = {name: options.pop(name) for name in ("n_segments", "compactness")}
+                    labels = superpixels.slic(clip.float(), **sizes)
+                    options["segments"] = torch.from_numpy(labels).to(clip.device)
+                probability = Probability(prepare(network), batch_size=2, example=clip)
+                result = spec.attribute(probability, clip, fill, **options)
+                result = result[0] if isinstance(result, tuple) else result
     finally:
         subject.network.to(before)
     return result.detach().double().cpu().numpy()
-
-
-def _ours(
-    network: torch.nn.Module, method: str, clip: Tensor, fill: Tensor, options: dict[str, Any]
-) -> Tensor:
-    """Like `explain`, which gives float32 whatever it computed in."""
-    spec, keywords = METHODS[method], dict(options)
-    if spec.superpixels:
-        sizes = {name: keywords.pop(name) for name in ("n_segments", "compactness")}
-        labels = superpixels.slic(clip.float(), **sizes)
-        keywords["segments"] = torch.from_numpy(labels).to(clip.device)
-    probability = Probability(prepare(network), batch_size=2, example=clip)
-    with evaluating(network):
-        result = spec.attribute(probability, clip, fill, **keywords)
-    return result[0] if isinstance(result, tuple) else result

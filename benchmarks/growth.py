@@ -37,48 +37,40 @@ def rows(subject: bench.Subject, *, precision: str | None = None) -> list[dict[s
     found = []
     for axis, shares in SHARES.items():
         for method, settings in CHEAP.items():
-            pairs = [_point(subject, prepared, axis, s, method, settings) for s in shares]
+            pairs = [_point(subject.clip, prepared, axis, s, method, settings) for s in shares]
             sizes, seconds = (list(column) for column in zip(*pairs, strict=True))
             exponent = float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
-            found.append(
-                {
-                    "axis": axis,
-                    "method": method,
-                    "sizes": sizes,
-                    "seconds": seconds,
-                    "exponent": exponent,
-                }
-            )
+            row = {"axis": axis, "method": method, "sizes": sizes, "seconds": seconds}
+            found.append(row | {"exponent": exponent})
     return found
 
 
 def _point(
-    subject: bench.Subject,
+    clip: torch.Tensor,
     prepared: Prepared,
     axis: str,
     share: float,
     method: str,
     settings: dict[str, Any],
 ) -> tuple[float, float]:
-    clip = resized(subject.clip, axis, share)
+    """Size along an axis, and seconds."""
+    clip, n_clips = resized(clip, axis, share), int(share) if axis == "clips" else 1
     if method.startswith("occlusion"):
-        settings = {"window": _part(clip, 1 / 3), "stride": _part(clip, 1 / 6)}
-    n_clips = int(share) if axis == "clips" else 1
+        parts = {"window": 1 / 3, "stride": 1 / 6}
+        settings = {
+            name: tuple(max(1, round(n * part)) for n in clip.shape[1:])
+            for name, part in parts.items()
+        }
+    options = {"precision": prepared.precision, "batch_size": 2, **settings}
     size = {"frames": clip.shape[1], "pixels": clip.shape[2] * clip.shape[3], "clips": n_clips}
     with bench.quiet():
-        attribute(prepared, clip, method, precision=prepared.precision, batch_size=2, **settings)
+        attribute(prepared, clip, method, **options)  # measures what later calls share
         machine.synchronize(clip.device)
         start = time.perf_counter()
         for _ in range(n_clips):
-            attribute(
-                prepared, clip, method, precision=prepared.precision, batch_size=2, **settings
-            )
+            attribute(prepared, clip, method, **options)
         machine.synchronize(clip.device)
     return float(size[axis]), time.perf_counter() - start
-
-
-def _part(clip: torch.Tensor, share: float) -> tuple[int, ...]:
-    return tuple(max(1, round(n * share)) for n in clip.shape[1:])
 
 
 def resized(clip: torch.Tensor, axis: str, share: float) -> torch.Tensor:

@@ -135,25 +135,21 @@ def lime(
     clip: Tensor,
     baseline: Tensor,
     *,
-    n_samples: int,
     alpha: float,
     kernel_width: float,
-    n_segments: int,
-    compactness: float,
-    paired: bool = False,
+    **settings: Any,
 ) -> Tensor:
-    """LIME on superpixels."""
-    _no_pairs(paired)
+    """LIME on superpixels; other settings as `kernel_shap`."""
     explainer = Lime(
         model,
         interpretable_model=SkLearnLasso(alpha=alpha, max_iter=20_000),
         similarity_func=get_exp_kernel_similarity_function("euclidean", kernel_width=kernel_width),
     )
-    return _by_segments(explainer, clip, baseline, n_samples, n_segments, compactness)
+    return kernel_shap(explainer, clip, baseline, **settings)
 
 
 def kernel_shap(
-    model: nn.Module,
+    model: nn.Module | Lime,
     clip: Tensor,
     baseline: Tensor,
     *,
@@ -162,25 +158,10 @@ def kernel_shap(
     compactness: float,
     paired: bool = False,
 ) -> Tensor:
-    """KernelSHAP on superpixels."""
-    _no_pairs(paired)
-    explainer = KernelShap(model)
-    return _by_segments(explainer, clip, baseline, n_samples, n_segments, compactness)
-
-
-def _no_pairs(paired: bool) -> None:
+    """KernelSHAP on superpixels, or another explainer of its kind."""
     if paired:
-        raise ValueError("Captum draws no samples in pairs; compare with paired=False")
-
-
-def _by_segments(
-    explainer: Lime,
-    clip: Tensor,
-    baseline: Tensor,
-    n_samples: int,
-    n_segments: int,
-    compactness: float,
-) -> Tensor:
+        raise NotImplementedError("Captum draws no samples in pairs; compare with paired=False")
+    explainer = model if isinstance(model, Lime) else KernelShap(model)
     labels = superpixels.slic(clip, n_segments=n_segments, compactness=compactness)
     found = explainer.attribute(
         clip[None],
@@ -210,7 +191,7 @@ def occlusion(
     return found[0, 0]
 
 
-METHODS: dict[str, Callable[..., Any]] = {
+METHODS: dict[str, Callable[..., Tensor]] = {
     "ig": ig,
     "ig_smoothgrad": ig_smoothgrad,
     "guided_backprop": guided_backprop,

@@ -74,8 +74,8 @@ def ucsd_root(tmp_path_factory):
 def tiny_root(tmp_path_factory):
     """Folder of a project with the profile `tiny`, shared by tests that only add to it."""
     root = tmp_path_factory.mktemp("project")
-    for name in ("params", "notebooks", "book", "examples", "results"):
-        ignore = shutil.ignore_patterns(".ipynb_checkpoints", "*.safetensors")
+    for name in ("params", "notebooks", "book", "examples", "benchmarks", "results"):
+        ignore = shutil.ignore_patterns(".ipynb_checkpoints", "*.safetensors", "__pycache__")
         shutil.copytree(ROOT / name, root / name, ignore=ignore)
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, root / name)

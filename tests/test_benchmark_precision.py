@@ -1,82 +1,62 @@
 """What the study of precisions concludes from scores."""
 
 import json
-from pathlib import Path
 
 import pandas as pd
 import pytest
-from vad_helpers.store import detector
 
 from benchmarks import precision
-from vad_helpers import store
-from vad_helpers.model import prediction
+from vad_helpers.inference.prepared import computes_bf16
 
 
 def scores(moves, *, by_scoring=0.0):
     """Two clips a method; the mean of its AUC moves by what `moves` says, its IoU not at all."""
-    return pd.DataFrame(
-        [
-            {
-                "clip_id": clip,
-                "method": method,
-                "score": score,
-                "fp32": 0.5,
-                "bf16": 0.5 + (move if score == "clip_auc" else 0.0),
-                "scored_in_fp32": 0.5 - (by_scoring if score == "clip_auc" else 0.0),
-                "agreement": agreement,
-            }
-            for method, move in moves.items()
-            for clip, agreement in (("a", 0.99), ("b", 1.0))
-            for score in ("clip_iou", "clip_auc")
-        ]
-    )
+    lines = [
+        (clip, method, score, 0.5, 0.5 + moved * move, 0.5 - moved * by_scoring, agreement)
+        for method, move in moves.items()
+        for clip, agreement in (("a", 0.99), ("b", 1.0))
+        for score, moved in (("clip_iou", 0), ("clip_auc", 1))
+    ]
+    columns = "clip_id method score fp32 bf16 scored_in_fp32 agreement".split()
+    return pd.DataFrame(lines, columns=columns)
 
 
-def test_a_method_whose_scores_move_stays_in_fp32():
-    found = precision._summary(scores({"lime": -0.004, "ig": 0.02}))
+def test_a_method_whose_mean_scores_move_stays_in_fp32():
+    table = scores({"lime": -0.004, "ig": 0.02})
+    found = precision.summary(table)
     methods = {row["method"]: row for row in found["methods"]}
     assert methods["lime"]["default"] == "bf16" and methods["ig"]["default"] == "fp32"
     assert methods["ig"]["largest_move"] == pytest.approx(0.02)
     assert methods["ig"]["of"] == "clip_auc" and methods["ig"]["clips"] == 2
     assert methods["lime"]["agreement_min"] == 0.99
     assert methods["lime"]["agreement_mean"] == pytest.approx(0.995)
-
-
-def test_moves_that_cancel_over_clips_do_not_count():
-    table = scores({"ig": 0.02})
-    table.loc[(table["clip_id"] == "b") & (table["score"] == "clip_auc"), "bf16"] = 0.48
-    assert precision._summary(table)["methods"][0]["largest_move"] == pytest.approx(0.0)
+    table.loc[(table["clip_id"] == "b") & (table["bf16"] == 0.52), "bf16"] = 0.48  # cancels
+    assert precision.summary(table)["methods"][1]["largest_move"] == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize(("move", "default"), [(0.004, "bf16"), (0.02, "fp32")])
 def test_scoring_stays_in_fp32_if_it_alone_moves_a_score(move, default):
-    found = precision._summary(scores({"ig": 0.0}, by_scoring=move))
-    assert found["scoring"]["default"] == default
-    assert found["scoring"]["largest_move"] == pytest.approx(move)
-    assert found["scoring"]["of"] == "ig clip_auc" and found["scoring"]["clips"] == 2
+    table = scores({"ig": 0.0}, by_scoring=move)
+    table.loc[table["clip_id"] == "b", "scored_in_fp32"] = float("nan")  # says nothing of scoring
+    found = precision.summary(table)
+    expected = {"clips": 1, "largest_move": pytest.approx(move), "of": "ig clip_auc"}
+    assert found["scoring"] == expected | {"default": default}
     assert found["methods"][0]["default"] == "bf16"  # the maps are not to blame
 
 
-def test_clips_that_were_scored_in_one_precision_alone_say_nothing_of_scoring():
-    table = scores({"ig": 0.0}, by_scoring=0.02)
-    table.loc[table["clip_id"] == "b", "scored_in_fp32"] = float("nan")
-    found = precision._summary(table)["scoring"]
-    assert found["clips"] == 1 and found["largest_move"] == pytest.approx(0.02)
-
-
-def test_the_published_study_allows_what_auto_does(in_project, monkeypatch):
-    monkeypatch.setattr(prediction, "computes_bf16", lambda device: True)
-    path = Path(__file__).parents[1] / precision.RESULTS / "cpu.json"
-    found = json.loads(path.read_text())
-    assert found["scoring"]["default"] == "bf16" and found["scoring"]["clips"] >= 3
-    run = store.open_run("tiny", precision="auto")
-    assert detector.scoring_precision(run) == found["scoring"]["default"]
-    assert {row["clips"] for row in found["methods"]} == {6}
-
-
-def test_both_precisions_explain_one_network(in_project, tmp_path):
-    runs = precision.both_runs("tiny", {"run_dir": str(tmp_path / "run")})
-    assert {p: run.params.precision for p, run in runs.items()} == {"fp32": "fp32", "bf16": "bf16"}
-    assert len({detector.model_key(run) for run in runs.values()}) == 1
-    one, other = (detector.model(run).state_dict() for run in runs.values())
-    assert all((one[name] == other[name]).all() for name in one)
+@pytest.mark.skipif(not computes_bf16("cpu"), reason="this CPU only emulates bf16")
+@pytest.mark.slow
+def test_the_study_scores_maps_of_both_precisions_of_one_network(in_project, tmp_path, capsys):
+    given = ["methods=[ig, lime]", "n_clips=2", "variants={}", "device=cpu"]
+    options = {"scoring_clips": 1, "folder": tmp_path / "runs", "out": tmp_path}
+    precision.main("tiny", given, **options)
+    found = json.loads((tmp_path / "cpu.json").read_text())
+    assert set(found) == {"device", "clips", "limit", "methods", "scoring", "scores"}
+    assert [row["method"] for row in found["methods"]] == ["ig", "lime"]
+    assert {row["clips"] for row in found["methods"]} == {2} and found["scoring"]["clips"] == 1
+    assert len(found["scores"]) == 22
+    assert all(0.5 < row["agreement_min"] < 1 for row in found["methods"])
+    # No network is asked for localisation.
+    assert {r["by_scoring"] for r in found["scores"] if r["score"].startswith("clip")} == {0}
+    sums = [(tmp_path / f"runs/{name}/manifest.json").read_text() for name in ("maps", "scoring")]
+    assert len({json.loads(text)["weights_sha256"] for text in sums}) == 1

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vad_helpers import store
 from vad_helpers.errors import InputError
+from vad_helpers.run import open_run, steps
 
 pytestmark = pytest.mark.slow
 
@@ -25,8 +25,8 @@ def example():
 def test_a_sweep_runs_every_value_with_the_same_weights_and_compares(
     example, in_project, tmp_path, monkeypatch, capsys
 ):
-    run = store.open_run("tiny", methods=["ig"], variants={})
-    store.model(run)
+    run = open_run("tiny", methods=["ig"], variants={})
+    steps.network(run)
     command = ["sweep.py", "n_clips", "1", "2", "--profile", "tiny", "--folder", str(tmp_path)]
     weights = ["--weights", str(run.path("model.safetensors"))]
     monkeypatch.setattr(sys, "argv", [*command, *weights])
