@@ -7,8 +7,7 @@ A method is a function and a few facts about it, a `MethodSpec`. The function ha
 probability : vad_helpers.attribution.probability.Probability
     Callable: clips (N, 3, T, H, W) -> (N,) softmax probability of the explained class,
     differentiable with respect to the clips. It counts its calls. `probability.model` is the
-    model as the user gave it, `probability.batch_size` the number of clips one call should hold
-    at most.
+    user's model, `probability.batch_size` the number of clips one call should hold at most.
 clip, baseline : torch.Tensor, (3, T, H, W)
     On the model's device and of its floating type, without gradient, the method's own copies.
     `baseline` fills what is removed; it is None when the spec says `uses_baseline=False`.
@@ -28,6 +27,7 @@ and PyTorch's global generators are seeded: a method that draws random numbers j
 from __future__ import annotations
 
 import importlib
+import inspect
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -52,14 +52,7 @@ from vad_helpers.errors import InputError
 from vad_helpers.inference.prepared import PRECISIONS, Model, Prepared, out_of_memory, prepare
 
 FAMILIES = ("gradient", "perturbation")
-LARGEST_SEED = 2**32 - 1
-"""NumPy's legacy generator takes no larger one."""
-
-# The keywords of `explain` and what is handed to a method: a setting of that name never arrives.
-RESERVED = frozenset(
-    "model clip method baseline target precision seed black progress batch_size"
-    " probability segments".split()
-)
+LARGEST_SEED = 2**32 - 1  # NumPy's legacy generator takes no larger one
 _SLOW_TO_IMPORT = ("captum.attr", "scipy.ndimage", "skimage.segmentation")
 
 Progress = Callable[[int, int], object]
@@ -94,7 +87,7 @@ class MethodSpec:
         ``check(settings, shape)``: raises InputError for values that do not fit each other or the
         clip.
     superpixels : bool, optional
-        Whether the method works on superpixels; it then has the settings `n_segments` and
+        Whether the method works on superpixels; it then needs settings `n_segments` and
         `compactness`.
     uses_baseline : bool, optional
         Whether a baseline is needed at all.
@@ -132,38 +125,19 @@ class MethodSpec:
             raise InputError(f"{mine}: its key must be a Python identifier such as 'ig'")
         checks.one_of(f"family of {mine}", self.family, FAMILIES)
         checks.one_of(f"precision of {mine}", self.precision, PRECISIONS)
-        for name in ("attribute", "model_calls"):
-            if not callable(getattr(self, name)):
-                raise InputError(f"{mine}: {name} is {getattr(self, name)!r}; give a function")
-        for name in sorted(RESERVED.intersection(self.settings)):
+        # A keyword of `explain`, or what is handed to a method: such a setting would never arrive.
+        for name in {*inspect.signature(attribute).parameters, "probability"} & {*self.settings}:
             raise InputError(f"{mine}: explain() keeps {name!r} for itself; rename the setting")
-        for name in sorted({"n_segments", "compactness"}.difference(self.settings)):
-            if self.superpixels:
-                raise InputError(f"{mine} works on superpixels but has no setting {name!r}; add it")
         # A copy of its own, so that the caller's dict can change without changing the method.
         object.__setattr__(self, "settings", dict(self.settings))
 
     def complete(
         self, given: Mapping[str, object], shape: tuple[int, ...] | None = None
     ) -> dict[str, Any]:
-        """Fill in the defaults of settings, and check them.
+        """Fill in the defaults of settings, and check them: every setting, in its default's type.
 
-        Parameters
-        ----------
-        given : dict
-            Name -> value, in place of the default.
-        shape : tuple of int, optional
-            (3, T, H, W) of the clip, which windows, for instance, must fit.
-
-        Returns
-        -------
-        dict
-            Every setting, in the type of its default.
-
-        Raises
-        ------
-        InputError
-            If the method has no such setting, or a value is of another type or out of range.
+        Windows, for instance, must fit the shape (3, T, H, W) of a clip, if one is given. Raises
+        InputError if the method has no such setting, or a value is of another type or out of range.
         """
         for name in given:
             checks.one_of(f"setting of method {self.key!r}", name, self.settings)
@@ -209,8 +183,7 @@ def register(spec: MethodSpec, *, overwrite: bool = False) -> None:
     Parameters
     ----------
     spec : MethodSpec
-        The method; the opening of `vad_helpers.attribution.registry` says what its function is
-        given and returns.
+        The method.
     overwrite : bool, optional
         Whether a method of the same key may be replaced.
 
@@ -228,7 +201,7 @@ def register(spec: MethodSpec, *, overwrite: bool = False) -> None:
     METHODS[spec.key] = spec
 
 
-def explain(
+def attribute(
     model: Model | Prepared,
     clip: Tensor,
     method: str,
@@ -242,7 +215,84 @@ def explain(
     batch_size: int | str = "auto",
     segments: np.ndarray | None = None,
     **settings: Any,
-) -> np.ndarray:
+) -> Explanation:
+    """Explain as `explain` does, whose arguments it takes, and report what it took."""
+    if not callable(model):
+        raise InputError(f"the model is a {type(model).__name__}; give a module or a function")
+    spec = METHODS[checks.one_of("method", method, METHODS)]
+    checks.video("clip", clip)
+    shape = tuple(clip.shape)
+    settings = spec.complete(settings, shape)
+    if isinstance(baseline, Tensor):
+        checks.video("baseline", baseline, like=clip)
+    if checks.value("seed", seed, 0, ">= 0") > LARGEST_SEED:
+        raise InputError(f"seed is {seed}; it must be at most {LARGEST_SEED}")
+    checks.value("target", target, 1, ">= 0")
+    size = None if batch_size == "auto" else checks.value("batch_size", batch_size, 1, ">= 1")
+    if spec.superpixels and segments is not None:
+        segments = superpixels.check(segments, shape[1:])
+    prepared = prepare(model, precision=precision)
+    for name in _SLOW_TO_IMPORT:  # now, before the clock starts
+        importlib.import_module(name)
+
+    start = time.perf_counter()
+    keywords, info, fill, baseline_seconds, superpixel_seconds = dict(settings), {}, None, 0.0, 0.0
+    if spec.uses_baseline:
+        given = isinstance(baseline, Tensor)
+        fill = baseline if given else baselines.make(baseline, clip, black=black)
+        baseline_seconds = time.perf_counter() - start
+    if spec.superpixels:
+        options = {name: keywords.pop(name) for name in superpixels.SETTINGS}
+        if segments is None:
+            start = time.perf_counter()
+            segments = superpixels.slic(clip, **options)
+            superpixel_seconds = time.perf_counter() - start
+        keywords["segments"] = segments
+        info["n_segments"] = int(segments.max()) + 1
+
+    total = spec.model_calls(settings, shape, info.get("n_segments"))
+    options = {"target": target, "batch_size": size, "measure": prepared is model}
+    # Gradients are wanted even if the caller works without them.
+    with torch.inference_mode(False), torch.enable_grad(), evaluating(prepared.model):
+        device, dtype = prepared.placement(clip)
+        if total > 1 and (prepared.chain is not None or size != 1):  # else no two clips ever meet
+            with seeded(seed, device):
+                refuse_mixing(prepared, clip.detach().to(device, dtype, copy=True))
+        start = time.perf_counter()
+        found, calls = _run(spec, prepared, clip, fill, keywords, options, seed, total, progress)
+    found, reported = found if isinstance(found, tuple) else (found, {})
+    if isinstance(found, Tensor):
+        found = found.detach().float().cpu().numpy()
+    with np.errstate(over="ignore"):  # what overflows float32 is refused below
+        found = np.ascontiguousarray(found, dtype=np.float32)
+    if found.shape != shape[1:]:
+        raise InputError(
+            f"method {method!r} returned a map of shape {found.shape}; it must be (T, H, W) = "
+            f"{shape[1:]}"
+        )
+    if not np.isfinite(found).all():
+        raise InputError(
+            f"method {method!r} returned NaN or infinite values; check that the model's logits "
+            "are finite for this clip and its baseline, and try precision='fp32'"
+        )
+    if not found.any():
+        lasso = "; lower alpha, widen the kernel or raise n_samples" if "alpha" in settings else ""
+        warnings.warn(
+            f"method {method!r} returned an all-zero map, which explains nothing{lasso}",
+            stacklevel=2,
+        )
+    return Explanation(
+        map=found,
+        model_calls=calls,
+        seconds=baseline_seconds + superpixel_seconds + time.perf_counter() - start,
+        baseline_seconds=baseline_seconds,
+        superpixel_seconds=superpixel_seconds,
+        settings=settings,
+        info={**info, **reported},
+    )
+
+
+def explain(model: Model | Prepared, clip: Tensor, method: str, **options: Any) -> np.ndarray:
     """Explain the probability that a model gives to one class of one clip.
 
     Parameters
@@ -297,102 +347,10 @@ def explain(
     UserWarning
         If the map is zero everywhere.
     """
-    return attribute(
-        model,
-        clip,
-        method,
-        baseline=baseline,
-        target=target,
-        precision=precision,
-        seed=seed,
-        black=black,
-        progress=progress,
-        batch_size=batch_size,
-        segments=segments,
-        **settings,
-    ).map
+    return attribute(model, clip, method, **options).map
 
 
-def attribute(
-    model: Model | Prepared,
-    clip: Tensor,
-    method: str,
-    *,
-    baseline: str | Tensor = "blur",
-    target: int = 1,
-    precision: str = "fp32",
-    seed: int = 0,
-    black: float = -1.0,
-    progress: bool | Progress = False,
-    batch_size: int | str = "auto",
-    segments: np.ndarray | None = None,
-    **settings: Any,
-) -> Explanation:
-    """Explain as `explain` does, whose arguments it takes, and report what it took."""
-    if not callable(model):
-        raise InputError(f"the model is a {type(model).__name__}; give a module or a function")
-    spec = METHODS[checks.one_of("method", method, METHODS)]
-    checks.video("clip", clip)
-    settings = spec.complete(settings, tuple(clip.shape))
-    if isinstance(baseline, Tensor):
-        checks.video("baseline", baseline, like=clip)
-    else:
-        checks.one_of("baseline", baseline, baselines.NAMES)
-    checks.value("black", black, -1.0)
-    if checks.value("seed", seed, 0, ">= 0") > LARGEST_SEED:
-        raise InputError(f"seed is {seed}; it must be at most {LARGEST_SEED}")
-    if not callable(progress):
-        checks.value("progress", progress, False)
-    checks.value("target", target, 1, ">= 0")
-    size = None if batch_size == "auto" else checks.value("batch_size", batch_size, 1, ">= 1")
-    if spec.superpixels and segments is not None:
-        segments = superpixels.check(segments, tuple(clip.shape[1:]))
-    prepared = prepare(model, precision=precision)
-    for name in _SLOW_TO_IMPORT:  # now, before the clock starts
-        importlib.import_module(name)
-
-    start = time.perf_counter()
-    keywords, info, fill, baseline_seconds, superpixel_seconds = dict(settings), {}, None, 0.0, 0.0
-    if spec.uses_baseline:
-        named = isinstance(baseline, str)
-        fill = baselines.make(baseline, clip, black=black) if named else baseline
-        baseline_seconds = time.perf_counter() - start
-    if spec.superpixels:
-        options = {name: keywords.pop(name) for name in ("n_segments", "compactness")}
-        if segments is None:
-            start = time.perf_counter()
-            segments = superpixels.slic(clip, **options)
-            superpixel_seconds = time.perf_counter() - start
-        keywords["segments"] = segments
-        info["n_segments"] = int(segments.max()) + 1
-
-    total = spec.model_calls(settings, tuple(clip.shape), info.get("n_segments"))
-    options = {"target": target, "batch_size": size, "measure": prepared is model}
-    # Gradients are wanted even if the caller works without them.
-    with torch.inference_mode(False), torch.enable_grad():
-        device, dtype = prepared.placement(clip)
-        if total > 1 and (prepared.chain is not None or size != 1):  # else no two clips ever meet
-            with evaluating(prepared.model), seeded(seed, device):
-                refuse_mixing(prepared, clip.detach().to(device, dtype, copy=True))
-        start = time.perf_counter()
-        found, calls = _run(spec, prepared, clip, fill, keywords, seed, total, progress, options)
-    values, reported = _checked(spec, found, tuple(clip.shape[1:]))
-    seconds = baseline_seconds + superpixel_seconds + time.perf_counter() - start
-    if not values.any():
-        lasso = "; lower alpha, widen the kernel or raise n_samples" if "alpha" in settings else ""
-        warnings.warn(
-            f"method {spec.key!r} returned an all-zero map, which explains nothing{lasso}",
-            stacklevel=2,
-        )
-    return Explanation(
-        map=values,
-        model_calls=calls,
-        seconds=seconds,
-        baseline_seconds=baseline_seconds,
-        superpixel_seconds=superpixel_seconds,
-        settings=settings,
-        info={**info, **reported},
-    )
+explain.__signature__ = inspect.signature(attribute).replace(return_annotation="np.ndarray")
 
 
 def _run(
@@ -401,10 +359,10 @@ def _run(
     clip: Tensor,
     fill: Tensor | None,
     keywords: dict[str, Any],
+    options: dict[str, Any],
     seed: int,
     total: int,
     progress: bool | Progress,
-    options: dict[str, Any],
 ) -> tuple[Any, int]:
     """Result and model calls; where memory runs out, again with half the batch."""
     device, dtype = prepared.placement(clip)
@@ -426,7 +384,7 @@ def _run(
             )
             probability = Probability(prepared, **options, example=own, tick=tick)
             try:
-                with evaluating(prepared.model), seeded(seed, device):
+                with seeded(seed, device):
                     return spec.attribute(probability, own, filling, **keywords), probability.calls
             except RuntimeError as error:
                 smallest = options["batch_size"] == 1 or not probability.largest
@@ -434,28 +392,6 @@ def _run(
                     raise
             options = {**options, "batch_size": max(1, probability.largest // 2)}
             bar.reset()
-
-
-def _checked(
-    spec: MethodSpec, result: Any, shape: tuple[int, ...]
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """Map and info of what a method returned."""
-    found, info = result if isinstance(result, tuple) else (result, {})
-    if isinstance(found, Tensor):
-        found = found.detach().float().cpu().numpy()
-    with np.errstate(over="ignore"):  # what overflows float32 is reported below
-        found = np.ascontiguousarray(found, dtype=np.float32)
-    if found.shape != shape:
-        raise InputError(
-            f"method {spec.key!r} returned a map of shape {found.shape}; it must be (T, H, W) = "
-            f"{shape}"
-        )
-    if not np.isfinite(found).all():
-        raise InputError(
-            f"method {spec.key!r} returned NaN or infinite values; check that the model's logits "
-            "are finite for this clip and its baseline, and try precision='fp32'"
-        )
-    return found, info
 
 
 # --- the eight methods ------------------------------------------------------------------------
