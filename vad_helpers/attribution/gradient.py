@@ -37,8 +37,8 @@ def integrated_gradients(
     ----------
     Sundararajan, Taly & Yan, Axiomatic attribution for deep networks, ICML 2017.
     """
-    gradient = path_gradient(probability, clip, baseline, *_legendre(n_steps))
-    return _one_channel((clip - baseline) * gradient, channels)
+    found = path_attribution(probability, clip, baseline, *_legendre(n_steps))
+    return _one_channel(found, channels)
 
 
 def smooth_integrated_gradients(
@@ -76,7 +76,7 @@ def smooth_integrated_gradients(
     for _ in range(n_samples):
         drawn = _noise(clip[:1] if noise == "grey" else clip, sigma)
         end, start = clip + drawn, baseline + drawn if noisy_baseline else baseline
-        total += (end - start) * path_gradient(probability, end, start, *_legendre(n_steps))
+        total += path_attribution(probability, end, start, *_legendre(n_steps))
     return _one_channel(total / n_samples, channels)
 
 
@@ -107,13 +107,12 @@ def gradient_shap(
     # From NumPy's global generator, as Captum's GradientShap draws: one seed, the same points.
     points, weights = np.random.uniform(size=n_samples), np.full(n_samples, 1 / n_samples)
     if sigma == 0:  # all points lie on one line
-        gradient = path_gradient(probability, clip, baseline, points, weights)
-        return _one_channel((clip - baseline) * gradient, channels)
+        found = path_attribution(probability, clip, baseline, points, weights)
+        return _one_channel(found, channels)
     total = torch.zeros_like(clip)
     for k in range(n_samples):
         noisy, one = clip + _noise(clip, sigma), slice(k, k + 1)
-        gradient = path_gradient(probability, noisy, baseline, points[one], weights[one])
-        total += (noisy - baseline) * gradient
+        total += path_attribution(probability, noisy, baseline, points[one], weights[one])
     return _one_channel(total, channels)
 
 
@@ -159,14 +158,14 @@ def guided_backprop(
     return _one_channel(gradients, channels)
 
 
-def path_gradient(
+def path_attribution(
     probability: Probability,
     clip: Tensor,
     baseline: Tensor,
     points: np.ndarray,
     weights: np.ndarray,
 ) -> Tensor:
-    """Weighted sum of the gradients at points on the line from baseline to clip, like the clip.
+    """Difference of clip and baseline, times a weighted sum of gradients on the line between them.
 
     Where the model's first stage is affine (`vad_helpers.inference.chain`), the line behind it is
     straight too: the stage is evaluated at the two ends alone, and passed backward once, for the
@@ -209,14 +208,13 @@ def path_gradient(
         for one in found:  # one by one: the order of the sum does not depend on the batch
             total += one
         probability.count(len(found))
-    if not by_stem:
-        return total
-    (back,) = torch.autograd.grad(behind, clips, total[None].to(end.dtype))
-    return back[0].to(clip.dtype)
+    if by_stem:
+        (back,) = torch.autograd.grad(behind, clips, total[None].to(end.dtype))
+        total = back[0].to(clip.dtype)
+    return (clip - baseline) * total
 
 
 def _legendre(n_steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss-Legendre points on [0, 1] and their weights."""
     nodes, weights = np.polynomial.legendre.leggauss(n_steps)
     # Captum, the reference, rounds the weights to float32.
     return (1 + nodes) / 2, (weights / 2).astype(np.float32).astype(np.float64)
@@ -228,5 +226,4 @@ def _noise(like: Tensor, sigma: float) -> Tensor:
 
 
 def _one_channel(attribution: Tensor, channels: str) -> Tensor:
-    """(3, T, H, W) to (T, H, W)."""
     return (attribution.abs() if channels == "abs" else attribution).sum(dim=0)

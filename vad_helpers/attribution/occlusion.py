@@ -26,11 +26,10 @@ from vad_helpers.inference.chain import Triple
 from vad_helpers.inference.incremental import Activations, Boxes, fill
 from vad_helpers.inference.prepared import Model, Prepared, prepare
 
+# Windows that one worker recomputes together where no batch size is given: enough to share the
+# reading of the weights, few enough to stay in the processor's cache.
 WINDOWS_AT_ONCE = 8
-"""Windows that one worker recomputes together where no batch size is given: enough to share the
-reading of the weights, few enough to stay in the processor's cache."""
-BOXES_A_CLIP = 4
-"""Boxes around windows that take about the memory of a clip."""
+BOXES_A_CLIP = 4  # boxes around windows that take about the memory of a clip
 
 Score = Callable[[Tensor], Tensor]  # what falls, (N,), by the model's output for N clips
 Windows = tuple[np.ndarray, np.ndarray]  # first and one-past-last indices, two arrays (n, 3)
@@ -40,17 +39,12 @@ Windows = tuple[np.ndarray, np.ndarray]  # first and one-past-last indices, two 
 def occlusion(
     probability: Probability, clip: Tensor, baseline: Tensor, *, window: Triple, stride: Triple
 ) -> Tensor:
-    """Fill one window after the other and record how far the probability falls.
+    """Fill one window after the other and map how far the probability falls: in [-1, 1].
 
     Parameters
     ----------
     window, stride : tuple of int
         (frames, rows, columns); no window larger than the clip, no stride larger than the window.
-
-    Returns
-    -------
-    torch.Tensor
-        (T, H, W), in [-1, 1].
 
     References
     ----------
@@ -162,10 +156,10 @@ class IncrementalOcclusion:
         return torch.stack(maps)[:, None].expand_as(inputs).clone()
 
 
-def count_windows(shape: Sequence[int], window: Triple, stride: Triple) -> int:
-    """Count the windows that cover a clip (..., T, H, W)."""
-    axes = zip(shape[-3:], window, stride, strict=True)
-    return math.prod(1 + math.ceil((size - wide) / step) for size, wide, step in axes)
+def model_calls(settings: Mapping[str, Any], shape: Sequence[int], *_: object) -> int:
+    """Count the windows that cover a clip (..., T, H, W), and the clip itself."""
+    axes = zip(shape[-3:], settings["window"], settings["stride"], strict=True)
+    return 1 + math.prod(1 + math.ceil((size - wide) / step) for size, wide, step in axes)
 
 
 def check_windows(settings: Mapping[str, Any], shape: Sequence[int]) -> None:
@@ -244,7 +238,7 @@ def _scores(
     windows: Windows,
     at_once: int,
 ) -> Iterator[tuple[list[tuple[slice, ...]], Tensor]]:
-    """Score of the clip, then of windows, some at a time: slices (frames, rows, columns), scores."""
+    """Score of the clip, then of windows, some at a time: their slices and their scores."""
     starts, ends = windows
     boxes = [tuple(map(slice, *pair)) for pair in zip(starts.tolist(), ends.tolist(), strict=True)]
     if prepared.chain is None:

@@ -13,12 +13,10 @@ from torch import Tensor
 from vad_helpers.errors import InputError
 from vad_helpers.inference.prepared import Model, Prepared, out_of_memory, prepare
 
-UNMEASURED = 4
-"""Clips at once where nobody measured: little memory, and the same on every machine."""
-
+UNMEASURED = 4  # clips at once where nobody measured: little memory, the same on every machine
+# Change of a clip's logits by company in its batch, as a share of the largest, that no rounding
+# explains. Batch norm without running statistics moved them by a tenth to twice their size.
 MIXED = {"fp32": 1e-2, "bf16": 5e-2}
-"""Change of a clip's logits by company in its batch, as a share of the largest, that no rounding
-explains. Batch norm without running statistics moved them by a tenth to twice their size."""
 
 
 class Probability(torch.nn.Module):
@@ -30,8 +28,6 @@ class Probability(torch.nn.Module):
         (N, 3, T, H, W) -> (N, classes) logits.
     target : int, optional
         The class that is explained.
-    precision : {"fp32", "bf16"}, optional
-        As in `prepare`, for a model that is not prepared; the softmax stays in float32.
     batch_size : int, optional
         The number of clips that one call should hold at most: advice to the methods. None
         measures which is fastest when it is first asked for, and lets `model` remember it.
@@ -58,15 +54,13 @@ class Probability(torch.nn.Module):
         model: Model | Prepared,
         *,
         target: int = 1,
-        precision: str = "fp32",
         batch_size: int | None = None,
         example: Tensor | None = None,
         measure: bool = True,
         tick: Callable[[int], object] | None = None,
     ) -> None:
         super().__init__()
-        ready = isinstance(model, Prepared)
-        self.prepared = model if ready else prepare(model, precision=precision)
+        self.prepared = model if isinstance(model, Prepared) else prepare(model)
         self.model = self.prepared.model
         self.target, self.given = target, batch_size
         self.calls = self.largest = 0
@@ -97,11 +91,8 @@ class Probability(torch.nn.Module):
     def forward(self, clips: Tensor) -> Tensor:
         """Probability (N,) of the target class of clips (N, 3, T, H, W), float32 at least.
 
-        Raises
-        ------
-        InputError
-            If the model does not return (N, classes) logits of two classes or more, has no class
-            `target`, or cuts the gradient that a gradient method asks for.
+        Raises InputError if the model does not return logits (N, classes) of two classes or more,
+        has no class `target`, or cuts the gradient that a gradient method asks for.
         """
         p = self.uncounted(clips)
         self.count(len(clips))

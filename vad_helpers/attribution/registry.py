@@ -49,7 +49,7 @@ from vad_helpers.attribution import (
 )
 from vad_helpers.attribution.probability import Probability, evaluating, refuse_mixing, seeded
 from vad_helpers.errors import InputError
-from vad_helpers.inference.prepared import PRECISIONS, Model, Prepared, out_of_memory, prepare
+from vad_helpers.inference.prepared import Model, Prepared, out_of_memory, prepare
 
 FAMILIES = ("gradient", "perturbation")
 LARGEST_SEED = 2**32 - 1  # NumPy's legacy generator takes no larger one
@@ -124,7 +124,6 @@ class MethodSpec:
         if not (isinstance(self.key, str) and self.key.isidentifier()):
             raise InputError(f"{mine}: its key must be a Python identifier such as 'ig'")
         checks.one_of(f"family of {mine}", self.family, FAMILIES)
-        checks.one_of(f"precision of {mine}", self.precision, PRECISIONS)
         # A keyword of `explain`, or what is handed to a method: such a setting would never arrive.
         for name in {*inspect.signature(attribute).parameters, "probability"} & {*self.settings}:
             raise InputError(f"{mine}: explain() keeps {name!r} for itself; rename the setting")
@@ -235,30 +234,29 @@ def attribute(
     for name in _SLOW_TO_IMPORT:  # now, before the clock starts
         importlib.import_module(name)
 
-    start = time.perf_counter()
+    device, dtype = prepared.placement(clip)
     keywords, info, fill, baseline_seconds, superpixel_seconds = dict(settings), {}, None, 0.0, 0.0
-    if spec.uses_baseline:
-        given = isinstance(baseline, Tensor)
-        fill = baseline if given else baselines.make(baseline, clip, black=black)
-        baseline_seconds = time.perf_counter() - start
-    if spec.superpixels:
-        options = {name: keywords.pop(name) for name in superpixels.SETTINGS}
-        if segments is None:
-            start = time.perf_counter()
-            segments = superpixels.slic(clip, **options)
-            superpixel_seconds = time.perf_counter() - start
-        keywords["segments"] = segments
-        info["n_segments"] = int(segments.max()) + 1
-
-    total = spec.model_calls(settings, shape, info.get("n_segments"))
-    options = {"target": target, "batch_size": size, "measure": prepared is model}
     # Gradients are wanted even if the caller works without them.
     with torch.inference_mode(False), torch.enable_grad(), evaluating(prepared.model):
-        device, dtype = prepared.placement(clip)
+        if spec.uses_baseline:
+            start = time.perf_counter()
+            given = isinstance(baseline, Tensor)
+            fill = baseline if given else baselines.make(baseline, clip, black=black)
+            baseline_seconds = time.perf_counter() - start
+        if spec.superpixels:
+            options = {name: keywords.pop(name) for name in superpixels.SETTINGS}
+            if segments is None:
+                start = time.perf_counter()
+                segments = superpixels.slic(clip, **options)
+                superpixel_seconds = time.perf_counter() - start
+            keywords["segments"] = torch.from_numpy(segments).to(device)
+            info["n_segments"] = int(segments.max()) + 1
+        total = spec.model_calls(settings, shape, info.get("n_segments"))
         if total > 1 and (prepared.chain is not None or size != 1):  # else no two clips ever meet
             with seeded(seed, device):
                 refuse_mixing(prepared, clip.detach().to(device, dtype, copy=True))
         start = time.perf_counter()
+        options = {"target": target, "batch_size": size, "measure": prepared is model}
         found, calls = _run(spec, prepared, clip, fill, keywords, options, seed, total, progress)
     found, reported = found if isinstance(found, tuple) else (found, {})
     if isinstance(found, Tensor):
@@ -366,8 +364,6 @@ def _run(
 ) -> tuple[Any, int]:
     """Result and model calls; where memory runs out, again with half the batch."""
     device, dtype = prepared.placement(clip)
-    if "segments" in keywords:
-        keywords = {**keywords, "segments": torch.from_numpy(keywords["segments"]).to(device)}
 
     def tick(n: int) -> None:
         bar.update(n)
@@ -397,13 +393,8 @@ def _run(
 # --- the eight methods ------------------------------------------------------------------------
 
 
-def _samples(settings: Mapping[str, Any], shape: tuple[int, ...], n_segments: int | None) -> int:
+def _samples(settings: Mapping[str, Any], *_: object) -> int:
     return settings.get("n_steps", 1) * settings.get("n_samples", 1)
-
-
-def _windows(settings: Mapping[str, Any], shape: tuple[int, ...], n_segments: int | None) -> int:
-    # The one more is the whole clip, from which the falls are counted.
-    return occlusion.count_windows(shape, settings["window"], settings["stride"]) + 1
 
 
 _LIMITS = {
@@ -428,7 +419,7 @@ _SURROGATE = {
 _OCCLUSION = {
     "family": "perturbation",
     "attribute": occlusion.occlusion,
-    "model_calls": _windows,
+    "model_calls": occlusion.model_calls,
     "limits": _LIMITS,
     "check": occlusion.check_windows,
     "citation": "zeiler2014visualizing",
