@@ -20,9 +20,6 @@ from vad_helpers.attribution.registry import METHODS, explain
 from vad_helpers.errors import InputError
 from vad_helpers.inference.prepared import Model, Prepared, prepare
 
-AGREEING = 0.95
-"""Correlation over voxels from which on two seeds' maps count as the same."""
-
 
 def converge(
     model: Model | Prepared,
@@ -32,7 +29,7 @@ def converge(
     precision: str = "fp32",
     start: int = 25,
     most: int = 3200,
-    threshold: float = AGREEING,
+    threshold: float = 0.95,
     seeds: tuple[int, int] = (0, 1),
     **options: Any,
 ) -> pd.DataFrame:
@@ -49,7 +46,7 @@ def converge(
         First number of samples, and the largest to try.
     threshold : float
         Pearson correlation over voxels at which two maps count as the same, in (0, 1].
-    seeds : tuple of int
+    seeds : (int, int)
     **options
         Further options of `explain`.
 

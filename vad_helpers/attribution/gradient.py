@@ -110,9 +110,9 @@ def gradient_shap(
         found = path_attribution(probability, clip, baseline, points, weights)
         return _one_channel(found, channels)
     total = torch.zeros_like(clip)
-    for k in range(n_samples):
-        noisy, one = clip + _noise(clip, sigma), slice(k, k + 1)
-        total += path_attribution(probability, noisy, baseline, points[one], weights[one])
+    for point, weight in zip(points[:, None], weights[:, None], strict=True):
+        noisy = clip + _noise(clip, sigma)
+        total += path_attribution(probability, noisy, baseline, point, weight)
     return _one_channel(total, channels)
 
 

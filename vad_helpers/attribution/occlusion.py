@@ -147,12 +147,11 @@ class IncrementalOcclusion:
                 )
             return output[:, target]
 
-        maps = []
-        for clip, filling in zip(inputs, fills.expand_as(inputs), strict=True):
-            refuse_mixing(self.prepared, clip)
-            maps.append(
-                _falls(self.prepared, score, clip, filling, windows, perturbations_per_eval)
-            )
+        refuse_mixing(self.prepared, inputs[0])
+        maps = [
+            _falls(self.prepared, score, clip, filling, windows, perturbations_per_eval)
+            for clip, filling in zip(inputs, fills.expand_as(inputs), strict=True)
+        ]
         return torch.stack(maps)[:, None].expand_as(inputs).clone()
 
 
@@ -170,8 +169,7 @@ def check_windows(settings: Mapping[str, Any], shape: Sequence[int]) -> None:
         if wide > size:
             fitting = tuple(min(pair) for pair in zip(window, shape[-3:], strict=True))
             raise InputError(
-                f"occlusion's window has {wide} {axis}, but the clip only {size}; give a window "
-                f"that fits, such as window={fitting}"
+                f"occlusion's window has {wide} {axis}, the clip {size}; give window={fitting}"
             )
         if step > wide and wide < size:
             raise InputError(

@@ -11,16 +11,13 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vad_helpers.attribution.probability import Probability
 from vad_helpers.errors import InputError
-
-if TYPE_CHECKING:  # importing Captum takes as long as importing PyTorch: late, where it is used
-    from captum.attr import Lime
 
 
 def lime(
@@ -60,6 +57,7 @@ def lime(
     Ribeiro, Singh & Guestrin, "Why should I trust you?": explaining the predictions of any
     classifier, KDD 2016.
     """
+    # Here, because importing Captum takes as long as importing PyTorch.
     from captum._utils.models.linear_model import SkLearnLasso
     from captum.attr import Lime
     from captum.attr._core.lime import get_exp_kernel_similarity_function
@@ -114,7 +112,7 @@ def kernel_shap(
 
 @torch.no_grad()
 def _fit(
-    explainer: Lime, clip: Tensor, baseline: Tensor, segments: Tensor, n_samples: int, paired: bool
+    explainer: Any, clip: Tensor, baseline: Tensor, segments: Tensor, n_samples: int, paired: bool
 ) -> Tensor:
     """Coefficient of every superpixel, (n_segments,)."""
     draw = explainer.perturb_func

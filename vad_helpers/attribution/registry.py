@@ -55,8 +55,7 @@ FAMILIES = ("gradient", "perturbation")
 LARGEST_SEED = 2**32 - 1  # NumPy's legacy generator takes no larger one
 _SLOW_TO_IMPORT = ("captum.attr", "scipy.ndimage", "skimage.segmentation")
 
-Progress = Callable[[int, int], object]
-"""Told (done, total) model calls."""
+Progress = Callable[[int, int], object]  # told (done, total) model calls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,23 +73,18 @@ class MethodSpec:
     attribute : callable
         ``attribute(probability, clip, baseline, **settings)``, as the module's opening says.
     model_calls : callable
-        ``model_calls(settings, shape, n_segments) -> int``: how many clips go forward through
-        the model, for complete settings, the clip's shape (3, T, H, W), and the number of
-        superpixels (None for methods without them).
+        ``model_calls(settings, shape, n_segments) -> int``: clips that go forward through the
+        model, for a clip of shape (3, T, H, W); n_segments is None without superpixels.
     settings : dict, optional
-        Every setting with its default. A value given to `explain` must be of the default's type
-        (an int passes for a float, a list for a tuple).
+        Every setting with its default, whose type a value must have (an int passes for a float,
+        a list for a tuple). Methods on superpixels need `n_segments` and `compactness`.
     limits : dict, optional
-        What settings of these names may be: ``">= 1"`` or ``"> 0"`` for numbers (in a tuple: for
-        each), a tuple of words for strings.
+        What settings may be: ``">= 1"`` or ``"> 0"`` for numbers, alone or in a tuple; a tuple of
+        words for strings.
     check : callable, optional
-        ``check(settings, shape)``: raises InputError for values that do not fit each other or the
-        clip.
-    superpixels : bool, optional
-        Whether the method works on superpixels; it then needs settings `n_segments` and
-        `compactness`.
-    uses_baseline : bool, optional
-        Whether a baseline is needed at all.
+        ``check(settings, shape)``: raises InputError for values that do not fit together.
+    superpixels, uses_baseline : bool, optional
+        Whether the method needs superpixels, and a baseline.
     precision : {"fp32", "bf16"}, optional
         The precision to use where the user leaves it to the method: "bf16" where no mean score
         moved by more than .01 in a study on real clips (`benchmarks.precision`).
@@ -102,7 +96,7 @@ class MethodSpec:
     Raises
     ------
     InputError
-        If a field is not as described.
+        If the key or the family is not as described, or `explain` keeps a setting's name.
     """
 
     key: str
@@ -194,9 +188,7 @@ def register(spec: MethodSpec, *, overwrite: bool = False) -> None:
     if not isinstance(spec, MethodSpec):
         raise InputError(f"register() was given a {type(spec).__name__}; give a MethodSpec")
     if spec.key in METHODS and not overwrite:
-        raise InputError(
-            f"method {spec.key!r} exists already; choose another key or pass overwrite=True"
-        )
+        raise InputError(f"method {spec.key!r} exists already; pass overwrite=True to replace it")
     METHODS[spec.key] = spec
 
 
@@ -264,10 +256,7 @@ def attribute(
     with np.errstate(over="ignore"):  # what overflows float32 is refused below
         found = np.ascontiguousarray(found, dtype=np.float32)
     if found.shape != shape[1:]:
-        raise InputError(
-            f"method {method!r} returned a map of shape {found.shape}; it must be (T, H, W) = "
-            f"{shape[1:]}"
-        )
+        raise InputError(f"method {method!r} returned shape {found.shape}; give {shape[1:]}")
     if not np.isfinite(found).all():
         raise InputError(
             f"method {method!r} returned NaN or infinite values; check that the model's logits "
@@ -296,36 +285,31 @@ def explain(model: Model | Prepared, clip: Tensor, method: str, **options: Any) 
     Parameters
     ----------
     model : torch.nn.Module, callable or Prepared
-        (N, 3, T, H, W) -> (N, classes) logits, two classes or more, each clip's its own: a model
-        that mixes the clips of a batch is refused. A module runs in evaluation mode, on its own
-        device, and is left as it was found. For many explanations, `prepare` it once.
+        (N, 3, T, H, W) -> (N, classes) logits, two classes or more; a model that mixes the clips
+        of a batch is refused. A module runs in evaluation mode, on its own device, and is left as
+        it was found. For many explanations, `prepare` it once.
     clip : torch.Tensor
         (3, T, H, W), floating, normalised.
     method : str
         A key of `METHODS`.
     baseline : str or torch.Tensor, optional
-        What removed voxels are filled with: a name known to `baselines.make`, or a tensor like
-        `clip`.
+        What fills removed voxels: a name that `baselines.make` knows, or a tensor like `clip`.
     target : int, optional
         The class whose softmax probability is explained.
     precision : {"fp32", "bf16"}, optional
         "bf16" runs the model under autocast; the map is float32 all the same.
     seed : int, optional
-        0 .. 2^32 - 1. The same seed gives the same map on the same machine; the global generators
-        are left as they were.
+        0 .. 2^32 - 1: the same map on the same machine. Global generators are left as found.
     black : float, optional
         The normalised value of black, for ``baseline="black"``.
     progress : bool or callable, optional
-        Whether to show a bar that advances with the model calls; or a function that is told
-        instead, as ``progress(done, total)`` after every batch of model calls. What it raises ends
-        the explanation.
+        Whether to show a bar of model calls; or a function that is told ``progress(done, total)``
+        after every batch of them, and ends the explanation by raising.
     batch_size : int or "auto", optional
-        Clips in one pass through the model: memory and speed; the map changes by rounding only.
-        "auto" takes the fastest, measured on this model and kept by it if it is prepared. Where
-        memory runs out, half as many are tried.
+        Clips in one pass: memory and speed; the map changes by rounding only. "auto" measures the
+        fastest, which a prepared model keeps. Where memory runs out, half as many are tried.
     segments : numpy.ndarray, optional
-        Superpixels of this clip found before, as `superpixels.slic` gives them: methods that
-        use superpixels then share them. Others do not look at it.
+        Superpixels found before, as `superpixels.slic` gives them, for methods that use some.
     **settings
         The method's own settings; `METHODS[method].settings` lists them with their defaults.
 
@@ -337,8 +321,7 @@ def explain(model: Model | Prepared, clip: Tensor, method: str, **options: Any) 
     Raises
     ------
     InputError
-        If an argument is not as described, or the method returns something else than a finite
-        map (T, H, W).
+        If an argument is not as described, or what the method returns is no finite map (T, H, W).
 
     Warns
     -----
