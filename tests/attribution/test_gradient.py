@@ -6,40 +6,6 @@ from vad_helpers.attribution import explain
 from vad_helpers.attribution.gradient import integrated_gradients, smooth_integrated_gradients
 from vad_helpers.attribution.probability import Probability
 from vad_helpers.errors import InputError
-from vad_helpers.inference.chain import sequential
-
-
-class Polynomial:
-    """p = .2 + mean(a x^2) + mean(b x y), y the next column's voxel; its IG has a closed form."""
-
-    def __init__(self, shape, as_logits):
-        rng = np.random.default_rng(4)
-        self.a, self.b = (torch.from_numpy(rng.uniform(0, 0.2, shape)) for _ in range(2))
-        self.as_logits = as_logits
-
-    def __call__(self, clips):
-        squares = self.a * clips**2
-        products = self.b * clips * clips.roll(-1, dims=-1)
-        return self.as_logits(0.2 + (squares + products).flatten(1).mean(dim=1))
-
-    def closed_form(self, x, x0):
-        y, y0 = x.roll(-1, dims=-1), x0.roll(-1, dims=-1)
-        shared = self.b * (x - x0) * (y + y0) / 2, self.b * (y - y0) * (x + x0) / 2
-        per_voxel = self.a * (x**2 - x0**2) + shared[0] + shared[1].roll(1, dims=-1)
-        return (per_voxel / x.numel()).sum(dim=0).numpy()
-
-
-@pytest.mark.parametrize(("n_steps", "batch_size"), [(1, 4), (2, 1), (5, 3), (30, 64)])
-def test_ig_of_a_polynomial_is_its_closed_form_and_complete(
-    n_steps, batch_size, as_logits, make_clip
-):
-    polynomial = Polynomial((3, 4, 10, 12), as_logits)
-    x, x0 = (make_clip(seed=seed, grey=False, dtype=torch.float64) for seed in (0, 1))
-    found = explain(polynomial, x, "ig", baseline=x0, n_steps=n_steps, batch_size=batch_size)
-    # The gradient is linear on the way, so Gauss-Legendre is exact from one step on.
-    np.testing.assert_allclose(found, polynomial.closed_form(x, x0), rtol=1e-4, atol=1e-9)
-    p, p0 = (float(Probability(polynomial)(clip[None])) for clip in (x, x0))
-    assert found.sum() == pytest.approx(p - p0, rel=1e-5) and p != p0
 
 
 class TwoLayers(torch.nn.Module):
@@ -140,19 +106,3 @@ def test_noise_on_the_baseline_too_cancels_where_the_model_is_linear(make_clip, 
     found = smooth(linear, x, x0, noisy_baseline=True)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
     assert not torch.allclose(smooth(linear, x, x0), expected, atol=1e-6)
-
-
-def test_a_relu_in_place_after_the_stem_gives_the_same_map(tiny_net, make_clip):
-    convolution, _, relu, _ = tiny_net.double().body
-
-    def head(x):
-        return tiny_net.head(x.mean(dim=(2, 3, 4)))
-
-    def plain(clips):
-        return head(torch.relu(convolution(clips)))
-
-    assert relu.inplace
-    models, clip = (sequential([convolution, relu], head), plain), make_clip(dtype=torch.float64)
-    for key in ("ig", "ig_smoothgrad", "gradient_shap"):
-        found, expected = (explain(model, clip, key) for model in models)
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
