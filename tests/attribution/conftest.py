@@ -14,15 +14,14 @@ class Planted(torch.nn.Module):
     every voxel, and softmax bends it again: no method sees a straight line.
     """
 
-    def __init__(self, region, *, scale=2.0):
+    def __init__(self, region):
         super().__init__()
         self.relu = torch.nn.ReLU()
-        self.scale = scale
         self.register_buffer("region", torch.as_tensor(region).float())
 
     def forward(self, clips):
         evidence = self.relu(clips.mean(dim=1) + 0.8) * self.region
-        score = self.scale * (evidence.sum(dim=(1, 2, 3)) / self.region.sum() - 0.8)
+        score = 2 * (evidence.sum(dim=(1, 2, 3)) / self.region.sum() - 0.8)
         return torch.stack([torch.zeros_like(score), score], dim=1)
 
 
@@ -73,10 +72,8 @@ def make_clip():
     """Grey noise in [low, high], the same in every channel, as a real clip would be."""
 
     def make(shape=SHAPE, *, seed=0, low=-0.4, high=0.8, grey=True, dtype=torch.float32):
-        rng = np.random.default_rng(seed)
-        values = rng.uniform(low, high, (1 if grey else 3, *shape))
-        clip = np.broadcast_to(values, (3, *shape)).copy()
-        return torch.from_numpy(clip).to(dtype)
+        values = np.random.default_rng(seed).uniform(low, high, (1 if grey else 3, *shape))
+        return torch.from_numpy(np.broadcast_to(values, (3, *shape)).copy()).to(dtype)
 
     return make
 

@@ -5,11 +5,12 @@ import torch
 from vad_helpers.attribution import checks
 from vad_helpers.errors import InputError
 
+CLIP = torch.zeros(3, 4, 10, 12)
+
 
 @pytest.mark.parametrize(
     ("given", "default", "expected"),
     [
-        (3, 1, 3),
         (np.int64(-3), 1, -3),
         (3, 1.0, 3.0),
         (np.float32(0.5), 1.0, 0.5),
@@ -40,42 +41,16 @@ def test_a_value_of_another_type_is_refused(given, default):
         checks.value("it", given, default)
 
 
-@pytest.mark.parametrize(
-    ("given", "default", "limit", "fits"),
-    [
-        (1, 5, ">= 1", True),
-        (0, 5, ">= 1", False),
-        (0.0, 5.0, "> 0", False),
-        (1e-9, 5.0, "> 0", True),
-        ((1, 0), (2, 2), ">= 1", False),
-        ("sum", "abs", ("sum", "abs"), True),
-        ("mean", "abs", ("sum", "abs"), False),
-        (3, "abs", ("sum", "abs"), False),
-    ],
-)
-def test_limits_hold_for_numbers_for_every_entry_and_for_words(given, default, limit, fits):
-    if fits:
-        assert checks.value("it", given, default, limit) == given
-        return
-    with pytest.raises(InputError, match="it"):
-        checks.value("it", given, default, limit)
+WORDS = ("sum", "abs")
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "words"),
-    [
-        ("blue", ["blur", "black"], "did you mean 'blur'?"),
-        ("zzz", ["blur", "black"], "choose from blur, black"),
-        ("zzz", [], "there are none"),
-    ],
-)
-def test_an_unknown_name_is_answered_with_the_closest_or_all(name, options, words):
-    with pytest.raises(InputError) as caught:
-        checks.one_of("it", name, options)
-    assert str(caught.value).endswith(words)
-
-
-CLIP = torch.zeros(3, 4, 10, 12)
+def test_limits_hold_for_numbers_for_every_entry_and_for_words():
+    fitting = [(1, 5, ">= 1"), (1e-9, 5.0, "> 0"), ("sum", "abs", WORDS)]
+    assert [checks.value("it", *one) for one in fitting] == [1, 1e-9, "sum"]
+    wrong = [(0, 5, ">= 1"), (0.0, 5.0, "> 0"), ((1, 0), (2, 2), ">= 1"), (3, "abs", WORDS)]
+    for given, default, limit in [*wrong, ("sun", "abs", WORDS), ("zzz", "abs", WORDS)]:
+        with pytest.raises(InputError, match="it"):
+            checks.value("it", given, default, limit)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +67,6 @@ CLIP = torch.zeros(3, 4, 10, 12)
     ],
 )
 def test_only_a_finite_floating_clip_of_three_channels_is_a_video(given):
-    with pytest.raises(InputError, match="^it ") as caught:
+    with pytest.raises(InputError, match="^it "):
         checks.video("it", given, like=CLIP)
-    assert "\n" not in str(caught.value)
     assert checks.video("it", CLIP, like=CLIP) is CLIP

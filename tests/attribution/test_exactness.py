@@ -14,8 +14,7 @@ from vad_helpers.inference.chain import sequential
 from vad_helpers.inference.prepared import prepare
 from vad_helpers.model.i3d import InceptionI3d
 
-AGREEMENT = 1e-10
-"""Largest difference from Captum's map, as a share of its maximum."""
+AGREEMENT = 1e-10  # largest difference from Captum's map, as a share of its maximum
 CPU = torch.device("cpu")
 SEED = 5
 
@@ -36,10 +35,7 @@ CASES = {
     "guided_backprop": ("guided_backprop", {}),
     "ig, absolute channels": ("ig", {"n_steps": 3, "channels": "abs"}),
     "smoothgrad, absolute channels": ("ig_smoothgrad", {**SMOOTH, "channels": "abs"}),
-    "gradient_shap, absolute channels": (
-        "gradient_shap",
-        {**SHAP, "sigma": 0.0, "channels": "abs"},
-    ),
+    "gradient_shap, absolute channels": ("gradient_shap", {**SHAP, "channels": "abs"}),
     "guided_backprop, absolute channels": ("guided_backprop", {"channels": "abs"}),
 }
 LINES = ["ig", "smoothgrad", "gradient_shap", "gradient_shap with noise"]
@@ -68,7 +64,7 @@ def i3d():
 def subject(request, i3d, tiny_net, make_clip):
     """A model by name, with a clip and a baseline that fit it."""
     tiny_net.double().eval()
-    convolution, norm, relu, _ = tiny_net.body
+    convolution, _, relu, _ = tiny_net.body  # in place, and right behind the affine stem
 
     def head(x):
         return tiny_net.head(x.mean(dim=(2, 3, 4)))
@@ -77,7 +73,7 @@ def subject(request, i3d, tiny_net, make_clip):
         "i3d": i3d,
         "i3d as a function": lambda clips: i3d(clips),
         "tiny": tiny_net,
-        "tiny as a chain": sequential([convolution, norm, relu], head),
+        "tiny as a chain": sequential([convolution, relu], head),
     }[request.param]
     # Sixteen frames leave four steps at depth: with two, equal maxima make subgradients ambiguous.
     shape = (16, 32, 40) if "i3d" in request.param else (4, 10, 12)
@@ -123,12 +119,10 @@ def test_captum_gives_the_same_map(case, subject):
 def test_the_affine_stem_is_evaluated_at_the_two_ends_of_a_line_alone(case, batch_size, subject):
     (key, settings), (model, clip, baseline) = CASES[case], subject
     prepared = prepare(model)
-    forward, backward = [], []
-    stem = prepared.model.Conv3d_1a_7x7.conv3d
+    forward, backward, after = [], [], []
+    stem, later = prepared.model.Conv3d_1a_7x7.conv3d, prepared.model.Mixed_3b.b0.conv3d
     stem.register_forward_hook(lambda module, inputs, output: forward.append(len(output)))
     stem.register_full_backward_hook(lambda module, inputs, outputs: backward.append(len(outputs)))
-    after = []
-    later = prepared.model.Mixed_3b.b0.conv3d
     later.register_forward_hook(lambda module, inputs, output: after.append(len(output)))
     probability = Probability(prepared, batch_size=batch_size, example=clip)
     with seeded(SEED, CPU):
@@ -136,5 +130,4 @@ def test_the_affine_stem_is_evaluated_at_the_two_ends_of_a_line_alone(case, batc
     n_lines = {"smoothgrad": 2, "gradient_shap with noise": 4}.get(case, 1)
     assert sum(forward) == 2 * n_lines and len(backward) == n_lines
     points = METHODS[key].model_calls(settings, tuple(clip.shape), None)
-    assert sum(after) == probability.calls == points
-    assert max(after) <= batch_size
+    assert sum(after) == probability.calls == points and max(after) <= batch_size

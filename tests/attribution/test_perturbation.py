@@ -10,7 +10,6 @@ from vad_helpers.attribution import explain
 from vad_helpers.attribution.perturbation import kernel_shap, lime
 from vad_helpers.attribution.probability import Probability, seeded
 from vad_helpers.errors import InputError
-from vad_helpers.inference.prepared import prepare
 
 CPU = torch.device("cpu")
 
@@ -33,27 +32,16 @@ class Game:
         self.seen.append(shown)
         return self.as_logits(self.value(shown))
 
-    def tensors(self):
-        return torch.ones(3, *self.segments.shape, dtype=torch.float64), torch.zeros(
-            3, *self.segments.shape, dtype=torch.float64
-        )
-
     def run(self, method, seed=0, batch_size=4, **settings):
+        """A value for every segment, and LIME's info."""
+        clip = torch.ones(3, *self.segments.shape, dtype=torch.float64)
         probability = Probability(self, batch_size=batch_size)
         with seeded(seed, CPU):
-            return method(probability, *self.tensors(), segments=self.segments, **settings)
-
-    def per_segment(self, attribution):
-        values = [attribution[self.segments == one] for one in range(self.n_segments)]
+            found = method(probability, clip, 0 * clip, segments=self.segments, **settings)
+        found, info = found if isinstance(found, tuple) else (found, {})
+        values = [found[self.segments == one] for one in range(self.n_segments)]
         assert all((one == one[0]).all() for one in values)
-        return np.array([float(one[0]) for one in values])
-
-
-COEFFICIENTS = torch.tensor([0.1, -0.05, 0.0, 0.2, 0.03, -0.1], dtype=torch.float64)
-
-
-def linear(shown):
-    return 0.3 + shown @ COEFFICIENTS
+        return np.array([float(one[0]) for one in values]), info
 
 
 def synergy(shown):
@@ -78,16 +66,6 @@ def shapley(value, n):
     return result
 
 
-# --- LIME -------------------------------------------------------------------------------------
-
-
-def test_lime_recovers_a_linear_model(as_logits):
-    game = Game(linear, 6, as_logits)
-    found, info = game.run(lime, n_samples=60, alpha=1e-9, kernel_width=1000.0)
-    np.testing.assert_allclose(game.per_segment(found), COEFFICIENTS, atol=2e-5)
-    assert info["n_nonzero"] >= 5
-
-
 @pytest.mark.parametrize("kernel_width", [1000.0, 3.0])
 def test_lime_is_a_weighted_lasso_on_fair_coins(kernel_width, as_logits):
     game = Game(synergy, 4, as_logits)
@@ -101,7 +79,7 @@ def test_lime_is_a_weighted_lasso_on_fair_coins(kernel_width, as_logits):
         synergy(coins).numpy(),
         sample_weight=np.exp(-squared_distance / (2 * kernel_width**2)),
     )
-    np.testing.assert_allclose(game.per_segment(found), lasso.coef_, atol=1e-4)
+    np.testing.assert_allclose(found, lasso.coef_, atol=1e-4)
     assert info == {"n_nonzero": np.count_nonzero(lasso.coef_)}
     torch.testing.assert_close(torch.cat(game.seen), coins)
 
@@ -113,21 +91,16 @@ def test_a_kernel_that_weighs_nothing_gives_an_all_zero_map_with_a_warning(make_
     assert not found.any()
 
 
-# --- KernelSHAP -------------------------------------------------------------------------------
-
-
 def test_kernel_shap_converges_to_the_shapley_values(as_logits):
     game = Game(synergy, 4, as_logits)
-    found = game.per_segment(game.run(kernel_shap, n_samples=3000, batch_size=500))
-    expected = shapley(synergy, 4)
-    np.testing.assert_allclose(found, expected, atol=0.01)
-    assert np.abs(COEFFICIENTS.numpy()[:4] - expected).max() > 0.05
+    found, _ = game.run(kernel_shap, n_samples=3000, batch_size=500)
+    np.testing.assert_allclose(found, shapley(synergy, 4), atol=0.01)
 
 
 @pytest.mark.parametrize("n_samples", [2, 3, 25])
 def test_kernel_shap_counts_the_two_end_points_among_its_samples(n_samples, as_logits):
     game = Game(synergy, 4, as_logits)
-    found = game.per_segment(game.run(kernel_shap, n_samples=n_samples))
+    found, _ = game.run(kernel_shap, n_samples=n_samples)
     seen = torch.cat(game.seen)
     assert len(seen) == n_samples
     assert seen[0].tolist() == [1] * 4 and seen[1].tolist() == [0] * 4
@@ -142,27 +115,6 @@ def test_kernel_shap_needs_two_superpixels(tiny_net, make_clip):
         explain(tiny_net, make_clip(), "kernel_shap", n_segments=1)
 
 
-# --- both -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("key", ["lime", "kernel_shap"])
-def test_all_channels_are_filled_together(key, tiny_net, make_clip, small_settings):
-    shared = []
-    clip = make_clip()  # grey, and so is the black baseline
-    ready = prepare(tiny_net)
-    explain(ready, clip, "occlusion_sp", **small_settings["occlusion_sp"])  # batches do not mix
-
-    def watch(module, inputs):
-        shared.append(bool((inputs[0] == inputs[0][:, :1]).all()))
-
-    tiny_net.register_forward_pre_hook(watch)
-    explain(ready, clip, key, baseline="black", batch_size=2, **small_settings[key])
-    assert shared and all(shared)
-
-
-# --- Pairs ------------------------------------------------------------------------------------
-
-
 def interacting(shown):
     """Effects of single segments and, larger, of two at a time."""
     n = shown.shape[1]
@@ -172,7 +124,7 @@ def interacting(shown):
 
 @pytest.mark.parametrize("method", [lime, kernel_shap])
 def test_in_pairs_every_sample_is_followed_by_its_complement(method, as_logits):
-    game = Game(linear, 6, as_logits)
+    game = Game(interacting, 6, as_logits)
     settings = {"alpha": 1e-6, "kernel_width": 1000.0} if method is lime else {}
     game.run(method, n_samples=22, paired=True, **settings)
     seen = torch.cat(game.seen)[:22]
@@ -188,10 +140,8 @@ def test_in_pairs_interactions_of_two_cancel(as_logits):
 
     def error(paired):
         game = Game(interacting, 8, as_logits)
-        found = [
-            game.per_segment(game.run(kernel_shap, seed=seed, n_samples=42, paired=paired))
-            for seed in range(5)
-        ]
+        options = {"n_samples": 42, "paired": paired}
+        found = [game.run(kernel_shap, seed=seed, **options)[0] for seed in range(5)]
         return np.abs(np.array(found) - expected).mean()
 
     assert error(True) < 1e-6 < 0.1 * error(False)

@@ -11,22 +11,15 @@ from vad_helpers.inference.chain import sequential
 from vad_helpers.inference.prepared import prepare
 
 CLIPS = torch.zeros(2, 3, 1, 1, 1)
-CPU = torch.device("cpu")
-
-
-def test_softmax_probability_of_the_target():
-    logits = torch.tensor([[0.0, 1.0, 2.0], [3.0, 0.0, 0.0]])
-    expected = [np.exp(2) / (1 + np.e + np.exp(2)), 1 / (2 + np.exp(3))]
-    p = Probability(lambda clips: logits, target=2)(CLIPS)
-    np.testing.assert_allclose(p.numpy(), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("given", [torch.float64, torch.float32, torch.bfloat16])
-def test_softmax_is_never_taken_in_half_precision(given):
-    logits = torch.tensor([[0.0, 0.01]], dtype=given)
-    p = Probability(lambda clips: logits)(CLIPS[:1])
+def test_softmax_of_the_target_is_never_taken_in_half_precision(given):
+    logits = torch.tensor([[0.0, 1.0, 2.0], [3.0, 0.0, 0.0]], dtype=given)
+    p = Probability(lambda clips: logits, target=2)(CLIPS)
+    expected = [np.exp(2) / (1 + np.e + np.exp(2)), 1 / (2 + np.exp(3))]
+    np.testing.assert_allclose(p.numpy(), expected, rtol=1e-6)
     assert p.dtype == (torch.float64 if given == torch.float64 else torch.float32)
-    assert float(p) == pytest.approx(1 / (1 + np.exp(-float(logits[0, 1]))), rel=1e-6)
 
 
 @pytest.mark.parametrize("logits", [[1.0], torch.zeros(3, 2), torch.zeros(2, 1), torch.zeros(2)])
@@ -45,53 +38,8 @@ def test_a_cut_gradient_is_an_error_only_where_one_is_wanted():
         probability(wanting)
 
 
-def test_fp32_holds_under_an_outer_autocast():
-    layer = nn.Linear(3, 2)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        p = Probability(lambda clips: layer(clips.flatten(1)))(CLIPS)
-    expected = layer(CLIPS.flatten(1)).softmax(dim=1)[:, 1]
-    torch.testing.assert_close(p, expected, rtol=0, atol=0)
-
-
-# --- networks of one logit, whose softmax is always 1 ------------------------------------------
-
-
-def binary(layers):
-    """A convolutional network of one logit: "(N, 1)" or "(N,)" by the last layers."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return nn.Sequential(nn.Conv3d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(),
-                             nn.Linear(4, 1), *layers)  # fmt: skip
-
-
-@pytest.mark.parametrize("target", [0, 1])
-@pytest.mark.parametrize("layers", [[], [nn.Flatten(0)]])
-@pytest.mark.parametrize("key", METHODS)
-def test_one_logit_is_refused_by_every_method(key, layers, target, make_clip, small_settings):
-    with pytest.raises(InputError, match="softmax of one logit") as caught:
-        explain(binary(layers), make_clip(), key, target=target, **small_settings[key])
-    assert "\n" not in str(caught.value)
-
-
-def test_one_logit_as_the_message_advises_is_explained_by_its_sigmoid(make_clip):
-    network, clip = binary([nn.Flatten(0)]), make_clip()
-
-    def two(clips):
-        z = network(clips)
-        return torch.stack([0 * z, z], dim=1)
-
-    found = explain(two, clip, "ig", baseline="black", n_steps=100)
-    with torch.no_grad():
-        p, p0 = (float(network(one[None]).sigmoid()) for one in (clip, torch.full_like(clip, -1)))
-    assert found.sum() == pytest.approx(p - p0, rel=0.02) and p != p0
-
-
-# --- networks that mix the clips of a batch ----------------------------------------------------
-
-
-def batch_normed(n_norms=1):
-    layers = nn.Conv3d(3, 4, 3, padding=1), nn.BatchNorm3d(4, track_running_stats=False), nn.ReLU()
-    return [*layers[:1], *layers[1:] * n_norms]
+def batch_normed():
+    return nn.Conv3d(3, 4, 3, padding=1), nn.BatchNorm3d(4, track_running_stats=False), nn.ReLU()
 
 
 def head(x):
@@ -100,8 +48,7 @@ def head(x):
 
 def against_the_batch(clips):
     """Not a layer that anyone lists: every output is taken from the mean of its batch."""
-    means = clips.mean(dim=(2, 3, 4))
-    return means - means.mean(dim=0)
+    return head(clips - clips.mean(dim=0))
 
 
 class Normed(nn.Module):
@@ -121,42 +68,31 @@ MIXING = {
 }
 
 
-@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("kind", MIXING)
-@pytest.mark.parametrize("key", ["ig", "lime", "occlusion_sp"])
-def test_a_network_that_mixes_its_batch_is_refused(
-    key, kind, precision, seed, make_clip, small_settings
-):
+def test_a_network_that_mixes_its_batch_is_refused(kind, precision, make_clip, small_settings):
     if kind == "chain" and precision == "bf16":
         return  # a bare chain runs in its own type
+    refused = pytest.raises(InputError, match="other clips of its batch")
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         model, before = MIXING[kind](), torch.get_rng_state()
-        for subject in (model, prepare(model, precision=precision)):
-            with pytest.raises(InputError, match="other clips of its batch"):
-                explain(subject, make_clip(), key, precision=precision, **small_settings[key])
+        for key in ("ig", "lime", "occlusion_sp"):
+            for subject in (model, prepare(model, precision=precision)):
+                with refused:
+                    explain(subject, make_clip(), key, precision=precision, **small_settings[key])
         assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_occlusion_with_captums_interface_refuses_it_too(make_clip):
-    for kind in ("module", "function", "chain"):
-        with pytest.raises(InputError, match="other clips of its batch"):
-            IncrementalOcclusion(MIXING[kind]()).attribute(
-                make_clip()[None], (3, 2, 4, 4), (3, 2, 4, 4), target=1
-            )
+        with refused:
+            IncrementalOcclusion(model).attribute(make_clip()[None], (3, 2, 4, 4), target=1)
 
 
 def test_one_clip_at_a_time_is_never_mixed(make_clip):
-    normed, clip = Normed(), make_clip()
-    fill = torch.full_like(clip, -1)
-    half = ((clip + fill) / 2)[None].detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(normed(half).softmax(dim=1)[0, 1], half)
-    expected = ((clip - fill) * gradient[0]).sum(dim=0)
-    found = explain(normed, clip, "ig", baseline=fill, n_steps=1)  # the gradient half way
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-8)
-    assert explain(normed, clip, "ig", n_steps=4, batch_size=1).any()
-    assert explain(normed, clip, "guided_backprop").any()
+    for key, options in (
+        ("ig", {"n_steps": 1}),
+        ("ig", {"batch_size": 1}),
+        ("guided_backprop", {}),
+    ):
+        assert explain(Normed(), make_clip(), key, **options).any()
 
 
 @pytest.mark.parametrize("key", METHODS)

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 import random
@@ -55,6 +56,7 @@ def test_default_precisions_are_those_that_the_study_on_real_clips_allows():
     assert {key: METHODS[key].precision for key in DEFAULTS} == allowed
 
 
+@pytest.mark.filterwarnings("error")  # no method warns
 @every_method
 def test_an_explanation_holds_a_map_and_what_it_took(key, tiny_net, make_clip, small_settings):
     clip, settings = make_clip(), small_settings[key]
@@ -65,26 +67,10 @@ def test_an_explanation_holds_a_map_and_what_it_took(key, tiny_net, make_clip, s
     assert (done.superpixel_seconds > 0) == METHODS[key].superpixels == ("n_segments" in done.info)
     assert (done.baseline_seconds > 0) == METHODS[key].uses_baseline == (key != "guided_backprop")
     assert done.settings == {**METHODS[key].settings, **settings}
-    predicted = METHODS[key].model_calls(
-        done.settings, tuple(clip.shape), done.info.get("n_segments")
-    )
-    assert done.model_calls == predicted
+    n_segments = done.info.get("n_segments")
+    assert done.model_calls == METHODS[key].model_calls(done.settings, clip.shape, n_segments)
     alone = explain(tiny_net, clip, key, seed=5, **settings)
     np.testing.assert_array_equal(alone, done.map)
-
-
-@pytest.mark.filterwarnings("ignore:.*all-zero map")
-@every_method
-def test_target_chooses_the_explained_class(key, tiny_net, make_clip, small_settings):
-    # The probabilities of all classes sum to one, so their attributions sum to zero, except
-    # where a LASSO or guided back-propagation bends them.
-    maps = [
-        explain(tiny_net.double(), make_clip(), key, target=target, **small_settings[key])
-        for target in range(3)
-    ]
-    assert not np.array_equal(maps[0], maps[1])
-    if key not in ("lime", "guided_backprop"):
-        np.testing.assert_allclose(sum(maps), 0, atol=1e-4 * np.abs(maps[0]).max())
 
 
 @every_method
@@ -124,29 +110,22 @@ def test_model_and_clip_are_left_as_found_also_after_an_error(
     tiny_net.train()
     tiny_net.body[1].eval()  # a frozen batch norm in a model in training
     tiny_net.head.weight.requires_grad_(False)
-    clip, baseline = make_clip(), make_clip(seed=1)
-    copies, before = (clip.clone(), baseline.clone()), snapshot(tiny_net)
-    options = {"baseline": baseline, "target": target, **small_settings[key]}
-    if target == 3:
-        with pytest.raises(InputError, match="choose one of 0 to 2"):
-            explain(tiny_net, clip, key, **options)
-    else:
-        explain(tiny_net, clip, key, **options)
-    assert snapshot(tiny_net) == before
-    assert torch.equal(clip, copies[0]) and torch.equal(baseline, copies[1])
-    assert not clip.requires_grad
-
-
-def test_model_runs_in_evaluation_mode_and_in_its_floating_type(tiny_net, make_clip):
     modes, types = set(), set()
 
     def look(module, inputs):
         modes.update(part.training for part in module.modules())
         types.add(inputs[0].dtype)
 
-    tiny_net.double().train().register_forward_pre_hook(look)
-    assert explain(tiny_net, make_clip(), "ig", n_steps=2).dtype == np.float32
-    assert modes == {False} and types == {torch.float64} and tiny_net.training
+    tiny_net.double().register_forward_pre_hook(look)
+    clip, baseline = make_clip(), make_clip(seed=1)
+    copies, before = (clip.clone(), baseline.clone()), snapshot(tiny_net)
+    refused = pytest.raises(InputError, match="choose one of 0 to 2")
+    with refused if target == 3 else contextlib.nullcontext():
+        explain(tiny_net, clip, key, baseline=baseline, target=target, **small_settings[key])
+    assert modes == {False} and types == {torch.float64}  # it ran in evaluation, in its own type
+    assert snapshot(tiny_net) == before
+    assert torch.equal(clip, copies[0]) and torch.equal(baseline, copies[1])
+    assert not clip.requires_grad
 
 
 @every_method
@@ -208,7 +187,6 @@ def test_superpixels_found_before_are_used(key, tiny_net, make_clip, small_setti
     labels = slic(clip, n_segments=settings["n_segments"])
     given = explain(tiny_net, clip, key, segments=labels, **settings)
     np.testing.assert_array_equal(given, explain(tiny_net, clip, key, **settings))
-    explain(tiny_net, clip, "ig", n_steps=1, segments="?")  # others do not look at them
 
 
 @every_method
@@ -227,40 +205,19 @@ def test_progress_is_shown_or_told_and_nothing_else_is_printed(
     assert METHODS[key].name in shown and f"{done.model_calls}/{done.model_calls}" in shown
 
 
-def test_what_the_told_function_raises_ends_the_explanation(tiny_net, make_clip):
-    def stop(done, total):
-        raise KeyError(done)
-
-    with pytest.raises(KeyError, match="2"):
-        explain(tiny_net, make_clip(), "ig", n_steps=20, batch_size=2, progress=stop)
-
-
 @pytest.mark.parametrize("key", ["ig", "lime", "occlusion_lp"])
 def test_an_all_zero_map_is_returned_with_a_warning(key, make_clip, small_settings):
     with pytest.warns(UserWarning, match=f"'{key}' returned an all-zero map"):
-        done = attribute(lambda clips: (clips * 0).sum(dim=(2, 3, 4)), make_clip(), key,
-                         **small_settings[key])  # fmt: skip
+        flat = lambda clips: (clips * 0).sum(dim=(2, 3, 4))  # noqa: E731
+        done = attribute(flat, make_clip(), key, **small_settings[key])
     assert not done.map.any() and done.info.get("n_nonzero", 0) == 0
 
 
-@pytest.mark.filterwarnings("error")
 @every_method
-def test_no_method_warns_of_anything_else(key, tiny_net, make_clip, small_settings):
-    explain(tiny_net, make_clip(), key, **small_settings[key])
-
-
-@every_method
-def test_nan_logits_are_an_error_in_one_line(key, make_clip, small_settings):
-    class Broken(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.relu = torch.nn.ReLU()
-
-        def forward(self, clips):
-            return self.relu(clips).sum(dim=(2, 3, 4)) * float("nan")
-
+def test_nan_logits_are_an_error_in_one_line(key, tiny_net, make_clip, small_settings):
+    torch.nn.init.constant_(tiny_net.head.bias, torch.nan)
     with pytest.raises(InputError, match="finite") as caught:
-        explain(Broken(), make_clip(), key, **small_settings[key])
+        explain(tiny_net, make_clip(), key, **small_settings[key])
     assert "\n" not in str(caught.value)
 
 
@@ -270,23 +227,14 @@ BAD = [
     *({"target": one} for one in (-1, 1.0, True, 3)),
     *({"seed": one} for one in (-1, 2**32)),
     *({"n_steps": one} for one in (0, 3.0)),
-    {"precision": "fp16"},
-    {"black": "dark"},
-    {"progress": 1},
-    {"batch_size": 0},
-    {"n_step": 3},
-    {"window": (1, 1, 1)},
-    {"channels": "mean"},
+    *({"precision": "fp16"}, {"black": "dark"}, {"batch_size": 0}, {"model": "i3d.pt"}),
+    *({"n_step": 3}, {"window": (1, 1, 1)}, {"channels": "mean"}),
     {"clip": torch.zeros(1, 3, 4, 10, 12)},
-    {"model": "i3d.pt"},
-    *({"method": "ig_smoothgrad", name: bad}
-      for name, bad in (("n_samples", 0), ("sigma", -0.1), ("noise", "pink"))),
-    *({"method": "gradient_shap", name: -1} for name in ("n_samples", "sigma")),
+    *({"method": "ig_smoothgrad", **one} for one in ({"sigma": -0.1}, {"noise": "pink"})),
     *({"method": "kernel_shap", **one} for one in ({"n_samples": 1}, {"alpha": 1.0})),
-    *({"method": "lime", name: bad}
-      for name, bad in (("n_samples", 1), ("alpha", -1.0), ("kernel_width", 0),
-                        ("compactness", 0), ("n_segments", 0), ("segments", np.ones(3)))),
-]  # fmt: skip
+    *({"method": "lime", name: 0} for name in ("kernel_width", "compactness", "n_segments")),
+    *({"method": "lime", **one} for one in ({"alpha": -1.0}, {"segments": np.ones(3)})),
+]
 
 
 @pytest.mark.parametrize("arguments", BAD, ids=str)
@@ -295,9 +243,6 @@ def test_bad_arguments_are_named_in_one_line(arguments, tiny_net, make_clip):
     with pytest.raises(InputError, match=wrong) as caught:
         explain(**{"model": tiny_net, "clip": make_clip(), "method": "ig", **arguments})
     assert "\n" not in str(caught.value)
-
-
-# --- methods of one's own ---------------------------------------------------------------------
 
 
 def spec(**fields):
@@ -334,10 +279,6 @@ def test_a_registered_method_gets_what_the_contract_says(tiny_net, make_clip):
     random.seed(9), np.random.seed(9)
     drawn = torch.rand((), generator=torch.Generator().manual_seed(9))
     assert seen["numbers"] == (random.random(), np.random.rand(), float(drawn))
-    clips = clip[None].requires_grad_()
-    (gradient,) = torch.autograd.grad(tiny_net.eval()(clips).softmax(dim=1)[0, 1], clips)
-    expected = (gradient * clips)[0].sum(dim=0).detach()
-    np.testing.assert_allclose(done.map, expected, rtol=1e-5, atol=1e-9)
     assert done.model_calls == 1
     with pytest.raises(InputError, match="mine: weight is 0"):
         explain(tiny_net, clip, "mine", weight=0)
@@ -355,30 +296,17 @@ def test_a_taken_key_needs_overwrite_and_a_spec(tiny_net, make_clip):
         register({"key": "mine"})
 
 
+def test_what_a_method_returns_is_checked(tiny_net, make_clip):
+    clip = make_clip()
+    for returned in (clip, None, clip[0] * torch.nan, clip[0].double().numpy() * 1e300):
+        register(spec(attribute=lambda *_, found=returned: found), overwrite=True)
+        with pytest.raises(InputError, match="'mine' returned"):
+            explain(tiny_net, clip, "mine")
+
+
 @pytest.mark.parametrize(
-    "returned",
-    [
-        lambda clip: clip,
-        lambda clip: clip[0] * torch.nan,
-        lambda clip: clip[0].double().numpy() * 1e300,
-    ],
+    "changes", [{"key": "my method"}, {"key": 3}, {"family": "lime"}, {"settings": {"target": 1}}]
 )
-def test_what_a_method_returns_is_checked(returned, tiny_net, make_clip):
-    register(spec(attribute=lambda probability, clip, baseline: returned(clip)))
-    with pytest.raises(InputError, match="'mine' returned"):
-        explain(tiny_net, make_clip(), "mine")
-
-
-BAD_FIELDS = [
-    *({"key": bad} for bad in ("my method", 3)),
-    *({name: bad} for name, bad in (("family", "gradients"), ("precision", "fp16"))),
-    *({name: 5} for name in ("attribute", "model_calls")),
-    {"settings": {"target": 1}},
-    {"superpixels": True, "settings": {"compactness": 1.0}},
-]
-
-
-@pytest.mark.parametrize("changes", BAD_FIELDS, ids=str)
 def test_a_wrong_field_is_refused(changes):
     with pytest.raises(InputError, match="method"):
         spec(**changes)

@@ -32,10 +32,8 @@ def one_of(what: str, value: object, options: Iterable[str]) -> str:
     if isinstance(value, str) and value in options:
         return value
     close = difflib.get_close_matches(str(value), options, n=1)
-    choices = f"choose from {', '.join(options)}" if options else "there are none"
-    raise InputError(
-        f"unknown {what}: {value!r}; {f'did you mean {close[0]!r}?' if close else choices}"
-    )
+    advice = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(options)}"
+    raise InputError(f"unknown {what}: {value!r}; {advice if options else 'there are none'}")
 
 
 def value(what: str, given: object, default: object, limit: Limit | None = None) -> Any:
@@ -66,20 +64,14 @@ def value(what: str, given: object, default: object, limit: Limit | None = None)
 
 def video(what: str, given: object, like: Tensor | None = None) -> Tensor:
     """Return a finite floating tensor (3, T, H, W), of the shape of `like`; else InputError."""
-    if not isinstance(given, Tensor):
-        raise InputError(
-            f"{what} is of type {type(given).__name__}; give a torch tensor (3, T, H, W)"
-        )
-    if not given.is_floating_point():
-        raise InputError(f"{what} is of type {given.dtype}; normalise it to a float32 tensor")
-    if given.ndim != 4 or given.shape[0] != 3 or 0 in given.shape:
-        raise InputError(
-            f"{what} has shape {tuple(given.shape)}; give one clip (3, T, H, W), no batch axis"
-        )
-    if like is not None and given.shape != like.shape:
-        raise InputError(
-            f"{what} has shape {tuple(given.shape)}, the clip {tuple(like.shape)}; give the same"
-        )
+    kind = given.dtype if isinstance(given, Tensor) else type(given).__name__
+    if not isinstance(given, Tensor) or not given.is_floating_point():
+        raise InputError(f"{what} is of type {kind}; give a normalised float32 tensor (3, T, H, W)")
+    shape = tuple(given.shape)
+    if len(shape) != 4 or shape[0] != 3 or 0 in shape:
+        raise InputError(f"{what} has shape {shape}; give one clip (3, T, H, W), no batch axis")
+    if like is not None and shape != like.shape:
+        raise InputError(f"{what} has shape {shape}, the clip {tuple(like.shape)}; give the same")
     if not torch.isfinite(given).all():
         raise InputError(f"{what} holds NaN or infinite values; give finite ones")
     return given

@@ -1,7 +1,7 @@
 """How many samples are enough? Doubling until two seeds tell the same story.
 
 A sampled map (LIME, KernelSHAP) has no error bar of its own, and the additivity that KernelSHAP
-forces holds even where the map is wrong. Two seeds against each other are an honest check.
+forces holds even where the map is wrong.
 """
 
 from __future__ import annotations
@@ -20,9 +20,6 @@ from vad_helpers.attribution.registry import METHODS, explain
 from vad_helpers.errors import InputError
 from vad_helpers.inference.prepared import Model, Prepared, prepare
 
-AGREEING = 0.95
-"""Correlation over voxels from which on two seeds' maps count as the same."""
-
 
 def converge(
     model: Model | Prepared,
@@ -32,14 +29,14 @@ def converge(
     precision: str = "fp32",
     start: int = 25,
     most: int = 3200,
-    threshold: float = AGREEING,
+    threshold: float = 0.95,
     seeds: tuple[int, int] = (0, 1),
     **options: Any,
 ) -> pd.DataFrame:
     """Double the number of samples until the maps of two seeds correlate.
 
-    Twice as many samples begin with those that were drawn before. Of methods that fill superpixels,
-    these are not asked again, so that all of the doubling costs what its last step costs.
+    Twice as many samples begin with those drawn before; methods that fill superpixels do not ask
+    for these again, so that all of the doubling costs what its last step costs.
 
     Parameters
     ----------
@@ -49,8 +46,7 @@ def converge(
         First number of samples, and the largest to try.
     threshold : float
         Pearson correlation over voxels at which two maps count as the same, in (0, 1].
-    seeds : tuple of int
-        The two seeds.
+    seeds : (int, int)
     **options
         Further options of `explain`.
 
@@ -77,18 +73,14 @@ def converge(
             with evaluating(ready.model), seeded(0, clip.device):
                 options["batch_size"] = Probability(ready, example=example).batch_size
         model = _Remembering(ready)
-    rows, n_samples = [], start
-    while n_samples <= most:
-        options["n_samples"] = n_samples
-        maps = [
-            explain(model, clip, method, precision=precision, seed=seed, **options)
-            for seed in seeds
-        ]
+    rows, n_samples, converged = [], start, False
+    while n_samples <= most and not converged:
+        shared = {**options, "precision": precision, "n_samples": n_samples}
+        maps = [explain(model, clip, method, seed=seed, **shared).ravel() for seed in seeds]
         constant = any(np.ptp(one) == 0 for one in maps)
-        correlation = np.nan if constant else np.corrcoef(*(one.ravel() for one in maps))[0, 1]
-        rows.append((n_samples, float(correlation), bool(correlation >= threshold)))
-        if correlation >= threshold:
-            break
+        correlation = np.nan if constant else np.corrcoef(*maps)[0, 1]
+        converged = bool(correlation >= threshold)
+        rows.append((n_samples, float(correlation), converged))
         n_samples *= 2
     return pd.DataFrame(rows, columns=["n_samples", "correlation", "converged"])
 
@@ -103,10 +95,8 @@ class _Remembering(Prepared):
     def __call__(self, clips: Tensor) -> Tensor:
         if clips.requires_grad:  # what is remembered has no gradients
             return super().__call__(clips)
-        keys = [
-            hashlib.blake2b(clip.cpu().contiguous().view(torch.uint8).numpy()).digest()
-            for clip in clips
-        ]
+        content = clips.cpu().contiguous().view(torch.uint8).numpy()
+        keys = [hashlib.blake2b(clip).digest() for clip in content]
         new = [i for i, key in enumerate(keys) if key not in self._known]
         if new:
             self._known |= zip((keys[i] for i in new), super().__call__(clips[new]), strict=True)

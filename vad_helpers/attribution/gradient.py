@@ -1,21 +1,14 @@
 """Gradient methods: what a small change of each voxel does to the probability.
 
-The functions follow the signature in `vad_helpers.attribution.registry`, which says what
-`probability`, `clip` and `baseline` are, and give maps (T, H, W); users call them through
-`vad_helpers.attribution.explain`. Channels become one map by the setting `channels`: "sum" adds
-them up with their signs, "abs" adds up their absolute values, so that nothing cancels and no map
-has a sign.
-
-The path methods (Integrated Gradients and its relatives) average gradients along straight lines
-from baseline to clip. A model whose first stage is affine (`vad_helpers.inference.chain`) maps
-such a line to a straight line: that stage is evaluated at the two ends alone, and passed backward
-once, for the averaged gradient. The result is the same.
+`vad_helpers.attribution.registry` says what `probability`, `clip` and `baseline` are; maps are
+(T, H, W); users call the methods through `vad_helpers.attribution.explain`. `channels="sum"` adds
+channels up with their signs, "abs" their absolute values, so that nothing cancels and no map has a
+sign.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -44,8 +37,8 @@ def integrated_gradients(
     ----------
     Sundararajan, Taly & Yan, Axiomatic attribution for deep networks, ICML 2017.
     """
-    gradient = path_gradient(probability, clip, baseline, *_legendre(n_steps))
-    return _one_channel((clip - baseline) * gradient, channels)
+    found = path_attribution(probability, clip, baseline, *_legendre(n_steps))
+    return _one_channel(found, channels)
 
 
 def smooth_integrated_gradients(
@@ -83,7 +76,7 @@ def smooth_integrated_gradients(
     for _ in range(n_samples):
         drawn = _noise(clip[:1] if noise == "grey" else clip, sigma)
         end, start = clip + drawn, baseline + drawn if noisy_baseline else baseline
-        total += (end - start) * path_gradient(probability, end, start, *_legendre(n_steps))
+        total += path_attribution(probability, end, start, *_legendre(n_steps))
     return _one_channel(total / n_samples, channels)
 
 
@@ -114,13 +107,12 @@ def gradient_shap(
     # From NumPy's global generator, as Captum's GradientShap draws: one seed, the same points.
     points, weights = np.random.uniform(size=n_samples), np.full(n_samples, 1 / n_samples)
     if sigma == 0:  # all points lie on one line
-        gradient = path_gradient(probability, clip, baseline, points, weights)
-        return _one_channel((clip - baseline) * gradient, channels)
+        found = path_attribution(probability, clip, baseline, points, weights)
+        return _one_channel(found, channels)
     total = torch.zeros_like(clip)
-    for k in range(n_samples):
-        noisy, one = clip + _noise(clip, sigma), slice(k, k + 1)
-        gradient = path_gradient(probability, noisy, baseline, points[one], weights[one])
-        total += (noisy - baseline) * gradient
+    for point, weight in zip(points[:, None], weights[:, None], strict=True):
+        noisy = clip + _noise(clip, sigma)
+        total += path_attribution(probability, noisy, baseline, point, weight)
     return _one_channel(total, channels)
 
 
@@ -135,7 +127,7 @@ def guided_backprop(
     Raises
     ------
     InputError
-        If the model is no module, or no `torch.nn.ReLU` took part in its forward pass.
+        If no `torch.nn.ReLU` of the model took part in its forward pass.
 
     References
     ----------
@@ -143,11 +135,6 @@ def guided_backprop(
     """
     from captum.attr import GuidedBackprop  # late: importing Captum takes as long as PyTorch
 
-    if not isinstance(probability.model, torch.nn.Module):
-        raise InputError(
-            "guided_backprop needs a torch.nn.Module, whose ReLUs it can hook; "
-            f"a {type(probability.model).__name__} was given"
-        )
     used: list[torch.nn.Module] = []
     handles = [
         module.register_forward_hook(lambda module, *_: used.append(module))
@@ -165,59 +152,39 @@ def guided_backprop(
             handle.remove()
     if not used:
         raise InputError(
-            "guided_backprop found no torch.nn.ReLU in use: functional ReLUs cannot be hooked and "
-            "would pass plain gradients; make them torch.nn.ReLU modules"
+            "guided_backprop found no torch.nn.ReLU in use: functional ReLUs and those of plain "
+            "functions cannot be hooked; give a torch.nn.Module whose ReLUs are torch.nn.ReLU"
         )
     return _one_channel(gradients, channels)
 
 
-def path_gradient(
+def path_attribution(
     probability: Probability,
     clip: Tensor,
     baseline: Tensor,
     points: np.ndarray,
     weights: np.ndarray,
 ) -> Tensor:
-    """Weighted sum of the gradients at points on the line from baseline to clip.
+    """Difference of clip and baseline, times a weighted sum of gradients on the line between them.
+
+    Where the model's first stage is affine (`vad_helpers.inference.chain`), the line behind it is
+    straight too: the stage is evaluated at the two ends alone, and passed backward once, for the
+    averaged gradient. The result is the same.
 
     Parameters
     ----------
-    points : ndarray (n,)
-        0 is the baseline, 1 the clip.
-    weights : ndarray (n,)
-
-    Returns
-    -------
-    torch.Tensor
-        Like `clip`.
+    points, weights : ndarray (n,)
+        Point 0 is the baseline, 1 the clip.
     """
     prepared = probability.prepared
-    chain = prepared.chain
-    if chain is None or not chain.has_affine_stem:
-        return _sum_along(probability, probability.uncounted, clip, baseline, points, weights)
-
-    def after_stem(z: Tensor) -> Tensor:
-        return probability.of(chain.after_stem(z))
-
-    with torch.no_grad():
-        start = chain.stem(prepared.fit(baseline[None]))[0]
-    clips = prepared.fit(clip[None]).requires_grad_()
-    end = chain.stem(clips)
-    gradient = _sum_along(probability, after_stem, end[0].detach(), start, points, weights)
-    (back,) = torch.autograd.grad(end, clips, gradient[None].to(end.dtype))
-    return back[0].to(clip.dtype)
-
-
-def _sum_along(
-    probability: Probability,
-    evaluate: Callable[[Tensor], Tensor],
-    end: Tensor,
-    start: Tensor,
-    points: np.ndarray,
-    weights: np.ndarray,
-) -> Tensor:
-    """Weighted sum of the gradients of `evaluate` at points from start to end, at least float32."""
-    prepared = probability.prepared
+    chain, start, end = prepared.chain, baseline, clip
+    by_stem = chain is not None and chain.has_affine_stem
+    if by_stem:
+        with torch.no_grad():
+            start = chain.stem(prepared.fit(baseline[None]))[0]
+        clips = prepared.fit(clip[None]).requires_grad_()
+        behind = chain.stem(clips)
+        end = behind[0].detach()
     wide = torch.promote_types(end.dtype, torch.float32)
     first, way = start.to(wide), end.to(wide) - start.to(wide)
     columns = torch.from_numpy(np.stack([points, weights])).to(end.device, wide)
@@ -226,7 +193,8 @@ def _sum_along(
         shares, factors = (column.view(-1, *[1] * end.ndim) for column in part)
         there = (first + shares * way).to(end.dtype).contiguous(memory_format=prepared.layout)
         there.requires_grad_()
-        (found,) = torch.autograd.grad(evaluate(there).sum(), there)
+        p = probability.of(chain.after_stem(there)) if by_stem else probability.uncounted(there)
+        (found,) = torch.autograd.grad(p.sum(), there)
         return factors * found.to(wide)
 
     def work(n: int) -> None:
@@ -236,17 +204,17 @@ def _sum_along(
 
     parts = columns.split(probability.fastest("gradient", work), dim=1)
     total = torch.zeros_like(first)
-    for part, found in zip(
-        parts, prepared.spread(gradients, parts, device=end.device), strict=True
-    ):
+    for found in prepared.spread(gradients, parts, device=end.device):
         for one in found:  # one by one: the order of the sum does not depend on the batch
             total += one
-        probability.count(part.shape[1])
-    return total
+        probability.count(len(found))
+    if by_stem:
+        (back,) = torch.autograd.grad(behind, clips, total[None].to(end.dtype))
+        total = back[0].to(clip.dtype)
+    return (clip - baseline) * total
 
 
 def _legendre(n_steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss-Legendre points on [0, 1] and their weights."""
     nodes, weights = np.polynomial.legendre.leggauss(n_steps)
     # Captum, the reference, rounds the weights to float32.
     return (1 + nodes) / 2, (weights / 2).astype(np.float32).astype(np.float64)
@@ -258,5 +226,4 @@ def _noise(like: Tensor, sigma: float) -> Tensor:
 
 
 def _one_channel(attribution: Tensor, channels: str) -> Tensor:
-    """(3, T, H, W) to (T, H, W)."""
     return (attribution.abs() if channels == "abs" else attribution).sum(dim=0)

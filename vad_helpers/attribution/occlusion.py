@@ -2,13 +2,9 @@
 
 A window covers all channels. It slides from the start of every axis by its stride; the last one
 is cut at the border, so that every voxel is covered. A voxel's value is the mean fall over the
-windows that cover it. `occlusion` follows the signature in `vad_helpers.attribution.registry`;
-users call it through `vad_helpers.attribution.explain`. `IncrementalOcclusion` is the same with
-the interface of Captum's `Occlusion`, for use elsewhere.
-
-For a model that is a chain of stages only the part that a window reaches is recomputed
-(`vad_helpers.inference.incremental`); any other gets windows written into a copy of the clip,
-and taken out again.
+windows that cover it. Of a model that is a chain of stages only the part that a window reaches is
+recomputed (`vad_helpers.inference.incremental`). Users call `occlusion` through
+`vad_helpers.attribution.explain`; `IncrementalOcclusion` has the interface of Captum's `Occlusion`.
 """
 
 from __future__ import annotations
@@ -30,31 +26,25 @@ from vad_helpers.inference.chain import Triple
 from vad_helpers.inference.incremental import Activations, Boxes, fill
 from vad_helpers.inference.prepared import Model, Prepared, prepare
 
+# Windows that one worker recomputes together where no batch size is given: enough to share the
+# reading of the weights, few enough to stay in the processor's cache.
 WINDOWS_AT_ONCE = 8
-"""Windows that one worker recomputes together where no batch size is given: enough to share the
-reading of the weights, few enough to stay in the processor's cache."""
-BOXES_A_CLIP = 4
-"""Boxes around windows that take about the memory of a clip."""
+BOXES_A_CLIP = 4  # boxes around windows that take about the memory of a clip
 
-Score = Callable[[Tensor], Tensor]
-"""What falls, (N,), by the model's output for N clips."""
+Score = Callable[[Tensor], Tensor]  # what falls, (N,), by the model's output for N clips
+Windows = tuple[np.ndarray, np.ndarray]  # first and one-past-last indices, two arrays (n, 3)
 
 
 @torch.no_grad()
 def occlusion(
     probability: Probability, clip: Tensor, baseline: Tensor, *, window: Triple, stride: Triple
 ) -> Tensor:
-    """Fill one window after the other and record how far the probability falls.
+    """Fill one window after the other and map how far the probability falls: in [-1, 1].
 
     Parameters
     ----------
     window, stride : tuple of int
         (frames, rows, columns); no window larger than the clip, no stride larger than the window.
-
-    Returns
-    -------
-    torch.Tensor
-        (T, H, W), in [-1, 1].
 
     References
     ----------
@@ -76,9 +66,8 @@ class IncrementalOcclusion:
     Parameters
     ----------
     forward_func : torch.nn.Module or callable
-        (N, C, T, H, W) -> (N,) or (N, outputs). A module that offers `chain()`
-        (`vad_helpers.inference.chain`), or a `Chain` itself, is recomputed piece by piece; any
-        other runs whole, in batches.
+        (N, C, T, H, W) -> (N,) or (N, outputs). A module that offers `chain()`, or a
+        `vad_helpers.inference.chain.Chain`, is recomputed piece by piece; any other runs whole.
 
     Examples
     --------
@@ -113,7 +102,7 @@ class IncrementalOcclusion:
         inputs : torch.Tensor
             (N, C, T, H, W), floating.
         sliding_window_shapes, strides : sequence of int
-            (C, t, h, w): a window covers all channels. Strides default to 1 on every axis.
+            (C, t, h, w): a window covers all channels. Strides default to 1.
         baselines : torch.Tensor or float, optional
             What fills a window: a number, (1, C, T, H, W) or like `inputs`; 0 by default.
         target : int, optional
@@ -129,32 +118,23 @@ class IncrementalOcclusion:
         Raises
         ------
         InputError
-            If windows, strides or baselines do not fit the inputs, or the target the output; or
-            if the output for a clip depends on the other clips of its batch.
+            If windows or strides do not fit the inputs, or the target the output; or if the output
+            for a clip depends on the other clips of its batch.
         """
         shape, window = tuple(inputs.shape[1:]), tuple(sliding_window_shapes)
         stride = (1,) * len(shape) if strides is None else tuple(strides)
-        if len(shape) != 4 or len(window) != 4 or len(stride) != 4 or window[0] != shape[0]:
+        if not len(shape) == len(window) == len(stride) == 4 or window[0] != shape[0]:
             raise InputError(
                 f"windows are {window} and strides {stride} for inputs {shape}; give (channels, "
                 "frames, rows, columns), all channels in a window"
             )
-        window, stride = (
-            checks.value(name, found[1:], (1, 1, 1), ">= 1")
-            for name, found in (("sliding_window_shapes", window), ("strides", stride))
-        )
-        check_windows({"window": window, "stride": stride}, shape)
-        checks.value("perturbations_per_eval", perturbations_per_eval, 1, ">= 1")
         if not inputs.is_floating_point():
             raise InputError(f"inputs are {inputs.dtype}; give floats, for the map has their type")
+        window = checks.value("sliding_window_shapes", window[1:], (1, 1, 1), ">= 1")
+        stride = checks.value("strides", stride[1:], (1, 1, 1), ">= 1")
+        check_windows({"window": window, "stride": stride}, shape)
+        windows = _windows(shape, window, stride)
         fills = torch.as_tensor(0.0 if baselines is None else baselines).to(inputs)
-        try:
-            fills = fills.expand_as(inputs)
-        except RuntimeError as error:
-            raise InputError(
-                f"baselines have shape {tuple(fills.shape)}, inputs {tuple(inputs.shape)}; give a "
-                "number, one clip, or a clip for every input"
-            ) from error
 
         def score(output: Tensor) -> Tensor:
             width = output[0].numel() if output.ndim else 0
@@ -167,17 +147,18 @@ class IncrementalOcclusion:
                 )
             return output[:, target]
 
-        maps, options = [], (_windows(shape, window, stride), perturbations_per_eval)
-        for clip, filling in zip(inputs, fills, strict=True):
-            refuse_mixing(self.prepared, clip)
-            maps.append(_falls(self.prepared, score, clip, filling, *options))
+        refuse_mixing(self.prepared, inputs[0])
+        maps = [
+            _falls(self.prepared, score, clip, filling, windows, perturbations_per_eval)
+            for clip, filling in zip(inputs, fills.expand_as(inputs), strict=True)
+        ]
         return torch.stack(maps)[:, None].expand_as(inputs).clone()
 
 
-def count_windows(shape: Sequence[int], window: Triple, stride: Triple) -> int:
-    """Count the windows that cover a clip (..., T, H, W)."""
-    axes = zip(shape[-3:], window, stride, strict=True)
-    return math.prod(1 + math.ceil((size - wide) / step) for size, wide, step in axes)
+def model_calls(settings: Mapping[str, Any], shape: Sequence[int], *_: object) -> int:
+    """Count the windows that cover a clip (..., T, H, W), and the clip itself."""
+    axes = zip(shape[-3:], settings["window"], settings["stride"], strict=True)
+    return 1 + math.prod(1 + math.ceil((size - wide) / step) for size, wide, step in axes)
 
 
 def check_windows(settings: Mapping[str, Any], shape: Sequence[int]) -> None:
@@ -188,8 +169,7 @@ def check_windows(settings: Mapping[str, Any], shape: Sequence[int]) -> None:
         if wide > size:
             fitting = tuple(min(pair) for pair in zip(window, shape[-3:], strict=True))
             raise InputError(
-                f"occlusion's window has {wide} {axis}, but the clip only {size}; give a window "
-                f"that fits, such as window={fitting}"
+                f"occlusion's window has {wide} {axis}, the clip {size}; give window={fitting}"
             )
         if step > wide and wide < size:
             raise InputError(
@@ -199,35 +179,30 @@ def check_windows(settings: Mapping[str, Any], shape: Sequence[int]) -> None:
 
 
 @torch.no_grad()
-def seconds_per_window(
-    prepared: Prepared, clip: Tensor, window: Triple, stride: Triple, *, n_windows: int = 16
-) -> float:
-    """Time some windows of an occlusion, evenly taken from all: seconds a window, warm.
+def seconds_per_window(prepared: Prepared, clip: Tensor, window: Triple, stride: Triple) -> float:
+    """Time up to 16 windows of an occlusion, evenly taken from all: seconds a window, warm.
 
-    The clip is (3, T, H, W), of the type and on the device that the model takes; at most
-    `n_windows` are timed.
+    The clip is (3, T, H, W), of the type and on the device that the model takes.
     """
     starts, ends = _windows(clip.shape, window, stride)
-    n_windows = min(n_windows, len(starts))
-    some = np.linspace(0, len(starts) - 1, n_windows).astype(int)
+    some = np.linspace(0, len(starts) - 1, min(16, len(starts))).astype(int)
+    windows = starts[some], ends[some]
     seconds = 0.0
     for _ in range(2):  # the first time pays for what later ones share
-        options = starts[some], ends[some], WINDOWS_AT_ONCE
-        found = _scores(prepared, lambda logits: logits[:, 0], clip, clip, *options)
+        found = _scores(prepared, lambda logits: logits[:, 0], clip, clip, windows, WINDOWS_AT_ONCE)
         next(found)  # the clip itself
         start = time.perf_counter()
         for _, scores in found:
             scores.sum().item()  # waits for the device
         seconds = time.perf_counter() - start
-    return seconds / n_windows
+    return seconds / len(some)
 
 
-def _windows(shape: Sequence[int], window: Triple, stride: Triple) -> list[np.ndarray]:
-    """First and one-past-last index of every window on each axis, two arrays (n, 3)."""
+def _windows(shape: Sequence[int], window: Triple, stride: Triple) -> Windows:
     axes = zip(shape[-3:], window, stride, strict=True)
     firsts = [range(0, max(size - wide, 0) + step, step) for size, wide, step in axes]
     starts = np.array(list(itertools.product(*firsts)))
-    return [starts, np.minimum(starts + np.array(window), shape[-3:])]
+    return starts, np.minimum(starts + np.array(window), shape[-3:])
 
 
 def _falls(
@@ -235,23 +210,21 @@ def _falls(
     score: Score,
     clip: Tensor,
     baseline: Tensor,
-    windows: list[np.ndarray],
+    windows: Windows,
     at_once: int,
     count: Callable[[int], object] = lambda n: None,
 ) -> Tensor:
     """Mean fall of the score over the windows that cover a voxel, (T, H, W)."""
     total = np.zeros(clip.shape[1:])
     cover = np.zeros(clip.shape[1:], dtype=np.int64)
-    starts, ends = windows
-    found = _scores(prepared, score, clip, baseline, starts, ends, at_once)
+    found = _scores(prepared, score, clip, baseline, windows, at_once)
     whole = float(next(found)[1])
     count(1)
-    for index, scores in found:
-        count(len(index))
-        for k, fall in zip(index, (whole - scores.double().cpu()).tolist(), strict=True):
-            window = tuple(map(slice, starts[k].tolist(), ends[k].tolist()))
-            total[window] += fall
-            cover[window] += 1
+    for boxes, scores in found:
+        count(len(boxes))
+        for box, fall in zip(boxes, (whole - scores.double().cpu()).tolist(), strict=True):
+            total[box] += fall
+            cover[box] += 1
     return torch.from_numpy(total / cover).to(clip.device, clip.dtype)
 
 
@@ -260,34 +233,33 @@ def _scores(
     score: Score,
     clip: Tensor,
     baseline: Tensor,
-    starts: np.ndarray,
-    ends: np.ndarray,
+    windows: Windows,
     at_once: int,
-) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Score of the clip, then of windows, some at a time: their indices and their scores."""
-    if prepared.chain is not None:
-        fitted, filling = (prepared.fit(video[None])[0] for video in (clip, baseline))
-        activations = Activations(prepared.chain, fitted)
-        yield np.empty(0, dtype=int), score(activations.logits)
-
-        def change(index: np.ndarray) -> Tensor:
-            boxes, values = fill(fitted, filling, starts[index], ends[index])
-            return score(activations.change(boxes, values))
-
-        parts = _alike(activations, starts, ends, at_once)
-        found = prepared.spread(change, parts, device=clip.device)
-        yield from zip(parts, found, strict=True)
+) -> Iterator[tuple[list[tuple[slice, ...]], Tensor]]:
+    """Score of the clip, then of windows, some at a time: their slices and their scores."""
+    starts, ends = windows
+    boxes = [tuple(map(slice, *pair)) for pair in zip(starts.tolist(), ends.tolist(), strict=True)]
+    if prepared.chain is None:
+        yield [], score(prepared.evaluate(clip[None]))
+        for first in range(0, len(boxes), at_once):
+            some = boxes[first : first + at_once]
+            copies = clip.repeat(len(some), 1, 1, 1, 1)
+            for copy, box in zip(copies, some, strict=True):
+                copy[:, *box] = baseline[:, *box]
+            yield some, score(prepared.evaluate(copies))
         return
-    yield np.empty(0, dtype=int), score(prepared.evaluate(clip[None]))
-    copies = clip.repeat(min(at_once, len(starts)), 1, 1, 1, 1)
-    for index in np.split(np.arange(len(starts)), range(at_once, len(starts), at_once)):
-        windows = [(slice(None), *map(slice, starts[k].tolist(), ends[k].tolist())) for k in index]
-        for copy, window in zip(copies, windows, strict=False):
-            copy[window] = baseline[window]
-        scores = score(prepared.evaluate(copies[: len(index)]))
-        for copy, window in zip(copies, windows, strict=False):
-            copy[window] = clip[window]
-        yield index, scores
+    fitted, filling = (prepared.fit(video[None])[0] for video in (clip, baseline))
+    activations = Activations(prepared.chain, fitted)
+    yield [], score(activations.logits)
+
+    def change(index: np.ndarray) -> Tensor:
+        return score(activations.change(*fill(fitted, filling, starts[index], ends[index])))
+
+    parts = _alike(activations, starts, ends, at_once)
+    for index, scores in zip(
+        parts, prepared.spread(change, parts, device=clip.device), strict=True
+    ):
+        yield [boxes[k] for k in index], scores
 
 
 def _alike(

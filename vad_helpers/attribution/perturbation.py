@@ -1,25 +1,23 @@
 """Surrogate methods: a linear model of what switching superpixels off does to the probability.
 
-A sample keeps some superpixels and fills the others, all channels together, with the baseline.
-A superpixel's coefficient is the value of all its voxels. The functions follow the signature in
-`vad_helpers.attribution.registry`, which says what `probability`, `clip`, `baseline` and `segments`
-are, and give maps (T, H, W); users call them through `vad_helpers.attribution.explain`.
+A sample keeps some superpixels and fills the others, all channels together, with the baseline. A
+superpixel's coefficient is the value of all its voxels. `vad_helpers.attribution.registry` says
+what `probability`, `clip`, `baseline` and `segments` are; maps are (T, H, W); users call the
+methods through `vad_helpers.attribution.explain`.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+import itertools
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vad_helpers.attribution.probability import Probability
 from vad_helpers.errors import InputError
-
-if TYPE_CHECKING:  # importing Captum takes as long as importing PyTorch: late, where it is used
-    from captum.attr import Lime
 
 
 def lime(
@@ -45,7 +43,8 @@ def lime(
         w of a sample's weight exp(-d^2 / 2 w^2), d its Euclidean distance from the clip over
         all normalised values of the three channels.
     paired : bool
-        After each sample comes the one that keeps what it fills, see `_in_pairs`.
+        After each sample comes the one that keeps what it fills: effects of two superpixels at a
+        time cancel, so that the same map takes fewer samples.
 
     Returns
     -------
@@ -58,6 +57,7 @@ def lime(
     Ribeiro, Singh & Guestrin, "Why should I trust you?": explaining the predictions of any
     classifier, KDD 2016.
     """
+    # Here, because importing Captum takes as long as importing PyTorch.
     from captum._utils.models.linear_model import SkLearnLasso
     from captum.attr import Lime
     from captum.attr._core.lime import get_exp_kernel_similarity_function
@@ -88,7 +88,7 @@ def kernel_shap(
         Filled clips, at least 2: the first two are the clip and the baseline themselves, the
         others are drawn by the Shapley kernel.
     paired : bool
-        After each drawn sample comes the one that keeps what it fills, see `_in_pairs`.
+        As in `lime`, for the samples that are drawn.
 
     Raises
     ------
@@ -110,35 +110,25 @@ def kernel_shap(
     return _fit(KernelShap(probability), clip, baseline, segments, n_samples, paired)[segments]
 
 
-def _in_pairs(draw: Callable[..., Any]) -> Callable[..., Iterator[Tensor]]:
-    """Follow every sample by its complement, as likely as itself under both methods' draws.
-
-    What superpixels do two at a time cancels in a pair, so that the same map takes fewer samples.
-    Nothing is appended to the clip and the baseline, which KernelSHAP asks for once each.
-    """
-
-    def drawn(original: Tensor, **options: Any) -> Iterator[Tensor]:
-        if inspect.isgeneratorfunction(draw):
-            yield from draw(original, **options)  # without an end
-        while True:
-            yield draw(original, **options)
-
-    def pairs(original: Tensor, **options: Any) -> Iterator[Tensor]:
-        for sample in drawn(original, **options):
-            yield sample
-            if sample.any() and not sample.all():
-                yield 1 - sample
-
-    return pairs
-
-
 @torch.no_grad()
 def _fit(
-    explainer: Lime, clip: Tensor, baseline: Tensor, segments: Tensor, n_samples: int, paired: bool
+    explainer: Any, clip: Tensor, baseline: Tensor, segments: Tensor, n_samples: int, paired: bool
 ) -> Tensor:
     """Coefficient of every superpixel, (n_segments,)."""
+    draw = explainer.perturb_func
+
+    def pairs(original: Tensor, **options: Any) -> Iterator[Tensor]:
+        if inspect.isgeneratorfunction(draw):  # KernelSHAP's, without an end
+            samples = draw(original, **options)
+        else:  # LIME's draws one
+            samples = (draw(original, **options) for _ in itertools.count())
+        for sample in samples:
+            yield sample
+            if sample.any() and not sample.all():  # not the clip and the baseline themselves
+                yield 1 - sample  # as likely as the sample
+
     if paired:
-        explainer.perturb_func = _in_pairs(explainer.perturb_func)
+        explainer.perturb_func = pairs
     try:
         fitted = explainer.attribute(
             clip[None],

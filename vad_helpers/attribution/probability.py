@@ -13,12 +13,10 @@ from torch import Tensor
 from vad_helpers.errors import InputError
 from vad_helpers.inference.prepared import Model, Prepared, out_of_memory, prepare
 
-UNMEASURED = 4
-"""Clips at once where nobody measured: little memory, and the same on every machine."""
-
+UNMEASURED = 4  # clips at once where nobody measured: little memory, the same on every machine
+# Change of a clip's logits by company in its batch, as a share of the largest, that no rounding
+# explains. Batch norm without running statistics moved them by a tenth to twice their size.
 MIXED = {"fp32": 1e-2, "bf16": 5e-2}
-"""Change of a clip's logits by company in its batch, as a share of the largest, that no rounding
-explains. Batch norm without running statistics moved them by a tenth to twice their size."""
 
 
 class Probability(torch.nn.Module):
@@ -30,15 +28,14 @@ class Probability(torch.nn.Module):
         (N, 3, T, H, W) -> (N, classes) logits.
     target : int, optional
         The class that is explained.
-    precision : {"fp32", "bf16"}, optional
-        As in `prepare`, for a model that is not prepared; the softmax stays in float32.
     batch_size : int, optional
         The number of clips that one call should hold at most: advice to the methods. None
         measures which is fastest when it is first asked for, and lets `model` remember it.
     example : torch.Tensor, optional
-        (3, T, H, W): a clip to measure that with; without one, None means `UNMEASURED`.
+        (3, T, H, W): a clip to measure that with.
     measure : bool, optional
-        False takes `UNMEASURED` instead: for a model that would not live to remember the answer.
+        False, or no example, takes `UNMEASURED` instead: for a model that would not live to
+        remember the answer.
     tick : callable, optional
         Called after every forward pass with the number of its clips.
 
@@ -57,15 +54,13 @@ class Probability(torch.nn.Module):
         model: Model | Prepared,
         *,
         target: int = 1,
-        precision: str = "fp32",
         batch_size: int | None = None,
         example: Tensor | None = None,
         measure: bool = True,
         tick: Callable[[int], object] | None = None,
     ) -> None:
         super().__init__()
-        ready = isinstance(model, Prepared)
-        self.prepared = model if ready else prepare(model, precision=precision)
+        self.prepared = model if isinstance(model, Prepared) else prepare(model)
         self.model = self.prepared.model
         self.target, self.given = target, batch_size
         self.calls = self.largest = 0
@@ -84,10 +79,7 @@ class Probability(torch.nn.Module):
         return self.fastest("forward", work) * self._workers
 
     def fastest(self, name: str, work: Callable[[int], object]) -> int:
-        """Items of a kind of work that one worker should do at once: as given, or measured.
-
-        `work(n)` does it on n items a worker; the measurement is kept under `name`.
-        """
+        """Items of a kind of work, `work(n)`, that one worker should do at once."""
         if self.given is None and self._measure:
             shape, device = tuple(self._example.shape), self._example.device
             size = self.prepared.batch_size(f"{name} {shape}", work, device=device)
@@ -99,11 +91,8 @@ class Probability(torch.nn.Module):
     def forward(self, clips: Tensor) -> Tensor:
         """Probability (N,) of the target class of clips (N, 3, T, H, W), float32 at least.
 
-        Raises
-        ------
-        InputError
-            If the model does not return (N, classes) logits of two classes or more, has no class
-            `target`, or cuts the gradient that a gradient method asks for.
+        Raises InputError if the model does not return logits (N, classes) of two classes or more,
+        has no class `target`, or cuts the gradient that a gradient method asks for.
         """
         p = self.uncounted(clips)
         self.count(len(clips))
@@ -115,8 +104,7 @@ class Probability(torch.nn.Module):
         p = self.of(logits)
         if len(p) != len(clips):
             raise InputError(
-                f"the model returned shape {tuple(logits.shape)} for {len(clips)} clips; it must "
-                "return logits (N, classes)"
+                f"the model returned {len(p)} logits for {len(clips)} clips; give (N, classes)"
             )
         if clips.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
             raise InputError(
@@ -127,20 +115,15 @@ class Probability(torch.nn.Module):
 
     def of(self, logits: Tensor) -> Tensor:
         """Probability (N,) of the target class by logits (N, classes); counts nothing."""
-        if not isinstance(logits, Tensor):
-            kind = type(logits).__name__
-            raise InputError(f"the model returned a {kind}; it must return logits (N, classes)")
-        if logits.ndim != 2 or logits.shape[1] < 2:
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
             raise InputError(
-                f"the model returned shape {tuple(logits.shape)}; it must return logits (N, "
-                "classes) of two classes or more, for the softmax of one logit z is always 1: "
-                "give torch.stack([0 * z, z], dim=1), z of shape (N,), to explain sigmoid(z)"
+                f"the model returned {shape}; it must return logits (N, classes) of two classes or "
+                "more, for the softmax of one logit z is always 1: give torch.stack([0 * z, z], "
+                "dim=1), z of shape (N,), to explain sigmoid(z)"
             )
         if self.target >= logits.shape[1]:
-            raise InputError(
-                f"target is {self.target}, but the model has {logits.shape[1]} classes; choose one "
-                f"of 0 to {logits.shape[1] - 1}"
-            )
+            raise InputError(f"target is {self.target}; choose one of 0 to {logits.shape[1] - 1}")
         # A softmax of half-precision logits would round the differences that are explained.
         wide = logits if logits.dtype == torch.float64 else logits.float()
         return wide.softmax(dim=1)[:, self.target]
@@ -158,11 +141,6 @@ def refuse_mixing(prepared: Prepared, clip: Tensor) -> None:
 
     Its maps would depend on the batch size. It costs two forward passes, once: a prepared model
     keeps that it has passed. The clip is (C, T, H, W), where the model runs and of its type.
-
-    Raises
-    ------
-    InputError
-        If the answers for the clip alone and beside noise differ by more than rounding.
     """
     if getattr(prepared, "keeps_clips_apart", False):
         return
@@ -177,8 +155,8 @@ def refuse_mixing(prepared: Prepared, clip: Tensor) -> None:
         raise
     outputs = isinstance(alone, Tensor) and isinstance(both, Tensor)
     if outputs and alone.ndim and alone.shape[1:] == both.shape[1:]:  # else refused when used
-        change = float((alone[0].double() - both[0].double()).abs().max())
-        largest = float(alone[0].double().abs().max())
+        alone, beside = alone[0].double(), both[0].double()
+        change, largest = (float(one.abs().max()) for one in (alone - beside, alone))
         if change > MIXED[prepared.precision] * (largest + 1e-3):
             raise InputError(
                 "the model's output for a clip depends on the other clips of its batch, or on "
@@ -206,8 +184,8 @@ def evaluating(model: Model) -> Iterator[None]:
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Seed Python's, NumPy's and PyTorch's global generators; restore their states afterwards.
 
-    Captum draws from NumPy's and from PyTorch's global generators (CPU, and the clip's device),
-    so all of them must be seeded for a map to be reproducible. Only what is restored is seeded.
+    Captum draws from NumPy's and PyTorch's (CPU, and the clip's device). Only what is restored is
+    seeded.
     """
     on_cuda = device.type == "cuda"
     python_state, numpy_state = random.getstate(), np.random.get_state()

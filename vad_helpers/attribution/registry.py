@@ -7,8 +7,7 @@ A method is a function and a few facts about it, a `MethodSpec`. The function ha
 probability : vad_helpers.attribution.probability.Probability
     Callable: clips (N, 3, T, H, W) -> (N,) softmax probability of the explained class,
     differentiable with respect to the clips. It counts its calls. `probability.model` is the
-    model as the user gave it, `probability.batch_size` the number of clips one call should hold
-    at most.
+    user's model, `probability.batch_size` the number of clips one call should hold at most.
 clip, baseline : torch.Tensor, (3, T, H, W)
     On the model's device and of its floating type, without gradient, the method's own copies.
     `baseline` fills what is removed; it is None when the spec says `uses_baseline=False`.
@@ -28,6 +27,7 @@ and PyTorch's global generators are seeded: a method that draws random numbers j
 from __future__ import annotations
 
 import importlib
+import inspect
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -49,21 +49,13 @@ from vad_helpers.attribution import (
 )
 from vad_helpers.attribution.probability import Probability, evaluating, refuse_mixing, seeded
 from vad_helpers.errors import InputError
-from vad_helpers.inference.prepared import PRECISIONS, Model, Prepared, out_of_memory, prepare
+from vad_helpers.inference.prepared import Model, Prepared, out_of_memory, prepare
 
 FAMILIES = ("gradient", "perturbation")
-LARGEST_SEED = 2**32 - 1
-"""NumPy's legacy generator takes no larger one."""
-
-# The keywords of `explain` and what is handed to a method: a setting of that name never arrives.
-RESERVED = frozenset(
-    "model clip method baseline target precision seed black progress batch_size"
-    " probability segments".split()
-)
+LARGEST_SEED = 2**32 - 1  # NumPy's legacy generator takes no larger one
 _SLOW_TO_IMPORT = ("captum.attr", "scipy.ndimage", "skimage.segmentation")
 
-Progress = Callable[[int, int], object]
-"""Told (done, total) model calls."""
+Progress = Callable[[int, int], object]  # told (done, total) model calls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,23 +73,18 @@ class MethodSpec:
     attribute : callable
         ``attribute(probability, clip, baseline, **settings)``, as the module's opening says.
     model_calls : callable
-        ``model_calls(settings, shape, n_segments) -> int``: how many clips go forward through
-        the model, for complete settings, the clip's shape (3, T, H, W), and the number of
-        superpixels (None for methods without them).
+        ``model_calls(settings, shape, n_segments) -> int``: clips that go forward through the
+        model, for a clip of shape (3, T, H, W); n_segments is None without superpixels.
     settings : dict, optional
-        Every setting with its default. A value given to `explain` must be of the default's type
-        (an int passes for a float, a list for a tuple).
+        Every setting with its default, whose type a value must have (an int passes for a float,
+        a list for a tuple). Methods on superpixels need `n_segments` and `compactness`.
     limits : dict, optional
-        What settings of these names may be: ``">= 1"`` or ``"> 0"`` for numbers (in a tuple: for
-        each), a tuple of words for strings.
+        What settings may be: ``">= 1"`` or ``"> 0"`` for numbers, alone or in a tuple; a tuple of
+        words for strings.
     check : callable, optional
-        ``check(settings, shape)``: raises InputError for values that do not fit each other or the
-        clip.
-    superpixels : bool, optional
-        Whether the method works on superpixels; it then has the settings `n_segments` and
-        `compactness`.
-    uses_baseline : bool, optional
-        Whether a baseline is needed at all.
+        ``check(settings, shape)``: raises InputError for values that do not fit together.
+    superpixels, uses_baseline : bool, optional
+        Whether the method needs superpixels, and a baseline.
     precision : {"fp32", "bf16"}, optional
         The precision to use where the user leaves it to the method: "bf16" where no mean score
         moved by more than .01 in a study on real clips (`benchmarks.precision`).
@@ -109,7 +96,7 @@ class MethodSpec:
     Raises
     ------
     InputError
-        If a field is not as described.
+        If the key or the family is not as described, or `explain` keeps a setting's name.
     """
 
     key: str
@@ -131,39 +118,19 @@ class MethodSpec:
         if not (isinstance(self.key, str) and self.key.isidentifier()):
             raise InputError(f"{mine}: its key must be a Python identifier such as 'ig'")
         checks.one_of(f"family of {mine}", self.family, FAMILIES)
-        checks.one_of(f"precision of {mine}", self.precision, PRECISIONS)
-        for name in ("attribute", "model_calls"):
-            if not callable(getattr(self, name)):
-                raise InputError(f"{mine}: {name} is {getattr(self, name)!r}; give a function")
-        for name in sorted(RESERVED.intersection(self.settings)):
+        # A keyword of `explain`, or what is handed to a method: such a setting would never arrive.
+        for name in {*inspect.signature(attribute).parameters, "probability"} & {*self.settings}:
             raise InputError(f"{mine}: explain() keeps {name!r} for itself; rename the setting")
-        for name in sorted({"n_segments", "compactness"}.difference(self.settings)):
-            if self.superpixels:
-                raise InputError(f"{mine} works on superpixels but has no setting {name!r}; add it")
         # A copy of its own, so that the caller's dict can change without changing the method.
         object.__setattr__(self, "settings", dict(self.settings))
 
     def complete(
         self, given: Mapping[str, object], shape: tuple[int, ...] | None = None
     ) -> dict[str, Any]:
-        """Fill in the defaults of settings, and check them.
+        """Fill in the defaults of settings, and check them: every setting, in its default's type.
 
-        Parameters
-        ----------
-        given : dict
-            Name -> value, in place of the default.
-        shape : tuple of int, optional
-            (3, T, H, W) of the clip, which windows, for instance, must fit.
-
-        Returns
-        -------
-        dict
-            Every setting, in the type of its default.
-
-        Raises
-        ------
-        InputError
-            If the method has no such setting, or a value is of another type or out of range.
+        Windows, for instance, must fit the shape (3, T, H, W) of a clip, if one is given. Raises
+        InputError if the method has no such setting, or a value is of another type or out of range.
         """
         for name in given:
             checks.one_of(f"setting of method {self.key!r}", name, self.settings)
@@ -209,8 +176,7 @@ def register(spec: MethodSpec, *, overwrite: bool = False) -> None:
     Parameters
     ----------
     spec : MethodSpec
-        The method; the opening of `vad_helpers.attribution.registry` says what its function is
-        given and returns.
+        The method.
     overwrite : bool, optional
         Whether a method of the same key may be replaced.
 
@@ -222,95 +188,8 @@ def register(spec: MethodSpec, *, overwrite: bool = False) -> None:
     if not isinstance(spec, MethodSpec):
         raise InputError(f"register() was given a {type(spec).__name__}; give a MethodSpec")
     if spec.key in METHODS and not overwrite:
-        raise InputError(
-            f"method {spec.key!r} exists already; choose another key or pass overwrite=True"
-        )
+        raise InputError(f"method {spec.key!r} exists already; pass overwrite=True to replace it")
     METHODS[spec.key] = spec
-
-
-def explain(
-    model: Model | Prepared,
-    clip: Tensor,
-    method: str,
-    *,
-    baseline: str | Tensor = "blur",
-    target: int = 1,
-    precision: str = "fp32",
-    seed: int = 0,
-    black: float = -1.0,
-    progress: bool | Progress = False,
-    batch_size: int | str = "auto",
-    segments: np.ndarray | None = None,
-    **settings: Any,
-) -> np.ndarray:
-    """Explain the probability that a model gives to one class of one clip.
-
-    Parameters
-    ----------
-    model : torch.nn.Module, callable or Prepared
-        (N, 3, T, H, W) -> (N, classes) logits, two classes or more, each clip's its own: a model
-        that mixes the clips of a batch is refused. A module runs in evaluation mode, on its own
-        device, and is left as it was found. For many explanations, `prepare` it once.
-    clip : torch.Tensor
-        (3, T, H, W), floating, normalised.
-    method : str
-        A key of `METHODS`.
-    baseline : str or torch.Tensor, optional
-        What removed voxels are filled with: a name known to `baselines.make`, or a tensor like
-        `clip`.
-    target : int, optional
-        The class whose softmax probability is explained.
-    precision : {"fp32", "bf16"}, optional
-        "bf16" runs the model under autocast; the map is float32 all the same.
-    seed : int, optional
-        0 .. 2^32 - 1. The same seed gives the same map on the same machine; the global generators
-        are left as they were.
-    black : float, optional
-        The normalised value of black, for ``baseline="black"``.
-    progress : bool or callable, optional
-        Whether to show a bar that advances with the model calls; or a function that is told
-        instead, as ``progress(done, total)`` after every batch of model calls. What it raises ends
-        the explanation.
-    batch_size : int or "auto", optional
-        Clips in one pass through the model: memory and speed; the map changes by rounding only.
-        "auto" takes the fastest, measured on this model and kept by it if it is prepared. Where
-        memory runs out, half as many are tried.
-    segments : numpy.ndarray, optional
-        Superpixels of this clip found before, as `superpixels.slic` gives them: methods that
-        use superpixels then share them. Others do not look at it.
-    **settings
-        The method's own settings; `METHODS[method].settings` lists them with their defaults.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32, (T, H, W), signed: positive where a voxel speaks for the class.
-
-    Raises
-    ------
-    InputError
-        If an argument is not as described, or the method returns something else than a finite
-        map (T, H, W).
-
-    Warns
-    -----
-    UserWarning
-        If the map is zero everywhere.
-    """
-    return attribute(
-        model,
-        clip,
-        method,
-        baseline=baseline,
-        target=target,
-        precision=precision,
-        seed=seed,
-        black=black,
-        progress=progress,
-        batch_size=batch_size,
-        segments=segments,
-        **settings,
-    ).map
 
 
 def attribute(
@@ -333,66 +212,126 @@ def attribute(
         raise InputError(f"the model is a {type(model).__name__}; give a module or a function")
     spec = METHODS[checks.one_of("method", method, METHODS)]
     checks.video("clip", clip)
-    settings = spec.complete(settings, tuple(clip.shape))
+    shape = tuple(clip.shape)
+    settings = spec.complete(settings, shape)
     if isinstance(baseline, Tensor):
         checks.video("baseline", baseline, like=clip)
-    else:
-        checks.one_of("baseline", baseline, baselines.NAMES)
-    checks.value("black", black, -1.0)
     if checks.value("seed", seed, 0, ">= 0") > LARGEST_SEED:
         raise InputError(f"seed is {seed}; it must be at most {LARGEST_SEED}")
-    if not callable(progress):
-        checks.value("progress", progress, False)
     checks.value("target", target, 1, ">= 0")
     size = None if batch_size == "auto" else checks.value("batch_size", batch_size, 1, ">= 1")
     if spec.superpixels and segments is not None:
-        segments = superpixels.check(segments, tuple(clip.shape[1:]))
+        segments = superpixels.check(segments, shape[1:])
     prepared = prepare(model, precision=precision)
     for name in _SLOW_TO_IMPORT:  # now, before the clock starts
         importlib.import_module(name)
 
-    start = time.perf_counter()
+    device, dtype = prepared.placement(clip)
     keywords, info, fill, baseline_seconds, superpixel_seconds = dict(settings), {}, None, 0.0, 0.0
-    if spec.uses_baseline:
-        named = isinstance(baseline, str)
-        fill = baselines.make(baseline, clip, black=black) if named else baseline
-        baseline_seconds = time.perf_counter() - start
-    if spec.superpixels:
-        options = {name: keywords.pop(name) for name in ("n_segments", "compactness")}
-        if segments is None:
-            start = time.perf_counter()
-            segments = superpixels.slic(clip, **options)
-            superpixel_seconds = time.perf_counter() - start
-        keywords["segments"] = segments
-        info["n_segments"] = int(segments.max()) + 1
-
-    total = spec.model_calls(settings, tuple(clip.shape), info.get("n_segments"))
-    options = {"target": target, "batch_size": size, "measure": prepared is model}
     # Gradients are wanted even if the caller works without them.
-    with torch.inference_mode(False), torch.enable_grad():
-        device, dtype = prepared.placement(clip)
+    with torch.inference_mode(False), torch.enable_grad(), evaluating(prepared.model):
+        if spec.uses_baseline:
+            start = time.perf_counter()
+            given = isinstance(baseline, Tensor)
+            fill = baseline if given else baselines.make(baseline, clip, black=black)
+            baseline_seconds = time.perf_counter() - start
+        if spec.superpixels:
+            options = {name: keywords.pop(name) for name in superpixels.SETTINGS}
+            if segments is None:
+                start = time.perf_counter()
+                segments = superpixels.slic(clip, **options)
+                superpixel_seconds = time.perf_counter() - start
+            keywords["segments"] = torch.from_numpy(segments).to(device)
+            info["n_segments"] = int(segments.max()) + 1
+        total = spec.model_calls(settings, shape, info.get("n_segments"))
         if total > 1 and (prepared.chain is not None or size != 1):  # else no two clips ever meet
-            with evaluating(prepared.model), seeded(seed, device):
+            with seeded(seed, device):
                 refuse_mixing(prepared, clip.detach().to(device, dtype, copy=True))
         start = time.perf_counter()
-        found, calls = _run(spec, prepared, clip, fill, keywords, seed, total, progress, options)
-    values, reported = _checked(spec, found, tuple(clip.shape[1:]))
-    seconds = baseline_seconds + superpixel_seconds + time.perf_counter() - start
-    if not values.any():
+        options = {"target": target, "batch_size": size, "measure": prepared is model}
+        found, calls = _run(spec, prepared, clip, fill, keywords, options, seed, total, progress)
+    found, reported = found if isinstance(found, tuple) else (found, {})
+    if isinstance(found, Tensor):
+        found = found.detach().float().cpu().numpy()
+    with np.errstate(over="ignore"):  # what overflows float32 is refused below
+        found = np.ascontiguousarray(found, dtype=np.float32)
+    if found.shape != shape[1:]:
+        raise InputError(f"method {method!r} returned shape {found.shape}; give {shape[1:]}")
+    if not np.isfinite(found).all():
+        raise InputError(
+            f"method {method!r} returned NaN or infinite values; check that the model's logits "
+            "are finite for this clip and its baseline, and try precision='fp32'"
+        )
+    if not found.any():
         lasso = "; lower alpha, widen the kernel or raise n_samples" if "alpha" in settings else ""
         warnings.warn(
-            f"method {spec.key!r} returned an all-zero map, which explains nothing{lasso}",
+            f"method {method!r} returned an all-zero map, which explains nothing{lasso}",
             stacklevel=2,
         )
     return Explanation(
-        map=values,
+        map=found,
         model_calls=calls,
-        seconds=seconds,
+        seconds=baseline_seconds + superpixel_seconds + time.perf_counter() - start,
         baseline_seconds=baseline_seconds,
         superpixel_seconds=superpixel_seconds,
         settings=settings,
         info={**info, **reported},
     )
+
+
+def explain(model: Model | Prepared, clip: Tensor, method: str, **options: Any) -> np.ndarray:
+    """Explain the probability that a model gives to one class of one clip.
+
+    Parameters
+    ----------
+    model : torch.nn.Module, callable or Prepared
+        (N, 3, T, H, W) -> (N, classes) logits, two classes or more; a model that mixes the clips
+        of a batch is refused. A module runs in evaluation mode, on its own device, and is left as
+        it was found. For many explanations, `prepare` it once.
+    clip : torch.Tensor
+        (3, T, H, W), floating, normalised.
+    method : str
+        A key of `METHODS`.
+    baseline : str or torch.Tensor, optional
+        What fills removed voxels: a name that `baselines.make` knows, or a tensor like `clip`.
+    target : int, optional
+        The class whose softmax probability is explained.
+    precision : {"fp32", "bf16"}, optional
+        "bf16" runs the model under autocast; the map is float32 all the same.
+    seed : int, optional
+        0 .. 2^32 - 1: the same map on the same machine. Global generators are left as found.
+    black : float, optional
+        The normalised value of black, for ``baseline="black"``.
+    progress : bool or callable, optional
+        Whether to show a bar of model calls; or a function that is told ``progress(done, total)``
+        after every batch of them, and ends the explanation by raising.
+    batch_size : int or "auto", optional
+        Clips in one pass: memory and speed; the map changes by rounding only. "auto" measures the
+        fastest, which a prepared model keeps. Where memory runs out, half as many are tried.
+    segments : numpy.ndarray, optional
+        Superpixels found before, as `superpixels.slic` gives them, for methods that use some.
+    **settings
+        The method's own settings; `METHODS[method].settings` lists them with their defaults.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, (T, H, W), signed: positive where a voxel speaks for the class.
+
+    Raises
+    ------
+    InputError
+        If an argument is not as described, or what the method returns is no finite map (T, H, W).
+
+    Warns
+    -----
+    UserWarning
+        If the map is zero everywhere.
+    """
+    return attribute(model, clip, method, **options).map
+
+
+explain.__signature__ = inspect.signature(attribute).replace(return_annotation="np.ndarray")
 
 
 def _run(
@@ -401,15 +340,13 @@ def _run(
     clip: Tensor,
     fill: Tensor | None,
     keywords: dict[str, Any],
+    options: dict[str, Any],
     seed: int,
     total: int,
     progress: bool | Progress,
-    options: dict[str, Any],
 ) -> tuple[Any, int]:
     """Result and model calls; where memory runs out, again with half the batch."""
     device, dtype = prepared.placement(clip)
-    if "segments" in keywords:
-        keywords = {**keywords, "segments": torch.from_numpy(keywords["segments"]).to(device)}
 
     def tick(n: int) -> None:
         bar.update(n)
@@ -426,7 +363,7 @@ def _run(
             )
             probability = Probability(prepared, **options, example=own, tick=tick)
             try:
-                with evaluating(prepared.model), seeded(seed, device):
+                with seeded(seed, device):
                     return spec.attribute(probability, own, filling, **keywords), probability.calls
             except RuntimeError as error:
                 smallest = options["batch_size"] == 1 or not probability.largest
@@ -436,38 +373,11 @@ def _run(
             bar.reset()
 
 
-def _checked(
-    spec: MethodSpec, result: Any, shape: tuple[int, ...]
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """Map and info of what a method returned."""
-    found, info = result if isinstance(result, tuple) else (result, {})
-    if isinstance(found, Tensor):
-        found = found.detach().float().cpu().numpy()
-    with np.errstate(over="ignore"):  # what overflows float32 is reported below
-        found = np.ascontiguousarray(found, dtype=np.float32)
-    if found.shape != shape:
-        raise InputError(
-            f"method {spec.key!r} returned a map of shape {found.shape}; it must be (T, H, W) = "
-            f"{shape}"
-        )
-    if not np.isfinite(found).all():
-        raise InputError(
-            f"method {spec.key!r} returned NaN or infinite values; check that the model's logits "
-            "are finite for this clip and its baseline, and try precision='fp32'"
-        )
-    return found, info
-
-
 # --- the eight methods ------------------------------------------------------------------------
 
 
-def _samples(settings: Mapping[str, Any], shape: tuple[int, ...], n_segments: int | None) -> int:
+def _samples(settings: Mapping[str, Any], *_: object) -> int:
     return settings.get("n_steps", 1) * settings.get("n_samples", 1)
-
-
-def _windows(settings: Mapping[str, Any], shape: tuple[int, ...], n_segments: int | None) -> int:
-    # The one more is the whole clip, from which the falls are counted.
-    return occlusion.count_windows(shape, settings["window"], settings["stride"]) + 1
 
 
 _LIMITS = {
@@ -492,7 +402,7 @@ _SURROGATE = {
 _OCCLUSION = {
     "family": "perturbation",
     "attribute": occlusion.occlusion,
-    "model_calls": _windows,
+    "model_calls": occlusion.model_calls,
     "limits": _LIMITS,
     "check": occlusion.check_windows,
     "citation": "zeiler2014visualizing",

@@ -21,8 +21,7 @@ def slic(clip: Tensor, *, n_segments: int = 80, compactness: float = 60.0) -> np
     Parameters
     ----------
     clip : torch.Tensor
-        (3, T, H, W), floating. Grey is the mean over channels; its scale does not matter, because
-        scikit-image stretches the clip's own minimum and maximum to [0, 1].
+        (3, T, H, W), floating. Grey is the mean over channels; scikit-image stretches it to [0, 1].
     n_segments : int, optional
         How many are asked for; SLIC finds about as many.
     compactness : float, optional
@@ -44,20 +43,14 @@ def slic(clip: Tensor, *, n_segments: int = 80, compactness: float = 60.0) -> np
     34 (11), 2012.
     """
     checks.video("clip", clip)
-    for name, given in (("n_segments", n_segments), ("compactness", compactness)):
+    options = {"n_segments": n_segments, "compactness": compactness}
+    for name, given in options.items():
         checks.value(name, given, SETTINGS[name], LIMITS[name])
     from skimage.segmentation import slic as cluster  # late: only two methods need it
 
     # In float64 the mean of three equal channels is the channel itself, to the last bit.
     grey = clip.detach().cpu().double().mean(dim=0).float().numpy()
-    labels = cluster(
-        grey,
-        n_segments=n_segments,
-        compactness=compactness,
-        sigma=0,
-        start_label=0,
-        channel_axis=None,
-    )
+    labels = cluster(grey, **options, sigma=0, start_label=0, channel_axis=None)
     # Connecting the clusters may drop one: number what is left without gaps.
     return np.unique(labels, return_inverse=True)[1].reshape(labels.shape).astype(np.int64)
 
