@@ -41,7 +41,7 @@ MANIFEST = "walkway.json"
 
 @dataclass(frozen=True)
 class WalkwaySpec:
-    """What is written, the seed apart.
+    """What is written, the seed apart; InputError if a value is out of its range.
 
     Attributes
     ----------
@@ -51,11 +51,6 @@ class WalkwaySpec:
         Sequences a scene, 0 to 999 and 1 to 999.
     n_frames : int
         Frames a sequence, 32 to 999.
-
-    Raises
-    ------
-    InputError
-        If a value is out of its range.
     """
 
     ped1_size: tuple[int, int] = (120, 180)

@@ -67,9 +67,8 @@ class Body:
         self._add("ring", [(a, 0.0, b) for a, b in zip(x, z, strict=True)], (0.035,), 30)
         for turn in (0.0, np.pi / 3, 2 * np.pi / 3):
             dx, dz = 0.9 * radius * np.cos(spin + turn), 0.9 * radius * np.sin(spin + turn)
-            self.limb(
-                (forward + dx, 0, radius + dz), (forward - dx, 0, radius - dz), 0.006, 0.006, 70
-            )
+            ends = (forward + dx, 0, radius + dz), (forward - dx, 0, radius - dz)
+            self.limb(*ends, 0.006, 0.006, 70)
 
     def box(self, forward, left, up, grey: float) -> None:
         """Add a box between the given (low, high) pairs, lit from above."""
@@ -85,36 +84,24 @@ class Body:
             self.face(points, min(250, grey * light), one_sided=True)
 
 
-@dataclass(frozen=True)
 class Looks:
-    """Clothes and build: grey levels 0 to 255, a factor on height, and what is carried."""
+    """Clothes, build and what is carried by one person: mostly dark, or a high-visibility jacket.
 
-    top: int
-    legs: int
-    skin: int
-    hair: int
-    shoes: int
-    size: float
-    backpack: int | None
-    coat: bool
-    shorts: bool
+    Grey levels are 0 to 255; size is a factor on height.
+    """
 
-    @classmethod
-    def draw(cls, rng: np.random.Generator, *, vivid: bool = False) -> Looks:
-        """Draw one person's looks: mostly dark clothes, or a high-visibility jacket."""
+    def __init__(self, rng: np.random.Generator, *, vivid: bool = False) -> None:
         light = rng.random() < 0.3
         top = rng.integers(165, 190) if light else rng.integers(28, 100)
-        return cls(
-            top=int(rng.integers(236, 252) if vivid else top),
-            legs=int(rng.integers(30, 75) if rng.random() < 0.75 else rng.integers(90, 165)),
-            skin=int(rng.integers(125, 190)),
-            hair=int(245 if vivid else rng.integers(20, 70)),
-            shoes=int(rng.choice([30, 45, 170])),
-            size=float(rng.uniform(0.92, 1.07)),
-            backpack=int(rng.integers(20, 70)) if rng.random() < 0.35 else None,
-            coat=bool(rng.random() < 0.2),
-            shorts=bool(rng.random() < 0.25),
-        )
+        self.top = int(rng.integers(236, 252) if vivid else top)
+        self.legs = int(rng.integers(30, 75) if rng.random() < 0.75 else rng.integers(90, 165))
+        self.skin = int(rng.integers(125, 190))
+        self.hair = int(245 if vivid else rng.integers(20, 70))
+        self.shoes = int(rng.choice([30, 45, 170]))
+        self.size = float(rng.uniform(0.92, 1.07))
+        self.backpack = int(rng.integers(20, 70)) if rng.random() < 0.35 else None
+        self.coat = bool(rng.random() < 0.2)
+        self.shorts = bool(rng.random() < 0.25)
 
 
 def _leg(body: Body, hip, knee, ankle, toe, looks: Looks, radii) -> None:
@@ -213,7 +200,7 @@ def cyclist(track: Track, looks: Looks, rng: np.random.Generator) -> Body:
     for side, shoulder, hand in zip((1, -1), shoulders, hands, strict=True):
         _arm(body, shoulder, (0.2, 0.16 * side, 0.73), hand, looks)
     _torso(body, hips, shoulders, (0.08, 0, 0.84), (-0.13, 0, 0.62), looks.top)
-    if looks.backpack is not None:
+    if looks.backpack:
         body.limb((-0.02, 0, 0.9), (-0.14, 0, 0.76), 0.06, 0.07, looks.backpack)
     _head(body, 0.17, 0, 1.01, looks)
     return body

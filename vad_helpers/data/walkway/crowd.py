@@ -9,8 +9,6 @@ frame nearly always shows a good part of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from vad_helpers.data.walkway.actors import Looks, Track, cart, cyclist, skater, walker
@@ -32,34 +30,26 @@ KINDS = {  # least and greatest speed, heights a frame; half of the length it ta
 }
 
 
-@dataclass(frozen=True)
-class Route:
-    """A polyline on the ground, whose ends are out of the picture or behind something."""
-
-    points: np.ndarray  # float (n, 2): across and away, in heights
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Distance from the start to each point, in heights."""
-        steps = np.hypot(*np.diff(self.points, axis=0).T)
-        return np.concatenate([[0.0], np.cumsum(steps)])
-
-    def at(self, distance: np.ndarray) -> np.ndarray:
-        """Give the points at distances from the start; both ends go on straight."""
-        knots = self.lengths
-        segment = np.clip(np.searchsorted(knots, distance, side="right") - 1, 0, len(knots) - 2)
-        share = (distance - knots[segment]) / (knots[segment + 1] - knots[segment])
-        start, stop = self.points[segment], self.points[segment + 1]
-        return start + share[:, None] * (stop - start)
+def lengths(route: np.ndarray) -> np.ndarray:
+    """Distance from a route's start to each of its points (across, away), in heights."""
+    return np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(route, axis=0).T))])
 
 
-def make_track(scene: Scene, route: Route, distance: np.ndarray, weave: float = 0.0) -> Track:
+def points_at(route: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """Give the points at distances from a route's start; both ends go on straight."""
+    knots = lengths(route)
+    segment = np.clip(np.searchsorted(knots, distance, side="right") - 1, 0, len(knots) - 2)
+    share = (distance - knots[segment]) / (knots[segment + 1] - knots[segment])
+    return route[segment] + share[:, None] * (route[segment + 1] - route[segment])
+
+
+def make_track(scene: Scene, route: np.ndarray, distance: np.ndarray, weave: float = 0.0) -> Track:
     """Follow a route as the camera sees it: corners rounded, swinging by `weave` heights."""
     camera = scene.camera
     nearest = 0.15 * camera.away_at(scene.height)
     seen = []
     for place in (distance - 0.1, distance, distance + 0.1):
-        around = [route.at(place + offset) for offset in (-0.5, -0.25, 0.0, 0.25, 0.5)]
+        around = [points_at(route, place + offset) for offset in (-0.5, -0.25, 0.0, 0.25, 0.5)]
         along = around[-1] - around[0]
         normal = np.stack([-along[:, 1], along[:, 0]], axis=1)
         normal /= np.maximum(np.hypot(*along.T), 1e-6)[:, None]
@@ -71,8 +61,8 @@ def make_track(scene: Scene, route: Route, distance: np.ndarray, weave: float = 
     return Track(x, y, height, heading, tilt, distance)
 
 
-def find_route(scene: Scene, kind: str, rng: np.random.Generator) -> Route:
-    """Draw a route for a kind of actor, in either direction.
+def find_route(scene: Scene, kind: str, rng: np.random.Generator) -> np.ndarray:
+    """Draw a route, float (n, 2) on the ground, for a kind of actor, in either direction.
 
     In ped2 it leads along the plaza, or along the lawn behind it. In ped1 it leads from the near
     edge to the far end (not anomalies), to the side path, or over the lawn and out on the right.
@@ -102,12 +92,12 @@ def find_route(scene: Scene, kind: str, rng: np.random.Generator) -> Route:
             hidden, _ = camera.to_ground(0.14 * width, camera.horizon + camera.eye * side)
             turn = camera.focal / side
             points = [[lane, near], [lane, turn], [hidden, turn]]
-    return Route(np.array(points if rng.random() < 0.5 else points[::-1], float))
+    return np.array(points if rng.random() < 0.5 else points[::-1], float)
 
 
-def place(scene: Scene, kind: str, route: Route, distance: np.ndarray, rng) -> Actor:
+def place(scene: Scene, kind: str, route: np.ndarray, distance: np.ndarray, rng) -> Actor:
     """Put an actor on a route at a distance from its start for every frame."""
-    looks = Looks.draw(rng, vivid=kind in ("bike", "skater", "grass"))
+    looks = Looks(rng, vivid=kind in ("bike", "skater", "grass"))
     track = make_track(scene, route, distance, weave=0.12 if kind == "skater" else 0.0)
     if kind in ("bike", "skater", "cart"):
         body = {"bike": cyclist, "skater": skater, "cart": cart}[kind](track, looks, rng)
@@ -118,9 +108,9 @@ def place(scene: Scene, kind: str, route: Route, distance: np.ndarray, rng) -> A
     return make_actor(kind, body, track, anomalous=kind in ANOMALIES, sun=scene.sun, size=size)
 
 
-def seen_span(scene: Scene, kind: str, route: Route) -> tuple[float, float]:
+def seen_span(scene: Scene, kind: str, route: np.ndarray) -> tuple[float, float]:
     """Find the distances along a route between which a joint is in the picture and not hidden."""
-    distance = np.linspace(0, route.lengths[-1], 300)
+    distance = np.linspace(0, lengths(route)[-1], 300)
     actor = place(scene, kind, route, distance, np.random.default_rng(0))
     # A body is wider than its joints, and a cart's sides can cross a corner between them.
     margin = (0.25 if kind == "cart" else 0.08) * actor.track.height[:, None]
@@ -140,20 +130,20 @@ def normal_crowd(scene: Scene, n_frames: int, rng: np.random.Generator) -> list[
     actors = []
     for kind in kinds:
         route, speed = find_route(scene, kind, rng), rng.uniform(*KINDS[kind][:2])
-        start = rng.uniform(-speed * n_frames * 0.8, route.lengths[-1] * 0.95)
+        start = rng.uniform(-speed * n_frames * 0.8, lengths(route)[-1] * 0.95)
         distance = start + speed * np.arange(n_frames)
         actors.append(place(scene, kind, route, distance, rng))
         if kind == "walker" and rng.random() < 0.25:
-            along = route.points[1] - route.points[0]
+            along = route[1] - route[0]
             sideways = np.array([-along[1], along[0]]) / np.hypot(*along)
-            beside = Route(route.points + sideways * 0.45)
+            beside = route + sideways * 0.45
             actors.append(place(scene, kind, beside, distance + rng.uniform(-0.2, 0.2), rng))
     if rng.random() <= 0.35:  # two face each other
         route, still = find_route(scene, "walker", rng), np.zeros(n_frames)
-        there = route.lengths[1] * rng.uniform(0.3, 0.8)
-        back = Route(np.array([route.at(np.array([there + d]))[0] for d in (2.0, 0.55, -1.0)]))
+        there = lengths(route)[1] * rng.uniform(0.3, 0.8)
+        back = points_at(route, there + np.array([2.0, 0.55, -1.0]))
         actors.append(place(scene, "standing", route, still + there, rng))
-        actors.append(place(scene, "standing", back, still + back.lengths[1], rng))
+        actors.append(place(scene, "standing", back, still + lengths(back)[1], rng))
     return actors
 
 

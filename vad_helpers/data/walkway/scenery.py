@@ -201,10 +201,8 @@ PED1_LANES = (-3.2, -0.62)  # edges of the path, in heights across
 PED1_SIDE = (0.175, 0.222)  # a side path: heights (share of the frame's) at its edges
 PED2_EDGES = (0.485, 0.955)  # rows of the plaza's kerbs, share of the frame's height
 
-Pieces = tuple[Camera, _Ground, list[Sprite], tuple[float, float]]
 
-
-def _oblique_path(h: int, w: int, rng: np.random.Generator) -> Pieces:
+def _oblique_path(h: int, w: int, rng: np.random.Generator) -> tuple:
     """Build ped1: a path that leads away from the camera, a side path, a lawn, a hedge."""
     camera = Camera(0.83 * w, -0.1 * h, 2.5, 1.3 * h)
     ground = _Ground(h, w, camera, 100, rng)
@@ -231,7 +229,7 @@ def _oblique_path(h: int, w: int, rng: np.random.Generator) -> Pieces:
     return camera, ground, sprites, (0.55, 0.35)
 
 
-def _plaza(h: int, w: int, rng: np.random.Generator) -> Pieces:
+def _plaza(h: int, w: int, rng: np.random.Generator) -> tuple:
     """Build ped2: a plaza seen from the side, a lawn with lamp posts behind it, a building."""
     camera = Camera(0.5 * w, -0.4 * h, 3.7, 2.4 * h)
     ground = _Ground(h, w, camera, 104, rng)
