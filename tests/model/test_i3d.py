@@ -107,22 +107,14 @@ def test_convolution_matches_the_definition_and_the_odd_padding_comes_last(n, k,
 
 
 @pytest.mark.parametrize("size", [(1, 1, 1), (2, 5, 8), (5, 10, 15)])
-@pytest.mark.parametrize(
-    ("kernel", "stride"),
-    [
-        ((1, 3, 3), (1, 2, 2)),
-        ((3, 3, 3), (2, 2, 2)),
-        ((2, 2, 2), (2, 2, 2)),
-        ((3, 3, 3), (1, 1, 1)),
-    ],
-)
-def test_padding_of_max_pooling_never_wins(kernel, stride, size):
+@pytest.mark.parametrize("axes", ["133 122", "333 222", "222 222", "333 111"])
+def test_padding_of_max_pooling_never_wins(axes, size):
+    kernel, stride = (tuple(map(int, text)) for text in axes.split())
     pool, x = SameMaxPool3d(kernel, stride), -1 - torch.rand(1, 2, *size)
     pooled = pool(x)
     assert torch.equal(pool(x.clone().requires_grad_()), pooled)  # computed another way
     assert tuple(pooled.shape[2:]) == tuple(-(-n // s) for n, s in zip(size, stride, strict=True))
-    assert (pooled < 0).all()
-    assert set(pooled.flatten().tolist()) <= set(x.flatten().tolist())
+    assert (pooled < 0).all() and set(pooled.flatten().tolist()) <= set(x.flatten().tolist())
 
 
 @pytest.mark.parametrize("n_frames", [1, 2, 3, 4])

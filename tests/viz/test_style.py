@@ -35,27 +35,21 @@ def test_a_variant_looks_like_its_method_and_nothing_is_read_out_of_a_name():
     assert style.look("mine", family="gradient")["color"] == style.FAMILY_COLOURS["gradient"]
 
 
-def test_style_and_subplots_leave_the_global_settings_alone():
-    before = dict(matplotlib.rcParams)
-    with style.styled():
-        assert matplotlib.rcParams["legend.frameon"] is False
-    style.subplots(2, 2)
-    assert dict(matplotlib.rcParams) == before
-
-
-def test_figures_do_not_depend_on_the_users_settings():
+def test_figures_neither_change_the_users_settings_nor_depend_on_them():
     def picture():
+        before = dict(matplotlib.rcParams)
         figure, ax = style.subplots(width=2, height=1)
         with style.styled():
+            assert matplotlib.rcParams["legend.frameon"] is False
             ax.plot([0, 1])
         ax.set_title("p")
+        assert dict(matplotlib.rcParams) == before
         return style.png_bytes(figure)
 
     expected = picture()
     # A dark style, as a user may have it, and TeX, which may not be installed.
     theirs = {"figure.facecolor": "black", "axes.facecolor": "black", "xtick.color": "white"}
-    theirs |= {"lines.linewidth": 9, "text.usetex": True}
-    with matplotlib.rc_context(theirs):
+    with matplotlib.rc_context(theirs | {"lines.linewidth": 9, "text.usetex": True}):
         assert picture() == expected
 
 
