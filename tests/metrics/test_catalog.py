@@ -1,27 +1,18 @@
 """The catalog describes exactly what the metric modules return."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from vad_helpers.errors import InputError
 from vad_helpers.metrics import catalog, human_centric, model_centric, robustness
 
-BIBLIOGRAPHY = Path(__file__).parents[2] / "book" / "references.bib"
-
 
 def test_entries_are_well_formed():
-    cited = BIBLIOGRAPHY.read_text(encoding="utf-8")
     for key, metric in catalog.METRICS.items():
         assert key == metric.key
         assert metric.direction in ("higher", "lower", None)
         assert metric.range[0] < metric.range[1]
-        assert set(metric.levels) <= {"clip", "frame"}
         assert metric.sensitive_to and metric.description
-        assert not metric.citation or f"{{{metric.citation}," in cited
-    sources = {metric.citation for metric in catalog.METRICS.values()}
-    assert sources == {"zhang2023quantitative", "petsiuk2018rise", ""}
 
 
 def test_scores_have_an_entry_and_lie_in_their_range():

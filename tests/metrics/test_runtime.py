@@ -22,23 +22,15 @@ class Clock:
         self.now += self.durations.pop(0)
 
 
-def test_the_median_of_the_warm_runs_is_reported():
+def test_the_median_of_the_warm_runs_is_reported_and_the_device_waited_for():
     clock = Clock(100, 3, 1, 7)  # the first run is the warm-up
     found = runtime.measure(clock.work, repeats=3, warmup=1, clock=clock)
     assert found == {"seconds": 3.0, "seconds_min": 1.0, "seconds_max": 7.0, "repeats": 3}
     clock = Clock(5, 1)
     assert runtime.measure(clock.work, repeats=2, warmup=0, clock=clock)["seconds"] == 3.0
-
-
-def test_work_still_running_on_the_device_is_waited_for():
     clock = Clock(2, 2, 2, 2)
     found = runtime.measure(lambda: None, repeats=2, warmup=0, clock=clock, synchronize=clock.work)
     assert found["seconds"] == 2.0
-
-
-def test_the_real_clock_counts_seconds():
-    found = runtime.measure(lambda: sum(range(1000)), repeats=3)
-    assert 0 < found["seconds_min"] <= found["seconds"] <= found["seconds_max"] < 1
 
 
 @pytest.mark.parametrize("wrong", [{"repeats": 0}, {"warmup": -1}, {"repeats": 1.5}])
@@ -55,25 +47,18 @@ def test_the_machine_is_described_without_host_or_paths():
     assert socket.gethostname() not in " ".join(str(value) for value in found.values())
 
 
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        ("processor\t: 0\nmodel name\t: Chip 9000: fast\nmodel name\t: Other\n", "Chip 9000: fast"),
-        ("processor : 0\nmodel name :\nBogoMIPS : 50\n", "riscv64"),
+def test_the_systems_list_names_the_processor_else_its_architecture(tmp_path, monkeypatch):
+    listing = tmp_path / "cpuinfo"
+    monkeypatch.setattr(runtime, "CPU_INFO", listing)
+    monkeypatch.setattr(runtime.platform, "processor", lambda: "riscv64")
+    for content, expected in (
         (None, "riscv64"),
-    ],
-)
-def test_the_systems_list_names_the_processor_else_its_architecture(
-    tmp_path, monkeypatch, content, expected
-):
-    if content is not None:
-        (tmp_path / "cpuinfo").write_text(content)
-    monkeypatch.setattr(runtime, "CPU_INFO", tmp_path / "cpuinfo")
-    monkeypatch.setattr(runtime.platform, "processor", lambda: "")
-    monkeypatch.setattr(runtime.platform, "machine", lambda: "riscv64")
-    monkeypatch.delattr(runtime.os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(runtime.os, "cpu_count", lambda: 12)
-    assert (runtime.machine()["processor"], runtime.machine()["cores"]) == (expected, 12)
+        ("processor : 0\nmodel name :\nBogoMIPS : 50\n", "riscv64"),
+        ("processor\t: 0\nmodel name\t: Chip 9: fast\nmodel name\t: Other\n", "Chip 9: fast"),
+    ):
+        if content is not None:
+            listing.write_text(content)
+        assert runtime.machine()["processor"] == expected
 
 
 def test_peak_memory_is_in_bytes_and_holds_what_was_allocated(monkeypatch):

@@ -1,11 +1,12 @@
 """Training: the recipe, the history, that a killed run resumes exactly; predictions and scores."""
 
-import json
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,32 +75,24 @@ def test_recipes_out_of_range_are_refused(wrong):
 
 
 def test_paper_recipe_is_the_default():
-    spec = TrainingSpec()
-    assert (spec.epochs, spec.batch_size, spec.lr, spec.weight_decay) == (100, 5, 1e-3, 1e-4)
-    assert (spec.schedule, spec.lr_step, spec.lr_gamma) == ("step", 30, 0.1)
-    assert (spec.early_lr, spec.average, spec.label_smoothing) == (1, 0, 0)
-    assert (spec.epoch_clips, spec.patience) == (None, None)
+    paper = {"epochs": 100, "batch_size": 5, "lr": 1e-3, "weight_decay": 1e-4, "lr_step": 30}
+    paper |= {"lr_gamma": 0.1, "early_lr": 1, "average": 0, "epoch_clips": None, "patience": None}
+    assert TrainingSpec() == TrainingSpec(**paper, schedule="step", label_smoothing=0)
 
 
 @given(
     sizes=st.lists(st.integers(1, 12), min_size=1, max_size=4),
-    n=st.one_of(st.none(), st.integers(1, 40)),
+    n=st.integers(1, 40),
     seed=st.integers(0, 5),
 )
 def test_draws_are_even_over_groups_and_repeat_only_what_has_run_out(sizes, n, seed):
-    groups = np.repeat(np.arange(len(sizes)), sizes)
-    spec = TrainingSpec(epoch_clips=n)
-    drawn = draw(np.random.default_rng(seed), len(groups), spec, groups)
-    if n is None:
-        assert sorted(drawn) == list(range(len(groups)))
-        return
-    assert len(drawn) == n
+    groups, rng = np.repeat(np.arange(len(sizes)), sizes), np.random.default_rng(seed)
+    assert sorted(draw(rng, len(groups), TrainingSpec(), groups)) == list(range(len(groups)))
+    drawn = draw(rng, len(groups), TrainingSpec(epoch_clips=n), groups)
     counts = np.bincount(groups[drawn], minlength=len(sizes))
-    assert counts.max() - counts.min() <= 1
-    for group, size in enumerate(sizes):
-        times = np.bincount(drawn[groups[drawn] == group], minlength=len(groups))[groups == group]
-        assert times.max() - times.min() <= 1
-        assert times.max() <= -(-counts[group] // size)
+    assert counts.sum() == n and np.ptp(counts) <= 1
+    times = np.bincount(drawn, minlength=len(groups))
+    assert all(np.ptp(times[groups == group]) <= 1 for group in range(len(sizes)))
 
 
 @settings(deadline=None)
@@ -108,10 +101,9 @@ def test_batches_hold_every_clip_once_and_none_is_alone(n, batch_size):
     order = np.random.default_rng(0).permutation(n)
     batches = in_batches(order, batch_size)
     assert np.concatenate(batches).tolist() == order.tolist()
-    sizes = [len(batch) for batch in batches]
-    assert all(size == batch_size for size in sizes[:-1])
-    assert sizes[-1] <= batch_size + 1
-    assert batch_size == 1 or min(sizes) > 1
+    *full, last = [len(batch) for batch in batches]
+    assert set(full) <= {batch_size}
+    assert min(batch_size, 2) <= last <= batch_size + 1
 
 
 # -- What training does ---------------------------------------------------------------------------
@@ -150,11 +142,8 @@ def test_an_epoch_is_what_a_plain_loop_does(fit, make_clips, make_model, recipe)
         losses += [loss.item()] * len(batch)
         new = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         # It starts as the first step, and is exponential from there on.
-        average = (
-            new
-            if average is None or not spec.average
-            else {name: 0.75 * tensor + 0.25 * new[name] for name, tensor in average.items()}
-        )
+        share = spec.average if average else 0.0
+        average = {k: share * (average or new)[k] + (1 - share) * new[k] for k in new}
     assert history["train_loss"].item() == pytest.approx(np.mean(losses), rel=1e-5)
     for name, tensor in trained.state_dict().items():
         if tensor.is_floating_point():
@@ -184,31 +173,27 @@ def test_model_ends_with_the_best_weights_on_file(fit, make_clips, tmp_path, rec
 
 
 def test_schedules(fit):
-    spec = TrainingSpec(epochs=5, batch_size=4, lr=1e-3, lr_step=2, lr_gamma=0.1)
-    _, history = fit(spec)
+    _, history = fit(TrainingSpec(epochs=5, batch_size=4, lr=1e-3, lr_step=2, lr_gamma=0.1))
     np.testing.assert_allclose(history["lr"], [1e-3, 1e-3, 1e-4, 1e-4, 1e-5], rtol=1e-9)
-    spec = TrainingSpec(epochs=8, batch_size=4, lr=1e-3, schedule="onecycle", early_lr=0.1)
-    _, history = fit(spec)
+    _, history = fit(TrainingSpec(epochs=8, batch_size=4, lr=1e-3, schedule="onecycle"))
     assert history["lr"].iloc[0] < 1e-4 and history["lr"].iloc[-1] < 2e-4
     assert 5e-4 < history["lr"].max() <= 1e-3
 
 
-def test_best_epoch_has_the_highest_auc_then_the_lowest_loss_then_comes_first():
-    for aucs, losses, best in (
-        ([0.5, 0.9, 0.8], [1.0, 1.0, 0.1], 1),
-        ([0.9, 0.9, 0.9], [1.0, 0.5, 0.7], 1),
-        ([0.9, 0.9], [0.5, 0.5], 0),
-    ):
-        rows = [{"val_auc": a, "val_loss": b} for a, b in zip(aucs, losses, strict=True)]
-        assert best_epoch(rows) == best
+@pytest.mark.parametrize(
+    ("aucs", "losses", "best"),
+    [([0.5, 0.9, 0.8], [1, 1, 0], 1), ([0.9] * 3, [1.0, 0.5, 0.7], 1), ([0.9] * 2, [0.5] * 2, 0)],
+)
+def test_best_epoch_has_the_highest_auc_then_the_lowest_loss_then_comes_first(aucs, losses, best):
+    rows = [{"val_auc": a, "val_loss": b} for a, b in zip(aucs, losses, strict=True)]
+    assert best_epoch(rows) == best
 
 
 def test_training_stops_when_no_epoch_was_better_for_a_while(fit):
     spec = TrainingSpec(epochs=20, batch_size=3, patience=2, lr=1e-5)
     _, history = fit(spec)
     assert len(history) == history["best"].idxmax() + 3 < 20
-    _, again = fit(spec)  # and a finished run is not taken up again
-    assert again.equals(history)
+    assert fit(spec)[1].equals(history)  # and a finished run is not taken up again
 
 
 def test_the_seed_alone_decides_and_global_generators_are_left_as_they_were(fit):
@@ -222,23 +207,15 @@ def test_the_seed_alone_decides_and_global_generators_are_left_as_they_were(fit)
     assert not same_weights(first[0], fit(folder="c", seed=4)[0])
 
 
-def test_bf16_trains_and_keeps_float32_weights(fit, capfd):
-    model, history = fit(precision="bf16")
+def test_bf16_trains_plain_sets_and_keeps_float32_weights(fit, capfd):
+    items = [(torch.rand(3, 8, 32, 32), i % 2) for i in range(5)]
+    options = {"spec": TrainingSpec(epochs=2, batch_size=2), "train_set": items, "val_set": items}
+    model, history = fit(precision="bf16", **options)
+    assert capfd.readouterr() == ("", "")  # output would end up in the notebook's page
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert np.isfinite(history["train_loss"]).all()
-    assert not same_weights(model, fit(folder="exact")[0])
-    assert capfd.readouterr() == ("", "")  # output would end up in the notebook's page
-
-
-def test_plain_sets_train_and_bars_count_all_batches(fit, capsys):
-    generator = torch.Generator().manual_seed(0)
-    items = [(torch.rand(3, 8, 32, 32, generator=generator), i % 2) for i in range(5)]
-    spec = TrainingSpec(epochs=2, batch_size=2)
-    model, history = fit(spec, train_set=items, val_set=items, progress=True)
-    predict(model, items, device="cpu", progress=True)
-    captured = capsys.readouterr()
-    assert len(history) == 2 and captured.out == ""
-    assert "10/10" in captured.err and "predict" in captured.err  # 2 epochs of 2 + 3 batches
+    assert not same_weights(model, fit(folder="exact", progress=True, **options)[0])
+    assert "10/10" in capfd.readouterr().err  # 2 epochs of 2 + 3 batches
 
 
 # -- Resuming -------------------------------------------------------------------------------------
@@ -261,74 +238,54 @@ def test_interrupted_run_ends_like_an_uninterrupted_one(fit, make_clips, recipe,
     sets[part].fail_at_read = read
     with pytest.raises(KeyboardInterrupt):
         fit(spec, folder="cut", **sets)
-    interrupted_in = sets["train_set"].epochs[-1]
-    sets["train_set"].epochs.clear()
-    assert_same_run(fit(spec, folder="cut", **sets), expected)
-    assert sets["train_set"].epochs == list(range(interrupted_in, 3))
+    interrupted_in, again = sets["train_set"].epochs[-1], make_clips(7, seed=1)
+    assert_same_run(fit(spec, folder="cut", train_set=again), expected)
+    assert again.epochs == list(range(interrupted_in, 3))
     ended = make_clips(7, seed=1)
-    again = fit(spec, folder="cut", train_set=ended)  # returns at once
-    assert_same_run(again, expected)
-    assert ended.reads == 0
+    assert_same_run(fit(spec, folder="cut", train_set=ended), expected)
+    assert ended.reads == 0  # it returns at once
 
 
 CHILD = """
 import sys, time, torch
-from torch.utils.data import Dataset
+from conftest import Clips
 from vad_helpers.model.i3d import InceptionI3d
 from vad_helpers.model.training import TrainingSpec, train
 
-class Slow(Dataset):
-    labels = [0, 1, 0, 1, 1]
-    def __len__(self):
-        return 5
-    def __getitem__(self, i):
-        time.sleep(float(sys.argv[2]))
-        generator = torch.Generator().manual_seed(i)
-        return torch.rand(3, 8, 32, 32, generator=generator) + 0.3 * self.labels[i], self.labels[i]
+class Slower(Clips):
+    def set_epoch(self, epoch):
+        time.sleep(2 * epoch)
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
-history = train(InceptionI3d(width=0.1), Slow(), Slow(), TrainingSpec(epochs=4, batch_size=2),
-                checkpoint_dir=sys.argv[1], device="cpu", progress=False)
-print(history.drop(columns="seconds").to_json())
+sets, spec = (Slower(7, seed=1), Clips(6, seed=2)), TrainingSpec(epochs=3, batch_size=3)
+train(InceptionI3d(width=0.1), *sets, spec, checkpoint_dir=sys.argv[1], device="cpu")
 """
 
 
 @pytest.mark.slow
-def test_killed_process_resumes_to_the_same_history_and_weights(tmp_path):
-    def start(folder, delay):
-        command = [sys.executable, "-c", CHILD, str(tmp_path / folder), str(delay)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-    def finish(process):
-        output, _ = process.communicate(timeout=300)
-        assert process.returncode == 0
-        return json.loads(output)
-
-    last = tmp_path / "cut" / "last.pt"
-    with start("whole", 0) as whole, start("cut", 0.05) as cut:
+def test_killed_process_resumes_to_the_same_history_and_weights(fit, tmp_path):
+    last, command = tmp_path / "cut" / "last.pt", [sys.executable, "-c", CHILD, tmp_path / "cut"]
+    paths = f"{Path(__file__).parent}{os.pathsep}{Path(__file__).parents[2]}"
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths}) as child:
         deadline = time.monotonic() + 300
         while not last.is_file() and time.monotonic() < deadline:
             time.sleep(0.01)
-        cut.kill()
-        expected = finish(whole)
-    assert cut.returncode == -signal.SIGKILL
-    assert 1 <= len(torch.load(last, weights_only=True)["rows"]) < 4
-    assert finish(start("cut", 0)) == expected
-    models = [weights.load(tmp_path / f / "best.safetensors")[0] for f in ("whole", "cut")]
-    assert same_weights(*models)
+        child.kill()
+    assert child.returncode == -signal.SIGKILL
+    assert 1 <= len(torch.load(last, weights_only=True)["rows"]) < 3
+    spec = TrainingSpec(epochs=3, batch_size=3)
+    assert_same_run(fit(spec, folder="cut"), fit(spec, folder="whole"))
 
 
 OTHERS = {"key": "other", "seed": 1, "precision": "bf16", "width": 0.15}
-OTHERS["spec"] = TrainingSpec(epochs=2, batch_size=3, lr=2e-3)
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", [*OTHERS, "spec"])
 def test_state_of_another_run_is_replaced(fit, make_clips, make_model, tmp_path, name):
     fit(key="data")
-    options = {"key": "data", name: OTHERS[name]}
-    width = options.pop("width", 0.1)
-    clips = make_clips(7, seed=1)
+    options = {"key": "data", name: OTHERS.get(name, TrainingSpec(epochs=1, batch_size=3))}
+    width, clips = options.pop("width", 0.1), make_clips(7, seed=1)
     clips.fail_at_read = 1
     with pytest.raises(KeyboardInterrupt):
         fit(**options, model=make_model(width=width), train_set=clips)
@@ -344,8 +301,6 @@ def test_damaged_states_are_replaced_with_a_warning(fit, tmp_path):
         last.write_bytes(content)
         with pytest.warns(UserWarning, match="last.pt is damaged"):
             assert_same_run(fit(), expected)
-    torch.save([1, 2], last)
-    assert_same_run(fit(), expected)
     best.unlink()  # killed between its two files
     fit()
     assert same_weights(weights.load(best)[0], expected[0])
@@ -361,10 +316,10 @@ def test_a_full_disk_is_an_os_error_and_leaves_no_half_of_a_state(fit, tmp_path,
 
 
 @pytest.mark.parametrize("part", ["train_set", "val_set"])
-@pytest.mark.parametrize("labels", [[0, 0, 0], [1, 1], [0, 1, 2], [0, 0.5, 1], []])
+@pytest.mark.parametrize("labels", [[0, 0, 0], [1, 1], [0, 1, 2], [0, 0.5, 1]])
 def test_labels_that_cannot_be_learnt_stop_before_anything(fit, make_clips, tmp_path, part, labels):
     fit()
-    clips = make_clips(len(labels), labels=labels) if labels else make_clips(0)
+    clips = make_clips(len(labels), labels=labels)
     with pytest.raises(InputError, match=f"set of {len(labels)} clips"):
         fit(**{part: clips}, key="other")
     assert clips.reads == 0
@@ -379,10 +334,10 @@ def test_loss_that_is_not_finite_stops_with_epoch_and_rate(fit, make_clips, part
         fit(**{part: clips})
 
 
-@pytest.mark.parametrize("change", [{"seed": -1}, {"device": "tpu"}, {"precision": "fp8"}], ids=str)
-def test_parameters_out_of_range_are_refused(fit, make_model, change):
-    with pytest.raises(InputError, match=next(iter(change))):
-        fit(**change)
+def test_parameters_out_of_range_are_refused(fit, make_model):
+    for change in ({"device": "tpu"}, {"precision": "fp8"}):
+        with pytest.raises(InputError, match=next(iter(change))):
+            fit(**change)
     with pytest.raises(InputError, match="3 classes"):
         fit(model=make_model(num_classes=3))
 
@@ -390,15 +345,15 @@ def test_parameters_out_of_range_are_refused(fit, make_model, change):
 # -- Predictions and scores -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 5, 9])
-def test_probabilities_are_the_softmax_in_the_order_of_the_set(make_clips, make_model, batch_size):
+def test_probabilities_are_the_softmax_in_the_order_of_the_set(make_clips, make_model):
     clips, model = make_clips(5), make_model().eval()
-    exact = predict(model, clips, batch_size=batch_size, device="cpu")
     with torch.no_grad():
         logits = torch.stack([model(clip[None])[0] for clip in clips.clips])
     expected = 1 / (1 + np.exp((logits[:, 0] - logits[:, 1]).numpy()))
-    assert exact.dtype == np.float32
-    np.testing.assert_allclose(exact, expected, atol=1e-6)
+    for batch_size in (1, 2, 9):
+        exact = predict(model, clips, batch_size=batch_size, device="cpu")
+        assert exact.dtype == np.float32
+        np.testing.assert_allclose(exact, expected, atol=1e-6)
     assert predict(model, make_clips(0), device="cpu").shape == (0,)
     rough = predict(model, clips, device="cpu", precision="bf16")
     assert 0 < np.abs(rough - exact).max() < 0.02
@@ -407,19 +362,16 @@ def test_probabilities_are_the_softmax_in_the_order_of_the_set(make_clips, make_
             predict(model, clips, **{"device": "cpu", **options})
 
 
-def test_model_and_generators_are_left_as_they_were_even_after_a_failure(make_clips, make_model):
+def test_predicting_leaves_the_model_as_it_was_even_after_a_failure(make_clips, make_model):
     model, clips = make_model().train(), make_clips(3)
     model.Mixed_3b.eval()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
     predict(model, clips, device="cpu")
     clips.fail_at_read = 5
     with pytest.raises(KeyboardInterrupt):
         predict(model, clips, device="cpu")
     assert model.training and model.Mixed_3c.training and not model.Mixed_3b.training
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-    assert torch.equal(torch_state, torch.get_rng_state())
-    assert np.array_equal(numpy_state, np.random.get_state()[1])
 
 
 def test_scores_are_those_of_scikit_learn_for_all_and_each_group():
@@ -434,13 +386,11 @@ def test_scores_are_those_of_scikit_learn_for_all_and_each_group():
         assert (row.n, row.n_anomalous) == (inside.sum(), labels[inside].sum())
         assert row.auc == pytest.approx(roc_auc_score(labels[inside], p[inside]))
         assert row.accuracy == pytest.approx(np.mean((p[inside] >= 0.5) == (labels[inside] == 1)))
-    table = evaluate([0.1, 0.5, 0.8], [0, 1, 1], ["a", "b", "b"])  # .5 counts as anomalous
-    assert table["auc"][0] == 1.0 and table["auc"][1:].isna().all()  # one class has no AUC
-    assert table["accuracy"].tolist() == [1.0, 1.0, 1.0]
+    assert np.isnan(evaluate([0.5], [1])["auc"][0])  # one class has no AUC
 
 
 def test_scores_that_cannot_be_judged_are_refused():
     sizes = ([], []), ([0.1], [0, 1]), ([0.1], [0], ["a", "b"]), ([[0.1]], [[0]])
     for wrong in (*sizes, ([float("nan")], [0]), ([1.5], [0]), ([0.5], [2])):
-        with pytest.raises(ValueError, match="expected|NaN"):
+        with pytest.raises(ValueError):
             evaluate(*wrong)

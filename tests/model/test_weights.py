@@ -1,7 +1,6 @@
 """Weights: a model saved and loaded, checkpoints of every kind, good and bad, and inflation."""
 
 import collections
-import json
 import os
 import pickle
 from pathlib import Path
@@ -9,11 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from vad_helpers.errors import InputError
-from vad_helpers.model.i3d import LAYERS, InceptionI3d
+from vad_helpers.model.i3d import LAYERS, InceptionI3d, same_padding
 from vad_helpers.model.weights import (
     describe,
     fingerprint,
@@ -55,9 +53,8 @@ def refused(call, *fragments):
 def test_saved_model_comes_back_equal(tmp_path, make_model):
     model = make_model(num_classes=3, width=0.25).to(memory_format=torch.channels_last_3d)
     model(torch.rand(2, 3, 8, 32, 32))  # moves the batch norms' statistics
-    path = tmp_path / "new" / "m.safetensors"
-    classes = ["walk", "bike", "cart"]
-    save(model, path, mean=0.4, std=0.2, classes=classes, width=0.25, origin="fresh", auc=0.75)
+    path, classes = tmp_path / "new" / "m.safetensors", ["walk", "bike", "cart"]
+    save(model, path, mean=0.4, std=0.2, classes=classes, origin="fresh", auc=0.75)
     generator = torch.get_rng_state()
     loaded, metadata = load(path)
     assert torch.equal(generator, torch.get_rng_state())
@@ -66,8 +63,6 @@ def test_saved_model_comes_back_equal(tmp_path, make_model):
     assert not loaded.training and all(p.requires_grad for p in loaded.parameters())
     known = {"mean": 0.4, "std": 0.2, "classes": classes, "width": 0.25, "num_classes": 3}
     assert metadata == {**known, "origin": "fresh", "auc": "0.75"}
-    with safe_open(path, framework="pt") as file:
-        assert json.loads(file.metadata()["classes"]) == classes
     with torch.no_grad():
         model.logits.conv3d.bias[0] += 1e-6
     assert fingerprint(model) != fingerprint(loaded)
@@ -96,22 +91,10 @@ def test_the_published_network_loads():
     assert (model.num_classes, model.width) == (2, 1.0)
     assert metadata["classes"] == ["normal", "anomalous"]
     assert {"mean", "std", "initial_weights"} <= metadata.keys()
-    stored = {name: tensor.float() for name, tensor in load_file(PUBLISHED).items()}
-    InceptionI3d().load_state_dict(stored, strict=True)
-
-
-def test_a_full_disk_is_an_os_error_and_leaves_the_older_file(tmp_path, make_model, full_disk):
-    path = tmp_path / "m.safetensors"
-    save(make_model(), path)
-    before = path.read_bytes()
-    with full_disk(100_000), pytest.raises(OSError, match="File too large"):
-        save(make_model(seed=1), path)
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(
-    "options", [{"width": 0.3}, {"classes": ["one"]}, {"num_classes": 5}, {"format": "x"}], ids=str
+    "options", [{"width": 0.1}, {"classes": ["one"]}, {"num_classes": 5}, {"format": "x"}], ids=str
 )
 def test_contradicting_metadata_are_refused(tmp_path, make_model, options):
     with pytest.raises(ValueError, match=next(iter(options))):
@@ -119,44 +102,30 @@ def test_contradicting_metadata_are_refused(tmp_path, make_model, options):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("change", ["width=.5", "num_classes=3", "num_classes=0"])
-def test_load_refuses_metadata_of_another_model(tmp_path, make_model, change):
-    model, path = make_model(), tmp_path / "m.safetensors"
-    name, value = change.replace("=.", "=0.").split("=")
-    save_file(model.state_dict(), path, metadata={**describe(model), name: value})
-    refused(lambda: load(path), path, "does not hold the model")
-
-
-@pytest.mark.parametrize("change", [{"width": "wide"}, {"mean": "[1]"}, {"classes": "2"}, None])
-def test_load_refuses_what_save_did_not_write(tmp_path, make_model, change):
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [({"width": "0.5"}, "does not hold the model"), ({"num_classes": "3"}, "does not hold")]
+    + [({"width": "wide"}, "lacks"), ({"mean": "[1]"}, "lacks"), ({"classes": "2"}, "lacks")]
+    + [(None, "lacks the metadata")],
+    ids=str,
+)
+def test_load_refuses_metadata_that_do_not_fit(tmp_path, make_model, change, problem):
     model, path = make_model(), tmp_path / "m.safetensors"
     metadata = None if change is None else {**describe(model), **change}
     save_file(model.state_dict(), path, metadata=metadata)
-    refused(lambda: load(path), path, "lacks the metadata")
+    refused(lambda: load(path), path, problem)
 
 
 def test_load_refuses_missing_tensors_and_values_that_are_not_finite(tmp_path, make_model):
     model, path = make_model(), tmp_path / "m.safetensors"
-    state = snapshot(model)
-    bias = state.pop("logits.conv3d.bias")
-    save_file(state, path, metadata=describe(model))
-    refused(lambda: load(path), "does not hold the model")
-    for bad in (bias * float("nan"), bias.int()):
-        save_file({**state, "logits.conv3d.bias": bad}, path, metadata=describe(model))
-        refused(lambda: load(path), path, "logits.conv3d.bias")
+    state, name = snapshot(model), "logits.conv3d.bias"
+    bias = state.pop(name)
+    for more, problem in (({}, "does not hold"), (bias * torch.nan, name), (bias.int(), name)):
+        save_file({**state, name: more} if len(more) else state, path, metadata=describe(model))
+        refused(lambda problem=problem: load(path), path, problem)
 
 
 # -- Files of checkpoints -------------------------------------------------------------------------
-
-
-class Shell:
-    """Runs a command when unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.path}",)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
@@ -168,40 +137,36 @@ def test_files_that_are_missing_damaged_or_no_checkpoints_are_refused(
 ):
     path = tmp_path / f"a{suffix}"
     if isinstance(content, int):  # cut off
-        write({"a": torch.ones(1000)}, path)
-        content = path.read_bytes()[:-content]
+        content = write({"a": torch.ones(1000)}, path).read_bytes()[:-content]
     if content is not None:
         path.write_bytes(content)
     fragment = "no weights file" if content is None else "cannot be read"
-    refused(lambda: initialise(make_model(), path), path, fragment)
-    if suffix == ".safetensors":
-        refused(lambda: load(path), path, fragment)
+    for call in (load, lambda path: initialise(make_model(), path)):
+        refused(lambda call=call: call(path), path, fragment)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_files_that_would_run_code_are_refused_and_run_nothing(tmp_path, make_model, zipped):
+    class Shell:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path / 'ran'}",)
+
     path = tmp_path / "a.pt"
-    for content in (Shell(tmp_path / "ran"), Path):
+    for content in (Shell(), Path):
         torch.save({"x": content}, path, _use_new_zipfile_serialization=zipped)
         refused(lambda: initialise(make_model(), path), path, "besides tensors")
     assert not (tmp_path / "ran").exists()
 
 
-def endless():
-    content = {"epoch": 1}
-    content["self"] = content
-    return content
+def test_checkpoints_without_named_tensors_are_refused(tmp_path, make_model):
+    endless = {"epoch": 1}
+    endless["self"] = endless
+    for content in ([torch.ones(1)], torch.ones(1), {}, {"state_dict": {"a": 1}}, endless):
+        torch.save(content, tmp_path / "a.pt")
+        refused(lambda: initialise(make_model(), tmp_path / "a.pt"), "no named tensors")
 
 
-@pytest.mark.parametrize(
-    "content", [[torch.ones(1)], torch.ones(1), {}, {"state_dict": {"a": 1}}, endless()]
-)
-def test_checkpoints_without_named_tensors_are_refused(tmp_path, make_model, content):
-    torch.save(content, tmp_path / "a.pt")
-    refused(lambda: initialise(make_model(), tmp_path / "a.pt"), "no named tensors", "state_dict")
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+@pytest.mark.parametrize("value", [float("nan"), 1e300])  # in float32, 1e300 is infinite
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_weights_that_are_not_finite_are_named_and_change_nothing(
     tmp_path, make_model, value, suffix
@@ -209,7 +174,7 @@ def test_weights_that_are_not_finite_are_named_and_change_nothing(
     model = make_model()
     before = snapshot(model)
     state = {name: tensor.double() for name, tensor in make_model(seed=1).state_dict().items()}
-    state["Mixed_3b.b0.bn.weight"][0] = value  # in float32, 1e300 is infinite
+    state["Mixed_3b.b0.bn.weight"][0] = value
     path = write(state, tmp_path / f"a{suffix}")
     refused(lambda: initialise(model, path), path, "Mixed_3b.b0.bn.weight")
     assert states_equal(model.state_dict(), before)
@@ -219,10 +184,7 @@ def test_weights_that_are_not_finite_are_named_and_change_nothing(
 
 
 @pytest.mark.parametrize("keys", [(), ("state_dict",), ("model_state_dict",), ("net", "model")])
-@pytest.mark.parametrize(
-    "prefix",
-    "|module.|model.|_orig_mod.|module._orig_mod.|module.module.|module.basenet.|i3d.".split("|"),
-)
+@pytest.mark.parametrize("prefix", ["", "module.", "module._orig_mod.", "model.i3d."])
 def test_states_under_any_wrapper_load(tmp_path, make_model, keys, prefix):
     other, model = make_model(num_classes=400, seed=1), make_model(seed=0)
     content = collections.OrderedDict(
@@ -232,20 +194,18 @@ def test_states_under_any_wrapper_load(tmp_path, make_model, keys, prefix):
         content = {"epoch": 3, "loss": torch.tensor(float("inf")), key: content}
     head = model.logits.conv3d.weight.detach().clone()
     report = initialise(model, write(content, tmp_path / "a.ckpt"))
-    assert report.n_convolutions_loaded == 57
-    assert (report.n_convolutions_matched, report.n_convolutions_missing) == (58, 0)
+    assert (len(report.convolutions_matched), report.convolutions_missing) == (58, ())
     assert report.classifier == (400, 2)
     assert report.mismatched == {} and report.missing == ()
     assert {"logits.conv3d.weight", "logits.conv3d.bias"} <= set(report.ignored)
     assert torch.equal(model.logits.conv3d.weight, head)
-    assert "classifier: 400 classes" in str(report)
     for name, tensor in other.state_dict().items():
         if not name.startswith("logits"):
             assert torch.equal(model.state_dict()[name], tensor)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".pth"])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_other_types_become_float32_and_what_is_missing_stays(tmp_path, make_model, dtype, suffix):
     model, other = make_model(seed=0), make_model(seed=1)
     before = snapshot(model)
@@ -254,51 +214,38 @@ def test_other_types_become_float32_and_what_is_missing_stays(tmp_path, make_mod
         for name, tensor in other.state_dict().items()
         if not name.startswith("Mixed_4e.b1b.") and "num_batches" not in name
     }
-    state |= {f"extra{i}": torch.ones(1) for i in range(9)}
-    state["Mixed_3b.b0.conv3d.weight"] = torch.ones(3, 3, 1, 1, 1)
-    path = tmp_path / f"a{suffix}"
-    if suffix == ".pth":
-        torch.save(state, path, _use_new_zipfile_serialization=False)
-    else:
-        write(state, path)
-    report = initialise(model, path)
+    state |= {"extra": torch.ones(1), "Mixed_3b.b0.conv3d.weight": torch.ones(3, 3, 1, 1, 1)}
+    report = initialise(model, write(state, tmp_path / f"a{suffix}"))
     assert report.convolutions_missing == ("Mixed_4e.b1b",)
-    assert (report.n_convolutions_matched, report.n_convolutions_loaded) == (56, 56)
-    assert report.missing == tuple(
-        n for n in before if n.startswith("Mixed_4e.b1b") and "num" not in n
-    )
-    assert report.ignored == tuple(f"extra{i}" for i in range(9))
+    assert len(report.convolutions_matched) == 56 and report.ignored == ("extra",)
+    missing = [n for n in before if n.startswith("Mixed_4e.b1b") and "num" not in n]
+    assert report.missing == tuple(missing)
     ours = tuple(before["Mixed_3b.b0.conv3d.weight"].shape)
     assert report.mismatched == {"Mixed_3b.b0.conv3d.weight": ((3, 3, 1, 1, 1), ours)}
-    assert str(report).startswith("56 convolutions matched, 1 missing: Mixed_4e.b1b\n")
     for name, tensor in model.state_dict().items():
         expected = state[name].float() if name in report.matched else before[name]
-        assert torch.equal(tensor, expected)
-        assert tensor.dtype == before[name].dtype
+        assert torch.equal(tensor, expected) and tensor.dtype == before[name].dtype
 
 
-def architectures():
-    other, same = InceptionI3d(width=0.5).state_dict(), InceptionI3d(width=0.1).state_dict()
-    yield {"layer1.0.conv1.weight": torch.ones(4, 4, 3, 3)}, ["fits 0", "prefix", "layer1.0.conv1"]
-    yield {f"net.{k}": v for k, v in other.items()}, ["'net.'", "same width", "Conv3d_1a_7x7"]
-    yield {f"{who}.{k}": same[k] for k in same for who in ("ours", "ema")}, ["'ours.'", "'ema.'"]
-
-
-@pytest.mark.parametrize(
-    ("state", "fragments"), list(architectures()), ids=["other", "width", "two"]
-)
-def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path, make_model, state, fragments):
-    model, path = make_model(), write(state, tmp_path / "a.pt")
+def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path, make_model):
+    model, path = make_model(), tmp_path / "a.pt"
     before = snapshot(model)
-    refused(lambda: initialise(model, path), path, *fragments)
-    assert states_equal(model.state_dict(), before)
+    other, same = make_model(width=0.5).state_dict(), make_model(seed=1).state_dict()
+    for state, *fragments in (
+        ({"layer1.0.conv1.weight": torch.ones(4, 4, 3, 3)}, "fits 0", "prefix", "layer1.0.conv1"),
+        ({f"net.{k}": v for k, v in other.items()}, "'net.'", "same width", "Conv3d_1a_7x7"),
+        ({f"{who}.{k}": same[k] for k in same for who in ("us", "ema")}, "'us.'", "'ema.'"),
+    ):
+        write(state, path)
+        refused(lambda: initialise(model, path), path, *fragments)
+        assert states_equal(model.state_dict(), before)
 
 
 def test_under_half_of_the_convolutions_is_refused_and_half_is_not(tmp_path, make_model):
     state, path = make_model(seed=1).state_dict(), tmp_path / "a.pt"
     convolutions = [k for k in state if k.endswith(".conv3d.weight")]
     write({k: state[k] for k in convolutions[:29]}, path)
-    assert initialise(make_model(), path).n_convolutions_matched == 29
+    assert len(initialise(make_model(), path).convolutions_matched) == 29
     write({k: state[k] for k in convolutions[:28]}, path)
     refused(lambda: initialise(make_model(), path), "28 of the model's 58")
 
@@ -307,11 +254,8 @@ def test_under_half_of_the_convolutions_is_refused_and_half_is_not(tmp_path, mak
 def test_partial_kinetics_weights_load():
     model = InceptionI3d()
     report = initialise(model, REAL_WEIGHTS)
-    assert (report.n_convolutions_matched, report.n_convolutions_missing) == (54, 4)
-    assert report.n_convolutions_loaded == 53
-    assert report.convolutions_missing == tuple(
-        f"Mixed_{block}.b1b" for block in ("4e", "4f", "5b", "5c")
-    )
+    assert len(report.convolutions_matched) == 54
+    assert report.convolutions_missing == tuple(f"Mixed_{n}.b1b" for n in "4e 4f 5b 5c".split())
     assert report.classifier == (400, 2)
     with torch.no_grad():
         assert torch.isfinite(model.eval()(torch.rand(1, 3, 8, 64, 64) * 2 - 1)).all()
@@ -328,26 +272,21 @@ for block in "3b 3c 4b 4c 4d 4e 4f 5b 5c".split():
         UNITS_2D[f"Mixed_{block}.{ours}"] = f"inception{block[0]}{before}.branch{theirs}"
 
 
-def pad_same(x, kernel, stride, value=0.0):
-    pads = []
-    for n in reversed(x.shape[2:]):
-        total = max((-(-n // stride) - 1) * stride + kernel - n, 0)
-        pads += [total // 2, total - total // 2]
-    return F.pad(x, pads, value=value)
-
-
 def stages_2d(x, state):
     """Every stage's features of an Inception-v1 with TensorFlow's padding."""
+
+    def padded(x, kernel, stride, value=0.0):
+        return F.pad(x, same_padding(x.shape[2:], (kernel,) * 2, (stride,) * 2), value=value)
 
     def unit(x, name, stride=1):
         name = UNITS_2D[name]
         weight = state[f"{name}.conv.weight"]
-        x = F.conv2d(pad_same(x, weight.shape[-1], stride), weight, stride=stride)
+        x = F.conv2d(padded(x, weight.shape[-1], stride), weight, stride=stride)
         leaves = "running_mean", "running_var", "weight", "bias"
         return F.batch_norm(x, *(state[f"{name}.bn.{leaf}"] for leaf in leaves), eps=1e-3).relu()
 
     def pool(x, kernel, stride):
-        return F.max_pool2d(pad_same(x, kernel, stride, float("-inf")), kernel, stride)
+        return F.max_pool2d(padded(x, kernel, stride, float("-inf")), kernel, stride)
 
     for name, layer in LAYERS.items():
         if name.startswith("Conv3d"):
@@ -390,31 +329,26 @@ def test_repeated_image_gives_the_2d_features_at_every_stage(state_2d):
     assert (x[:, :, 0] - features_2d).abs().max() > 1e-3  # padding in time does matter at the end
 
 
-@pytest.mark.parametrize("prefix", ["", "backbone."])
-def test_a_file_of_2d_weights_is_recognised_and_inflated(state_2d, tmp_path, prefix):
-    state = {f"{prefix}{name}": tensor for name, tensor in state_2d.items()}
+def test_a_file_of_2d_weights_is_recognised_and_inflated(state_2d, tmp_path):
+    state = {f"backbone.{name}": tensor for name, tensor in state_2d.items()}
     model = InceptionI3d(width=WIDTH)
     report = initialise(model, write({"state_dict": state}, tmp_path / "googlenet.pth"))
-    assert report.n_convolutions_matched == report.n_convolutions_loaded == 57
-    assert report.convolutions_missing == ("logits",)
+    assert len(report.convolutions_matched) == 57
+    assert report.convolutions_missing == ("logits",) and report.classifier is None
     assert report.missing == ("logits.conv3d.weight", "logits.conv3d.bias")
     assert report.ignored == ("fc.weight", "fc.bias")
     expected = inflate(state_2d)["Mixed_5c.b2b.conv3d.weight"].float()
     torch.testing.assert_close(model.state_dict()["Mixed_5c.b2b.conv3d.weight"], expected)
 
 
-def test_filters_are_repeated_in_time_and_keep_their_sum():
+def test_filters_are_repeated_in_time_keep_their_sum_and_must_be_square():
     weight = torch.randn(8, 3, 7, 7)
     others = "aux1.conv.conv.weight inception9a.branch1.conv.weight inception3a.branch7.conv.weight"
-    state = {"conv1.conv.weight": weight} | dict.fromkeys(others.split(), weight)
-    found = inflate(state)
+    found = inflate({"conv1.conv.weight": weight} | dict.fromkeys(others.split(), weight))
     assert list(found) == ["Conv3d_1a_7x7.conv3d.weight", *others.split()]
     inflated = found["Conv3d_1a_7x7.conv3d.weight"]
     assert inflated.shape == (8, 3, 7, 7, 7)
     torch.testing.assert_close(inflated.sum(dim=2), weight)
     assert (inflated == inflated[:, :, :1]).all()
-
-
-@pytest.mark.parametrize("shape", [(8, 3, 7), (8, 3, 7, 5), (8, 3, 7, 7, 7)])
-def test_filters_that_are_not_square_are_refused(shape):
-    refused(lambda: inflate({"conv1.conv.weight": torch.ones(shape)}), "conv1.conv.weight")
+    for wrong in (weight[..., 0], weight[..., :5]):
+        refused(lambda wrong=wrong: inflate({"conv1.conv.weight": wrong}), "conv1.conv.weight")

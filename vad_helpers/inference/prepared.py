@@ -202,12 +202,12 @@ class Prepared:
             torch.set_num_threads(threads)
 
     def batch_size(self, name: str, work: Callable[[int], Any], *, device: torch.device) -> int:
-        """The batch size of the highest throughput for a piece of work, measured once.
+        """Double the batch from 1 while an item takes clearly less time and memory lasts.
 
         Parameters
         ----------
         name : str
-            Of the kind of work: the measurement is kept under it.
+            Of the kind of work: it is measured once, and the size kept under this name.
         work : callable
             n -> anything: does the work on n items.
         device : torch.device
@@ -216,11 +216,34 @@ class Prepared:
         Returns
         -------
         int
-            See `fastest_batch`.
+            It changes time and memory; results differ by rounding at most.
         """
-        if name not in self._batch_sizes:
-            self._batch_sizes[name] = fastest_batch(work, device=device)
-        return self._batch_sizes[name]
+
+        def seconds(n: int) -> float:
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            start = time.perf_counter()
+            work(n)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            return (time.perf_counter() - start) / n
+
+        if name in self._batch_sizes:
+            return self._batch_sizes[name]
+        work(1)  # the first call pays for what later ones share
+        best, fastest, n = 1, seconds(1), 2
+        while n <= MOST_CLIPS:
+            try:
+                found = seconds(n)
+            except RuntimeError as error:
+                if out_of_memory(error):
+                    break
+                raise
+            if found > WORTH * fastest:
+                break
+            best, fastest, n = n, found, 2 * n
+        self._batch_sizes[name] = best
+        return best
 
 
 def prepare(model: Model | Prepared, *, precision: str = "fp32") -> Prepared:
@@ -256,47 +279,3 @@ def prepare(model: Model | Prepared, *, precision: str = "fp32") -> Prepared:
             "again"
         )
     return model
-
-
-def fastest_batch(
-    work: Callable[[int], Any], *, device: torch.device, most: int = MOST_CLIPS
-) -> int:
-    """Double the batch from 1 while an item takes clearly less time and memory lasts.
-
-    Parameters
-    ----------
-    work : callable
-        n -> anything: does the work on n items.
-    device : torch.device
-        Where it computes.
-    most : int
-        Largest batch that is tried.
-
-    Returns
-    -------
-    int
-        It changes time and memory; results differ by rounding at most.
-    """
-
-    def seconds(n: int) -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        start = time.perf_counter()
-        work(n)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return (time.perf_counter() - start) / n
-
-    work(1)  # the first call pays for what later ones share
-    best, fastest, n = 1, seconds(1), 2
-    while n <= most:
-        try:
-            found = seconds(n)
-        except RuntimeError as error:
-            if out_of_memory(error):
-                break
-            raise
-        if found > WORTH * fastest:
-            break
-        best, fastest, n = n, found, 2 * n
-    return best

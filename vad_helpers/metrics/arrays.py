@@ -34,25 +34,10 @@ def check_count(value: int, *, name: str, at_least: int = 1) -> None:
 
 
 def as_map(attribution: Any, *, name: str = "attribution", ndim: int | None = None) -> np.ndarray:
-    """Check a map and give it as float32 or float64.
+    """Check a map, which must be finite, real and not empty, and give it as an array.
 
-    Parameters
-    ----------
-    attribution : array or tensor of numbers
-    name : str
-        What to call it in an error.
-    ndim : int, optional
-        Number of axes it must have; None takes any.
-
-    Returns
-    -------
-    ndarray of float32 or float64
-        float32 stays float32, half precision becomes float32, all else float64.
-
-    Raises
-    ------
-    InputError
-        If it is empty, not numeric, not finite, or has another number of axes.
+    float32 stays float32, half precision becomes float32, all else float64. `name` is what an
+    error calls it, `ndim` the number of axes that it must have, if any.
     """
     array = to_numpy(attribution)
     if array.dtype.kind not in "biuf":
@@ -69,26 +54,7 @@ def as_map(attribution: Any, *, name: str = "attribution", ndim: int | None = No
 
 
 def as_mask(mask: Any, *, shape: tuple[int, ...], name: str = "mask") -> np.ndarray:
-    """Check a mask and give it as bool.
-
-    Parameters
-    ----------
-    mask : array or tensor
-        Boolean, or any numbers as long as they are 0 and 1.
-    shape : tuple of int
-        The shape it must have: the map's.
-    name : str
-        What to call it in an error.
-
-    Returns
-    -------
-    ndarray of bool
-
-    Raises
-    ------
-    InputError
-        If its shape differs or if it holds other values.
-    """
+    """Check a mask, boolean or of zeros and ones, against the map's shape; give it as bool."""
     array = to_numpy(mask)
     if array.shape != tuple(shape):
         raise InputError(f"{name} has shape {array.shape}; expected the map's, {tuple(shape)}")

@@ -31,14 +31,10 @@ class Metric:
         Smallest and largest possible value, in `unit`.
     sensitive_to : tuple of str
         Parameters and properties, beside the quality of the map, that move it.
-    levels : tuple of str
-        "clip", "frame": what it is computed on.
     unit : str
         Empty for pure numbers.
     description : str
         What the number is, in one line.
-    citation : str
-        Key in the book's bibliography of the protocol that it follows; empty for our own.
     """
 
     key: str
@@ -47,13 +43,10 @@ class Metric:
     direction: str | None
     range: tuple[float, float]
     sensitive_to: tuple[str, ...] = ()
-    levels: tuple[str, ...] = ("clip",)
     unit: str = ""
     description: str = ""
-    citation: str = ""
 
 
-_BOTH = ("clip", "frame")
 _SHARE, _SIGNED, _POSITIVE = (0.0, 1.0), (-1.0, 1.0), (0.0, math.inf)
 _SETS = ("n_thresholds", "distribution of the map's values", "size of the anomaly")
 _THRESHOLDS = ("baseline", "n_thresholds", "distribution of the map's values", "flatness")
@@ -64,9 +57,9 @@ _CLOCK = ("machine", "precision", "batch size", "settings of the method")
 _HUMAN, _MODEL, _STEADY, _TIME = "human-centric", "model-centric", "robustness", "run time"
 
 _ALL = (
-    Metric("iou", "IoU", _HUMAN, HIGHER, _SHARE, _SETS, _BOTH),
-    Metric("f1", "F1", _HUMAN, HIGHER, _SHARE, _SETS, _BOTH),
-    Metric("auc", "AUC", _HUMAN, HIGHER, _SHARE, ("ties (they count half)",), _BOTH),
+    Metric("iou", "IoU", _HUMAN, HIGHER, _SHARE, _SETS),
+    Metric("f1", "F1", _HUMAN, HIGHER, _SHARE, _SETS),
+    Metric("auc", "AUC", _HUMAN, HIGHER, _SHARE, ("ties (they count half)",)),
     Metric("share_in_mask", "Share in the mask", _HUMAN, HIGHER, _SHARE, _SETS[1:]),
     Metric("leak", "Leak onto other movers", _HUMAN, LOWER, _SHARE, ("what counts as moving",)),
     Metric("motion_auc", "AUC among moving voxels", _HUMAN, HIGHER, _SHARE, ("n_mads",)),
@@ -117,16 +110,7 @@ _DESCRIPTIONS = {
     "model_calls": "Clips that went through the network",
 }
 
-_CITATIONS = {
-    "zhang2023quantitative": "iou f1 auc deletion insertion mauc stdauc cv seconds",
-    "petsiuk2018rise": "area_deletion area_insertion",
-}
-_CITED = {key: source for source, keys in _CITATIONS.items() for key in keys.split()}
-
-METRICS: dict[str, Metric] = {
-    m.key: replace(m, description=_DESCRIPTIONS[m.key], citation=_CITED.get(m.key, ""))
-    for m in _ALL
-}
+METRICS: dict[str, Metric] = {m.key: replace(m, description=_DESCRIPTIONS[m.key]) for m in _ALL}
 
 
 def direction(key: str) -> str | None:

@@ -1,8 +1,8 @@
 """Maps that look at no model: what any explanation has to beat.
 
 All are float32 of shape (T, H, W), not negative, and larger where the anomaly is supposed to be.
-Maps of a network with random weights are the fifth reference; they need a network and are made
-where one is at hand.
+Those that take a `shape` raise InputError unless it is three positive integers. Maps of a network
+with random weights are the fifth reference; they are made where a network is at hand.
 """
 
 from __future__ import annotations
@@ -30,11 +30,6 @@ def random_map(shape: Shape, *, seed: int) -> np.ndarray:
     Returns
     -------
     ndarray of float32, (T, H, W)
-
-    Raises
-    ------
-    InputError
-        If `shape` is not three positive integers.
     """
     return np.random.default_rng(seed).random(_check_shape(shape), dtype=np.float32)
 
@@ -57,7 +52,7 @@ def centre_prior(shape: Shape, *, sigma: float = 0.25) -> np.ndarray:
     Raises
     ------
     InputError
-        If `shape` is not three positive integers or `sigma` is not positive.
+        If `sigma` is not positive.
     """
     n_frames, height, width = _check_shape(shape)
     if not sigma > 0:
@@ -103,11 +98,6 @@ def constant_map(shape: Shape) -> np.ndarray:
     Returns
     -------
     ndarray of float32, (T, H, W)
-
-    Raises
-    ------
-    InputError
-        If `shape` is not three positive integers.
     """
     return np.ones(_check_shape(shape), dtype=np.float32)
 

@@ -5,12 +5,12 @@ Conventions
 - A batch of clips is (N, 3, T, H, W), float, normalised; the network returns logits
   (N, num_classes), to which a softmax is applied by whoever wants probabilities.
 - The network is a chain of stages, `STAGES`, then a head: pooling, dropout, `logits`.
-- Names of modules, and so keys of the state dict, are those that PyTorch checkpoints of I3D
-  commonly use: `Conv3d_1a_7x7.conv3d.weight`, `Mixed_3b.b1a.bn.running_mean`, `logits.conv3d.bias`.
+- Names in the state dict are those that PyTorch checkpoints of I3D commonly use:
+  `Conv3d_1a_7x7.conv3d.weight`, `Mixed_3b.b1a.bn.running_mean`, `logits.conv3d.bias`.
 - Padding is TensorFlow's "SAME", which the published weights were trained with: an output has
   ceil(size / stride) elements, and where the padding is odd, the end gets one more than the start.
-- Each use of a ReLU is an `nn.ReLU` module of its own and none works in place: Guided
-  Backpropagation hooks modules and would silently miss functional or shared ones.
+- Each use of a ReLU is an `nn.ReLU` of its own and none works in place: Guided Backpropagation
+  hooks modules and would silently miss functional or shared ones.
 
 References
 ----------
@@ -27,7 +27,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vad_helpers.inference.chain import (
     Branches,
@@ -72,18 +72,7 @@ def scaled_channels(channels: int, width: float) -> int:
 
 
 def same_pads(size: Sequence[int], kernel: Sequence[int], stride: Sequence[int]) -> Pads:
-    """Padding, (before, after) of each axis, for an output of ceil(size / stride).
-
-    Parameters
-    ----------
-    size, kernel, stride : sequence of int
-        One number an axis, all of the same length.
-
-    Returns
-    -------
-    tuple of (int, int)
-        The odd element goes after.
-    """
+    """Padding, (before, after) of each axis, for an output of ceil(size / stride)."""
     axes = zip(size, kernel, stride, strict=True)
     totals = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in axes]
     return tuple((total // 2, total - total // 2) for total in totals)  # type: ignore[return-value]
@@ -181,14 +170,9 @@ class Unit3d(nn.Module):
     @torch.no_grad()
     def fold_batch_norm(self) -> None:
         """Move the batch norm, as it works in evaluation mode, into the convolution."""
-        conv, bn = self.conv3d, self.bn
-        if isinstance(bn, nn.Identity):
-            return  # folded before
-        conv.weight, conv.bias = fuse_conv_bn_weights(
-            *(conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias)
-        )
-        conv.requires_grad_(False)
-        self.bn = nn.Identity()
+        if isinstance(self.bn, nn.BatchNorm3d):  # else folded before
+            self.conv3d = fuse_conv_bn_eval(self.conv3d, self.bn).requires_grad_(False)
+            self.bn = nn.Identity()
 
     def stages(self) -> tuple[Stage, ...]:
         """Convolution, batch norm and activation as stages of a chain."""
@@ -232,8 +216,8 @@ class InceptionBlock(nn.Module):
 class HeadPool(nn.Module):
     """Average over all positions and over windows of two steps in time (one if there is one).
 
-    At 224x224 pixels this is the original's 2x7x7 average pooling; at other sizes it stays global
-    in space, so that the logits do not depend on where in the frame something is.
+    At 224x224 pixels this is the original's 2x7x7 average pooling; elsewhere it stays global in
+    space, so that the logits do not depend on where in the frame something is.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -276,11 +260,6 @@ class InceptionI3d(nn.Module):
     -----
     Weights are drawn from PyTorch's global generator (He normal, classifier N(0, 0.01)): seed it,
     or fork it, for a reproducible start.
-
-    References
-    ----------
-    J. Carreira and A. Zisserman, "Quo Vadis, Action Recognition? A New Model and the Kinetics
-    Dataset", CVPR 2017.
     """
 
     def __init__(self, num_classes: int = 2, width: float = 1.0, *, dropout: float = 0.5) -> None:
@@ -307,31 +286,12 @@ class InceptionI3d(nn.Module):
         self.avg_pool = HeadPool()
         self.dropout = nn.Dropout(dropout)
         self.logits = Logits(channels, num_classes)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw fresh weights from PyTorch's global generator."""
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            elif isinstance(module, nn.BatchNorm3d):
-                module.reset_parameters()
         # Small logits: training starts near p = .5 instead of a random, confident mistake.
         nn.init.normal_(self.logits.conv3d.weight, std=0.01)
         nn.init.zeros_(self.logits.conv3d.bias)
-
-    def features(self, x: Tensor) -> Tensor:
-        """Output (N, C, T', H', W') of the last stage; `x` and errors as in `forward`."""
-        if x.ndim != 5 or x.shape[1] != 3 or 0 in x.shape:
-            raise ValueError(
-                f"clips have shape {tuple(x.shape)}: expected (N, 3, T, H, W), none of them 0; "
-                "add the batch axis with clip[None] or repeat grey to 3 channels"
-            )
-        if not x.is_floating_point():
-            raise ValueError(f"clips are {x.dtype}: expected floats; normalise them first")
-        for name in STAGES:
-            x = self.get_submodule(name)(x)
-        return x
 
     def head(self, features: Tensor) -> Tensor:
         """Logits (N, num_classes) of the last stage's output (N, C, T', H', W')."""
@@ -387,4 +347,13 @@ class InceptionI3d(nn.Module):
         ValueError
             If `x` has another shape or type.
         """
-        return self.head(self.features(x))
+        if x.ndim != 5 or x.shape[1] != 3 or 0 in x.shape:
+            raise ValueError(
+                f"clips have shape {tuple(x.shape)}: expected (N, 3, T, H, W), none of them 0; "
+                "add the batch axis with clip[None] or repeat grey to 3 channels"
+            )
+        if not x.is_floating_point():
+            raise ValueError(f"clips are {x.dtype}: expected floats; normalise them first")
+        for name in STAGES:
+            x = self.get_submodule(name)(x)
+        return self.head(x)

@@ -3,17 +3,15 @@
 Conventions
 -----------
 - A data set is any map-style one of (clip, label): clip (3, T, H, W) float32, label 0 (normal) or
-  1 (anomalous). An attribute `labels`, where there is one, saves reading clips to know them; a
-  method `set_epoch` is told each epoch (from 0), so that its augmentation can depend on it; an
-  attribute `groups` (one a clip) is drawn from evenly, where the recipe says how many clips an
-  epoch has.
+  1 (anomalous). It may have: an attribute `labels`, which saves reading clips to know them; a
+  method `set_epoch`, told each epoch (from 0), on which augmentation can depend; an attribute
+  `groups` (one a clip), drawn from evenly where the recipe says how many clips an epoch has.
 - Devices and precisions are those of `vad_helpers.inference.prepared`; "bf16" is by autocast
   (weights and optimizer stay float32).
 - All that is random in an epoch (order, augmentation, dropout) follows from (seed, epoch): a
   resumed run repeats an uninterrupted one exactly on the CPU, and up to the rounding of
   non-deterministic kernels on a GPU. Global generators are as before on return.
-- The best epoch is that of the highest validation AUC; ties go to the lower validation loss, then
-  to the earlier epoch.
+- The best epoch is that of `best_epoch`.
 
 References
 ----------
@@ -54,7 +52,6 @@ from vad_helpers.model.i3d import STAGES, InceptionI3d
 from vad_helpers.model.weights import State, describe, save_state
 
 SCHEDULES = ("step", "onecycle")
-HISTORY = "epoch lr train_loss train_accuracy val_loss val_accuracy val_auc seconds".split()
 STATE_VERSION = 2
 """Of `last.pt`: a state of another version is not resumed."""
 
@@ -86,8 +83,7 @@ class TrainingSpec:
         motion, cost four fifths of the computation, and come from the initial weights.
     early_lr : float
         Factor of the learning rate of early stages, in [0, 1]: a low one keeps them near the
-        initial weights; 0 freezes them, batch norm statistics included, and saves their backward
-        pass.
+        initial weights; 0 freezes them, batch norm statistics included.
     average : float
         Decay of exponentially averaged weights, updated every step, in [0, 1): the average is
         what is validated and kept. 0 keeps the weights as they are.
@@ -164,9 +160,9 @@ def train(
 ) -> pd.DataFrame:
     """Train a model, and leave it with the weights of its best epoch.
 
-    The state after each epoch is kept in `checkpoint_dir/last.pt` and the best weights in
-    `checkpoint_dir/best.safetensors` (for `weights.load`), each written whole or not at all.
-    A run that was killed goes on after its last whole epoch; one that had ended returns at once.
+    `checkpoint_dir` keeps the state after each epoch (`last.pt`) and the best weights
+    (`best.safetensors`, for `weights.load`), each written whole or not at all. A run that was
+    killed goes on after its last whole epoch; one that had ended returns at once.
 
     Parameters
     ----------
@@ -179,15 +175,12 @@ def train(
     checkpoint_dir : str or Path
         Folder of this run, made if need be. One process at a time.
     device : {"auto", "cpu", "cuda"}
-        Where to train.
     precision : {"fp32", "bf16"}
-        How to compute.
     seed : int, default 0
-        Of the order of clips, and of dropout.
+        Of the order of clips, and of dropout; at least 0.
     key : str
-        Names what this function cannot see: data, initial weights. A state in `checkpoint_dir` of
-        another key, recipe, seed, precision, number of clips or architecture is not resumed but
-        replaced.
+        Names what cannot be seen here: data, initial weights. A state in `checkpoint_dir` of
+        another key, recipe, seed, precision, number of clips or architecture is replaced.
     metadata : mapping, optional
         Keyword arguments of `weights.describe` for `best.safetensors`: `mean`, `std`, ...
     progress : bool, default True
@@ -205,14 +198,11 @@ def train(
     InputError
         If a parameter or a data set cannot be used, or the loss is no longer finite.
     OSError
-        If a checkpoint cannot be written (a full disk, say); the earlier ones are left as they
-        were.
+        If a checkpoint cannot be written (a full disk, say); the earlier ones stay as they were.
     """
     spec = TrainingSpec() if spec is None else spec
     check_precision(precision)
     target = resolve_device(device)
-    if seed < 0:
-        raise InputError(f"seed is {seed!r}: give a whole number of at least 0")
     if model.num_classes != 2:
         raise InputError(f"the model has {model.num_classes} classes: expected 2 to train it here")
     labels = []
@@ -244,13 +234,9 @@ def train(
     home = next(model.parameters()).device
     trainer = _Trainer(model.to(target), train_set, val_set, labels[1], spec, precision, seed)
     rows, best = folder.resume(trainer)
-    with tqdm(
-        total=spec.epochs * trainer.n_batches,
-        initial=len(rows) * trainer.n_batches,
-        desc="train",
-        unit="batch",
-        disable=not progress or _ended(rows, spec),
-    ) as bar:
+    total, initial = (n * trainer.n_batches for n in (spec.epochs, len(rows)))
+    hidden = not progress or _ended(rows, spec)
+    with tqdm(total=total, initial=initial, desc="train", unit="batch", disable=hidden) as bar:
         while not _ended(rows, spec):
             rows.append(trainer.epoch(len(rows), bar.update))
             improved = best_epoch(rows) == len(rows) - 1
@@ -258,20 +244,16 @@ def train(
                 state = trainer.result.state_dict()
                 best = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
             folder.keep(trainer, rows, best, improved=improved)
-            row = rows[-1]
-            bar.set_postfix(loss=f"{row['train_loss']:.3f}", val_auc=f"{row['val_auc']:.3f}")
+            bar.set_postfix({name: f"{rows[-1][name]:.3f}" for name in ("train_loss", "val_auc")})
     model.load_state_dict(best)
     model.requires_grad_(True).to(home).eval()
-    history = pd.DataFrame(rows, columns=HISTORY)
-    history["best"] = history.index == best_epoch(rows)
-    return history
+    return pd.DataFrame(rows).assign(best=[i == best_epoch(rows) for i in range(len(rows))])
 
 
 def _ended(rows: Sequence[Mapping[str, float]], spec: TrainingSpec) -> bool:
     """Whether all epochs are done, or the last better one is `patience` epochs ago."""
-    if len(rows) == spec.epochs or spec.patience is None or not rows:
-        return len(rows) == spec.epochs
-    return len(rows) - 1 - best_epoch(rows) >= spec.patience
+    waited = len(rows) - 1 - best_epoch(rows) if rows else 0
+    return len(rows) == spec.epochs or (spec.patience is not None and waited >= spec.patience)
 
 
 def best_epoch(rows: Sequence[Mapping[str, float]]) -> int:
@@ -280,16 +262,13 @@ def best_epoch(rows: Sequence[Mapping[str, float]]) -> int:
 
 
 def draw(rng: np.random.Generator, n_clips: int, spec: TrainingSpec, groups=None) -> np.ndarray:
-    """Indices of the clips of one epoch, in their order, int64; see `TrainingSpec.epoch_clips`.
-
-    `groups`, array-like (n_clips,), has the group of each clip.
-    """
+    """Indices of the clips of one epoch, in order; `groups` (n_clips,): see `epoch_clips`."""
     if spec.epoch_clips is None:
         return rng.permutation(n_clips)
     groups = np.zeros(n_clips) if groups is None else np.asarray(groups)
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
     share, left = divmod(spec.epoch_clips, len(members))
-    drawn = [np.empty(0, dtype=np.int64)]
+    drawn = []
     for k, part in enumerate(members):
         n = share + (k < left)
         # Nobody a second time before all had their turn.
@@ -329,37 +308,28 @@ class _Trainer:
         self.frozen = spec.frozen_stages(model)
         for stage in self.frozen:
             stage.requires_grad_(False)
-        early = [p for stage in spec.early_stages(model) for p in stage.parameters()]
-        early = [] if spec.early_lr == 1 else early
-        known = {id(p) for p in early}
-        groups = [{"params": [p for p in model.parameters() if id(p) not in known], "lr": spec.lr}]
-        if early and spec.early_lr > 0:
-            groups.append({"params": early, "lr": spec.lr * spec.early_lr})
+        early = [] if spec.early_lr == 1 else spec.early_stages(model)
+        slow = {p: None for stage in early for p in stage.parameters()}
+        groups = [{"params": [p for p in model.parameters() if p not in slow], "lr": spec.lr}]
+        if slow and spec.early_lr > 0:
+            groups.append({"params": list(slow), "lr": spec.lr * spec.early_lr})
         optimizer = torch.optim.Adam(groups, weight_decay=spec.weight_decay)
         if spec.schedule == "onecycle":  # stepped once a batch, as the other
             highest = [group["lr"] for group in groups]
             self.scheduler: Any = OneCycleLR(optimizer, highest, total_steps=spec.epochs * n_steps)
         else:
             self.scheduler = StepLR(optimizer, spec.lr_step * n_steps, gamma=spec.lr_gamma)
-        self.average = None
+        # What has a state that a resumed run needs, and the network that is validated and kept.
+        self.parts, self.result = {"model": model, "scheduler": self.scheduler}, model
         if spec.average > 0:
             average = get_ema_multi_avg_fn(spec.average)
-            self.average = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+            averaged = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+            self.result, self.parts["average"] = averaged.module, averaged
         # As a plugin and not by its name, which would log a line into every notebook's output.
         plugins = [MixedPrecision("bf16-mixed", self.device.type)] if precision == "bf16" else []
         self.fabric = Fabric(accelerator=self.device.type, devices=1, plugins=plugins)
         self.model, self.optimizer = self.fabric.setup(model, optimizer)
-
-    @property
-    def result(self) -> nn.Module:
-        """The network that is validated and kept."""
-        return self.raw if self.average is None else self.average.module
-
-    @property
-    def parts(self) -> dict[str, Any]:
-        """What has a state that a resumed run needs."""
-        parts = {"model": self.raw, "optimizer": self.optimizer, "scheduler": self.scheduler}
-        return parts if self.average is None else {**parts, "average": self.average}
+        self.parts["optimizer"] = self.optimizer
 
     def epoch(self, epoch: int, on_batch: Callable[[], object]) -> dict[str, float]:
         """Train on the clips of one epoch, then validate; a row of the history."""
@@ -383,9 +353,18 @@ class _Trainer:
             if on_gpu:
                 torch.cuda.manual_seed(seed)
             for clips, labels in _loader(self.train_set, batch_sampler=batches):
-                loss, correct = self._step(clips, labels, epoch)
-                loss_sum += loss * len(labels)
-                n_correct += correct
+                labels = labels.to(self.device)
+                logits = self.model(_to_device(clips, self.device)).float()
+                smoothing = self.spec.label_smoothing
+                loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+                loss_sum += self._finite(loss.item(), "training", epoch) * len(labels)
+                n_correct += int((logits.argmax(dim=1) == labels).sum())
+                self.optimizer.zero_grad()
+                self.fabric.backward(loss)
+                self.optimizer.step()
+                self.scheduler.step()
+                if "average" in self.parts:
+                    self.parts["average"].update_parameters(self.raw)
                 on_batch()
         logits = _logits(self.result.eval(), self.val_loader, self.device, self.precision, on_batch)
         val_loss = F.cross_entropy(logits, torch.from_numpy(self.val_labels)).item()
@@ -400,20 +379,6 @@ class _Trainer:
             "val_auc": _auc(p, self.val_labels),
             "seconds": time.perf_counter() - start,
         }
-
-    def _step(self, clips: Tensor, labels: Tensor, epoch: int) -> tuple[float, int]:
-        """One step of the optimizer; mean loss and number of correct clips before it."""
-        labels = labels.to(self.device)
-        logits = self.model(_to_device(clips, self.device)).float()
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.spec.label_smoothing)
-        value = self._finite(loss.item(), "training", epoch)
-        self.optimizer.zero_grad()
-        self.fabric.backward(loss)
-        self.optimizer.step()
-        self.scheduler.step()
-        if self.average is not None:
-            self.average.update_parameters(self.raw)
-        return value, int((logits.argmax(dim=1) == labels).sum())
 
     def _finite(self, loss: float, name: str, epoch: int) -> float:
         if not np.isfinite(loss):
@@ -490,9 +455,7 @@ def predict(
     batch_size : int, default 5
         Clips at a time.
     device : {"auto", "cpu", "cuda"}
-        Where to compute.
     precision : {"fp32", "bf16"}
-        How to compute.
     progress : bool, default False
         Show a bar.
 
@@ -511,8 +474,7 @@ def predict(
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: give a whole number of at least 1")
     loader = _loader(dataset, batch_size=batch_size)
-    parameter = next(model.parameters(), None)
-    home = target if parameter is None else parameter.device
+    home = next(model.parameters()).device
     modes = {module: module.training for module in model.modules()}
     model.to(target).eval()
     try:
@@ -581,29 +543,22 @@ def evaluate(
     ValueError
         If lengths differ, there are no clips, or a value is out of its range.
     """
-    p, labels = np.asarray(p, dtype=np.float64), np.asarray(labels)
-    names = np.asarray([""] * len(p) if groups is None else groups, dtype=object)
-    if p.ndim != 1 or labels.shape != p.shape or names.shape != p.shape or not len(p):
-        raise ValueError(
-            f"p has shape {p.shape}, labels {labels.shape}, groups {names.shape}: expected one "
-            "value of each for every clip, and a clip at least"
-        )
-    if not ((p >= 0) & (p <= 1)).all():
-        raise ValueError("p holds NaN or values outside [0, 1]: give probabilities, not logits")
-    if not np.isin(labels, (0, 1)).all():
-        raise ValueError(f"labels are {np.unique(labels).tolist()[:5]}: expected 0 and 1 alone")
-    rows = []
-    for name in ["all", *([] if groups is None else sorted(set(names)))]:
-        inside = np.ones(len(p), dtype=bool) if not rows else names == name
-        rows.append(
-            {
-                "group": name,
-                "n": int(inside.sum()),
-                "n_anomalous": int(labels[inside].sum()),
-                "accuracy": float(np.mean((p[inside] >= 0.5) == labels[inside])),
-                "auc": _auc(p[inside], labels[inside]),
-            }
-        )
+    table = pd.DataFrame({"p": np.asarray(p, dtype=np.float64), "label": np.asarray(labels)})
+    if table.empty or not table["p"].between(0, 1).all():
+        raise ValueError("p holds no clip, NaN or values outside [0, 1]: give probabilities")
+    if not table["label"].isin((0, 1)).all():
+        raise ValueError(f"labels are {table['label'].unique().tolist()[:5]}: expected 0 and 1")
+    parts = [("all", table), *(() if groups is None else table.groupby(np.asarray(groups)))]
+    rows = [
+        {
+            "group": name,
+            "n": len(part),
+            "n_anomalous": int(part["label"].sum()),
+            "accuracy": float(((part["p"] >= 0.5) == part["label"]).mean()),
+            "auc": _auc(part["p"], part["label"]),
+        }
+        for name, part in parts
+    ]
     return pd.DataFrame(rows)
 
 

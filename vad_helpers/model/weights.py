@@ -7,11 +7,9 @@ Conventions
   `weights_only=True` (files that would run code are refused). Wrappers around the state
   (`{"state_dict": ...}`) and prefixes of its names (`module.`, `_orig_mod.`, `model.i3d.`) are
   taken off. A 2-D Inception-v1 in the layout of torchvision's GoogLeNet is inflated.
-- A state is a dict from names to CPU tensors. Everything is computed in float32: float16 files are
-  cast when read.
-- A convolution is *matched* if the checkpoint holds one of its name and shape. The classifier of a
-  checkpoint for another number of classes is matched by name but ignored: the model's own, fresh
-  one is trained instead, and the report says so.
+- A state is a dict from names to CPU tensors, floats as float32 whatever the file holds.
+- The classifier of a checkpoint for another number of classes is matched by name but ignored: the
+  model's own, fresh one is trained instead, and the report says so.
 
 References
 ----------
@@ -32,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
@@ -77,7 +75,6 @@ def save(
     Parameters
     ----------
     model : InceptionI3d
-        To be saved.
     path : str or Path
         Its folder is made if need be.
     mean, std : float, default 0.5
@@ -88,12 +85,12 @@ def save(
         Store convolutions in float16 (batch norms stay float32): half the size, for publishing.
     **extra
         More metadata, such as the origin and licence of the initial weights: strings as they are,
-        other values as JSON. `width` is the model's own; if given, it must agree.
+        other values as JSON.
 
     Raises
     ------
     ValueError
-        If `width` or `classes` contradicts the model, or `extra` names a reserved entry.
+        If `classes` contradicts the model, or `extra` names a reserved entry.
     OSError
         If the file cannot be written; an older file is left as it was.
     """
@@ -110,9 +107,6 @@ def describe(
     **extra: Any,
 ) -> dict[str, str]:
     """Metadata that `load` needs to rebuild a model; parameters as in `save`."""
-    width = extra.pop("width", model.width)
-    if width != model.width:
-        raise ValueError(f"width is {width} but the model's is {model.width}: leave it out")
     if len(classes) != model.num_classes:
         raise ValueError(
             f"{len(classes)} classes {list(classes)} for {model.num_classes} logits: name each"
@@ -124,7 +118,7 @@ def describe(
         "mean": float(mean),
         "std": float(std),
         "classes": list(classes),
-        "width": width,
+        "width": model.width,
         "num_classes": model.num_classes,
         **extra,
     }
@@ -153,8 +147,7 @@ def save_state(
 def round_to_half(model: InceptionI3d) -> None:
     """Round a model's convolutions to what float16 holds; they stay float32.
 
-    A file that `save` writes with `half` then holds this very model: what is said of it is true of
-    the file, to the last bit.
+    A file that `save` writes with `half` then holds this very model, to the last bit.
 
     Parameters
     ----------
@@ -210,7 +203,7 @@ def load(path: str | Path) -> tuple[InceptionI3d, dict[str, Any]]:
         If there is no such file, it is damaged, it was not written by `save`, or its tensors are
         not those of the model that its metadata describes.
     """
-    tensors, metadata = _read_safetensors(_existing(path))
+    state, metadata = _read(Path(path))
     try:
         known = {name: kind(json.loads(metadata[name])) for name, kind in METADATA.items()}
     except (KeyError, TypeError, ValueError) as error:
@@ -218,7 +211,6 @@ def load(path: str | Path) -> tuple[InceptionI3d, dict[str, Any]]:
             f"{path} lacks the metadata {', '.join(METADATA)} of a trained model: to start "
             "training from such a checkpoint, give it as initial weights"
         ) from error
-    state = {name: _as_float32(tensor) for name, tensor in tensors.items()}
     _check_values(state, path)
     try:
         # Fresh weights are drawn and overwritten: the caller's generator must not notice.
@@ -245,8 +237,8 @@ class LoadReport:
     matched : tuple of str
         Tensors that were loaded.
     missing : tuple of str
-        Tensors of the model that the checkpoint lacks: left as they were. Counters of batches
-        (`num_batches_tracked`) are not listed: nothing depends on them here.
+        Tensors of the model that the checkpoint lacks, but for counters of batches
+        (`num_batches_tracked`), on which nothing depends: left as they were.
     ignored : tuple of str
         Tensors of the checkpoint that were not used: unknown names, and a classifier of another
         number of classes.
@@ -255,8 +247,8 @@ class LoadReport:
     convolutions_matched, convolutions_missing : tuple of str
         Convolutions of the model whose weight the checkpoint holds, or lacks.
     classifier : (int, int) or None
-        Number of classes (in the checkpoint, in the model) if they differ: the classifier counts
-        as matched, by its name, but is ignored and left fresh.
+        Number of classes (in the checkpoint, in the model) if they differ: the classifier is then
+        left fresh.
     """
 
     matched: tuple[str, ...]
@@ -266,40 +258,6 @@ class LoadReport:
     convolutions_matched: tuple[str, ...]
     convolutions_missing: tuple[str, ...]
     classifier: tuple[int, int] | None
-
-    @property
-    def n_convolutions_matched(self) -> int:
-        """Convolutions that the checkpoint holds, an ignored classifier included."""
-        return len(self.convolutions_matched)
-
-    @property
-    def n_convolutions_missing(self) -> int:
-        """Convolutions that the checkpoint lacks."""
-        return len(self.convolutions_missing)
-
-    @property
-    def n_convolutions_loaded(self) -> int:
-        """Convolutions whose weights were copied."""
-        return self.n_convolutions_matched - (self.classifier is not None)
-
-    def __str__(self) -> str:
-        lines = [
-            f"{self.n_convolutions_matched} convolutions matched, "
-            f"{self.n_convolutions_missing} missing{_first(self.convolutions_missing)}",
-            f"tensors: {len(self.matched)} loaded, {len(self.missing)} left fresh, "
-            f"{len(self.mismatched)} of another shape{_first(self.mismatched)}, "
-            f"{len(self.ignored)} ignored{_first(self.ignored)}",
-        ]
-        if self.classifier is not None:
-            lines.append("classifier: {} classes ignored, {} start fresh".format(*self.classifier))
-        return "\n".join(lines)
-
-
-def _first(names: Iterable[str], most: int = 4) -> str:
-    """ ": a, b, ...", or nothing."""
-    names = list(names)
-    more = ", ..." if len(names) > most else ""
-    return f": {', '.join(names[:most])}{more}" if names else ""
 
 
 def initialise(model: InceptionI3d, path: str | Path) -> LoadReport:
@@ -324,7 +282,7 @@ def initialise(model: InceptionI3d, path: str | Path) -> LoadReport:
         fewer than half of the model's convolutions fit (it is of another architecture or width),
         two prefixes hold a network each, or a weight is not finite. The model is then as before.
     """
-    own, state = model.state_dict(), _read_state(_existing(path))
+    own, (state, _) = model.state_dict(), _read(Path(path))
     prefix = _common_prefix(state, own, path)
     state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     if not own.keys() & state.keys():
@@ -349,42 +307,47 @@ def initialise(model: InceptionI3d, path: str | Path) -> LoadReport:
         convolutions_missing=tuple(n for n in convolutions if n + _CONV not in state),
         classifier=classifier,
     )
-    if 2 * report.n_convolutions_loaded < len(convolutions):
+    loaded = len(report.convolutions_matched) - (classifier is not None)
+    if 2 * loaded < len(convolutions):
         other = [f"{name} {theirs} for {ours}" for name, (theirs, ours) in mismatched.items()]
         raise InputError(
-            f"{path} fits {report.n_convolutions_loaded} of the model's {len(convolutions)} "
-            f"convolutions (prefix {prefix!r}, {len(other)} tensors of another shape"
-            f"{_first(other, 2)}): expected an I3D, or a 2-D Inception-v1 in torchvision's "
-            "GoogLeNet layout, of the same width"
+            f"{path} fits {loaded} of the model's {len(convolutions)} convolutions (prefix "
+            f"{prefix!r}; {len(other)} tensors of another shape, such as {'; '.join(other[:2])}): "
+            "expected an I3D, or a 2-D Inception-v1 in torchvision's GoogLeNet layout, of the same "
+            "width"
         )
     _check_values(matched, path)
     model.load_state_dict(matched, strict=False)
     return report
 
 
-def _read_state(path: Path) -> State:
-    """Tensors of a checkpoint of any architecture, on the CPU, floating-point ones as float32.
+def _read(path: Path) -> tuple[State, dict[str, str]]:
+    """Tensors of a file, floats as float32, and the metadata of safetensors.
 
-    Of a dict around the state the entry "state_dict", "model_state_dict" or "model" is taken; what
-    other dicts are nested in becomes a prefix.
+    Wrappers are taken off; keys of other dicts around the state become prefixes of its names.
     """
-    if path.suffix.lower() == ".safetensors":
-        content: Any = _read_safetensors(path)[0]
-    else:
-        try:
+    if not path.is_file():
+        raise InputError(f"no weights file {path}: give the path of a .safetensors or .pt file")
+    metadata: dict[str, str] = {}
+    try:
+        if path.suffix.lower() == ".safetensors":
+            with safe_open(path, framework="pt", device="cpu") as file:
+                content: Any = {name: file.get_tensor(name) for name in file.keys()}
+                metadata = file.metadata() or {}
+        else:
             with warnings.catch_warnings(action="ignore"):  # of odd pickle protocols
                 content = torch.load(path, map_location="cpu", weights_only=True)
-        # A damaged pickle can raise nearly anything: every failure to read is the file's.
-        except Exception as error:
-            if re.search(r"GLOBAL|Unsupported class|Trying to|Can only", str(error)):
-                raise InputError(
-                    f"{path} holds Python objects besides tensors, and loading them could run "
-                    "code: not loaded; save its state_dict() alone, or convert it to .safetensors"
-                ) from error
+    # A damaged file can raise nearly anything.
+    except Exception as error:
+        if re.search(r"GLOBAL|Unsupported class|Trying to|Can only", str(error)):
             raise InputError(
-                f"{path} cannot be read as a PyTorch checkpoint ({type(error).__name__}): it is "
-                "damaged or of another kind; fetch it again"
+                f"{path} holds Python objects besides tensors, and loading them could run code: "
+                "not loaded; save its state_dict() alone, or convert it to .safetensors"
             ) from error
+        raise InputError(
+            f"{path} cannot be read as weights ({type(error).__name__}): it is damaged or of "
+            "another kind; fetch it again"
+        ) from error
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -393,7 +356,9 @@ def _read_state(path: Path) -> State:
     while left:
         prefix, entries = left.pop()
         if isinstance(entries, Tensor):
-            state[prefix.removesuffix(".")] = _as_float32(entries)
+            entries = entries.detach()
+            floats = entries.is_floating_point()
+            state[prefix.removesuffix(".")] = entries.float() if floats else entries
         elif isinstance(entries, Mapping) and id(entries) not in seen:  # it may hold itself
             seen.add(id(entries))
             left += [(f"{prefix}{name}.", value) for name, value in reversed(entries.items())]
@@ -403,7 +368,7 @@ def _read_state(path: Path) -> State:
             f"{path} holds no named tensors but {type(content).__name__}: expected a state dict, "
             'or a dict with one under "state_dict" or "model"'
         )
-    return state
+    return state, metadata
 
 
 def _common_prefix(names: Iterable[str], own: Iterable[str], path: str | Path) -> str:
@@ -417,8 +382,8 @@ def _common_prefix(names: Iterable[str], own: Iterable[str], path: str | Path) -
                 break
     if not fits:
         raise InputError(
-            f"{path} fits 0 convolutions of the model, whatever prefix is cut from its names"
-            f"{_first(names, 2)}; expected those of an I3D (Mixed_3b.b0.conv3d.weight), or of a "
+            f"{path} fits 0 convolutions of the model, whatever prefix is cut from its names, such "
+            f"as {', '.join(names[:2])}; expected an I3D (Mixed_3b.b0.conv3d.weight), or a "
             "2-D Inception-v1 in torchvision's GoogLeNet layout (inception3a.branch1.conv.weight)"
         )
     (prefix, most), *others = fits.most_common()
@@ -433,9 +398,8 @@ def _common_prefix(names: Iterable[str], own: Iterable[str], path: str | Path) -
 def inflate(state_2d: Mapping[str, Tensor]) -> State:
     """Turn the weights of a 2-D Inception-v1 into those of an I3D.
 
-    Each filter is repeated along time, as deep as it is wide, and divided by its depth, so that a
-    video which repeats one image gives the 2-D network's activations (away from the padding in
-    time).
+    Each filter is repeated along time, as deep as it is wide, and divided by its depth: a video
+    that repeats one image gives the 2-D network's activations, away from the padding in time.
 
     Parameters
     ----------
@@ -481,31 +445,6 @@ def _name_in_3d(name: str) -> str | None:
         return None
     unit = _STEM_2D[stem] if stem else f"Mixed_{_BLOCKS_2D[block]}.{_BRANCHES_2D[branch]}"
     return f"{unit}.{'conv3d' if kind == 'conv' else 'bn'}.{leaf}"
-
-
-# -- Files and values -----------------------------------------------------------------------------
-
-
-def _existing(path: str | Path) -> Path:
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"no weights file {path}: give the path of a .safetensors or .pt file")
-    return path
-
-
-def _read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
-    """Tensors, on the CPU and of the file's dtypes, and metadata."""
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{path} cannot be read as safetensors ({type(error).__name__}): fetch it again"
-        ) from error
-
-
-def _as_float32(tensor: Tensor) -> Tensor:
-    return tensor.detach().float() if tensor.is_floating_point() else tensor.detach()
 
 
 def _check_values(state: Mapping[str, Tensor], path: str | Path) -> None:
