@@ -67,7 +67,11 @@ def refused(path, dest, match):
     assert names_in(dest) == []
 
 
-def test_a_local_archive_becomes_the_tree(packed, dest, tree):
+def test_a_local_archive_of_the_right_checksum_becomes_the_tree(packed, dest, tree):
+    for sha256, match in (("0" * 64, "expected 0000"), ("abc", "64 hex digits")):
+        with pytest.raises(InputError, match=match):
+            fetch(dest / "a", archive=packed, sha256=sha256)
+    assert names_in(dest) == []
     root = fetch(dest / "a" / "b", archive=str(packed), sha256=digest(packed).upper())
     assert root == dest / "a" / "b" / ucsd.ROOT_NAME
     assert ucsd.fingerprint(root) == ucsd.fingerprint(tree.root)
@@ -111,13 +115,6 @@ def test_the_tree_gets_its_name_whatever_the_archive_calls_it(tmp_path, dest, tr
     assert len(ucsd.index(root)) == 7
 
 
-def test_a_wrong_checksum_is_refused(packed, tmp_path):
-    for sha256, match in (("0" * 64, "expected 0000"), ("abc", "64 hex digits")):
-        with pytest.raises(InputError, match=match):
-            fetch(tmp_path / "new", archive=packed, sha256=sha256)
-    assert not (tmp_path / "new").exists()
-
-
 # Header and two blocks of data a file: cut inside either, and exactly between two files.
 @pytest.mark.parametrize(
     ("mode", "kept"),
@@ -157,31 +154,19 @@ def test_an_unsafe_member_is_refused(tmp_path, dest, member):
     assert not list(tmp_path.rglob("evil"))
 
 
-def test_an_absolute_member_stays_out_of_tree_and_disk(tmp_path, dest):
-    members = ["/evil", "..\\evil", "C:/evil"]
-    root = fetch(dest, archive=write_archive(tmp_path / "a.tar", *members))
-    assert names_in(dest) == [ucsd.ROOT_NAME]
-    assert names_in(root) == [module.ORIGIN_NAME, "UCSDped2"]
-    assert not list(tmp_path.rglob("*evil"))
-
-
-@pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()]
-)
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt()])
 def test_a_full_disk_or_an_interruption_leaves_nothing(packed, dest, monkeypatch, error):
-    calls, plain = [], tarfile.TarFile.makefile
+    plain = tarfile.TarFile.makefile
 
-    def makefile(self, *args):
-        calls.append(args)
-        if len(calls) > 5:
+    def makefile(self, member, path):
+        if member.name.endswith("006.tif"):
             raise error
-        return plain(self, *args)
+        return plain(self, member, path)
 
     monkeypatch.setattr(tarfile.TarFile, "makefile", makefile)
     with pytest.raises(type(error)) as caught:
         fetch(dest, archive=packed)
-    assert caught.value is error
-    assert names_in(dest) == []
+    assert caught.value is error and names_in(dest) == []
 
 
 def test_what_a_killed_extraction_left_is_removed_and_what_is_mine_is_kept(packed, dest):

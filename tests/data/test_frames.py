@@ -27,14 +27,6 @@ def palette(array):
     return image
 
 
-def test_compressed_tiff_is_read(tmp_path):
-    Image.fromarray(GREY).save(tmp_path / "1.tif", compression="tiff_lzw")
-    np.testing.assert_array_equal(frames.decode(tmp_path / "1.tif"), GREY)
-    smooth = np.tile(np.arange(0, 180, 10, dtype=np.uint8), (12, 1))
-    Image.fromarray(smooth).save(tmp_path / "1.tif", compression="jpeg", quality=95)
-    assert np.abs(np.asarray(frames.decode(tmp_path / "1.tif"), int) - smooth).max() < 10
-
-
 SCALED = {
     "1 bit": (Image.fromarray(GREY > 99), np.where(GREY > 99, 255, 0)),
     "palette": (palette(GREY), GREY),
