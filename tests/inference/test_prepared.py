@@ -150,8 +150,10 @@ def test_the_batch_doubles_while_an_item_gets_clearly_cheaper(seconds, expected,
     monkeypatch.setattr(prepared_module, "MOST_CLIPS", 16)
     # The first call is not timed.
     work = Work(monkeypatch, {2**i: one for i, one in enumerate(seconds)}, first=100.0)
-    assert size_of(work) == expected
-    assert work.done == done
+    prepared = prepare(means)
+    assert [size_of(work, "a", prepared) for _ in range(2)] == [expected] * 2
+    assert work.done == done  # measured once a name
+    assert size_of(Work(monkeypatch, {1: 1.0, 2: 1.0}), "b", prepared) == 1
 
 
 def cpu_error():
@@ -178,16 +180,6 @@ def test_the_batch_ends_where_memory_does(kind, monkeypatch):
         assert out_of_memory(error) and not out_of_memory(other)
         with pytest.raises(type(other)):
             size_of(Work(monkeypatch, {1: 1.0}, most=1, error=other))
-
-
-def test_a_batch_size_is_measured_once_a_name(monkeypatch):
-    prepared = prepare(means)
-    work = Work(monkeypatch, {1: 1.0, 2: 0.5, 4: 0.5})
-    assert [size_of(work, "first", prepared) for _ in range(3)] == [2, 2, 2]
-    assert work.done == [1, 1, 2, 4]
-    other = Work(monkeypatch, {1: 1.0, 2: 1.0})
-    assert size_of(other, "other", prepared) == 1
-    assert size_of(other, "first", prepared) == 2 and len(other.done) == 3
 
 
 # --- threads -----------------------------------------------------------------------------------

@@ -382,8 +382,8 @@ def _common_prefix(names: Iterable[str], own: Iterable[str], path: str | Path) -
                 break
     if not fits:
         raise InputError(
-            f"{path} fits 0 convolutions of the model, whatever prefix is cut from its names, such "
-            f"as {', '.join(names[:2])}; expected an I3D (Mixed_3b.b0.conv3d.weight), or a "
+            f"{path} fits 0 of the model's convolutions, whatever prefix is cut from its names, "
+            f"such as {', '.join(names[:2])}; expected an I3D (Mixed_3b.b0.conv3d.weight), or a "
             "2-D Inception-v1 in torchvision's GoogLeNet layout (inception3a.branch1.conv.weight)"
         )
     (prefix, most), *others = fits.most_common()
