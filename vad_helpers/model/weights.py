@@ -259,6 +259,11 @@ class LoadReport:
     convolutions_missing: tuple[str, ...]
     classifier: tuple[int, int] | None
 
+    @property
+    def n_convolutions_loaded(self) -> int:
+        """Convolutions whose weights were taken: those that match, but for another classifier."""
+        return len(self.convolutions_matched) - (self.classifier is not None)
+
 
 def initialise(model: InceptionI3d, path: str | Path) -> LoadReport:
     """Start a model from a checkpoint: copy every tensor that fits by name and shape.
