@@ -88,8 +88,6 @@ _DESCRIPTIONS = {
     "share_in_mask": "Share of the map's positive part that lies in the mask",
     "leak": "Share of the map's positive part on moving voxels outside the mask",
     "motion_auc": "AUC among the voxels whose grey value changes",
-    "mover_auc": "AUC among the voxels that change by more than rounding to grey values hides",
-    "mover_leak": "Of the map's positive part on those voxels, the share outside the mask",
     "deletion": "Mean drop of p while what lies above each threshold is replaced by the baseline",
     "insertion": "Mean of p(x) - p while only what lies above each threshold is shown",
     "mean_area": "Mean share of voxels above the thresholds of deletion and insertion",
