@@ -1,9 +1,5 @@
 """What the tables of a run folder hold, and reading them, checked.
 
-A run folder holds the tables of `SCHEMAS` as CSV, and `manifest.json`. `load` reads one run, or
-the runs of a study side by side, and gives a `Study`: DataFrames that every other module of this
-room starts from. Nothing here knows a network, a video or a cache.
-
 Every table is checked on reading: columns, types, ranges, allowed values, duplicates, a whole last
 line, the lines that the manifest counted, and that clips and rows are those that the run knows. A
 changed byte must not pass for a result.
@@ -41,7 +37,7 @@ class Column:
     ----------
     type : str
         "text", "int", "float" (finite), "bool" (True or False), "json" (an object) or "numbers"
-        (numbers separated by spaces).
+        (apart by spaces).
     nullable : bool
         Whether a cell may be empty: not known, or not defined for a clip.
     allowed : tuple of str
@@ -55,6 +51,36 @@ class Column:
     allowed: tuple[str, ...] = ()
     low: float = -np.inf
     high: float = np.inf
+
+    @property
+    def expected(self) -> str:
+        """What a cell must be, for people."""
+        if self.allowed:
+            return f"one of {', '.join(self.allowed)}"
+        words = {"text": "a value", "bool": "True or False", "json": "a JSON object"}
+        words |= {"numbers": "numbers separated by spaces", "int": "a whole number"}
+        span = f" from {self.low:g} to {self.high:g}" if self.type in ("int", "float") else ""
+        return words.get(self.type, "a number") + span
+
+    def value(self, cell: str) -> Any:
+        """What a cell says; None if it does not fit."""
+        if cell == "":
+            return ("" if self.type in ("text", "json") else np.nan) if self.nullable else None
+        if self.type == "text":
+            return cell if not self.allowed or cell in self.allowed else None
+        if self.type == "bool":
+            return {"True": True, "False": False}.get(cell)
+        try:
+            if self.type == "json":
+                return cell if isinstance(json.loads(cell), dict) else None
+            numbers = [float(part) for part in cell.split(" ")]
+        except ValueError:
+            return None
+        if self.type == "numbers":
+            return cell if np.isfinite(numbers).all() else None
+        number = numbers[0] if len(numbers) == 1 else np.nan
+        fits = np.isfinite(number) and self.low <= number <= self.high
+        return number if fits and (self.type == "float" or number % 1 == 0) else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,23 +196,19 @@ STUDY_SCHEMAS: dict[str, Schema] = {
 class Study:
     """Tables of one run, or of the runs of a study.
 
-    All but `rows` have a leading column `fold`: the run that a line is from.
+    Tables are as in `SCHEMAS`, empty where there is no such file; all but `rows` have a leading
+    column `fold`: the run that a line is from.
 
     Attributes
     ----------
     path : Path
     folds : tuple of int
-        Numbers of the folds that are there.
     manifests : dict of int to dict
         By fold.
     params : dict
         Parameters that all folds share.
     clips : DataFrame
-        All clips of the data; column `assigned`: the fold that tests the clip (of `SCHEMAS`, where
-        it is called `fold`).
-    predictions, history, rows, human_centric, model_centric, robustness, explanations, curves, \
-frame_auc, convergence : DataFrame
-        As in `SCHEMAS`; empty where there is no such file.
+        All clips of the data; column `assigned`: the fold that tests the clip (`fold` in the file).
     extras : dict of str to DataFrame
         Tables of `STUDY_SCHEMAS` that are there.
     alternatives : dict of str to Study
@@ -228,7 +250,7 @@ frame_auc, convergence : DataFrame
         return by_clip.loc[there].reset_index(drop=True)
 
     def keep(self, *, clips: str | Collection[str] = "all", rows: Collection[str] = ()) -> Study:
-        """Leave out what is measured of other clips and rows.
+        """Leave out measurements of other clips and rows; predictions and networks stay.
 
         Parameters
         ----------
@@ -237,11 +259,6 @@ frame_auc, convergence : DataFrame
             set; else the clip_id of those that stay.
         rows : collection of str
             Rows that stay; empty: all.
-
-        Returns
-        -------
-        Study
-            Only the measurements, the evaluation set and `rows` are fewer.
 
         Raises
         ------
@@ -274,8 +291,8 @@ frame_auc, convergence : DataFrame
     def probabilities(self) -> pd.Series:
         """What the network says of each clip of the evaluation set, p(x) in [0, 1] by clip_id.
 
-        As it was asked beside the scores; where a clip has none, as it was predicted with all test
-        clips, in batches and a precision of their own: the two differ by rounding.
+        As it was asked beside the scores; else as it was predicted with all test clips, in batches
+        and a precision of their own: the two differ by rounding.
         """
         asked = self.model_centric[self.model_centric["metric"] == "p_clip"]
         asked = asked.drop_duplicates("clip_id").set_index("clip_id")["value"]
@@ -301,7 +318,7 @@ def load(path: str | Path) -> Study:
         raise InputError(f"{path} holds no run (no {MANIFEST}); give a folder that `vad run` wrote")
     beside: dict[str, list[Path]] = {"": []}
     for folder in folders:
-        alternative = read_manifest(folder)["alternative"]
+        alternative = _read_manifest(folder)["alternative"]
         beside.setdefault(alternative["name"] if alternative else "", []).append(folder)
     there = [name for name in STUDY_SCHEMAS if (path / f"{name}.csv").is_file()]
     return dataclasses.replace(
@@ -312,28 +329,21 @@ def load(path: str | Path) -> Study:
     )
 
 
-def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """Read a run's manifest: at least parameters, evaluation, counts and alternative (or None).
-
-    Raises
-    ------
-    InputError
-        If it is missing or damaged.
-    """
-    path = Path(folder) / MANIFEST
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """Manifest of a run: at least parameters, evaluation, counts and alternative (or None)."""
+    path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(manifest["parameters"]["fold"], int):
-            raise TypeError
         manifest = {"evaluation": [], "counts": {}, "alternative": None} | manifest
-        if not isinstance(manifest["evaluation"], list) or not isinstance(manifest["counts"], dict):
-            raise TypeError
+        kinds = {"evaluation": list, "counts": dict}
+        whole = all(isinstance(manifest[name], kind) for name, kind in kinds.items())
+        whole &= isinstance(manifest["parameters"]["fold"], int)
         if manifest["alternative"] is not None:
-            manifest["alternative"]["name"].strip()
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing; give a folder that `vad run` wrote") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{path} is no manifest of a run, or damaged; get it again") from None
+            whole &= isinstance(manifest["alternative"]["name"], str)
+    except (ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise InputError(f"{path} is no manifest of a run, or damaged; get it again")
     return manifest
 
 
@@ -362,105 +372,54 @@ def read(path: str | Path, name: str, *, n_lines: int | None = None) -> pd.DataF
         If it is damaged, naming file and line.
     """
     schema, file = (SCHEMAS | STUDY_SCHEMAS)[name], Path(path) / f"{name}.csv"
-    texts = _cells(file, list(schema.columns))
-    if n_lines is not None and len(texts) != n_lines:
-        raise InputError(f"{file} has {len(texts)} lines, its manifest counted {n_lines}; {AGAIN}")
-    cells = pd.DataFrame(texts, columns=list(schema.columns), dtype=object)
-    table = pd.DataFrame(
-        {key: _convert(file, key, about, cells[key]) for key, about in schema.columns.items()}
-    )
-    twice = table.duplicated(list(schema.unique))
-    if twice.any():
-        line = int(np.argmax(twice)) + 2
-        found = ", ".join(str(value) for value in table.loc[line - 2, list(schema.unique)])
-        raise InputError(f"{file}, line {line}: {found} was there already; {AGAIN}")
-    return table
-
-
-def _cells(file: Path, columns: list[str]) -> list[list[str]]:
-    """Cells of every line but the heading, as they are written."""
-    if not file.is_file():
-        return []
-    try:
-        text = file.read_bytes().decode("utf-8")
-        heading, *lines = csv.reader(io.StringIO(text, newline=""), strict=True)
-    except (ValueError, csv.Error):
-        raise InputError(f"{file} is no table, or damaged; {AGAIN}") from None
-    if heading != columns:
-        given, expected = ", ".join(heading), ", ".join(columns)
-        raise InputError(f"{file} has the columns {given}; expected {expected}; {AGAIN}")
+    columns, lines, text = list(schema.columns), [], "\n"
+    if file.is_file():
+        try:
+            text = file.read_bytes().decode("utf-8")
+            heading, *lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+        except (ValueError, csv.Error):
+            raise InputError(f"{file} is no table, or damaged; {AGAIN}") from None
+        if heading != columns:
+            given, expected = ", ".join(heading), ", ".join(columns)
+            raise InputError(f"{file} has the columns {given}; expected {expected}; {AGAIN}")
     for number, line in enumerate(lines, start=2):
         if len(line) != len(columns):
             wrong = f"has {len(line)} cells; expected {len(columns)}"
             raise InputError(f"{file}, line {number} {wrong}; {AGAIN}")
     if not text.endswith("\n"):
         raise InputError(f"{file}, line {len(lines) + 1} is cut off; {AGAIN}")
-    return lines
+    if n_lines is not None and len(lines) != n_lines:
+        raise InputError(f"{file} has {len(lines)} lines, its manifest counted {n_lines}; {AGAIN}")
+    table = pd.DataFrame(lines, columns=columns, dtype=object)
+    for column, about in schema.columns.items():
+        cells = table[column]
+        values = {cell: about.value(cell) for cell in cells.unique()}
+        bad = [cell for cell, value in values.items() if value is None]
+        _refuse(file, column, cells, cells.isin(bad), about.expected)
+        kind: Any = {"int": "int64", "float": float, "bool": bool}.get(about.type, str)
+        if about.nullable:
+            values |= {"": None} if kind is bool else {}
+            kind = {"int": float, "bool": object}.get(about.type, kind)
+        table[column] = pd.Series([values[cell] for cell in cells], dtype=kind)
+    twice = table.duplicated(list(schema.unique))
+    if twice.any():
+        line = int(np.argmax(twice))
+        found = ", ".join(str(value) for value in table.loc[line, list(schema.unique)])
+        raise InputError(f"{file}, line {line + 2}: {found} was there already; {AGAIN}")
+    return table
 
 
-def _convert(file: Path, name: str, about: Column, cells: pd.Series) -> pd.Series:
-    """Give one column its type; refuse the first cell that is not of it."""
-    empty = (cells == "").to_numpy(dtype=bool)
-    _refuse(file, name, cells, empty & (not about.nullable), "a value")
-    converted, fits, expected = cells.astype(str), empty | True, ""
-    if about.allowed:
-        fits, expected = cells.isin(about.allowed), f"one of {', '.join(about.allowed)}"
-    elif about.type == "bool":
-        fits, expected = cells.isin(["True", "False"]), "True or False"
-        flags = cells.map({"True": True, "False": False, "": None})
-        converted = flags.astype(object if about.nullable else bool) if fits.all() else flags
-    elif about.type in ("int", "float"):
-        numbers = pd.Series([_number(cell) for cell in cells], index=cells.index, dtype=float)
-        fits = np.isfinite(numbers) & numbers.between(about.low, about.high)
-        expected = f"a number from {about.low:g} to {about.high:g}"
-        converted = numbers
-        if about.type == "int":
-            fits, expected = fits & (numbers % 1 == 0), expected.replace("a", "a whole", 1)
-            if fits.all() and not about.nullable:
-                converted = numbers.astype("int64")
-    elif about.type in _PARSERS:
-        parses, expected = _PARSERS[about.type]
-        fits = cells.map(parses).astype(bool)
-    _refuse(file, name, cells, ~(empty | np.asarray(fits, dtype=bool)), expected)
-    return converted
-
-
-def _number(cell: str) -> float:
-    """Read a number as it was written, to the last digit; NaN for what is none."""
-    try:
-        return float(cell)
-    except ValueError:
-        return np.nan
-
-
-def _is_object(cell: str) -> bool:
-    try:
-        return isinstance(json.loads(cell), dict)
-    except ValueError:
-        return False
-
-
-def _are_numbers(cell: str) -> bool:
-    return all(np.isfinite(_number(part)) for part in cell.split(" "))
-
-
-_PARSERS = {
-    "json": (_is_object, "a JSON object"),
-    "numbers": (_are_numbers, "numbers separated by spaces"),
-}
-
-
-def _refuse(file: Path, name: str, cells: pd.Series, bad: Any, expected: str) -> None:
+def _refuse(file: Path, name: str, cells: pd.Series, bad: pd.Series, expected: str) -> None:
     """Raise for the first bad cell of a column."""
-    places = np.flatnonzero(np.asarray(bad, dtype=bool))
-    if len(places):
-        given = f"{file}, line {places[0] + 2}: {name} is {str(cells.iloc[places[0]])!r}"
+    if bad.any():
+        line = int(np.argmax(bad))
+        given = f"{file}, line {line + 2}: {name} is {str(cells.iloc[line])!r}"
         raise InputError(f"{given}; expected {expected}; {AGAIN}")
 
 
 def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """Manifest and tables of one run, checked against each other."""
-    manifest = read_manifest(folder)
+    manifest = _read_manifest(folder)
     counts = manifest["counts"]
     tables = {name: read(folder, name, n_lines=counts.get(name)) for name in SCHEMAS}
     clips = tables["clips"].set_index("clip_id")
