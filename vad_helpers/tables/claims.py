@@ -265,8 +265,8 @@ def contrasts(study: Study, table: str, *, clips: Clips = "all") -> pd.DataFrame
         ]
         found = _compared(study, table, c.level, c.metric, [pair])
         parts.append(found.drop(columns="label").assign(contrast=" - ".join(words)))
-    found = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
-    return statistics.corrected(found)
+    parts = [part for part in parts if len(part)] or parts[:1]
+    return statistics.corrected(pd.concat(parts, ignore_index=True))
 
 
 def against(

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from vad_helpers.metrics.catalog import HIGHER, LOWER, direction
+from vad_helpers.metrics.catalog import HIGHER, LOWER, METRICS, direction
 
 UNDECIDED = "undecided"
 LEVEL = 0.95
@@ -360,13 +360,13 @@ def compare(
         One line a pair, level and metric: ``first``, ``second`` (rows, apart by spaces), ``level``,
         ``metric``; as `paired_difference`; ``p``; ``interval`` ("higher", "lower", "undecided"; the
         last also on fewer than four sequences); ``better`` ("first", "second", or "" if undecided
-        or if the metric has no better side); ``p_holm`` (all lines are one family), ``smallest_p``
+        or if no side is known to be better); ``p_holm`` (all lines are one family), ``smallest_p``
         (attainable after the correction, by the best of the family).
 
     Raises
     ------
     ValueError
-        As `summarise`; or if a row is missing, or a metric is not in the catalogue.
+        As `summarise`, or if a row is missing.
     """
     lines = []
     for (at, metric), part in _check_scores(scores).groupby(["level", "metric"], sort=False):
@@ -380,9 +380,9 @@ def compare(
             found = paired_difference(a, b, groups, n_resamples=n_resamples, seed=seed)
             enough = found["n_groups"] >= FEWEST_GROUPS
             interval = interval_sign(found["low"], found["high"]) if enough else UNDECIDED
-            better, wanted = "", direction(metric)
-            if interval != UNDECIDED and wanted is not None:
-                better = "first" if interval == wanted else "second"
+            better = ""
+            if interval != UNDECIDED and metric in METRICS and direction(metric) is not None:
+                better = "first" if interval == direction(metric) else "second"
             line = {"first": " ".join(first), "second": " ".join(second), "level": at}
             line |= {"metric": metric} | found
             line["p"] = sign_flip_test(a - b, groups, seed=seed)["p"]
