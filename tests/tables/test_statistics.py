@@ -66,10 +66,8 @@ def test_with_one_clip_a_sequence_the_interval_is_the_ordinary_bootstraps(values
 
 def test_two_sequences_can_be_enumerated():
     # Draws: both first (mean 0, 1/4), both second (mean 3, 1/4), one each (mean 2, 1/2).
-    found = bootstrap_mean([0.0, 3.0, 3.0], ["a", "b", "b"], level=0.4)
-    assert (found["mean"], found["low"], found["high"]) == (2, 2, 2)
-    wide = bootstrap_mean([0.0, 3.0, 3.0], ["a", "b", "b"], level=0.9)
-    assert (wide["low"], wide["high"]) == (0, 3)
+    found = bootstrap_mean([0.0, 3.0, 3.0], ["a", "b", "b"])
+    assert (found["mean"], found["low"], found["high"]) == (2, 0, 3)
 
 
 def test_correlated_clips_widen_the_interval(values):
@@ -113,12 +111,9 @@ def test_the_order_of_the_lines_decides_nothing(order):
     assert sign_flip_test(values[order], groups[order]) == sign_flip_test(values, groups)
 
 
-def test_the_seed_and_the_level_are_respected(values):
-    groups = np.arange(40)
-    one, same = (bootstrap_mean(values, groups, seed=1) for _ in range(2))
-    narrow = bootstrap_mean(values, groups, seed=1, level=0.5)
-    assert one == same and one["low"] != bootstrap_mean(values, groups, seed=2)["low"]
-    assert one["low"] < narrow["low"] < narrow["high"] < one["high"]
+def test_the_seed_is_respected(values):
+    one, same, other = (bootstrap_mean(values, np.arange(40), seed=s) for s in (1, 1, 2))
+    assert one == same and one["low"] != other["low"]
 
 
 @pytest.mark.parametrize(
@@ -127,10 +122,8 @@ def test_the_seed_and_the_level_are_respected(values):
         ([1.0, 2.0], ["a"], {}, "groups has shape"),
         ([1.0, np.inf], ["a", "b"], {}, "one row of numbers"),
         ([[1.0]], [["a"]], {}, "one row of numbers"),
-        ([1.0, 2.0], ["a", None], {}, "groups holds missing"),
-        ([1.0, 2.0], ["a", "b"], {"level": 95}, "level is 95"),
+        ([1.0, 2.0], ["a", None], {}, "groups has shape"),
         ([1.0, 2.0], ["a", "b"], {"n_resamples": 0}, "n_resamples"),
-        ([1.0], ["a"], {"n_resamples": True}, "n_resamples"),
     ],
 )
 def test_what_cannot_be_resampled_is_refused(values, groups, options, message):
@@ -234,8 +227,8 @@ def test_one_clip_a_sequence_is_scipys_sign_permutation_test(n):
 def test_p_is_never_zero_and_the_smallest_one_is_known():
     for n in (12, 30):
         assert sign_flip_test(np.ones(n), np.arange(n))["p"] == smallest_p(n) == 2 / 2**n
-    drawn = sign_flip_test(np.ones(40), np.arange(40), n_flips=99)
-    assert (drawn["p"], drawn["exact"]) == (smallest_p(40, n_flips=99), False) == (0.01, False)
+    drawn = sign_flip_test(np.ones(40), np.arange(40))
+    assert (drawn["p"], drawn["exact"]) == (smallest_p(40), False) == (0.0001, False)
     assert np.isnan(smallest_p(0))
     differences = np.random.default_rng(1).normal(0.6, 1, 30)
     assert len({sign_flip_test(differences, np.arange(30), seed=s)["p"] for s in range(3)}) == 1
@@ -248,8 +241,6 @@ def test_flips_are_two_sided_and_ties_survive_rounding():
     assert found == sign_flip_test(-differences, groups) and found["p"] == 10 / 16
     assert sign_flip_test([0.0, 0.0, 0.0], list("abc"))["p"] == 1
     assert np.isnan(sign_flip_test([np.nan], ["a"])["p"])
-    with pytest.raises(ValueError, match="n_flips"):
-        sign_flip_test([1.0], ["a"], n_flips=0)
 
 
 def test_the_test_rejects_true_nulls_as_often_as_it_may():
@@ -308,29 +299,6 @@ def test_a_summary_has_a_line_for_each_row_level_and_metric(scores):
 def wide(scores, metric="auc"):
     part = scores[scores["metric"] == metric]
     return part.pivot(index=["clip_id", "sequence"], columns="row", values="value")
-
-
-@pytest.mark.parametrize("metric", ["auc", "insertion"])  # higher and lower is better
-def test_a_clear_winner_is_best_in_every_resample(scores, metric):
-    table = statistics.rank_stability(wide(scores, metric), metric).set_index("row")
-    assert table["rank"].to_dict() == {"motion": 1, "lime": 2, "ig": 3, "random": 4}
-    assert table.loc["motion", "p_best"] == 1
-    assert table.loc["random", ["rank_low", "rank_high"]].tolist() == [4, 4]
-
-
-def test_ranks_are_drawn_for_all_rows_together():
-    # A constant lead on clips that differ wildly: paired, it never gets lost.
-    lead = wide(tidy({"ig": 0.5}, spread=0.3)).assign(lime=lambda t: t["ig"] + 0.001)
-    table = statistics.rank_stability(lead, "auc").set_index("row")
-    assert table["p_best"].to_dict() == {"ig": 0, "lime": 1}
-    equal = statistics.rank_stability(wide(tidy({"a": 0.7, "b": 0.7}, spread=0.1)), "auc")
-    assert equal["p_best"].sum() == pytest.approx(1) and equal["p_best"].between(0.01, 0.99).all()
-    lone = statistics.rank_stability(lead.iloc[:2], "auc")
-    assert lone[["p_best", "rank_low", "rank_median"]].isna().all(axis=None)
-    undefined = statistics.rank_stability(lead.assign(nothing=np.nan), "auc").set_index("row")
-    assert undefined.loc["nothing", "rank_median"] == 3
-    with pytest.raises(ValueError, match="neither side of mean_area"):
-        statistics.rank_stability(lead, "mean_area")
 
 
 def test_a_comparison_reports_difference_interval_test_and_side(scores):

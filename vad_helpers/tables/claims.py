@@ -291,55 +291,35 @@ def against(
     return statistics.corrected(pd.concat(parts, ignore_index=True))
 
 
+VARIED = (
+    ("human_centric", "auc"),
+    ("model_centric", "deletion"),
+    ("model_centric", "area_matched_deletion"),
+)
+"""What variants are compared on."""
+
+
 def against_variants(
     study: Study,
     changes: dict[str, object],
     *,
-    metrics: Sequence[tuple[str, str]] = (
-        *(("human_centric", "auc"), ("model_centric", "deletion")),
-        ("model_centric", "area_matched_deletion"),
-    ),
+    metrics: Sequence[tuple[str, str]] = VARIED,
 ) -> pd.DataFrame:
     """Compare methods with their variants that change one thing, on the clips that both have.
 
-    Parameters
-    ----------
-    study : Study
-    changes : dict
-        Such as {"baseline": "black"} or {"weights": "random"}; the reference row with random
-        weights counts as the variant of its method.
-    metrics : sequence of (table, metric)
-        At clip level.
-
-    Returns
-    -------
-    DataFrame
-        As `against`, the variant second; Holm over the lines of a metric.
+    `changes` is such as {"baseline": "black"} or {"weights": "random"} (the reference row with
+    random weights counts as the variant of its method); `metrics` are pairs (table, metric), at
+    clip level. As `against`, the variant second; Holm over the lines of a metric.
     """
     pairs = [([row], [other]) for row, other in _variants_with(study, changes).items()]
     parts = [_compared(study, table, "clip", metric, pairs) for table, metric in metrics]
     return pd.concat(parts, ignore_index=True)
 
 
-OPEN = {
-    "stride": "Which clips",
-    "split_by": "How to split",
-    "masks": "Which clips are explained",
-    **dict.fromkeys(("sigma", "noisy_baseline", "noise"), "SmoothGrad's noise"),
-    "alpha": "LIME's penalty",
-    "baseline": "What fills removed pixels",
-    "channels": "Gradients of three channels",
-    "n_samples": "Samples of LIME and KernelSHAP",
-    "seed": "What sampling methods draw",
-}
+OPEN = dict(paper_csv("open_settings").to_numpy())
 """Setting or parameter -> the choice that the paper leaves open, which it settles."""
-OPEN_LEVELS = (
-    ("Negative attributions", {"clip": "clip_abs", "frame": "frame_abs"}),
-    ("Negative attributions", {"clip": "clip_signed", "frame": "frame_signed"}),
-    ("Which frame is scored", {"frame": "frame_any"}),
-    ("Which frame is scored", {"frame": "frame_first"}),
-)
-"""Choices that are settled in scoring: level -> level of the same scores, settled differently."""
+OPEN_LEVELS = paper_csv("open_levels")
+"""Choices that are settled in scoring: level, and that of the same scores settled differently."""
 RANKINGS = (
     ("human_centric", "clip", "iou"),
     ("human_centric", "clip", "auc"),
@@ -381,16 +361,16 @@ def sensitivity(study: Study) -> pd.DataFrame:
                 found = found.dropna()
                 after = found[[swap.get(m, m) for m in keys]].set_axis(keys, axis=1)
                 asked.append((choice, "row", what, ranking, found, after))
-    for choice, levels in OPEN_LEVELS:
-        for (level, other), metric in itertools.product(levels.items(), ("iou", "auc")):
-            pair = [
-                pivot(study, "human_centric", at, metric, keys).dropna() for at in (level, other)
-            ]
-            if other != "frame_any":  # which differs in the clips that have a score at all
-                shared = pair[0].index.intersection(pair[1].index)
-                pair = [part.loc[shared] for part in pair]
-            ranking = "human_centric", level, metric
-            asked.append((choice, "level", " ".join(levels.values()), ranking, *pair))
+    for line, metric in itertools.product(OPEN_LEVELS.itertuples(), ("iou", "auc")):
+        ranking = "human_centric", line.level, metric
+        before, after = (
+            pivot(study, "human_centric", level, metric, keys).dropna()
+            for level in (line.level, line.other)
+        )
+        if line.other != "frame_any":  # which differs in the clips that have a score at all
+            shared = before.index.intersection(after.index)
+            before, after = before.loc[shared], after.loc[shared]
+        asked.append((line.choice, "level", line.alternative, ranking, before, after))
     for name, run in study.alternatives.items():
         given = {*next(iter(run.manifests.values()))["alternative"]["changes"]} & OPEN.keys()
         for choice, ranking in itertools.product((OPEN[x] for x in given), RANKINGS):

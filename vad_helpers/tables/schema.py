@@ -33,17 +33,9 @@ CALLED_FROM = 0.5
 class Column:
     """One column of a table.
 
-    Attributes
-    ----------
-    type : str
-        "text", "int", "float" (finite), "bool" (True or False), "json" (an object) or "numbers"
-        (apart by spaces).
-    nullable : bool
-        Whether a cell may be empty: not known, or not defined for a clip.
-    allowed : tuple of str
-        The only values; empty: any.
-    low, high : float
-        Smallest and largest number.
+    Its type is "text", "int", "float" (finite), "bool" (True or False), "json" (an object) or
+    "numbers" (apart by spaces), from `low` to `high`; a cell may be empty (not known, or not
+    defined for a clip) if it is `nullable`; values are those `allowed`, if any are listed.
     """
 
     type: str = "text"
@@ -57,10 +49,8 @@ class Column:
         """What a cell must be, for people."""
         if self.allowed:
             return f"one of {', '.join(self.allowed)}"
-        words = {"text": "a value", "bool": "True or False", "json": "a JSON object"}
-        words |= {"numbers": "numbers separated by spaces", "int": "a whole number"}
-        span = f" from {self.low:g} to {self.high:g}" if self.type in ("int", "float") else ""
-        return words.get(self.type, "a number") + span
+        numeric = self.type in ("int", "float")
+        return self.type + (f" from {self.low:g} to {self.high:g}" if numeric else "")
 
     def value(self, cell: str) -> Any:
         """What a cell says; None if it does not fit."""
@@ -98,11 +88,9 @@ LEVELS = (
 """What localisation is scored on: the clip, its frame of highest attribution, its moving voxels;
 with |E| for E+ (_abs), with signs (_signed), and with other rules for the frame."""
 COUNTS = {
-    "human_centric": (
-        *("n_moving", "n_anomalous", "n_anomalous_moving", "all_zero", "frame", "n_tied"),
-    ),
-    "model_centric": ("model_calls",),
-    "robustness": (),
+    "human_centric": "n_moving n_anomalous n_anomalous_moving all_zero frame n_tied".split(),
+    "model_centric": ["model_calls"],
+    "robustness": [],
 }
 """What stands beside the metrics of the catalogue in each table of scores."""
 SCORED = tuple(COUNTS)
@@ -133,60 +121,53 @@ TYPES = {
 }
 
 
-def _schema(columns: str, *, unique: str) -> Schema:
-    """Make a schema of "name:type", apart by spaces; text alone needs no type, "?" is nullable."""
-    named = (column.partition(":") for column in columns.split())
-    made = {
-        name: dataclasses.replace(TYPES[kind.rstrip("?") or "text"], nullable=kind.endswith("?"))
-        for name, _, kind in named
-    }
-    return Schema(made, tuple(unique.split()))
+def _schema(columns: str) -> Schema:
+    """Make a schema of "name:type", apart by spaces.
+
+    Text alone needs no type; "?" is nullable; no two lines share all of the columns with "!".
+    """
+    made, unique = {}, []
+    for column in columns.split():
+        name, _, kind = column.partition(":")
+        unique += [name.strip("!")] if name.endswith("!") else []
+        about = TYPES[kind.rstrip("?") or "text"]
+        made[name.strip("!")] = dataclasses.replace(about, nullable=kind.endswith("?"))
+    return Schema(made, tuple(unique))
 
 
-def _scores(table: str, level: str) -> Schema:
-    columns = f"clip_id sequence row level:{level} metric:{table} value:number? key:?"
-    return _schema(columns, unique="clip_id row level metric")
-
-
+_SCORES = "clip_id! sequence row! level!:{} metric!:{} value:number? key:?"
 SCHEMAS: dict[str, Schema] = {
     "clips": _schema(
-        "clip_id scene sequence start:count n_frames:count label:label has_mask:flag? "
-        "eligible:flag? fold:count split:split",
-        unique="clip_id",
+        "clip_id! scene sequence start:count n_frames:count label:label has_mask:flag? "
+        "eligible:flag? fold:count split:split"
     ),
-    "predictions": _schema(
-        "clip_id scene sequence split:split label:label p:share", unique="clip_id"
-    ),
+    "predictions": _schema("clip_id! scene sequence split:split label:label p:share"),
     "history": _schema(
-        "epoch:count lr:positive train_loss:number? train_accuracy:share val_loss:number? "
-        "val_accuracy:share val_auc:share? seconds:positive chosen:flag",
-        unique="epoch",
+        "epoch!:count lr:positive train_loss:number? train_accuracy:share val_loss:number? "
+        "val_accuracy:share val_auc:share? seconds:positive chosen:flag"
     ),
-    "rows": _schema("row kind:kind of:? family:family label settings:json", unique="row"),
-    "human_centric": _scores("human_centric", "anywhere"),
-    "model_centric": _scores("model_centric", "level"),
-    "robustness": _scores("robustness", "level"),
+    "rows": _schema("row! kind:kind of:? family:family label settings:json"),
+    "human_centric": _schema(_SCORES.format("anywhere", "human_centric")),
+    "model_centric": _schema(_SCORES.format("level", "model_centric")),
+    "robustness": _schema(_SCORES.format("level", "robustness")),
     "explanations": _schema(
-        "clip_id row seconds:positive baseline_seconds:positive superpixel_seconds:positive "
+        "clip_id! row! seconds:positive baseline_seconds:positive superpixel_seconds:positive "
         "model_calls:count n_segments:count? n_nonzero:count? all_zero:flag precision:precision? "
-        "engine:? processor:? batch_size:count? key:?",
-        unique="clip_id row",
+        "engine:? processor:? batch_size:count? key:?"
     ),
-    "curves": _schema("clip_id row curve:curve values:numbers key:?", unique="clip_id row curve"),
-    "frame_auc": _schema("clip_id row frame:count auc:share key:?", unique="clip_id row frame"),
+    "curves": _schema("clip_id! row! curve!:curve values:numbers key:?"),
+    "frame_auc": _schema("clip_id! row! frame!:count auc:share key:?"),
     "convergence": _schema(
-        "clip_id row n_samples:count correlation:signed? converged:flag key:?",
-        unique="clip_id row n_samples",
+        "clip_id! row! n_samples!:count correlation:signed? converged:flag key:?"
     ),
 }
 """Tables of a run folder."""
 STUDY_SCHEMAS: dict[str, Schema] = {
     "ablation": _schema(
-        "recipe fold:count epochs:count best_epoch:count accuracy:share accuracy_low:share? "
+        "recipe! fold!:count epochs:count best_epoch:count accuracy:share accuracy_low:share? "
         "accuracy_high:share? auc:share auc_low:share? auc_high:share? auc_difference:signed "
         "auc_difference_low:signed? auc_difference_high:signed? auc_ped1:share? auc_ped2:share? "
-        "accuracy_last_epoch:share auc_last_epoch:share",
-        unique="recipe fold",
+        "accuracy_last_epoch:share auc_last_epoch:share"
     ),
 }
 """Tables of a study as a whole, beside its run folders."""
@@ -246,33 +227,22 @@ class Study:
         """Lines of `clips` that are explained, in the order of the manifests."""
         by_clip = self.clips.set_index(["fold", "clip_id"], drop=False)
         pairs = [(k, clip_id) for k in self.folds for clip_id in self.manifests[k]["evaluation"]]
-        there = [pair for pair in pairs if pair in by_clip.index]
-        return by_clip.loc[there].reset_index(drop=True)
+        return by_clip.loc[pairs].reset_index(drop=True)
 
     def keep(self, *, clips: str | Collection[str] = "all", rows: Collection[str] = ()) -> Study:
-        """Leave out measurements of other clips and rows; predictions and networks stay.
+        """Leave out measurements of other clips and rows (empty: all); predictions stay.
 
-        Parameters
-        ----------
-        clips : "all", "hits", "misses", or collection of str
-            Hits: clips that the network calls anomalous; misses: the others of the evaluation
-            set; else the clip_id of those that stay.
-        rows : collection of str
-            Rows that stay; empty: all.
-
-        Raises
-        ------
-        ValueError
-            For another word.
+        `clips` is "all", "hits" (clips that the network calls anomalous), "misses" (the others of
+        the evaluation set), or the clip_id of those that stay.
         """
         if isinstance(clips, str):
             p = self.probabilities()
+            if clips == "all" and not rows:
+                return self
             groups = {"all": p.index, "hits": p.index[p >= CALLED_FROM]}
             groups["misses"] = p.index[p < CALLED_FROM]
             if clips not in groups:
                 raise ValueError(f"clips is {clips!r}; expected all, hits or misses")
-            if clips == "all" and not rows:
-                return self
             clips = groups[clips]
         clips = set(clips)
         changed: dict[str, Any] = {}
@@ -348,16 +318,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def read(path: str | Path, name: str, *, n_lines: int | None = None) -> pd.DataFrame:
-    """Read one table of a run folder, checked.
-
-    Parameters
-    ----------
-    path : str or Path
-        The folder.
-    name : str
-        Of `SCHEMAS` or `STUDY_SCHEMAS`.
-    n_lines : int, optional
-        Lines that it must have, without the heading.
+    """Read one table of a run folder, of `SCHEMAS` or `STUDY_SCHEMAS`, checked.
 
     Returns
     -------
@@ -369,7 +330,7 @@ def read(path: str | Path, name: str, *, n_lines: int | None = None) -> pd.DataF
     Raises
     ------
     InputError
-        If it is damaged, naming file and line.
+        If it is damaged (or has not `n_lines` under its heading), naming file and line.
     """
     schema, file = (SCHEMAS | STUDY_SCHEMAS)[name], Path(path) / f"{name}.csv"
     columns, lines, text = list(schema.columns), [], "\n"

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from vad_helpers.metrics.catalog import HIGHER, LOWER, METRICS, direction
 
@@ -122,10 +121,8 @@ def bootstrap_auc(
 
     Parameters
     ----------
-    p : array, (n,)
-        One score a clip, without NaN; larger speaks for class 1.
-    labels : array, (n,)
-        0 or 1.
+    p, labels : array, (n,)
+        One score a clip, without NaN (larger speaks for class 1), and its class, 0 or 1.
     groups, n_resamples, seed
         As `bootstrap_mean`.
     minus : array, (n,), optional
@@ -141,17 +138,16 @@ def bootstrap_auc(
     Raises
     ------
     ValueError
-        If lengths differ, a value is not finite, a label is not 0 or 1, or `n_resamples` is not a
-        positive integer.
+        If lengths differ, a value is not finite, or a label is not 0 or 1.
     """
     auc, draws = drawn_aucs(p, labels, groups, n_resamples=n_resamples, seed=seed)
     if minus is not None:
         other, others = drawn_aucs(minus, labels, groups, n_resamples=n_resamples, seed=seed)
         auc, draws = auc - other, draws - others
-    n_groups, defined = len(np.unique(np.asarray(groups))), ~np.isnan(draws)
-    low, high = percentiles(draws[defined & (n_groups > 1)])
+    low, high = percentiles(draws[~np.isnan(draws)])
     found = {"auc": auc, "low": low, "high": high, "n": len(np.asarray(groups))}
-    return found | {"n_groups": n_groups, "n_one_class": int((~defined).sum())}
+    n_groups, n_one_class = len(np.unique(np.asarray(groups))), int(np.isnan(draws).sum())
+    return found | {"n_groups": n_groups, "n_one_class": n_one_class}
 
 
 def drawn_aucs(
@@ -159,14 +155,13 @@ def drawn_aucs(
 ) -> tuple[float, np.ndarray]:
     """ROC AUC of clips, and those of resampled sequences, (n_resamples,), of its interval.
 
-    NaN where all clips are of one class. A single sequence is drawn as it is.
+    NaN where all clips are of one class; all NaN with fewer than two sequences.
     """
     p, labels, groups = _vector(p, name="p"), _vector(labels, name="labels"), np.asarray(groups)
-    if not len(p) == len(labels) == len(groups):
+    fits = len(p) == len(labels) == len(groups) and not np.isnan(p).any()
+    if not fits or not np.isin(labels, (0, 1)).all():
         given = f"{len(p)}, {len(labels)} and {len(groups)} values"
-        raise ValueError(f"p, labels and groups have {given}; expected one of each a clip")
-    if np.isnan(p).any() or not np.isin(labels, (0, 1)).all():
-        raise ValueError("p holds NaN or labels hold something else than 0 and 1")
+        raise ValueError(f"p (no NaN), labels (0, 1) and groups have {given}; expected one a clip")
     # Pairs (anomalous clip of sequence i, normal one of j): how many the former wins, and all. A
     # drawn pair of sequences brings all its pairs of clips: no sorting for each draw.
     member = groups[:, None] == np.unique(groups)
@@ -176,7 +171,8 @@ def drawn_aucs(
     n_pairs = np.outer(positive.sum(axis=0), negative.sum(axis=0))
     drawn = resample(len(wins), n_resamples, seed)
     won, totals = (((drawn @ pairs) * drawn).sum(axis=1) for pairs in (wins, n_pairs))
-    aucs = np.divide(won, totals, out=np.full(n_resamples, np.nan), where=totals > 0)
+    has_auc = (totals > 0) & (len(wins) > 1)
+    aucs = np.divide(won, totals, out=np.full(n_resamples, np.nan), where=has_auc)
     return float(wins.sum() / n_pairs.sum()) if n_pairs.sum() else np.nan, aucs
 
 
@@ -197,11 +193,6 @@ def sign_flip_test(differences: Any, groups: Any, *, seed: int = 0) -> dict[str,
     dict
         ``p``: in (0, 1], never 0 (the flip that changes nothing counts); NaN without values.
         ``n_groups``; ``exact``: whether all flips were counted.
-
-    Raises
-    ------
-    ValueError
-        If lengths differ or a value is infinite.
     """
     sums, _, _ = _by_group(differences, groups)
     exact = len(sums) <= MAX_EXACT_GROUPS
@@ -272,10 +263,7 @@ def interval_sign(low: float, high: float) -> str:
 def summarise(scores: pd.DataFrame, **options: Any) -> pd.DataFrame:
     """Mean and interval of every row, level and metric of a tidy table, one line each.
 
-    Returns
-    -------
-    DataFrame
-        ``row``, ``level``, ``metric``, then as `bootstrap_mean`, in order of first appearance.
+    ``row``, ``level``, ``metric``, then as `bootstrap_mean`, in order of first appearance.
 
     Raises
     ------
@@ -289,50 +277,6 @@ def summarise(scores: pd.DataFrame, **options: Any) -> pd.DataFrame:
         lines.append(dict(zip(keys, key, strict=True)) | found)
     columns = [*keys, "mean", "low", "high", "n", "n_groups", "n_undefined"]
     return pd.DataFrame(lines, columns=columns)
-
-
-def rank_stability(
-    wide: pd.DataFrame, metric: str, *, n_resamples: int = 2000, seed: int = 0
-) -> pd.DataFrame:
-    """Say how firmly each row holds its rank when sequences are resampled.
-
-    Parameters
-    ----------
-    wide : DataFrame
-        Index (clip_id, sequence), a column a row. All are averaged over the same sequences.
-    metric : str
-        Of the catalogue: it tells which way is better.
-    n_resamples, seed
-        As `bootstrap_mean`.
-
-    Returns
-    -------
-    DataFrame
-        ``row``, ``rank`` (1 is best; equal means share the better one, an undefined one is last),
-        ``rank_median``, ``rank_low``, ``rank_high`` (percentile interval), ``p_best`` (share of
-        resamples in which it is first): NaN with one sequence.
-
-    Raises
-    ------
-    ValueError
-        If neither side of the metric is better.
-    """
-    if (better := direction(metric)) is None:
-        raise ValueError(f"neither side of {metric} is better; give another metric")
-    sign = -1 if better == HIGHER else 1
-    grouped = wide.groupby(level="sequence", sort=True)
-    sums, counts = grouped.sum().to_numpy(), grouped.count().to_numpy()
-    drawn = resample(max(1, len(sums)), n_resamples, seed)
-    ranks = np.full((n_resamples, wide.shape[1]), np.nan)
-    if len(sums) > 1:
-        with np.errstate(invalid="ignore"):
-            cost = sign * (drawn @ sums) / (drawn @ counts)
-        ranks = rankdata(np.where(np.isnan(cost), np.inf, cost), method="min", axis=1)
-    ends = np.array([percentiles(column) for column in ranks.T]).reshape(-1, 2)
-    found = pd.DataFrame({"row": wide.columns, "rank": (sign * wide.mean()).rank(method="min")})
-    found["rank_median"], found["rank_low"], found["rank_high"] = np.median(ranks, axis=0), *ends.T
-    found["p_best"] = np.where(np.isnan(ranks).any(axis=0), np.nan, (ranks == 1).mean(axis=0))
-    return found.reset_index(drop=True)
 
 
 def compare(
@@ -423,10 +367,9 @@ def _vector(values: Any, *, name: str) -> np.ndarray:
 def _by_group(values: Any, groups: Any) -> tuple[np.ndarray, np.ndarray, int]:
     """Sum and number of the defined values of each group that has any; number of NaNs."""
     vector, groups = _vector(values, name="values"), np.asarray(groups)
-    if groups.shape != vector.shape:
-        raise ValueError(f"groups has shape {groups.shape}; expected one a value, {vector.shape}")
-    if pd.isna(groups).any():
-        raise ValueError("groups holds missing values; expected the sequence of every clip")
+    if groups.shape != vector.shape or pd.isna(groups).any():
+        given = f"groups has shape {groups.shape}, or holds missing values"
+        raise ValueError(f"{given}; expected the sequence of each value, {vector.shape}")
     defined = ~np.isnan(vector)
     # Sorted, so that the order of the lines decides nothing.
     codes = pd.factorize(groups[defined], sort=True)[0]

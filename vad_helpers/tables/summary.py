@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 
 from vad_helpers.errors import InputError
-from vad_helpers.metrics.catalog import METRICS, direction
+from vad_helpers.metrics.catalog import HIGHER, METRICS, direction
 from vad_helpers.tables import statistics
 from vad_helpers.tables.schema import CALLED_FROM, SCORED, Study, load
 
@@ -61,11 +62,8 @@ def methods(study: Study) -> list[str]:
 def variants(study: Study) -> pd.DataFrame:
     """What variants, and references that a method is behind, change.
 
-    Returns
-    -------
-    DataFrame
-        row, of (its method's row, "" without), changes (dict: settings that differ from those of
-        that row), n_clips (None: all).
+    row, of (its method's row, "" without), changes (dict: settings that differ from those of that
+    row), n_clips (None: all).
     """
     settings = study.rows.set_index("row")["settings"].map(json.loads)
     plain = study.rows[study.rows["kind"] == "method"].set_index("of")["row"]
@@ -177,16 +175,8 @@ def summary(
 ) -> pd.DataFrame:
     """Mean and 95 % interval of every row, level and metric of a table (see `scores`).
 
-    Parameters
-    ----------
-    study : Study
-    table : str
-    clips : "all", "hits", "misses", or collection of clip ids
-    rows : collection of str, optional
-        By default the main ones, over the clips that are `finished`, so that their means stand side
-        by side. Rows that are named are each over the clips that they have.
-    metrics : collection of str
-        Empty: all.
+    By default of the main rows, over the clips that are `finished`, so that their means stand side
+    by side; `rows` that are named are each over the clips that they have. Empty `metrics`: all.
 
     Returns
     -------
@@ -260,19 +250,14 @@ def _paper_table(study: Study, columns: dict[str, list], clips: Clips) -> pd.Dat
 
 
 def paper_csv(name: str) -> pd.DataFrame:
-    """Read one of the files in `paper/`: the paper's tables, its claims, what they rest on."""
+    """Read one of the files in `paper/`: what it printed, its claims, what they rest on."""
     with (resources.files("vad_helpers.tables") / "paper" / f"{name}.csv").open() as file:
         return pd.read_csv(file)
 
 
 def paper() -> pd.DataFrame:
     """The paper's Tables I and II: row, level, metric, paper."""
-    names = "table1_human_centric", "table2_model_robustness_runtime"
-    parts = [paper_csv(name).melt("method", value_name="paper") for name in names]
-    both = pd.concat(parts, ignore_index=True).rename(columns={"method": "row"})
-    named = both["variable"].str.extract(r"(?:(?P<level>clip|frame)_)?(?P<metric>.*)")
-    both = both.join(named.fillna({"level": "clip"})).replace({"metric": {"runtime_s": "seconds"}})
-    return both[["row", "level", "metric", "paper"]]
+    return paper_csv("printed")
 
 
 def wide(table: pd.DataFrame, *, digits: int = 3) -> pd.DataFrame:
@@ -319,16 +304,35 @@ def rank_stability(
     Returns
     -------
     DataFrame
-        Best first: row, label, and as `statistics.rank_stability`; n: the clips on which all rows
-        in it are defined, which alone count. Rows with too few clips (see `SHARED`) are left out.
+        Best first: row, label, rank (1 is best, equal means share the better one), rank_median,
+        rank_low, rank_high (percentile interval), p_best (share of resamples in which it is first):
+        NaN with one sequence; n: the clips on which all rows in it are defined, which alone count.
+        Rows with too few clips (see `SHARED`) are left out.
+
+    Raises
+    ------
+    ValueError
+        If neither side of the metric is better.
     """
-    rows = methods(study) if rows is None else rows
+    if (better := direction(metric)) is None:
+        raise ValueError(f"neither side of {metric} is better; give another metric")
+    sign, rows = -1 if better == HIGHER else 1, methods(study) if rows is None else rows
     found = pivot(study.keep(clips=clips), table, level, metric, rows)
     counts = found.notna().sum()
     found = found[counts.index[counts >= max(1, SHARED * counts.max())]].dropna()
-    firm = statistics.rank_stability(found, metric, **options(study)).assign(n=len(found))
-    firm.insert(1, "label", firm["row"].map(labels(study)))
-    return firm.sort_values("rank", kind="stable", ignore_index=True)
+    grouped = found.groupby(level="sequence", sort=True)
+    sums, sizes = grouped.sum().to_numpy(), grouped.size().to_numpy()
+    drawn = statistics.resample(max(1, len(sums)), **options(study))
+    ranks = np.full((len(drawn), found.shape[1]), np.nan)
+    if len(sums) > 1:
+        cost = sign * (drawn @ sums) / (drawn @ sizes)[:, None]
+        ranks = rankdata(cost, method="min", axis=1)
+    ends = np.array([statistics.percentiles(column) for column in ranks.T]).reshape(-1, 2)
+    firm = pd.DataFrame({"row": found.columns, "label": found.columns.map(labels(study))})
+    firm["rank"] = (sign * found.mean()).rank(method="min").to_numpy()
+    firm["rank_median"], firm["rank_low"], firm["rank_high"] = np.median(ranks, axis=0), *ends.T
+    firm["p_best"] = np.where(np.isnan(ranks).any(axis=0), np.nan, (ranks == 1).mean(axis=0))
+    return firm.assign(n=len(found)).sort_values("rank", kind="stable", ignore_index=True)
 
 
 def breakdown(
@@ -409,23 +413,22 @@ def costs(study: Study) -> pd.DataFrame:
         n_all_zero (maps), auc (mean clip AUC), auc_per_second (above chance).
     """
     made, alike = study.explanations[study.explanations["model_calls"] > 0], timed(study)
-    medians = ["model_calls", "baseline_seconds", "superpixel_seconds", "n_segments", "n_nonzero"]
     of_row, timings = made.groupby("row", sort=False), alike.groupby("row")
-    table = of_row[medians].median().assign(n=of_row.size(), n_timed=timings.size())
+    medians = ["model_calls", "baseline_seconds", "superpixel_seconds", "n_segments", "n_nonzero"]
     measured = {
+        "n": of_row.size(),
+        "n_timed": timings.size(),
+        "n_all_zero": all_zero(study).to_frame(index=False).groupby("row").size(),
         "seconds": timings["seconds"].mean(),
         "seconds_min": timings["seconds"].min(),
         "seconds_max": timings["seconds"].max(),
         "precision": timings["precision"].agg(lambda used: " ".join(sorted({*used} - {""}))),
-        "n_all_zero": all_zero(study).to_frame(index=False).groupby("row").size(),
         "auc": pivot(study, "human_centric", "clip", "auc").mean(),
     }
-    for name, values in measured.items():
-        table[name] = values.reindex(table.index)
+    table = of_row[medians].median().join(pd.DataFrame(measured))
     table["auc_per_second"] = (table["auc"] - CHANCE) / table["seconds"]
-    table = table.fillna({"n_timed": 0, "n_all_zero": 0}).astype(
-        {"n_timed": int, "n_all_zero": int}
-    )
+    counts = ["n", "n_timed", "n_all_zero"]
+    table[counts] = table[counts].fillna(0).astype(int)
     table.insert(0, "label", table.index.map(labels(study)))
     table.insert(1, "family", table.index.map(study.rows.set_index("row")["family"]))
     return table.reset_index()
@@ -467,46 +470,32 @@ def performance(study: Study, *, split: str = "test") -> pd.DataFrame:
             line = {"pooling": pooling, "folds": " ".join(map(str, chosen)), "scene": scene}
             line |= {"n": len(part), "n_groups": part["sequence"].nunique()}
             line |= {"n_anomalous": int(part["label"].sum())}
-            for metric in ("accuracy", "auc"):
-                ends = _performance(part, metric, pooling == "mean", **options(study))
-                lines.append(line | {"metric": metric} | ends)
+            values: dict[str, list] = {"accuracy": [], "auc": []}
+            for i, (_, block) in enumerate(part.groupby("fold" if pooling == "mean" else "split")):
+                # Draws of its own for every fold: equal ones would pair sequences with no pair.
+                drawn = options(study)
+                drawn["seed"] = [drawn["seed"], i] if pooling == "mean" else drawn["seed"]
+                p, label, groups = block["p"], block["label"], block["sequence"]
+                right = ((p >= CALLED_FROM) == (label == 1)).astype(float)
+                values["accuracy"].append(statistics.drawn_means(right, groups, **drawn))
+                values["auc"].append(statistics.drawn_aucs(p, label, groups, **drawn))
+            for metric, found in values.items():
+                found = [(value, draws) for value, draws in found if not np.isnan(value)]
+                mean = np.mean([value for value, _ in found]) if found else np.nan
+                draws = np.mean([d for _, d in found], axis=0) if found else np.array([])
+                # A draw whose clips are all of one class has no AUC, and does not count.
+                low, high = statistics.percentiles(draws[~np.isnan(draws)])
+                ends = {"metric": metric, "mean": mean, "low": low, "high": high}
+                lines.append(line | ends)
     columns = ["pooling", "folds", "scene", "metric", "mean", "low", "high", "n", "n_groups"]
     return pd.DataFrame(lines, columns=[*columns, "n_anomalous"])
-
-
-def _performance(
-    part: pd.DataFrame, metric: str, by_fold: bool, *, n_resamples: int, seed: int
-) -> dict[str, float]:
-    """Accuracy or AUC with its interval, of all clips together or as the mean of the folds'."""
-    found = []
-    for i, (_, block) in enumerate(part.groupby("fold") if by_fold else [("", part)]):
-        # Draws of its own for every fold: equal ones would pair sequences that have no pair.
-        drawn = {"n_resamples": n_resamples, "seed": [seed, i] if by_fold else seed}
-        groups = block["sequence"]
-        if metric == "auc":
-            value, draws = statistics.drawn_aucs(block["p"], block["label"], groups, **drawn)
-            draws = draws if groups.nunique() > 1 else np.full(n_resamples, np.nan)
-        else:
-            right = (block["p"] >= CALLED_FROM) == (block["label"] == 1)
-            value, draws = statistics.drawn_means(right.astype(float), groups, **drawn)
-        found += [(value, draws)] if not np.isnan(value) else []
-    if not found:
-        return {"mean": np.nan, "low": np.nan, "high": np.nan}
-    values, draws = zip(*found, strict=True)
-    draws = np.mean(draws, axis=0)
-    # A draw whose clips are all of one class has no AUC, and does not count.
-    low, high = statistics.percentiles(draws[~np.isnan(draws)])
-    return {"mean": float(np.mean(values)), "low": low, "high": high}
 
 
 def leakage(study: Study, *, alternative: str = "split_by_clip") -> pd.DataFrame:
     """What having trained on other clips of the tested sequences, as in an alternative, is worth.
 
-    Returns
-    -------
-    DataFrame
-        folds, metric, seen (the alternative's), unseen (the study's, of the same folds),
-        difference; empty if it was not measured.
+    folds, metric, seen (the alternative's), unseen (the study's, of the same folds), difference;
+    empty if it was not measured.
     """
     parts = [study.alternatives.get(alternative), study]
     if parts[0] is None:
@@ -544,9 +533,9 @@ def compare(
     -------
     DataFrame
         One line a table, level, metric, row and run: mean, low, high, n (clips); from the second
-        run on also difference (this run minus the first), difference_low, difference_high,
-        n_shared (clips that both have; 0: compared as independent samples) and interval
-        ("higher", "lower", "undecided").
+        run on difference (this run minus the first), difference_low, difference_high, n_shared
+        (clips that both have; 0: compared as independent samples), interval ("higher", "lower",
+        "undecided").
 
     Raises
     ------
@@ -564,9 +553,9 @@ def compare(
         data = {manifest.get("data") for manifest in study.manifests.values()}
         cuts.append((data, study.params.get("n_frames") if None not in data else path))
         for key, part in scored[kept].groupby(keys, sort=False):
-            mean = statistics.bootstrap_mean(part["value"], part["sequence"], **drawn)
             line = dict(zip(keys, key, strict=True)) | {"run": f"{i + 1} {path}"}
-            lines.append(line | {name: mean[name] for name in ("mean", "low", "high", "n")})
+            line |= statistics.bootstrap_mean(part["value"], part["sequence"], **drawn)
+            lines.append(line)
             if i == 0:
                 first[key] = part
             if i == 0 or key not in first:
@@ -579,9 +568,9 @@ def compare(
                 one, two = ((x["value"], x["sequence"]) for x in (part, first[key]))
                 apart = statistics.independent_difference(*one, *two, **drawn) | {"n": 0}
             low, high = apart["low"], apart["high"]
-            lines[-1] |= {"difference": apart["difference"], "difference_low": low}
-            lines[-1] |= {"difference_high": high, "n_shared": apart["n"]}
-            lines[-1] |= {"interval": statistics.interval_sign(low, high)}
+            line |= {"difference": apart["difference"], "difference_low": low}
+            line |= {"difference_high": high, "n_shared": apart["n"]}
+            line |= {"interval": statistics.interval_sign(low, high)}
     if not lines:
         asked = ", ".join([*metrics, *rows]) or "any metric"
         raise InputError(f"no run has scores of {asked}; see the columns metric and row")
