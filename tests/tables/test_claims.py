@@ -60,10 +60,7 @@ def test_the_correction_counts_a_question_of_two_claims_once(study):
 
 
 def test_misses_can_be_judged_too(study):
-    found = tables.comparisons(study, clips="misses")
-    assert found["n"].max() == 15 and set(tables.claims(study, clips="misses")["claim"]) == {
-        *range(1, 15)
-    }
+    assert tables.comparisons(study, clips="misses", numbers=[2])["n"].max() == 15
 
 
 def test_a_study_without_variants_has_nothing_to_compare_them_with(study):

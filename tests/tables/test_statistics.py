@@ -70,13 +70,6 @@ def test_two_sequences_can_be_enumerated():
     assert (found["mean"], found["low"], found["high"]) == (2, 0, 3)
 
 
-def test_correlated_clips_widen_the_interval(values):
-    twins = np.repeat(values, 5)
-    lone = bootstrap_mean(twins, np.arange(200))
-    together = bootstrap_mean(twins, np.repeat(np.arange(40), 5))
-    assert together["high"] - together["low"] > 2 * (lone["high"] - lone["low"])
-
-
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     rng = np.random.default_rng(5)
     groups, covered = np.repeat(np.arange(30), 2), 0
@@ -94,12 +87,10 @@ def test_undefined_values_are_dropped_and_counted():
     assert (found["low"], found["high"]) == (kept["low"], kept["high"])
 
 
-@pytest.mark.parametrize(
-    ("given", "mean"), [([1.0, 2.0], 1.5), ([np.nan] * 2, np.nan), ([], np.nan)]
-)
-def test_one_sequence_has_a_mean_and_no_interval(given, mean):
+@pytest.mark.parametrize("given", [[1.0, 2.0], [np.nan] * 2, []])
+def test_one_sequence_has_a_mean_and_no_interval(given):
     found = bootstrap_mean(given, ["a"] * len(given))
-    assert found["mean"] == pytest.approx(mean, nan_ok=True)
+    assert found["mean"] == pytest.approx(1.5 if 1.0 in given else np.nan, nan_ok=True)
     assert np.isnan([found["low"], found["high"]]).all()
 
 
@@ -109,11 +100,6 @@ def test_the_order_of_the_lines_decides_nothing(order):
     values, groups = np.arange(12) ** 2 / 8, np.array(list("aabbccddeeff"))
     assert bootstrap_mean(values[order], groups[order]) == bootstrap_mean(values, groups)
     assert sign_flip_test(values[order], groups[order]) == sign_flip_test(values, groups)
-
-
-def test_the_seed_is_respected(values):
-    one, same, other = (bootstrap_mean(values, np.arange(40), seed=s) for s in (1, 1, 2))
-    assert one == same and one["low"] != other["low"]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +123,7 @@ def test_resampling_draws_as_many_sequences_as_there_are_and_cannot_be_spoilt():
     np.testing.assert_allclose(drawn.mean(axis=0), 1, atol=0.06)
     with pytest.raises(ValueError, match="read-only"):
         drawn[0, 0] = 5
-    assert (statistics.resample(7, 5000, seed=[0, 1]) != drawn).any()
+    assert (statistics.resample(7, 5000, seed=(0, 1)) != drawn).any()
 
 
 def test_a_paired_difference_uses_clips_that_both_define(values):
@@ -167,11 +153,10 @@ def test_an_independent_difference_agrees_with_the_bootstrap_of_scipy():
 
 
 def test_an_independent_difference_is_of_two_samples():
-    values = np.linspace(0, 1, 12)
-    found = independent_difference(values, np.arange(12), values, np.arange(12))
+    values, groups = np.linspace(0, 1, 12), np.arange(12)
+    found = independent_difference(values, groups, values, groups)
     assert found["difference"] == 0 and found["low"] < -0.1 and found["high"] > 0.1
-    lone = independent_difference([0.5, 0.7], ["s", "s"], [0.1, 0.2], ["u", "v"])
-    assert np.isnan(lone["low"]) and lone["difference"] == pytest.approx(0.45)
+    assert np.isnan(independent_difference(values, groups * 0, values, groups)["low"])
 
 
 def test_the_auc_of_clips_is_scikit_learns(clips):
@@ -243,16 +228,6 @@ def test_flips_are_two_sided_and_ties_survive_rounding():
     assert np.isnan(sign_flip_test([np.nan], ["a"])["p"])
 
 
-def test_the_test_rejects_true_nulls_as_often_as_it_may():
-    rng, groups = np.random.default_rng(9), np.repeat(np.arange(8), 3)
-    p = [
-        sign_flip_test(np.repeat(rng.normal(size=8), 3) + rng.normal(size=24), groups)["p"]
-        for _ in range(400)
-    ]
-    assert np.mean(np.array(p) <= 0.05) < 0.09
-    assert np.mean(np.array(p) <= 0.5) == pytest.approx(0.5, abs=0.1)
-
-
 def test_holm_by_hand():
     # Sorted .01 .02 .03 .04 times 4 3 2 1: .04 .06 .06 .04, then never decreasing.
     assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
@@ -263,27 +238,10 @@ def test_holm_by_hand():
             holm([0.5, wrong])
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_holm_lies_between_the_raw_values_and_bonferroni(p_values):
-    p, adjusted = np.array(p_values), holm(p_values)
-    assert (adjusted >= p).all() and (adjusted <= np.minimum(1, len(p) * p)).all()
-    assert (np.diff(adjusted[np.argsort(p, kind="stable")]) >= 0).all()
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [
-        (0.1, 0.2, "higher"),
-        (-0.2, -0.1, "lower"),
-        (-0.1, 0.1, "undecided"),
-        (0.0, 0.1, "undecided"),
-        (-0.1, 0.0, "undecided"),
-        (np.nan, np.nan, "undecided"),
-    ],
-)
-def test_an_interval_that_includes_zero_is_undecided(low, high, expected):
-    assert interval_sign(low, high) == expected
+def test_an_interval_that_includes_zero_is_undecided():
+    assert (interval_sign(0.1, 0.2), interval_sign(-0.2, -0.1)) == ("higher", "lower")
+    for ends in ((-0.1, 0.1), (0.0, 0.1), (-0.1, 0.0), (np.nan, np.nan)):
+        assert interval_sign(*ends) == "undecided"
 
 
 def test_a_summary_has_a_line_for_each_row_level_and_metric(scores):

@@ -378,40 +378,33 @@ def _refuse(file: Path, name: str, cells: pd.Series, bad: pd.Series, expected: s
         raise InputError(f"{given}; expected {expected}; {AGAIN}")
 
 
-def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
-    """Manifest and tables of one run, checked against each other."""
-    manifest = _read_manifest(folder)
-    counts = manifest["counts"]
-    tables = {name: read(folder, name, n_lines=counts.get(name)) for name in SCHEMAS}
-    clips = tables["clips"].set_index("clip_id")
-    for name, table in tables.items():
-        file = folder / f"{name}.csv"
-        shared = {"scene", "sequence", "label", "split"} & set(table.columns)
-        for column, known in (("clip_id", clips.index), ("row", tables["rows"]["row"])):
-            if column in table:
-                cells = table[column]
-                _refuse(file, column, cells, ~cells.isin(known), "one that the run lists")
-        for column in shared if "clip_id" in table else ():
-            # A clip that is filed elsewhere would be resampled with the wrong sequence.
-            differs = table["clip_id"].map(clips[column]) != table[column]
-            _refuse(file, column, table[column], differs, "what clips.csv says of the clip")
-    unknown = set(manifest["evaluation"]) - set(clips.index)
-    if unknown:
-        file = folder / MANIFEST
-        raise InputError(f"{file} lists {min(unknown)}, which clips.csv lacks; {AGAIN}")
-    return manifest, tables
-
-
 def _join(path: Path, folders: list[Path]) -> Study:
-    """Put runs side by side."""
+    """Put runs side by side; their tables are checked against each other."""
     if not folders:
         raise InputError(f"{path} holds alternatives, but no fold that they are alternatives to")
     runs: dict[int, tuple[dict[str, Any], dict[str, pd.DataFrame]]] = {}
     for folder in folders:
-        manifest, tables = _read_run(folder)
-        fold = manifest["parameters"]["fold"]
+        manifest = _read_manifest(folder)
+        fold, counts = manifest["parameters"]["fold"], manifest["counts"]
         if fold in runs:
             raise InputError(f"{path} holds two runs of fold {fold}; keep one, such as {folder}")
+        tables = {name: read(folder, name, n_lines=counts.get(name)) for name in SCHEMAS}
+        clips, rows = tables["clips"].set_index("clip_id"), tables["rows"]["row"]
+        unknown = set(manifest["evaluation"]) - set(clips.index)
+        if unknown:
+            given = f"{folder / MANIFEST} lists {min(unknown)}"
+            raise InputError(f"{given}, which clips.csv lacks; {AGAIN}")
+        for name, table in tables.items():
+            file = folder / f"{name}.csv"
+            for column, known in (("clip_id", clips.index), ("row", rows)):
+                if column in table:
+                    stray = ~table[column].isin(known)
+                    _refuse(file, column, table[column], stray, "one that the run lists")
+            about = {"scene", "sequence", "label", "split"} if "clip_id" in table else set()
+            for column in about & set(table.columns):
+                # A clip that is filed elsewhere would be resampled with the wrong sequence.
+                differs = table["clip_id"].map(clips[column]) != table[column]
+                _refuse(file, column, table[column], differs, "what clips.csv says of the clip")
         tables["clips"] = tables["clips"].rename(columns={"fold": "assigned"})
         for name in SCHEMAS.keys() - {"rows"}:
             tables[name].insert(0, "fold", fold)

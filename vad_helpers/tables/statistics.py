@@ -93,14 +93,14 @@ def independent_difference(
     either side has fewer than two sequences.
     """
     # Each side has draws of its own: equal ones would pair sequences that have no pair.
-    first, first_draws = drawn_means(a, a_groups, n_resamples=n_resamples, seed=[seed, 0])
-    second, second_draws = drawn_means(b, b_groups, n_resamples=n_resamples, seed=[seed, 1])
+    first, first_draws = drawn_means(a, a_groups, n_resamples=n_resamples, seed=(seed, 0))
+    second, second_draws = drawn_means(b, b_groups, n_resamples=n_resamples, seed=(seed, 1))
     low, high = percentiles(first_draws - second_draws)
     return {"difference": first - second, "low": low, "high": high}
 
 
 def drawn_means(
-    values: Any, groups: Any, *, n_resamples: int, seed: int | Sequence[int]
+    values: Any, groups: Any, *, n_resamples: int, seed: int | tuple[int, ...]
 ) -> tuple[float, np.ndarray]:
     """Mean over clips, and the means over resampled sequences, (n_resamples,), of its interval.
 
@@ -151,7 +151,7 @@ def bootstrap_auc(
 
 
 def drawn_aucs(
-    p: Any, labels: Any, groups: Any, *, n_resamples: int, seed: int | Sequence[int]
+    p: Any, labels: Any, groups: Any, *, n_resamples: int, seed: int | tuple[int, ...]
 ) -> tuple[float, np.ndarray]:
     """ROC AUC of clips, and those of resampled sequences, (n_resamples,), of its interval.
 
@@ -377,15 +377,11 @@ def _by_group(values: Any, groups: Any) -> tuple[np.ndarray, np.ndarray, int]:
     return sums, np.bincount(codes), int((~defined).sum())
 
 
-def resample(n_groups: int, n_resamples: int, seed: int | Sequence[int]) -> np.ndarray:
+@functools.lru_cache(maxsize=32)  # hundreds of means are over the same sequences
+def resample(n_groups: int, n_resamples: int, seed: int | tuple[int, ...]) -> np.ndarray:
     """How often each of n groups is drawn when n are drawn with replacement: (resamples, n)."""
     if not isinstance(n_resamples, int | np.integer) or n_resamples < 1:
         raise ValueError(f"n_resamples is {n_resamples!r}; expected an integer of at least 1")
-    return _draws(n_groups, n_resamples, seed if isinstance(seed, int) else tuple(seed))
-
-
-@functools.lru_cache(maxsize=32)  # hundreds of means are over the same sequences
-def _draws(n_groups: int, n_resamples: int, seed: int | tuple[int, ...]) -> np.ndarray:
     drawn = np.random.default_rng(seed).integers(n_groups, size=(n_resamples, n_groups))
     cells = drawn + n_groups * np.arange(n_resamples)[:, None]
     counts = np.bincount(cells.ravel(), minlength=n_resamples * n_groups)

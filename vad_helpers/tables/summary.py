@@ -146,9 +146,8 @@ def finished(study: Study, rows: Collection[str] | None = None) -> list[str]:
     rows = main_rows(study) if rows is None else rows
     clips = study.evaluation["clip_id"]
     for name in SCORED:
-        part = getattr(study, name)[["clip_id", "row"]].drop_duplicates()
-        part = part[part["row"].isin(list(rows))]
-        counts = part["clip_id"].value_counts()
+        part = getattr(study, name)[lambda lines: lines["row"].isin(list(rows))]
+        counts = part.groupby("clip_id")["row"].nunique()
         clips = clips[clips.isin(counts.index[counts == part["row"].nunique()])]
     return clips.tolist()
 
@@ -287,7 +286,8 @@ def wide(table: pd.DataFrame, *, digits: int = 3) -> pd.DataFrame:
         if "paper" in part and part["paper"].notna().any():
             printed = part.set_index("label")["paper"].dropna()
             columns[heading, "paper"] = printed.map("{:.4g}".format)
-    return pd.DataFrame(columns).reindex(table["label"].unique()).fillna("")
+    named = pd.Index(table["label"].unique(), name="label")
+    return pd.DataFrame(columns).reindex(named).fillna("")
 
 
 def rank_stability(
@@ -439,10 +439,11 @@ def convergence(study: Study) -> pd.DataFrame:
 
     As `Study.convergence`, with end ("fewest" or "most" samples) and of (the method).
     """
-    drawn = study.convergence.sort_values("n_samples").groupby(["fold", "clip_id", "row"])
-    ends = [drawn.head(1).assign(end="fewest"), drawn.tail(1).assign(end="most")]
+    drawn = study.convergence.groupby(["fold", "clip_id", "row"])["n_samples"]
+    ends = {"fewest": drawn.idxmin(), "most": drawn.idxmax()}
+    found = pd.concat([study.convergence.loc[at].assign(end=end) for end, at in ends.items()])
     of = study.rows.set_index("row")["of"]
-    return pd.concat(ends, ignore_index=True).assign(of=lambda lines: lines["row"].map(of))
+    return found.assign(of=found["row"].map(of)).reset_index(drop=True)
 
 
 def performance(study: Study, *, split: str = "test") -> pd.DataFrame:
@@ -474,7 +475,7 @@ def performance(study: Study, *, split: str = "test") -> pd.DataFrame:
             for i, (_, block) in enumerate(part.groupby("fold" if pooling == "mean" else "split")):
                 # Draws of its own for every fold: equal ones would pair sequences with no pair.
                 drawn = options(study)
-                drawn["seed"] = [drawn["seed"], i] if pooling == "mean" else drawn["seed"]
+                drawn["seed"] = (drawn["seed"], i) if pooling == "mean" else drawn["seed"]
                 p, label, groups = block["p"], block["label"], block["sequence"]
                 right = ((p >= CALLED_FROM) == (label == 1)).astype(float)
                 values["accuracy"].append(statistics.drawn_means(right, groups, **drawn))
