@@ -1,6 +1,7 @@
 """Run folders are read as they were written, or refused with file and line."""
 
 import dataclasses
+import io
 import json
 import shutil
 
@@ -29,14 +30,9 @@ def set_cell(column, value, line=1):
     """Put a value into a cell; line 1 is the first under the heading."""
 
     def change(lines):
-        cells = pd.Series(
-            pd.read_csv(
-                pd.io.common.StringIO("\n".join(lines)), dtype=str, keep_default_na=False
-            ).iloc[line - 1]
-        )
-        cells[column] = value
-        lines[line] = pd.DataFrame([cells]).to_csv(index=False).splitlines()[1]
-        return lines
+        table = pd.read_csv(io.StringIO("\n".join(lines)), dtype=str, keep_default_na=False)
+        table.loc[line - 1, column] = value
+        return table.to_csv(index=False).splitlines()
 
     return change
 
@@ -49,11 +45,7 @@ def test_a_run_is_read_with_its_types(run_folder, small_files):
         counted = json.loads(small_files["manifest.json"])["counts"].get(name, 0)
         assert len(table) == counted > 0, name
         own = [column for column in table if column != "fold"]
-        assert own == [
-            {"fold": "assigned"}.get(c, c) if name == "clips" else c
-            for c in schema.columns
-            if (name, c) != ("x", "fold")
-        ]
+        assert own == [c.replace("fold", "assigned") for c in schema.columns]
     assert run.evaluation["clip_id"].tolist() == run.manifests[4]["evaluation"]
     assert run.clips["assigned"].tolist() == [4, 4, 4]
     assert run.explanations["all_zero"].dtype == bool
@@ -75,32 +67,27 @@ def test_a_table_that_is_missing_is_empty_and_refused_where_it_was_counted(run_f
 
 
 DAMAGES = {
-    "cut in half": lambda lines: None,
-    "no newline at the end": lambda lines: None,
-    "no text": lambda lines: None,
     "one line fewer": lambda lines: lines[:-1],
     "one line twice": lambda lines: [*lines, lines[1]],
     "one column fewer": lambda lines: [line.rpartition(",")[0] for line in lines],
     "a column renamed": lambda lines: [lines[0].replace(",", "x,", 1), *lines[1:]],
     "a cell too many": lambda lines: [*lines[:2], lines[2] + ",0", *lines[3:]],
     "a quote that never ends": lambda lines: [lines[0], '"' + lines[1], *lines[2:]],
-    "only zeros": lambda lines: None,
+}
+RAW_DAMAGES = {
+    "cut in half": lambda whole: whole[: len(whole) // 2],
+    "no newline at the end": lambda whole: whole[:-1],
+    "no text": lambda whole: whole[:40] + b"\xff\xfe" + whole[40:],
+    "only zeros": lambda whole: bytes(len(whole)),
 }
 
 
-@pytest.mark.parametrize("damage", list(DAMAGES))
+@pytest.mark.parametrize("damage", [*DAMAGES, *RAW_DAMAGES])
 @pytest.mark.parametrize("name", list(SCHEMAS))
 def test_a_damaged_table_is_named(run_folder, name, damage):
     path = run_folder / f"{name}.csv"
-    whole = path.read_bytes()
-    raw = {
-        "cut in half": whole[: len(whole) // 2],
-        "no newline at the end": whole[:-1],
-        "no text": whole[:40] + b"\xff\xfe" + whole[40:],
-        "only zeros": bytes(len(whole)),
-    }
-    if damage in raw:
-        path.write_bytes(raw[damage])
+    if damage in RAW_DAMAGES:
+        path.write_bytes(RAW_DAMAGES[damage](path.read_bytes()))
     else:
         rewrite(run_folder, name, DAMAGES[damage])
     with pytest.raises(InputError, match=f"{name}.csv") as caught:
@@ -108,28 +95,28 @@ def test_a_damaged_table_is_named(run_folder, name, damage):
     assert "\n" not in str(caught.value)
 
 
-def wrong_cells():
-    """(table, column, value) that no column of that kind takes."""
-    for name, schema in SCHEMAS.items():
-        for column, about in schema.columns.items():
-            if about.allowed:
-                yield name, column, about.allowed[0][:-1] + "~"
-            if about.type in ("int", "float"):
-                yield from ((name, column, value) for value in ("x", "nan", "inf"))
-                yield from ([(name, column, "0.5")] if about.type == "int" else [])
-                yield from ([(name, column, "-1.5")] if about.low > -np.inf else [])
-                yield from ([(name, column, "1.5")] if about.high == 1 else [])
-            if about.type in ("bool", "json", "numbers"):
-                yield name, column, "Truth"
-            if not about.nullable:
-                yield name, column, ""
+def wrong_cells(schema):
+    """(column, value) that no column of that kind takes."""
+    for column, about in schema.columns.items():
+        wrong = [] if about.nullable else [""]
+        if about.allowed:
+            wrong += [about.allowed[0][:-1] + "~"]  # one changed byte
+        if about.type in ("int", "float"):
+            wrong += ["x", "nan", "inf", "1 2"] + ["0.5"] * (about.type == "int")
+            wrong += ["-1.5"] * (about.low > -np.inf) + ["1.5"] * (about.high == 1)
+        if about.type in ("bool", "json", "numbers"):
+            wrong += ["Truth"]
+        yield from ((column, value) for value in wrong)
 
 
-@pytest.mark.parametrize(("name", "column", "value"), list(wrong_cells()))
-def test_a_wrong_cell_is_named_with_its_line(run_folder, name, column, value):
-    rewrite(run_folder, name, set_cell(column, value, line=2))
-    with pytest.raises(InputError, match=f"{name}.csv, line 3: {column} is {value!r}; expected"):
-        read(run_folder, name)
+@pytest.mark.parametrize("name", list(SCHEMAS))
+def test_a_wrong_cell_is_named_with_its_line(run_folder, name):
+    whole = (run_folder / f"{name}.csv").read_bytes()
+    for column, value in wrong_cells(SCHEMAS[name]):
+        rewrite(run_folder, name, set_cell(column, value, line=2))
+        with pytest.raises(InputError, match=f"{name}.csv, line 3: {column} is {value!r}; expect"):
+            read(run_folder, name)
+        (run_folder / f"{name}.csv").write_bytes(whole)
 
 
 @pytest.mark.parametrize(
@@ -147,12 +134,6 @@ def test_a_wrong_cell_is_named_with_its_line(run_folder, name, column, value):
 def test_clips_and_rows_are_those_that_the_run_lists(run_folder, name, column, value):
     rewrite(run_folder, name, set_cell(column, value))
     with pytest.raises(InputError, match=f"{name}.csv, line 2: {column} is '?{value}"):
-        load(run_folder)
-
-
-def test_one_changed_byte_in_a_split_trains_no_other_network(run_folder):
-    rewrite(run_folder, "clips", set_cell("split", "tesu"))
-    with pytest.raises(InputError, match=r"clips.csv, line 2: split is 'tesu'; expected one of t"):
         load(run_folder)
 
 

@@ -66,17 +66,8 @@ def test_with_one_clip_a_sequence_the_interval_is_the_ordinary_bootstraps(values
 
 def test_two_sequences_can_be_enumerated():
     # Draws: both first (mean 0, 1/4), both second (mean 3, 1/4), one each (mean 2, 1/2).
-    found = bootstrap_mean([0.0, 3.0, 3.0], ["a", "b", "b"], level=0.4)
-    assert (found["mean"], found["low"], found["high"]) == (2, 2, 2)
-    wide = bootstrap_mean([0.0, 3.0, 3.0], ["a", "b", "b"], level=0.9)
-    assert (wide["low"], wide["high"]) == (0, 3)
-
-
-def test_correlated_clips_widen_the_interval(values):
-    twins = np.repeat(values, 5)
-    lone = bootstrap_mean(twins, np.arange(200))
-    together = bootstrap_mean(twins, np.repeat(np.arange(40), 5))
-    assert together["high"] - together["low"] > 2 * (lone["high"] - lone["low"])
+    found = bootstrap_mean([0.0, 3.0, 3.0], ["a", "b", "b"])
+    assert (found["mean"], found["low"], found["high"]) == (2, 0, 3)
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
@@ -96,12 +87,10 @@ def test_undefined_values_are_dropped_and_counted():
     assert (found["low"], found["high"]) == (kept["low"], kept["high"])
 
 
-@pytest.mark.parametrize(
-    ("given", "mean"), [([1.0, 2.0], 1.5), ([np.nan] * 2, np.nan), ([], np.nan)]
-)
-def test_one_sequence_has_a_mean_and_no_interval(given, mean):
+@pytest.mark.parametrize("given", [[1.0, 2.0], [np.nan] * 2, []])
+def test_one_sequence_has_a_mean_and_no_interval(given):
     found = bootstrap_mean(given, ["a"] * len(given))
-    assert found["mean"] == pytest.approx(mean, nan_ok=True)
+    assert found["mean"] == pytest.approx(1.5 if 1.0 in given else np.nan, nan_ok=True)
     assert np.isnan([found["low"], found["high"]]).all()
 
 
@@ -113,24 +102,14 @@ def test_the_order_of_the_lines_decides_nothing(order):
     assert sign_flip_test(values[order], groups[order]) == sign_flip_test(values, groups)
 
 
-def test_the_seed_and_the_level_are_respected(values):
-    groups = np.arange(40)
-    one, same = (bootstrap_mean(values, groups, seed=1) for _ in range(2))
-    narrow = bootstrap_mean(values, groups, seed=1, level=0.5)
-    assert one == same and one["low"] != bootstrap_mean(values, groups, seed=2)["low"]
-    assert one["low"] < narrow["low"] < narrow["high"] < one["high"]
-
-
 @pytest.mark.parametrize(
     ("values", "groups", "options", "message"),
     [
         ([1.0, 2.0], ["a"], {}, "groups has shape"),
         ([1.0, np.inf], ["a", "b"], {}, "one row of numbers"),
         ([[1.0]], [["a"]], {}, "one row of numbers"),
-        ([1.0, 2.0], ["a", None], {}, "groups holds missing"),
-        ([1.0, 2.0], ["a", "b"], {"level": 95}, "level is 95"),
+        ([1.0, 2.0], ["a", None], {}, "groups has shape"),
         ([1.0, 2.0], ["a", "b"], {"n_resamples": 0}, "n_resamples"),
-        ([1.0], ["a"], {"n_resamples": True}, "n_resamples"),
     ],
 )
 def test_what_cannot_be_resampled_is_refused(values, groups, options, message):
@@ -144,7 +123,7 @@ def test_resampling_draws_as_many_sequences_as_there_are_and_cannot_be_spoilt():
     np.testing.assert_allclose(drawn.mean(axis=0), 1, atol=0.06)
     with pytest.raises(ValueError, match="read-only"):
         drawn[0, 0] = 5
-    assert (statistics.resample(7, 5000, seed=[0, 1]) != drawn).any()
+    assert (statistics.resample(7, 5000, seed=(0, 1)) != drawn).any()
 
 
 def test_a_paired_difference_uses_clips_that_both_define(values):
@@ -174,11 +153,10 @@ def test_an_independent_difference_agrees_with_the_bootstrap_of_scipy():
 
 
 def test_an_independent_difference_is_of_two_samples():
-    values = np.linspace(0, 1, 12)
-    found = independent_difference(values, np.arange(12), values, np.arange(12))
+    values, groups = np.linspace(0, 1, 12), np.arange(12)
+    found = independent_difference(values, groups, values, groups)
     assert found["difference"] == 0 and found["low"] < -0.1 and found["high"] > 0.1
-    lone = independent_difference([0.5, 0.7], ["s", "s"], [0.1, 0.2], ["u", "v"])
-    assert np.isnan(lone["low"]) and lone["difference"] == pytest.approx(0.45)
+    assert np.isnan(independent_difference(values, groups * 0, values, groups)["low"])
 
 
 def test_the_auc_of_clips_is_scikit_learns(clips):
@@ -234,8 +212,8 @@ def test_one_clip_a_sequence_is_scipys_sign_permutation_test(n):
 def test_p_is_never_zero_and_the_smallest_one_is_known():
     for n in (12, 30):
         assert sign_flip_test(np.ones(n), np.arange(n))["p"] == smallest_p(n) == 2 / 2**n
-    drawn = sign_flip_test(np.ones(40), np.arange(40), n_flips=99)
-    assert (drawn["p"], drawn["exact"]) == (smallest_p(40, n_flips=99), False) == (0.01, False)
+    drawn = sign_flip_test(np.ones(40), np.arange(40))
+    assert (drawn["p"], drawn["exact"]) == (smallest_p(40), False) == (0.0001, False)
     assert np.isnan(smallest_p(0))
     differences = np.random.default_rng(1).normal(0.6, 1, 30)
     assert len({sign_flip_test(differences, np.arange(30), seed=s)["p"] for s in range(3)}) == 1
@@ -248,18 +226,6 @@ def test_flips_are_two_sided_and_ties_survive_rounding():
     assert found == sign_flip_test(-differences, groups) and found["p"] == 10 / 16
     assert sign_flip_test([0.0, 0.0, 0.0], list("abc"))["p"] == 1
     assert np.isnan(sign_flip_test([np.nan], ["a"])["p"])
-    with pytest.raises(ValueError, match="n_flips"):
-        sign_flip_test([1.0], ["a"], n_flips=0)
-
-
-def test_the_test_rejects_true_nulls_as_often_as_it_may():
-    rng, groups = np.random.default_rng(9), np.repeat(np.arange(8), 3)
-    p = [
-        sign_flip_test(np.repeat(rng.normal(size=8), 3) + rng.normal(size=24), groups)["p"]
-        for _ in range(400)
-    ]
-    assert np.mean(np.array(p) <= 0.05) < 0.09
-    assert np.mean(np.array(p) <= 0.5) == pytest.approx(0.5, abs=0.1)
 
 
 def test_holm_by_hand():
@@ -272,27 +238,10 @@ def test_holm_by_hand():
             holm([0.5, wrong])
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_holm_lies_between_the_raw_values_and_bonferroni(p_values):
-    p, adjusted = np.array(p_values), holm(p_values)
-    assert (adjusted >= p).all() and (adjusted <= np.minimum(1, len(p) * p)).all()
-    assert (np.diff(adjusted[np.argsort(p, kind="stable")]) >= 0).all()
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [
-        (0.1, 0.2, "higher"),
-        (-0.2, -0.1, "lower"),
-        (-0.1, 0.1, "undecided"),
-        (0.0, 0.1, "undecided"),
-        (-0.1, 0.0, "undecided"),
-        (np.nan, np.nan, "undecided"),
-    ],
-)
-def test_an_interval_that_includes_zero_is_undecided(low, high, expected):
-    assert interval_sign(low, high) == expected
+def test_an_interval_that_includes_zero_is_undecided():
+    assert (interval_sign(0.1, 0.2), interval_sign(-0.2, -0.1)) == ("higher", "lower")
+    for ends in ((-0.1, 0.1), (0.0, 0.1), (-0.1, 0.0), (np.nan, np.nan)):
+        assert interval_sign(*ends) == "undecided"
 
 
 def test_a_summary_has_a_line_for_each_row_level_and_metric(scores):
@@ -308,29 +257,6 @@ def test_a_summary_has_a_line_for_each_row_level_and_metric(scores):
 def wide(scores, metric="auc"):
     part = scores[scores["metric"] == metric]
     return part.pivot(index=["clip_id", "sequence"], columns="row", values="value")
-
-
-@pytest.mark.parametrize("metric", ["auc", "insertion"])  # higher and lower is better
-def test_a_clear_winner_is_best_in_every_resample(scores, metric):
-    table = statistics.rank_stability(wide(scores, metric), metric).set_index("row")
-    assert table["rank"].to_dict() == {"motion": 1, "lime": 2, "ig": 3, "random": 4}
-    assert table.loc["motion", "p_best"] == 1
-    assert table.loc["random", ["rank_low", "rank_high"]].tolist() == [4, 4]
-
-
-def test_ranks_are_drawn_for_all_rows_together():
-    # A constant lead on clips that differ wildly: paired, it never gets lost.
-    lead = wide(tidy({"ig": 0.5}, spread=0.3)).assign(lime=lambda t: t["ig"] + 0.001)
-    table = statistics.rank_stability(lead, "auc").set_index("row")
-    assert table["p_best"].to_dict() == {"ig": 0, "lime": 1}
-    equal = statistics.rank_stability(wide(tidy({"a": 0.7, "b": 0.7}, spread=0.1)), "auc")
-    assert equal["p_best"].sum() == pytest.approx(1) and equal["p_best"].between(0.01, 0.99).all()
-    lone = statistics.rank_stability(lead.iloc[:2], "auc")
-    assert lone[["p_best", "rank_low", "rank_median"]].isna().all(axis=None)
-    undefined = statistics.rank_stability(lead.assign(nothing=np.nan), "auc").set_index("row")
-    assert undefined.loc["nothing", "rank_median"] == 3
-    with pytest.raises(ValueError, match="neither side of mean_area"):
-        statistics.rank_stability(lead, "mean_area")
 
 
 def test_a_comparison_reports_difference_interval_test_and_side(scores):

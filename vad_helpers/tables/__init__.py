@@ -7,13 +7,10 @@
 from vad_helpers.tables.claims import (
     against,
     against_variants,
-    changes,
     claims,
-    claims_again,
     comparisons,
     contrasts,
     sensitivity,
-    settled,
 )
 from vad_helpers.tables.schema import Study, load, read
 from vad_helpers.tables.summary import (
@@ -25,13 +22,11 @@ from vad_helpers.tables.summary import (
     costs,
     finished,
     flatness,
-    frame_means,
     gaps,
     labels,
     leakage,
     main_rows,
     many_samples,
-    mean_curves,
     methods,
     paper,
     performance,

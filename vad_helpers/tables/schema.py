@@ -1,9 +1,5 @@
 """What the tables of a run folder hold, and reading them, checked.
 
-A run folder holds the tables of `SCHEMAS` as CSV, and `manifest.json`. `load` reads one run, or
-the runs of a study side by side, and gives a `Study`: DataFrames that every other module of this
-room starts from. Nothing here knows a network, a video or a cache.
-
 Every table is checked on reading: columns, types, ranges, allowed values, duplicates, a whole last
 line, the lines that the manifest counted, and that clips and rows are those that the run knows. A
 changed byte must not pass for a result.
@@ -37,17 +33,9 @@ CALLED_FROM = 0.5
 class Column:
     """One column of a table.
 
-    Attributes
-    ----------
-    type : str
-        "text", "int", "float" (finite), "bool" (True or False), "json" (an object) or "numbers"
-        (numbers separated by spaces).
-    nullable : bool
-        Whether a cell may be empty: not known, or not defined for a clip.
-    allowed : tuple of str
-        The only values; empty: any.
-    low, high : float
-        Smallest and largest number.
+    Its type is "text", "int", "float" (finite), "bool" (True or False), "json" (an object) or
+    "numbers" (apart by spaces), from `low` to `high`; a cell may be empty (not known, or not
+    defined for a clip) if it is `nullable`; values are those `allowed`, if any are listed.
     """
 
     type: str = "text"
@@ -55,6 +43,34 @@ class Column:
     allowed: tuple[str, ...] = ()
     low: float = -np.inf
     high: float = np.inf
+
+    @property
+    def expected(self) -> str:
+        """What a cell must be, for people."""
+        if self.allowed:
+            return f"one of {', '.join(self.allowed)}"
+        numeric = self.type in ("int", "float")
+        return self.type + (f" from {self.low:g} to {self.high:g}" if numeric else "")
+
+    def value(self, cell: str) -> Any:
+        """What a cell says; None if it does not fit."""
+        if cell == "":
+            return ("" if self.type in ("text", "json") else np.nan) if self.nullable else None
+        if self.type == "text":
+            return cell if not self.allowed or cell in self.allowed else None
+        if self.type == "bool":
+            return {"True": True, "False": False}.get(cell)
+        try:
+            if self.type == "json":
+                return cell if isinstance(json.loads(cell), dict) else None
+            numbers = [float(part) for part in cell.split(" ")]
+        except ValueError:
+            return None
+        if self.type == "numbers":
+            return cell if np.isfinite(numbers).all() else None
+        number = numbers[0] if len(numbers) == 1 else np.nan
+        fits = np.isfinite(number) and self.low <= number <= self.high
+        return number if fits and (self.type == "float" or number % 1 == 0) else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,11 +88,9 @@ LEVELS = (
 """What localisation is scored on: the clip, its frame of highest attribution, its moving voxels;
 with |E| for E+ (_abs), with signs (_signed), and with other rules for the frame."""
 COUNTS = {
-    "human_centric": (
-        *("n_moving", "n_anomalous", "n_anomalous_moving", "all_zero", "frame", "n_tied"),
-    ),
-    "model_centric": ("model_calls",),
-    "robustness": (),
+    "human_centric": "n_moving n_anomalous n_anomalous_moving all_zero frame n_tied".split(),
+    "model_centric": ["model_calls"],
+    "robustness": [],
 }
 """What stands beside the metrics of the catalogue in each table of scores."""
 SCORED = tuple(COUNTS)
@@ -107,60 +121,53 @@ TYPES = {
 }
 
 
-def _schema(columns: str, *, unique: str) -> Schema:
-    """Make a schema of "name:type", apart by spaces; text alone needs no type, "?" is nullable."""
-    named = (column.partition(":") for column in columns.split())
-    made = {
-        name: dataclasses.replace(TYPES[kind.rstrip("?") or "text"], nullable=kind.endswith("?"))
-        for name, _, kind in named
-    }
-    return Schema(made, tuple(unique.split()))
+def _schema(columns: str) -> Schema:
+    """Make a schema of "name:type", apart by spaces.
+
+    Text alone needs no type; "?" is nullable; no two lines share all of the columns with "!".
+    """
+    made, unique = {}, []
+    for column in columns.split():
+        name, _, kind = column.partition(":")
+        unique += [name.strip("!")] if name.endswith("!") else []
+        about = TYPES[kind.rstrip("?") or "text"]
+        made[name.strip("!")] = dataclasses.replace(about, nullable=kind.endswith("?"))
+    return Schema(made, tuple(unique))
 
 
-def _scores(table: str, level: str) -> Schema:
-    columns = f"clip_id sequence row level:{level} metric:{table} value:number? key:?"
-    return _schema(columns, unique="clip_id row level metric")
-
-
+_SCORES = "clip_id! sequence row! level!:{} metric!:{} value:number? key:?"
 SCHEMAS: dict[str, Schema] = {
     "clips": _schema(
-        "clip_id scene sequence start:count n_frames:count label:label has_mask:flag? "
-        "eligible:flag? fold:count split:split",
-        unique="clip_id",
+        "clip_id! scene sequence start:count n_frames:count label:label has_mask:flag? "
+        "eligible:flag? fold:count split:split"
     ),
-    "predictions": _schema(
-        "clip_id scene sequence split:split label:label p:share", unique="clip_id"
-    ),
+    "predictions": _schema("clip_id! scene sequence split:split label:label p:share"),
     "history": _schema(
-        "epoch:count lr:positive train_loss:number? train_accuracy:share val_loss:number? "
-        "val_accuracy:share val_auc:share? seconds:positive chosen:flag",
-        unique="epoch",
+        "epoch!:count lr:positive train_loss:number? train_accuracy:share val_loss:number? "
+        "val_accuracy:share val_auc:share? seconds:positive chosen:flag"
     ),
-    "rows": _schema("row kind:kind of:? family:family label settings:json", unique="row"),
-    "human_centric": _scores("human_centric", "anywhere"),
-    "model_centric": _scores("model_centric", "level"),
-    "robustness": _scores("robustness", "level"),
+    "rows": _schema("row! kind:kind of:? family:family label settings:json"),
+    "human_centric": _schema(_SCORES.format("anywhere", "human_centric")),
+    "model_centric": _schema(_SCORES.format("level", "model_centric")),
+    "robustness": _schema(_SCORES.format("level", "robustness")),
     "explanations": _schema(
-        "clip_id row seconds:positive baseline_seconds:positive superpixel_seconds:positive "
+        "clip_id! row! seconds:positive baseline_seconds:positive superpixel_seconds:positive "
         "model_calls:count n_segments:count? n_nonzero:count? all_zero:flag precision:precision? "
-        "engine:? processor:? batch_size:count? key:?",
-        unique="clip_id row",
+        "engine:? processor:? batch_size:count? key:?"
     ),
-    "curves": _schema("clip_id row curve:curve values:numbers key:?", unique="clip_id row curve"),
-    "frame_auc": _schema("clip_id row frame:count auc:share key:?", unique="clip_id row frame"),
+    "curves": _schema("clip_id! row! curve!:curve values:numbers key:?"),
+    "frame_auc": _schema("clip_id! row! frame!:count auc:share key:?"),
     "convergence": _schema(
-        "clip_id row n_samples:count correlation:signed? converged:flag key:?",
-        unique="clip_id row n_samples",
+        "clip_id! row! n_samples!:count correlation:signed? converged:flag key:?"
     ),
 }
 """Tables of a run folder."""
 STUDY_SCHEMAS: dict[str, Schema] = {
     "ablation": _schema(
-        "recipe fold:count epochs:count best_epoch:count accuracy:share accuracy_low:share? "
+        "recipe! fold!:count epochs:count best_epoch:count accuracy:share accuracy_low:share? "
         "accuracy_high:share? auc:share auc_low:share? auc_high:share? auc_difference:signed "
         "auc_difference_low:signed? auc_difference_high:signed? auc_ped1:share? auc_ped2:share? "
-        "accuracy_last_epoch:share auc_last_epoch:share",
-        unique="recipe fold",
+        "accuracy_last_epoch:share auc_last_epoch:share"
     ),
 }
 """Tables of a study as a whole, beside its run folders."""
@@ -170,23 +177,19 @@ STUDY_SCHEMAS: dict[str, Schema] = {
 class Study:
     """Tables of one run, or of the runs of a study.
 
-    All but `rows` have a leading column `fold`: the run that a line is from.
+    Tables are as in `SCHEMAS`, empty where there is no such file; all but `rows` have a leading
+    column `fold`: the run that a line is from.
 
     Attributes
     ----------
     path : Path
     folds : tuple of int
-        Numbers of the folds that are there.
     manifests : dict of int to dict
         By fold.
     params : dict
         Parameters that all folds share.
     clips : DataFrame
-        All clips of the data; column `assigned`: the fold that tests the clip (of `SCHEMAS`, where
-        it is called `fold`).
-    predictions, history, rows, human_centric, model_centric, robustness, explanations, curves, \
-frame_auc, convergence : DataFrame
-        As in `SCHEMAS`; empty where there is no such file.
+        All clips of the data; column `assigned`: the fold that tests the clip (`fold` in the file).
     extras : dict of str to DataFrame
         Tables of `STUDY_SCHEMAS` that are there.
     alternatives : dict of str to Study
@@ -224,38 +227,22 @@ frame_auc, convergence : DataFrame
         """Lines of `clips` that are explained, in the order of the manifests."""
         by_clip = self.clips.set_index(["fold", "clip_id"], drop=False)
         pairs = [(k, clip_id) for k in self.folds for clip_id in self.manifests[k]["evaluation"]]
-        there = [pair for pair in pairs if pair in by_clip.index]
-        return by_clip.loc[there].reset_index(drop=True)
+        return by_clip.loc[pairs].reset_index(drop=True)
 
     def keep(self, *, clips: str | Collection[str] = "all", rows: Collection[str] = ()) -> Study:
-        """Leave out what is measured of other clips and rows.
+        """Leave out measurements of other clips and rows (empty: all); predictions stay.
 
-        Parameters
-        ----------
-        clips : "all", "hits", "misses", or collection of str
-            Hits: clips that the network calls anomalous; misses: the others of the evaluation
-            set; else the clip_id of those that stay.
-        rows : collection of str
-            Rows that stay; empty: all.
-
-        Returns
-        -------
-        Study
-            Only the measurements, the evaluation set and `rows` are fewer.
-
-        Raises
-        ------
-        ValueError
-            For another word.
+        `clips` is "all", "hits" (clips that the network calls anomalous), "misses" (the others of
+        the evaluation set), or the clip_id of those that stay.
         """
         if isinstance(clips, str):
             p = self.probabilities()
+            if clips == "all" and not rows:
+                return self
             groups = {"all": p.index, "hits": p.index[p >= CALLED_FROM]}
             groups["misses"] = p.index[p < CALLED_FROM]
             if clips not in groups:
                 raise ValueError(f"clips is {clips!r}; expected all, hits or misses")
-            if clips == "all" and not rows:
-                return self
             clips = groups[clips]
         clips = set(clips)
         changed: dict[str, Any] = {}
@@ -274,8 +261,8 @@ frame_auc, convergence : DataFrame
     def probabilities(self) -> pd.Series:
         """What the network says of each clip of the evaluation set, p(x) in [0, 1] by clip_id.
 
-        As it was asked beside the scores; where a clip has none, as it was predicted with all test
-        clips, in batches and a precision of their own: the two differ by rounding.
+        As it was asked beside the scores; else as it was predicted with all test clips, in batches
+        and a precision of their own: the two differ by rounding.
         """
         asked = self.model_centric[self.model_centric["metric"] == "p_clip"]
         asked = asked.drop_duplicates("clip_id").set_index("clip_id")["value"]
@@ -301,7 +288,7 @@ def load(path: str | Path) -> Study:
         raise InputError(f"{path} holds no run (no {MANIFEST}); give a folder that `vad run` wrote")
     beside: dict[str, list[Path]] = {"": []}
     for folder in folders:
-        alternative = read_manifest(folder)["alternative"]
+        alternative = _read_manifest(folder)["alternative"]
         beside.setdefault(alternative["name"] if alternative else "", []).append(folder)
     there = [name for name in STUDY_SCHEMAS if (path / f"{name}.csv").is_file()]
     return dataclasses.replace(
@@ -312,42 +299,26 @@ def load(path: str | Path) -> Study:
     )
 
 
-def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """Read a run's manifest: at least parameters, evaluation, counts and alternative (or None).
-
-    Raises
-    ------
-    InputError
-        If it is missing or damaged.
-    """
-    path = Path(folder) / MANIFEST
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """Manifest of a run: at least parameters, evaluation, counts and alternative (or None)."""
+    path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(manifest["parameters"]["fold"], int):
-            raise TypeError
         manifest = {"evaluation": [], "counts": {}, "alternative": None} | manifest
-        if not isinstance(manifest["evaluation"], list) or not isinstance(manifest["counts"], dict):
-            raise TypeError
+        kinds = {"evaluation": list, "counts": dict}
+        whole = all(isinstance(manifest[name], kind) for name, kind in kinds.items())
+        whole &= isinstance(manifest["parameters"]["fold"], int)
         if manifest["alternative"] is not None:
-            manifest["alternative"]["name"].strip()
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing; give a folder that `vad run` wrote") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{path} is no manifest of a run, or damaged; get it again") from None
+            whole &= isinstance(manifest["alternative"]["name"], str)
+    except (ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise InputError(f"{path} is no manifest of a run, or damaged; get it again")
     return manifest
 
 
 def read(path: str | Path, name: str, *, n_lines: int | None = None) -> pd.DataFrame:
-    """Read one table of a run folder, checked.
-
-    Parameters
-    ----------
-    path : str or Path
-        The folder.
-    name : str
-        Of `SCHEMAS` or `STUDY_SCHEMAS`.
-    n_lines : int, optional
-        Lines that it must have, without the heading.
+    """Read one table of a run folder, of `SCHEMAS` or `STUDY_SCHEMAS`, checked.
 
     Returns
     -------
@@ -359,139 +330,81 @@ def read(path: str | Path, name: str, *, n_lines: int | None = None) -> pd.DataF
     Raises
     ------
     InputError
-        If it is damaged, naming file and line.
+        If it is damaged (or has not `n_lines` under its heading), naming file and line.
     """
     schema, file = (SCHEMAS | STUDY_SCHEMAS)[name], Path(path) / f"{name}.csv"
-    texts = _cells(file, list(schema.columns))
-    if n_lines is not None and len(texts) != n_lines:
-        raise InputError(f"{file} has {len(texts)} lines, its manifest counted {n_lines}; {AGAIN}")
-    cells = pd.DataFrame(texts, columns=list(schema.columns), dtype=object)
-    table = pd.DataFrame(
-        {key: _convert(file, key, about, cells[key]) for key, about in schema.columns.items()}
-    )
-    twice = table.duplicated(list(schema.unique))
-    if twice.any():
-        line = int(np.argmax(twice)) + 2
-        found = ", ".join(str(value) for value in table.loc[line - 2, list(schema.unique)])
-        raise InputError(f"{file}, line {line}: {found} was there already; {AGAIN}")
-    return table
-
-
-def _cells(file: Path, columns: list[str]) -> list[list[str]]:
-    """Cells of every line but the heading, as they are written."""
-    if not file.is_file():
-        return []
-    try:
-        text = file.read_bytes().decode("utf-8")
-        heading, *lines = csv.reader(io.StringIO(text, newline=""), strict=True)
-    except (ValueError, csv.Error):
-        raise InputError(f"{file} is no table, or damaged; {AGAIN}") from None
-    if heading != columns:
-        given, expected = ", ".join(heading), ", ".join(columns)
-        raise InputError(f"{file} has the columns {given}; expected {expected}; {AGAIN}")
+    columns, lines, text = list(schema.columns), [], "\n"
+    if file.is_file():
+        try:
+            text = file.read_bytes().decode("utf-8")
+            heading, *lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+        except (ValueError, csv.Error):
+            raise InputError(f"{file} is no table, or damaged; {AGAIN}") from None
+        if heading != columns:
+            given, expected = ", ".join(heading), ", ".join(columns)
+            raise InputError(f"{file} has the columns {given}; expected {expected}; {AGAIN}")
     for number, line in enumerate(lines, start=2):
         if len(line) != len(columns):
             wrong = f"has {len(line)} cells; expected {len(columns)}"
             raise InputError(f"{file}, line {number} {wrong}; {AGAIN}")
     if not text.endswith("\n"):
         raise InputError(f"{file}, line {len(lines) + 1} is cut off; {AGAIN}")
-    return lines
+    if n_lines is not None and len(lines) != n_lines:
+        raise InputError(f"{file} has {len(lines)} lines, its manifest counted {n_lines}; {AGAIN}")
+    table = pd.DataFrame(lines, columns=columns, dtype=object)
+    for column, about in schema.columns.items():
+        cells = table[column]
+        values = {cell: about.value(cell) for cell in cells.unique()}
+        bad = [cell for cell, value in values.items() if value is None]
+        _refuse(file, column, cells, cells.isin(bad), about.expected)
+        kind: Any = {"int": "int64", "float": float, "bool": bool}.get(about.type, str)
+        if about.nullable:
+            values |= {"": None} if kind is bool else {}
+            kind = {"int": float, "bool": object}.get(about.type, kind)
+        table[column] = pd.Series([values[cell] for cell in cells], dtype=kind)
+    twice = table.duplicated(list(schema.unique))
+    if twice.any():
+        line = int(np.argmax(twice))
+        found = ", ".join(str(value) for value in table.loc[line, list(schema.unique)])
+        raise InputError(f"{file}, line {line + 2}: {found} was there already; {AGAIN}")
+    return table
 
 
-def _convert(file: Path, name: str, about: Column, cells: pd.Series) -> pd.Series:
-    """Give one column its type; refuse the first cell that is not of it."""
-    empty = (cells == "").to_numpy(dtype=bool)
-    _refuse(file, name, cells, empty & (not about.nullable), "a value")
-    converted, fits, expected = cells.astype(str), empty | True, ""
-    if about.allowed:
-        fits, expected = cells.isin(about.allowed), f"one of {', '.join(about.allowed)}"
-    elif about.type == "bool":
-        fits, expected = cells.isin(["True", "False"]), "True or False"
-        flags = cells.map({"True": True, "False": False, "": None})
-        converted = flags.astype(object if about.nullable else bool) if fits.all() else flags
-    elif about.type in ("int", "float"):
-        numbers = pd.Series([_number(cell) for cell in cells], index=cells.index, dtype=float)
-        fits = np.isfinite(numbers) & numbers.between(about.low, about.high)
-        expected = f"a number from {about.low:g} to {about.high:g}"
-        converted = numbers
-        if about.type == "int":
-            fits, expected = fits & (numbers % 1 == 0), expected.replace("a", "a whole", 1)
-            if fits.all() and not about.nullable:
-                converted = numbers.astype("int64")
-    elif about.type in _PARSERS:
-        parses, expected = _PARSERS[about.type]
-        fits = cells.map(parses).astype(bool)
-    _refuse(file, name, cells, ~(empty | np.asarray(fits, dtype=bool)), expected)
-    return converted
-
-
-def _number(cell: str) -> float:
-    """Read a number as it was written, to the last digit; NaN for what is none."""
-    try:
-        return float(cell)
-    except ValueError:
-        return np.nan
-
-
-def _is_object(cell: str) -> bool:
-    try:
-        return isinstance(json.loads(cell), dict)
-    except ValueError:
-        return False
-
-
-def _are_numbers(cell: str) -> bool:
-    return all(np.isfinite(_number(part)) for part in cell.split(" "))
-
-
-_PARSERS = {
-    "json": (_is_object, "a JSON object"),
-    "numbers": (_are_numbers, "numbers separated by spaces"),
-}
-
-
-def _refuse(file: Path, name: str, cells: pd.Series, bad: Any, expected: str) -> None:
+def _refuse(file: Path, name: str, cells: pd.Series, bad: pd.Series, expected: str) -> None:
     """Raise for the first bad cell of a column."""
-    places = np.flatnonzero(np.asarray(bad, dtype=bool))
-    if len(places):
-        given = f"{file}, line {places[0] + 2}: {name} is {str(cells.iloc[places[0]])!r}"
+    if bad.any():
+        line = int(np.argmax(bad))
+        given = f"{file}, line {line + 2}: {name} is {str(cells.iloc[line])!r}"
         raise InputError(f"{given}; expected {expected}; {AGAIN}")
 
 
-def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
-    """Manifest and tables of one run, checked against each other."""
-    manifest = read_manifest(folder)
-    counts = manifest["counts"]
-    tables = {name: read(folder, name, n_lines=counts.get(name)) for name in SCHEMAS}
-    clips = tables["clips"].set_index("clip_id")
-    for name, table in tables.items():
-        file = folder / f"{name}.csv"
-        shared = {"scene", "sequence", "label", "split"} & set(table.columns)
-        for column, known in (("clip_id", clips.index), ("row", tables["rows"]["row"])):
-            if column in table:
-                cells = table[column]
-                _refuse(file, column, cells, ~cells.isin(known), "one that the run lists")
-        for column in shared if "clip_id" in table else ():
-            # A clip that is filed elsewhere would be resampled with the wrong sequence.
-            differs = table["clip_id"].map(clips[column]) != table[column]
-            _refuse(file, column, table[column], differs, "what clips.csv says of the clip")
-    unknown = set(manifest["evaluation"]) - set(clips.index)
-    if unknown:
-        file = folder / MANIFEST
-        raise InputError(f"{file} lists {min(unknown)}, which clips.csv lacks; {AGAIN}")
-    return manifest, tables
-
-
 def _join(path: Path, folders: list[Path]) -> Study:
-    """Put runs side by side."""
+    """Put runs side by side; their tables are checked against each other."""
     if not folders:
         raise InputError(f"{path} holds alternatives, but no fold that they are alternatives to")
     runs: dict[int, tuple[dict[str, Any], dict[str, pd.DataFrame]]] = {}
     for folder in folders:
-        manifest, tables = _read_run(folder)
-        fold = manifest["parameters"]["fold"]
+        manifest = _read_manifest(folder)
+        fold, counts = manifest["parameters"]["fold"], manifest["counts"]
         if fold in runs:
             raise InputError(f"{path} holds two runs of fold {fold}; keep one, such as {folder}")
+        tables = {name: read(folder, name, n_lines=counts.get(name)) for name in SCHEMAS}
+        clips, rows = tables["clips"].set_index("clip_id"), tables["rows"]["row"]
+        unknown = set(manifest["evaluation"]) - set(clips.index)
+        if unknown:
+            given = f"{folder / MANIFEST} lists {min(unknown)}"
+            raise InputError(f"{given}, which clips.csv lacks; {AGAIN}")
+        for name, table in tables.items():
+            file = folder / f"{name}.csv"
+            for column, known in (("clip_id", clips.index), ("row", rows)):
+                if column in table:
+                    stray = ~table[column].isin(known)
+                    _refuse(file, column, table[column], stray, "one that the run lists")
+            about = {"scene", "sequence", "label", "split"} if "clip_id" in table else set()
+            for column in about & set(table.columns):
+                # A clip that is filed elsewhere would be resampled with the wrong sequence.
+                differs = table["clip_id"].map(clips[column]) != table[column]
+                _refuse(file, column, table[column], differs, "what clips.csv says of the clip")
         tables["clips"] = tables["clips"].rename(columns={"fold": "assigned"})
         for name in SCHEMAS.keys() - {"rows"}:
             tables[name].insert(0, "fold", fold)

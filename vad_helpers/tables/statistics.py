@@ -1,16 +1,11 @@
 """How sure are we? Intervals, paired tests, ranks; the unit of chance is the sequence.
 
-Conventions
------------
 Clips of one sequence are correlated, so whole sequences are resampled (bootstrap) or flipped
-(sign-flip test), and each stays in one piece. The statistic is always the mean over all clips.
-NaN means "undefined for this clip": it is left out and counted. Intervals are percentile
-intervals; with one sequence there is none (NaN). What an interval of a difference says has three
-words: "higher", "lower", and "undecided" if it includes zero. All of this is conditional on the
-trained models.
+(sign-flip test). The statistic is always the mean over all clips; NaN, "undefined for this clip",
+is left out and counted. Intervals are 95 % percentile intervals; with one sequence there is none
+(NaN). All of this is conditional on the trained models.
 
 A table of scores is tidy: ``clip_id``, ``sequence``, ``row``, ``level``, ``metric``, ``value``.
-Which way is better comes from `vad_helpers.metrics.catalog`.
 
 References
 ----------
@@ -27,23 +22,24 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
-from vad_helpers.metrics.catalog import HIGHER, LOWER, direction
+from vad_helpers.metrics.catalog import HIGHER, LOWER, METRICS, direction
 
 UNDECIDED = "undecided"
 LEVEL = 0.95
-"""Coverage that intervals aim at unless another is asked for."""
+"""Coverage that intervals aim at."""
 MAX_EXACT_GROUPS = 30
 """Sequences of which all flips are counted: with drawn ones, a small p and what a correction makes
 of it would depend on the seed."""
+N_FLIPS = 9999
+"""Random flips where there are more sequences."""
 FEWEST_GROUPS = 4
 """Sequences that a judged interval takes: of fewer, its ends are the smallest and largest draws."""
 SCORE_COLUMNS = ("clip_id", "sequence", "row", "level", "metric", "value")
 
 
 def bootstrap_mean(
-    values: Any, groups: Any, *, n_resamples: int = 2000, level: float = LEVEL, seed: int = 0
+    values: Any, groups: Any, *, n_resamples: int = 2000, seed: int = 0
 ) -> dict[str, float]:
     """Mean over clips with an interval from resampled sequences.
 
@@ -55,43 +51,31 @@ def bootstrap_mean(
         The sequence of each clip.
     n_resamples : int
         Draws of as many sequences as there are, with replacement.
-    level : float
-        Coverage aimed at, in (0, 1).
     seed : int
         The same seed draws the same sequences for every score over the same sequences.
 
     Returns
     -------
     dict
-        ``mean``; ``low``, ``high``: percentile interval, NaN with fewer than two sequences;
-        ``n``: defined clips; ``n_groups``: sequences they are from; ``n_undefined``: NaNs.
+        ``mean``; ``low``, ``high``: NaN with fewer than two sequences; ``n``: defined clips;
+        ``n_groups``: sequences they are from; ``n_undefined``: NaNs.
 
     Raises
     ------
     ValueError
-        If lengths differ, a value is infinite, or a parameter is out of range.
+        If lengths differ, a value is infinite, or `n_resamples` is not a positive integer.
     """
     sums, counts, n_undefined = _by_group(values, groups)
     mean, draws = drawn_means(values, groups, n_resamples=n_resamples, seed=seed)
-    low, high = percentiles(draws, level)
+    low, high = percentiles(draws)
     found = {"mean": mean, "low": low, "high": high, "n": int(counts.sum())}
     return found | {"n_groups": len(sums), "n_undefined": n_undefined}
 
 
 def paired_difference(a: Any, b: Any, groups: Any, **options: Any) -> dict[str, float]:
-    """Mean of a - b over clips with an interval from resampled sequences.
+    """Mean of a - b over clips, both (n,) on the same clips, with an interval.
 
-    Parameters
-    ----------
-    a, b : array, (n,)
-        Scores on the same clips, in the same order; a clip where either is NaN is left out.
-    groups, **options
-        As `bootstrap_mean`.
-
-    Returns
-    -------
-    dict
-        ``difference``, then ``low``, ``high``, ``n``, ``n_groups``, ``n_undefined``.
+    As `bootstrap_mean`, with ``difference`` for ``mean``; a clip where either is NaN is left out.
     """
     a, b = _vector(a, name="a"), _vector(b, name="b")
     if len(a) != len(b):
@@ -103,20 +87,20 @@ def paired_difference(a: Any, b: Any, groups: Any, **options: Any) -> dict[str, 
 def independent_difference(
     a: Any, a_groups: Any, b: Any, b_groups: Any, *, n_resamples: int = 2000, seed: int = 0
 ) -> dict[str, float]:
-    """Mean of a minus mean of b, scored on different clips, with an interval.
+    """Mean of a minus mean of b, (n_a,) and (n_b,) on different clips, with an interval.
 
-    The two sides, (n_a,) and (n_b,), are resampled apart from each other; otherwise as
-    `paired_difference`. ``low``, ``high`` are NaN if either has fewer than two sequences.
+    The two sides are resampled apart from each other. ``difference``, ``low`` and ``high``: NaN if
+    either side has fewer than two sequences.
     """
     # Each side has draws of its own: equal ones would pair sequences that have no pair.
-    first, first_draws = drawn_means(a, a_groups, n_resamples=n_resamples, seed=[seed, 0])
-    second, second_draws = drawn_means(b, b_groups, n_resamples=n_resamples, seed=[seed, 1])
+    first, first_draws = drawn_means(a, a_groups, n_resamples=n_resamples, seed=(seed, 0))
+    second, second_draws = drawn_means(b, b_groups, n_resamples=n_resamples, seed=(seed, 1))
     low, high = percentiles(first_draws - second_draws)
     return {"difference": first - second, "low": low, "high": high}
 
 
 def drawn_means(
-    values: Any, groups: Any, *, n_resamples: int, seed: int | Sequence[int]
+    values: Any, groups: Any, *, n_resamples: int, seed: int | tuple[int, ...]
 ) -> tuple[float, np.ndarray]:
     """Mean over clips, and the means over resampled sequences, (n_resamples,), of its interval.
 
@@ -131,68 +115,53 @@ def drawn_means(
 
 
 def bootstrap_auc(
-    p: Any,
-    labels: Any,
-    groups: Any,
-    *,
-    minus: Any = None,
-    n_resamples: int = 2000,
-    level: float = LEVEL,
-    seed: int = 0,
+    p: Any, labels: Any, groups: Any, *, minus: Any = None, n_resamples: int = 2000, seed: int = 0
 ) -> dict[str, float]:
     """ROC AUC of clips, or how far those of two scores are apart, with an interval.
 
     Parameters
     ----------
-    p : array, (n,)
-        One score a clip, without NaN; larger speaks for class 1.
-    labels : array, (n,)
-        0 or 1.
-    groups : array, (n,)
-        The sequence of each clip.
-    minus : array, (n,), optional
-        Another score of the same clips, whose AUC is subtracted. Both are of the same drawn
-        sequences, so that what makes a sequence easy or hard for either drops out.
-    n_resamples, level, seed
+    p, labels : array, (n,)
+        One score a clip, without NaN (larger speaks for class 1), and its class, 0 or 1.
+    groups, n_resamples, seed
         As `bootstrap_mean`.
+    minus : array, (n,), optional
+        Another score of the same clips, whose AUC on the same draws is subtracted.
 
     Returns
     -------
     dict
-        ``auc``: in [0, 1], ties count one half; NaN if there is one class only. ``low``,
-        ``high``: percentile interval over the draws that have an AUC; NaN without any, or with
-        fewer than two sequences. ``n``, ``n_groups``: clips and sequences. ``n_one_class``:
-        draws left out because all their clips are of one class.
+        ``auc``: in [0, 1], ties count one half; NaN if there is one class only. ``low``, ``high``:
+        over the draws that have an AUC; NaN without any, or with fewer than two sequences. ``n``,
+        ``n_groups``: clips and sequences. ``n_one_class``: draws left out, of one class alone.
 
     Raises
     ------
     ValueError
-        If lengths differ, a value is not finite, a label is not 0 or 1, or a parameter is out of
-        range.
+        If lengths differ, a value is not finite, or a label is not 0 or 1.
     """
     auc, draws = drawn_aucs(p, labels, groups, n_resamples=n_resamples, seed=seed)
     if minus is not None:
         other, others = drawn_aucs(minus, labels, groups, n_resamples=n_resamples, seed=seed)
         auc, draws = auc - other, draws - others
-    n_groups, defined = len(np.unique(np.asarray(groups))), ~np.isnan(draws)
-    low, high = percentiles(draws[defined & (n_groups > 1)], level)
+    low, high = percentiles(draws[~np.isnan(draws)])
     found = {"auc": auc, "low": low, "high": high, "n": len(np.asarray(groups))}
-    return found | {"n_groups": n_groups, "n_one_class": int((~defined).sum())}
+    n_groups, n_one_class = len(np.unique(np.asarray(groups))), int(np.isnan(draws).sum())
+    return found | {"n_groups": n_groups, "n_one_class": n_one_class}
 
 
 def drawn_aucs(
-    p: Any, labels: Any, groups: Any, *, n_resamples: int, seed: int | Sequence[int]
+    p: Any, labels: Any, groups: Any, *, n_resamples: int, seed: int | tuple[int, ...]
 ) -> tuple[float, np.ndarray]:
     """ROC AUC of clips, and those of resampled sequences, (n_resamples,), of its interval.
 
-    NaN where all clips are of one class. A single sequence is drawn as it is.
+    NaN where all clips are of one class; all NaN with fewer than two sequences.
     """
     p, labels, groups = _vector(p, name="p"), _vector(labels, name="labels"), np.asarray(groups)
-    if not len(p) == len(labels) == len(groups):
+    fits = len(p) == len(labels) == len(groups) and not np.isnan(p).any()
+    if not fits or not np.isin(labels, (0, 1)).all():
         given = f"{len(p)}, {len(labels)} and {len(groups)} values"
-        raise ValueError(f"p, labels and groups have {given}; expected one of each a clip")
-    if np.isnan(p).any() or not np.isin(labels, (0, 1)).all():
-        raise ValueError("p holds NaN or labels hold something else than 0 and 1")
+        raise ValueError(f"p (no NaN), labels (0, 1) and groups have {given}; expected one a clip")
     # Pairs (anomalous clip of sequence i, normal one of j): how many the former wins, and all. A
     # drawn pair of sequences brings all its pairs of clips: no sorting for each draw.
     member = groups[:, None] == np.unique(groups)
@@ -202,13 +171,12 @@ def drawn_aucs(
     n_pairs = np.outer(positive.sum(axis=0), negative.sum(axis=0))
     drawn = resample(len(wins), n_resamples, seed)
     won, totals = (((drawn @ pairs) * drawn).sum(axis=1) for pairs in (wins, n_pairs))
-    aucs = np.divide(won, totals, out=np.full(n_resamples, np.nan), where=totals > 0)
+    has_auc = (totals > 0) & (len(wins) > 1)
+    aucs = np.divide(won, totals, out=np.full(n_resamples, np.nan), where=has_auc)
     return float(wins.sum() / n_pairs.sum()) if n_pairs.sum() else np.nan, aucs
 
 
-def sign_flip_test(
-    differences: Any, groups: Any, *, n_flips: int = 9999, seed: int = 0
-) -> dict[str, float]:
+def sign_flip_test(differences: Any, groups: Any, *, seed: int = 0) -> dict[str, float]:
     """Two-sided test of "the mean difference is zero" by flipping the signs of sequences.
 
     Parameters
@@ -217,22 +185,15 @@ def sign_flip_test(
         a - b, one a clip; NaN is left out.
     groups : array, (n,)
         The sequence of each clip: its clips keep or change their sign together.
-    n_flips, seed : int
-        Random flips where there are more than 30 sequences; up to 30, all flips are counted.
+    seed : int
+        Of random flips, with more than 30 sequences; up to 30, all flips are counted.
 
     Returns
     -------
     dict
-        ``p``: in (0, 1], never 0 (the flip that changes nothing counts); NaN without values. The
-        smallest that G sequences can give is 2 / 2**G. ``n_groups``; ``exact``: whether all flips
-        were counted.
-
-    Raises
-    ------
-    ValueError
-        If lengths differ, a value is infinite, or `n_flips` is not a positive integer.
+        ``p``: in (0, 1], never 0 (the flip that changes nothing counts); NaN without values.
+        ``n_groups``; ``exact``: whether all flips were counted.
     """
-    _check_count(n_flips, name="n_flips")
     sums, _, _ = _by_group(differences, groups)
     exact = len(sums) <= MAX_EXACT_GROUPS
     # Sums of the same numbers in another order may differ in the last digits: ties must count.
@@ -240,8 +201,8 @@ def sign_flip_test(
     if not len(sums):
         p = np.nan
     elif not exact:
-        signs = 1.0 - 2.0 * np.random.default_rng(seed).integers(0, 2, size=(n_flips, len(sums)))
-        p = (int((np.abs(signs @ sums) >= bound).sum()) + 1) / (n_flips + 1)
+        signs = 1.0 - 2.0 * np.random.default_rng(seed).integers(0, 2, size=(N_FLIPS, len(sums)))
+        p = (int((np.abs(signs @ sums) >= bound).sum()) + 1) / (N_FLIPS + 1)
     elif bound <= 0:
         p = 1.0
     else:
@@ -258,22 +219,20 @@ def sign_flip_test(
     return {"p": p, "n_groups": len(sums), "exact": exact}
 
 
-def smallest_p(n_groups: int, *, n_flips: int = 9999) -> float:
-    """Smallest attainable p of `sign_flip_test` on a number of sequences; NaN for none.
+def smallest_p(n_groups: int) -> float:
+    """Smallest p that `sign_flip_test` can attain on a number of sequences; NaN for none.
 
-    Drawn flips can give a little less or more than it. Times the number of comparisons, it is the
-    smallest that `holm` can leave of the best of them: above .05, the test cannot speak.
+    Times the number of comparisons, it is the smallest that `holm` can leave of the best of them:
+    above .05, the test cannot speak. (Drawn flips can give a little less or more than it.)
     """
     if n_groups < 1:
         return np.nan
     agreeing = 2 / 2**n_groups
-    return agreeing if n_groups <= MAX_EXACT_GROUPS else max(agreeing, 1 / (n_flips + 1))
+    return agreeing if n_groups <= MAX_EXACT_GROUPS else max(agreeing, 1 / (N_FLIPS + 1))
 
 
 def holm(p_values: Any) -> np.ndarray:
-    """Correct p-values, (n,) in [0, 1], for their number, after Holm.
-
-    NaN stays NaN and is not counted. Compare the adjusted ones with the level of the whole family.
+    """Correct p-values, (n,) in [0, 1], for their number, after Holm; NaN stays and does not count.
 
     Raises
     ------
@@ -302,17 +261,14 @@ def interval_sign(low: float, high: float) -> str:
 
 
 def summarise(scores: pd.DataFrame, **options: Any) -> pd.DataFrame:
-    """Mean and interval of every row, level and metric of a tidy table, one line a clip and each.
+    """Mean and interval of every row, level and metric of a tidy table, one line each.
 
-    Returns
-    -------
-    DataFrame
-        ``row``, ``level``, ``metric``, then as `bootstrap_mean`, in order of first appearance.
+    ``row``, ``level``, ``metric``, then as `bootstrap_mean`, in order of first appearance.
 
     Raises
     ------
     ValueError
-        If a column is missing, a score appears twice, or a parameter is out of range.
+        If a column is missing, a score appears twice, or a clip is in two sequences.
     """
     keys = ["row", "level", "metric"]
     lines = []
@@ -321,51 +277,6 @@ def summarise(scores: pd.DataFrame, **options: Any) -> pd.DataFrame:
         lines.append(dict(zip(keys, key, strict=True)) | found)
     columns = [*keys, "mean", "low", "high", "n", "n_groups", "n_undefined"]
     return pd.DataFrame(lines, columns=columns)
-
-
-def rank_stability(
-    wide: pd.DataFrame, metric: str, *, n_resamples: int = 2000, seed: int = 0
-) -> pd.DataFrame:
-    """Say how firmly each row holds its rank when sequences are resampled.
-
-    Parameters
-    ----------
-    wide : DataFrame
-        Index (clip_id, sequence), a column a row. All are averaged over the same sequences.
-    metric : str
-        Tells which way is better.
-    n_resamples, seed
-        As `bootstrap_mean`.
-
-    Returns
-    -------
-    DataFrame
-        ``row``, ``rank`` (1 is best), ``rank_median``, ``rank_low``, ``rank_high`` (percentile
-        interval), ``p_best`` (share of resamples in which it is first). Equal means share the
-        better rank; an undefined mean ranks last. With one sequence there is nothing to resample:
-        NaN.
-
-    Raises
-    ------
-    ValueError
-        If the metric is not in the catalogue or has no better side, or a parameter is out of range.
-    """
-    if (better := direction(metric)) is None:
-        raise ValueError(f"neither side of {metric} is better; give another metric")
-    sign = -1 if better == HIGHER else 1
-    grouped = wide.groupby(level="sequence", sort=True)
-    sums, counts = grouped.sum().to_numpy(), grouped.count().to_numpy()
-    drawn = resample(max(1, len(sums)), n_resamples, seed)
-    ranks = np.full((n_resamples, wide.shape[1]), np.nan)
-    if len(sums) > 1:
-        with np.errstate(invalid="ignore"):
-            cost = sign * (drawn @ sums) / (drawn @ counts)
-        ranks = rankdata(np.where(np.isnan(cost), np.inf, cost), method="min", axis=1)
-    ends = np.array([percentiles(column) for column in ranks.T]).reshape(-1, 2)
-    found = pd.DataFrame({"row": wide.columns, "rank": (sign * wide.mean()).rank(method="min")})
-    found["rank_median"], found["rank_low"], found["rank_high"] = np.median(ranks, axis=0), *ends.T
-    found["p_best"] = np.where(np.isnan(ranks).any(axis=0), np.nan, (ranks == 1).mean(axis=0))
-    return found.reset_index(drop=True)
 
 
 def compare(
@@ -390,18 +301,16 @@ def compare(
     Returns
     -------
     DataFrame
-        One line a pair, level and metric: ``first`` and ``second`` (rows, apart by spaces),
-        ``level``, ``metric``, ``difference`` (mean of first - second), ``low``, ``high``, ``n``,
-        ``n_groups``, ``n_undefined``, ``p``, ``interval`` ("higher", "lower", "undecided"; the
-        last also on fewer than four sequences), ``better`` ("first", "second", or "" if undecided
-        or if the metric has no better side), ``p_holm`` (all lines are one family), ``smallest_p``
+        One line a pair, level and metric: ``first``, ``second`` (rows, apart by spaces), ``level``,
+        ``metric``; as `paired_difference`; ``p``; ``interval`` ("higher", "lower", "undecided"; the
+        last also on fewer than four sequences); ``better`` ("first", "second", or "" if undecided
+        or if no side is known to be better); ``p_holm`` (all lines are one family), ``smallest_p``
         (attainable after the correction, by the best of the family).
 
     Raises
     ------
     ValueError
-        If a column or row is missing, a score appears twice, a metric is not in the catalogue,
-        or a parameter is out of range.
+        As `summarise`, or if a row is missing.
     """
     lines = []
     for (at, metric), part in _check_scores(scores).groupby(["level", "metric"], sort=False):
@@ -415,13 +324,12 @@ def compare(
             found = paired_difference(a, b, groups, n_resamples=n_resamples, seed=seed)
             enough = found["n_groups"] >= FEWEST_GROUPS
             interval = interval_sign(found["low"], found["high"]) if enough else UNDECIDED
-            better, wanted = "", direction(metric)
-            if interval != UNDECIDED and wanted is not None:
-                better = "first" if interval == wanted else "second"
+            better = ""
+            if interval != UNDECIDED and metric in METRICS and direction(metric) is not None:
+                better = "first" if interval == direction(metric) else "second"
             line = {"first": " ".join(first), "second": " ".join(second), "level": at}
-            line |= (
-                {"metric": metric} | found | {"p": sign_flip_test(a - b, groups, seed=seed)["p"]}
-            )
+            line |= {"metric": metric} | found
+            line["p"] = sign_flip_test(a - b, groups, seed=seed)["p"]
             lines.append(line | {"interval": interval, "better": better})
     columns = ["first", "second", "level", "metric", "difference", "low", "high", "n", "n_groups"]
     columns += ["n_undefined", "p", "interval", "better"]
@@ -459,10 +367,9 @@ def _vector(values: Any, *, name: str) -> np.ndarray:
 def _by_group(values: Any, groups: Any) -> tuple[np.ndarray, np.ndarray, int]:
     """Sum and number of the defined values of each group that has any; number of NaNs."""
     vector, groups = _vector(values, name="values"), np.asarray(groups)
-    if groups.shape != vector.shape:
-        raise ValueError(f"groups has shape {groups.shape}; expected one a value, {vector.shape}")
-    if pd.isna(groups).any():
-        raise ValueError("groups holds missing values; expected the sequence of every clip")
+    if groups.shape != vector.shape or pd.isna(groups).any():
+        given = f"groups has shape {groups.shape}, or holds missing values"
+        raise ValueError(f"{given}; expected the sequence of each value, {vector.shape}")
     defined = ~np.isnan(vector)
     # Sorted, so that the order of the lines decides nothing.
     codes = pd.factorize(groups[defined], sort=True)[0]
@@ -470,14 +377,11 @@ def _by_group(values: Any, groups: Any) -> tuple[np.ndarray, np.ndarray, int]:
     return sums, np.bincount(codes), int((~defined).sum())
 
 
-def resample(n_groups: int, n_resamples: int, seed: int | Sequence[int]) -> np.ndarray:
-    """How often each of n groups is drawn when n are drawn with replacement: (resamples, n)."""
-    _check_count(n_resamples, name="n_resamples")
-    return _draws(n_groups, n_resamples, seed if isinstance(seed, int) else tuple(seed))
-
-
 @functools.lru_cache(maxsize=32)  # hundreds of means are over the same sequences
-def _draws(n_groups: int, n_resamples: int, seed: int | tuple[int, ...]) -> np.ndarray:
+def resample(n_groups: int, n_resamples: int, seed: int | tuple[int, ...]) -> np.ndarray:
+    """How often each of n groups is drawn when n are drawn with replacement: (resamples, n)."""
+    if not isinstance(n_resamples, int | np.integer) or n_resamples < 1:
+        raise ValueError(f"n_resamples is {n_resamples!r}; expected an integer of at least 1")
     drawn = np.random.default_rng(seed).integers(n_groups, size=(n_resamples, n_groups))
     cells = drawn + n_groups * np.arange(n_resamples)[:, None]
     counts = np.bincount(cells.ravel(), minlength=n_resamples * n_groups)
@@ -486,22 +390,9 @@ def _draws(n_groups: int, n_resamples: int, seed: int | tuple[int, ...]) -> np.n
     return counts
 
 
-def percentiles(draws: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """Give the two ends of the central share `level` of some draws; NaN if any is, or without any.
-
-    Raises
-    ------
-    ValueError
-        If `level` is not between 0 and 1.
-    """
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level!r}; expected a number between 0 and 1, such as 0.95")
+def percentiles(draws: np.ndarray) -> tuple[float, float]:
+    """Ends of the central 95 % of some draws; NaN if any is, or without any."""
     if not len(draws):
         return np.nan, np.nan
-    low, high = np.quantile(draws, [(1 - level) / 2, 1 - (1 - level) / 2])
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, 1 - (1 - LEVEL) / 2])
     return float(low), float(high)
-
-
-def _check_count(value: int, *, name: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name} is {value!r}; expected an integer of at least 1")

@@ -1,8 +1,8 @@
 """What a study's tables come to: means with intervals, ranks, and the paper's values beside them.
 
-Functions take a `Study` (see `schema.load`) and give DataFrames. Intervals resample sequences over
-all folds together, with the number of resamples and the seed of the study's parameters. Where
-`clips` is asked for, it is "all", "hits" (the network calls them anomalous), "misses", or clip ids.
+Intervals resample sequences over all folds together, with the number of resamples and the seed of
+the study's parameters. `clips` is "all", "hits" (the network calls them anomalous), "misses", or
+clip ids.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 
 from vad_helpers.errors import InputError
-from vad_helpers.metrics.catalog import METRICS, direction
+from vad_helpers.metrics.catalog import HIGHER, METRICS, direction
 from vad_helpers.tables import statistics
 from vad_helpers.tables.schema import CALLED_FROM, SCORED, Study, load
 
@@ -37,8 +38,6 @@ FLATNESS = ("deletion", "insertion", "mean_area", *EQUAL_AREA, "area_deletion", 
 """Faithfulness on the threshold axis, and what controls it: equal area, and RISE's area axis."""
 GAPS = (0.0, 0.05, 0.1, 0.2)
 """Lower bounds of the gap p(x) - p(x_b)."""
-PAPER_PERFORMANCE = {"accuracy": 0.8886, "auc": 0.9331}
-"""The paper's detector, on a split that it does not state."""
 NOT_A_CHANGE = {"n_clips", "precision", "paired"}
 """Settings of a variant that do not say what it varies."""
 
@@ -63,18 +62,13 @@ def methods(study: Study) -> list[str]:
 def variants(study: Study) -> pd.DataFrame:
     """What variants, and references that a method is behind, change.
 
-    Returns
-    -------
-    DataFrame
-        row, of (its method's row, "" without), changes (dict: settings that differ from those of
-        that row), n_clips (None: all).
+    row, of (its method's row, "" without), changes (dict: settings that differ from those of that
+    row), n_clips (None: all).
     """
     settings = study.rows.set_index("row")["settings"].map(json.loads)
     plain = study.rows[study.rows["kind"] == "method"].set_index("of")["row"]
     lines = []
-    for line in study.rows[
-        (study.rows["kind"] != "method") & (study.rows["of"] != "")
-    ].itertuples():
+    for line in study.rows.query("kind != 'method' and of != ''").itertuples():
         given, own = settings[line.row], settings.get(plain.get(line.of), {})
         named = given.keys() - NOT_A_CHANGE
         changes = {key: given[key] for key in sorted(named) if own.get(key) != given[key]}
@@ -107,36 +101,28 @@ def timed(study: Study) -> pd.DataFrame:
 def scores(study: Study, table: str) -> pd.DataFrame:
     """Tidy scores: clip_id, sequence, row, level, metric, value.
 
-    Parameters
-    ----------
-    study : Study
-    table : {"human_centric", "model_centric", "robustness", "runtime", "gaps"}
-        "runtime", of the maps that are `timed` alike, references apart: seconds, baseline_seconds,
-        superpixel_seconds, model_calls, and auc_per_second: clip AUC above chance over the row's
-        mean seconds. "gaps": gap, p(x) - p(x_b); deletion and insertion on both axes over the gap
-        (deletion_by_gap ...); beyond_gap: whether deletion at equal area exceeds the gap.
+    `table` is "human_centric", "model_centric", "robustness", or "runtime": seconds,
+    baseline_seconds, superpixel_seconds and model_calls of the maps that are `timed` alike,
+    references apart, and auc_per_second: clip AUC above chance over the row's mean seconds.
     """
     keys = ["clip_id", "sequence", "row"]
     if table in SCORED:
         return getattr(study, table)[list(statistics.SCORE_COLUMNS)]
-    if table == "gaps":
-        found = study.model_centric.pivot(index=keys, columns="metric", values="value")
-        derived = pd.DataFrame({"gap": found["p_clip"] - found["p_baseline"]})
-        for name in (*FLATNESS[:2], *EQUAL_AREA):
-            derived[f"{name}_by_gap"] = found[name] / derived["gap"]
-        derived["beyond_gap"] = (found["area_matched_deletion"] > derived["gap"]).astype(float)
-    else:
-        homes = study.clips.drop_duplicates("clip_id").set_index("clip_id")["sequence"]
-        made = timed(study).assign(sequence=lambda lines: lines["clip_id"].map(homes))
-        references = study.rows.loc[study.rows["kind"] == "reference", "row"]
-        made = made[~made["row"].isin(references)]
-        measures = ["seconds", "baseline_seconds", "superpixel_seconds", "model_calls"]
-        derived = made[[*keys, *measures]]
-        above = pivot(study, "human_centric", "clip", "auc") - CHANCE
-        worth = above / derived.groupby("row")["seconds"].mean().reindex(above.columns)
-        worth = worth.stack().rename("auc_per_second").reset_index()
-        derived = derived.merge(worth, how="outer", on=keys).set_index(keys)
-    long = derived.melt(ignore_index=False, var_name="metric").reset_index().dropna(subset="value")
+    homes = study.clips.drop_duplicates("clip_id").set_index("clip_id")["sequence"]
+    made = timed(study).assign(sequence=lambda lines: lines["clip_id"].map(homes))
+    references = study.rows.loc[study.rows["kind"] == "reference", "row"]
+    made = made[~made["row"].isin(references)]
+    derived = made[[*keys, "seconds", "baseline_seconds", "superpixel_seconds", "model_calls"]]
+    above = pivot(study, "human_centric", "clip", "auc") - CHANCE
+    worth = above / derived.groupby("row")["seconds"].mean().reindex(above.columns)
+    worth = worth.stack().rename("auc_per_second").reset_index()
+    derived = derived.merge(worth, how="outer", on=keys).set_index(keys)
+    return _tidy(derived)
+
+
+def _tidy(wide: pd.DataFrame) -> pd.DataFrame:
+    """Scores of the clip level, a column a metric, as lines."""
+    long = wide.melt(ignore_index=False, var_name="metric").reset_index().dropna(subset="value")
     return long.assign(level="clip")[list(statistics.SCORE_COLUMNS)]
 
 
@@ -160,9 +146,8 @@ def finished(study: Study, rows: Collection[str] | None = None) -> list[str]:
     rows = main_rows(study) if rows is None else rows
     clips = study.evaluation["clip_id"]
     for name in SCORED:
-        part = getattr(study, name)[["clip_id", "row"]].drop_duplicates()
-        part = part[part["row"].isin(list(rows))]
-        counts = part["clip_id"].value_counts()
+        part = getattr(study, name)[lambda lines: lines["row"].isin(list(rows))]
+        counts = part.groupby("clip_id")["row"].nunique()
         clips = clips[clips.isin(counts.index[counts == part["row"].nunique()])]
     return clips.tolist()
 
@@ -187,19 +172,10 @@ def summary(
     rows: Collection[str] | None = None,
     metrics: Collection[str] = (),
 ) -> pd.DataFrame:
-    """Mean and 95 % interval of every row, level and metric of a table.
+    """Mean and 95 % interval of every row, level and metric of a table (see `scores`).
 
-    Parameters
-    ----------
-    study : Study
-    table : str
-        As `scores`.
-    clips : "all", "hits", "misses", or collection of clip ids
-    rows : collection of str, optional
-        By default the main ones, over the clips that are `finished`, so that their means stand side
-        by side. Rows that are named are each over the clips that they have.
-    metrics : collection of str
-        Empty: all.
+    By default of the main rows, over the clips that are `finished`, so that their means stand side
+    by side; `rows` that are named are each over the clips that they have. Empty `metrics`: all.
 
     Returns
     -------
@@ -227,8 +203,7 @@ def summary(
 def complete(found: pd.DataFrame) -> pd.Series:
     """Tell which lines of a summary average over as many clips as any other row does.
 
-    False where clips are missing (a slow method on fewer clips) or undefined (a map without a
-    positive voxel has no C_v): such a mean is over other clips, and has no rank.
+    Where clips are missing or undefined, the mean is over other clips, and has no rank.
     """
     return found["n"] == found.groupby(["level", "metric"])["n"].transform("max")
 
@@ -236,12 +211,9 @@ def complete(found: pd.DataFrame) -> pd.Series:
 def ranked(found: pd.DataFrame) -> pd.DataFrame:
     """Add to a summary: direction, rank and the paper's value.
 
-    Returns
-    -------
-    DataFrame
-        direction: "higher" or "lower" is better, None where neither is. rank: 1 is best, among all
-        rows, equal means share the better one; NaN without a direction, and for a row that is not
-        `complete`. paper: NaN where the paper prints none.
+    direction: "higher" or "lower" is better, None where neither is. rank: 1 is best, equal means
+    share the better one; NaN without a direction, and for a row that is not `complete`. paper: NaN
+    where the paper prints none.
     """
     known = {metric: direction(metric) for metric in found["metric"].unique() if metric in METRICS}
     found = found.assign(direction=found["metric"].map(known).astype(object))
@@ -277,53 +249,30 @@ def _paper_table(study: Study, columns: dict[str, list], clips: Clips) -> pd.Dat
 
 
 def paper_csv(name: str) -> pd.DataFrame:
-    """Read one of the files in `paper/`: the paper's tables, its claims, what they rest on."""
+    """Read one of the files in `paper/`: what it printed, its claims, what they rest on."""
     with (resources.files("vad_helpers.tables") / "paper" / f"{name}.csv").open() as file:
         return pd.read_csv(file)
 
 
 def paper() -> pd.DataFrame:
     """The paper's Tables I and II: row, level, metric, paper."""
-    names = "table1_human_centric", "table2_model_robustness_runtime"
-    parts = [paper_csv(name).melt("method", value_name="paper") for name in names]
-    both = pd.concat(parts, ignore_index=True).rename(columns={"method": "row"})
-    named = both["variable"].str.extract(r"(?:(?P<level>clip|frame)_)?(?P<metric>.*)")
-    both = both.join(named.fillna({"level": "clip"})).replace({"metric": {"runtime_s": "seconds"}})
-    return both[["row", "level", "metric", "paper"]]
+    return paper_csv("printed")
 
 
 def wide(table: pd.DataFrame, *, digits: int = 3) -> pd.DataFrame:
-    """Spell a summary for display: one line a row, a column a metric.
+    """Spell a summary for display: a line a label, a column (metric, "here" or "paper").
 
-    Parameters
-    ----------
-    table : DataFrame
-        From `summary`, `table_one`, `table_two` or `flatness`.
-    digits : int
-        Digits after the decimal point.
-
-    Returns
-    -------
-    DataFrame of str
-        Index labels; columns (metric, "here" or "paper", where it prints any). Cells read "mean
-        [low, high]", with "(n undefined)" where clips were left out, "(n all-zero)" where maps of
-        zeros are in the mean, and "(n of N clips)" where a row has fewer clips.
-
-    Raises
-    ------
-    InputError
-        If two rows have one label.
+    Cells read "mean [low, high]", with "(n undefined)" where clips were left out, "(n all-zero)"
+    where maps of zeros are in the mean, and "(n of N clips)" where a row has fewer clips.
     """
-    named = table[["row", "label"]].drop_duplicates()["label"]
-    if named.duplicated().any():
-        label = named[named.duplicated()].iloc[0]
-        raise InputError(f"two rows are called '{label}'; give the variants labels of their own")
     columns = {}
     for (level, metric), part in table.groupby(["level", "metric"], sort=False):
-        known = METRICS.get(metric)
+        name, sense = metric, None
+        if metric in METRICS:
+            name, sense = METRICS[metric].name, direction(metric)
         several = table.loc[table["metric"] == metric, "level"].nunique() > 1
-        heading = (known.name if known else metric) + (f", {level}" if several else "")
-        heading += {"higher": " ↑", "lower": " ↓"}.get(known.direction if known else None, "")
+        heading = name + (f", {level}" if several else "")
+        heading += {"higher": " ↑", "lower": " ↓"}.get(sense, "")
         n_clips, cells = (part["n"] + part["n_undefined"]).max(), {}
         for line in part.itertuples():
             cell = "undefined" if np.isnan(line.mean) else f"{line.mean:.{digits}f}"
@@ -337,6 +286,7 @@ def wide(table: pd.DataFrame, *, digits: int = 3) -> pd.DataFrame:
         if "paper" in part and part["paper"].notna().any():
             printed = part.set_index("label")["paper"].dropna()
             columns[heading, "paper"] = printed.map("{:.4g}".format)
+    named = pd.Index(table["label"].unique(), name="label")
     return pd.DataFrame(columns).reindex(named).fillna("")
 
 
@@ -354,17 +304,35 @@ def rank_stability(
     Returns
     -------
     DataFrame
-        Best first: row, label, rank, rank_median, rank_low, rank_high, p_best as
-        `statistics.rank_stability`; n: the clips on which all rows in it are defined, which alone
-        count. Rows with too few clips (see `SHARED`) are left out.
+        Best first: row, label, rank (1 is best, equal means share the better one), rank_median,
+        rank_low, rank_high (percentile interval), p_best (share of resamples in which it is first):
+        NaN with one sequence; n: the clips on which all rows in it are defined, which alone count.
+        Rows with too few clips (see `SHARED`) are left out.
+
+    Raises
+    ------
+    ValueError
+        If neither side of the metric is better.
     """
-    rows = methods(study) if rows is None else rows
+    if (better := direction(metric)) is None:
+        raise ValueError(f"neither side of {metric} is better; give another metric")
+    sign, rows = -1 if better == HIGHER else 1, methods(study) if rows is None else rows
     found = pivot(study.keep(clips=clips), table, level, metric, rows)
     counts = found.notna().sum()
     found = found[counts.index[counts >= max(1, SHARED * counts.max())]].dropna()
-    firm = statistics.rank_stability(found, metric, **options(study)).assign(n=len(found))
-    firm.insert(1, "label", firm["row"].map(labels(study)))
-    return firm.sort_values("rank", kind="stable", ignore_index=True)
+    grouped = found.groupby(level="sequence", sort=True)
+    sums, sizes = grouped.sum().to_numpy(), grouped.size().to_numpy()
+    drawn = statistics.resample(max(1, len(sums)), **options(study))
+    ranks = np.full((len(drawn), found.shape[1]), np.nan)
+    if len(sums) > 1:
+        cost = sign * (drawn @ sums) / (drawn @ sizes)[:, None]
+        ranks = rankdata(cost, method="min", axis=1)
+    ends = np.array([statistics.percentiles(column) for column in ranks.T]).reshape(-1, 2)
+    firm = pd.DataFrame({"row": found.columns, "label": found.columns.map(labels(study))})
+    firm["rank"] = (sign * found.mean()).rank(method="min").to_numpy()
+    firm["rank_median"], firm["rank_low"], firm["rank_high"] = np.median(ranks, axis=0), *ends.T
+    firm["p_best"] = np.where(np.isnan(ranks).any(axis=0), np.nan, (ranks == 1).mean(axis=0))
+    return firm.assign(n=len(found)).sort_values("rank", kind="stable", ignore_index=True)
 
 
 def breakdown(
@@ -384,61 +352,49 @@ def breakdown(
 
 
 def by_clip(study: Study) -> pd.DataFrame:
-    """What is known of each clip of the evaluation set.
+    """What the network says of each clip of the evaluation set.
 
     Returns
     -------
     DataFrame
         fold, clip_id, scene, sequence; p_clip and p_baseline (of the first row; processors differ
-        in the last digits), gap; p (see `Study.probabilities`), p_predicted; called ("anomalous",
-        "normal"); share_changing and share_moving: voxels that change by the protocol's rule, and
-        those that move by more than rounding hides; auc: mean clip AUC of the methods, on clips
-        that all have, and place (1 is localised best).
+        in the last digits), gap: their difference; called ("anomalous", "normal").
     """
     table = study.evaluation[["fold", "clip_id", "scene", "sequence"]].set_index("clip_id")
-
-    def first(scored: pd.DataFrame, level: str, metric: str) -> pd.Series:
-        part = scored[(scored["level"] == level) & (scored["metric"] == metric)]
-        return part.drop_duplicates("clip_id").set_index("clip_id")["value"]
-
-    table["p_clip"] = first(study.model_centric, "clip", "p_clip")
-    table["p_baseline"] = first(study.model_centric, "clip", "p_baseline")
+    asked = study.model_centric.drop_duplicates(["clip_id", "metric"])
+    asked = asked.pivot(index="clip_id", columns="metric", values="value")
+    table[["p_clip", "p_baseline"]] = asked.reindex(table.index, columns=["p_clip", "p_baseline"])
     table["gap"] = table["p_clip"] - table["p_baseline"]
-    table["p"] = study.probabilities()
-    test = study.predictions[study.predictions["split"] == "test"]
-    table["p_predicted"] = test.set_index("clip_id")["p"]
-    called = np.where(table["p"] >= CALLED_FROM, "anomalous", "normal")
-    table["called"] = pd.Series(called, table.index).where(table["p"].notna())
-    size = np.prod([study.params["n_frames"], *study.params["frame_size"]])
-    table["share_changing"] = first(study.human_centric, "clip", "n_moving") / size
-    table["share_moving"] = first(study.human_centric, "moving", "n_moving") / size
-    located = pivot(study, "human_centric", "clip", "auc", methods(study)).dropna()
-    table["auc"] = located.mean(axis=1).droplevel("sequence")
-    table["place"] = table["auc"].rank(ascending=False, method="min")
-    return table.reset_index()
+    p = study.probabilities().reindex(table.index)
+    called = pd.Series(np.where(p >= CALLED_FROM, "anomalous", "normal"), table.index)
+    return table.assign(called=called.where(p.notna())).reset_index()
 
 
 def gaps(study: Study, *, bounds: Sequence[float] = GAPS, clips: Clips = "all") -> pd.DataFrame:
     """Faithfulness where there is something to measure: by the gap p(x) - p(x_b).
 
     The gap is what the whole baseline does. One that keeps the probability leaves little to delete.
-    It is no bound: where deletion at equal area exceeds it, what is left of the clip is an input
-    unlike any in training, and a score tells how well a map finds voxels that upset the network.
+    It is no bound: what is left of a clip may be an input unlike any in training.
 
     Returns
     -------
     DataFrame
         As `statistics.summarise`, of the main rows, with min_gap (lower bound, exclusive; -inf
-        first): deletion and insertion on both axes, and with a bound `scores(study, "gaps")`.
+        first): deletion and insertion on both axes; with a bound also gap, and the same over each
+        clip's gap (deletion_by_gap ...).
     """
     study = study.keep(clips=clips)
     study = study.keep(clips=finished(study), rows=main_rows(study))
-    derived, plain = scores(study, "gaps"), scores(study, "model_centric")
-    plain = plain[plain["metric"].isin([*FLATNESS[:2], *EQUAL_AREA])]
-    gap = derived[derived["metric"] == "gap"].set_index(["clip_id", "row"])["value"]
+    plain, names = scores(study, "model_centric"), [*FLATNESS[:2], *EQUAL_AREA]
+    keys = ["clip_id", "sequence", "row"]
+    asked = plain.pivot(index=keys, columns="metric", values="value")
+    gap = asked["p_clip"] - asked["p_baseline"]
+    derived = asked[names].div(gap, axis=0).add_suffix("_by_gap")
+    derived.insert(0, "gap", gap)
+    plain = plain[plain["metric"].isin(names)]
     parts = [statistics.summarise(plain, **options(study)).assign(min_gap=-np.inf)]
-    both = pd.concat([plain, derived], ignore_index=True)
-    own = gap.reindex(pd.MultiIndex.from_frame(both[["clip_id", "row"]])).to_numpy()
+    both = pd.concat([plain, _tidy(derived)], ignore_index=True)
+    own = gap.reindex(pd.MultiIndex.from_frame(both[keys])).to_numpy()
     for bound in bounds:
         found = statistics.summarise(both[own > bound], **options(study))
         parts.append(found.assign(min_gap=bound))
@@ -457,23 +413,22 @@ def costs(study: Study) -> pd.DataFrame:
         n_all_zero (maps), auc (mean clip AUC), auc_per_second (above chance).
     """
     made, alike = study.explanations[study.explanations["model_calls"] > 0], timed(study)
-    medians = ["model_calls", "baseline_seconds", "superpixel_seconds", "n_segments", "n_nonzero"]
     of_row, timings = made.groupby("row", sort=False), alike.groupby("row")
-    table = of_row[medians].median().assign(n=of_row.size(), n_timed=timings.size())
+    medians = ["model_calls", "baseline_seconds", "superpixel_seconds", "n_segments", "n_nonzero"]
     measured = {
+        "n": of_row.size(),
+        "n_timed": timings.size(),
+        "n_all_zero": all_zero(study).to_frame(index=False).groupby("row").size(),
         "seconds": timings["seconds"].mean(),
         "seconds_min": timings["seconds"].min(),
         "seconds_max": timings["seconds"].max(),
         "precision": timings["precision"].agg(lambda used: " ".join(sorted({*used} - {""}))),
-        "n_all_zero": all_zero(study).to_frame(index=False).groupby("row").size(),
         "auc": pivot(study, "human_centric", "clip", "auc").mean(),
     }
-    for name, values in measured.items():
-        table[name] = values.reindex(table.index)
+    table = of_row[medians].median().join(pd.DataFrame(measured))
     table["auc_per_second"] = (table["auc"] - CHANCE) / table["seconds"]
-    table = table.fillna({"n_timed": 0, "n_all_zero": 0}).astype(
-        {"n_timed": int, "n_all_zero": int}
-    )
+    counts = ["n", "n_timed", "n_all_zero"]
+    table[counts] = table[counts].fillna(0).astype(int)
     table.insert(0, "label", table.index.map(labels(study)))
     table.insert(1, "family", table.index.map(study.rows.set_index("row")["family"]))
     return table.reset_index()
@@ -482,44 +437,17 @@ def costs(study: Study) -> pd.DataFrame:
 def convergence(study: Study) -> pd.DataFrame:
     """How maps of two seeds correlate as samples double: lines at both ends of each doubling.
 
-    Returns
-    -------
-    DataFrame
-        As `Study.convergence`, with end ("fewest" or "most" samples) and of (the method).
+    As `Study.convergence`, with end ("fewest" or "most" samples) and of (the method).
     """
     drawn = study.convergence.groupby(["fold", "clip_id", "row"])["n_samples"]
     ends = {"fewest": drawn.idxmin(), "most": drawn.idxmax()}
-    parts = [study.convergence.loc[at].assign(end=end) for end, at in ends.items()]
-    found = pd.concat(parts, ignore_index=True)
-    return found.assign(of=found["row"].map(study.rows.set_index("row")["of"]))
-
-
-def mean_curves(study: Study, *, clips: Clips = "all") -> pd.DataFrame:
-    """Curves of the main rows, averaged over the clips that all have: curve, row, step, mean."""
-    lines = []
-    for curve, part in study.keep(clips=clips, rows=main_rows(study)).curves.groupby("curve"):
-        texts = part.pivot(index="clip_id", columns="row", values="values").dropna()
-        for row in texts if len(texts) else ():
-            mean = np.mean([np.array(text.split(), float) for text in texts[row]], axis=0)
-            lines += [(curve, row, step, value) for step, value in enumerate(mean)]
-    return pd.DataFrame(lines, columns=["curve", "row", "step", "mean"])
-
-
-def frame_means(study: Study, *, clips: Clips = "all") -> pd.DataFrame:
-    """AUC of every frame, averaged over the clips that all main rows have: row, frame, mean, n."""
-    part = study.keep(clips=clips, rows=main_rows(study)).frame_auc
-    n_rows = part.groupby("clip_id")["row"].nunique()
-    part = part[part["clip_id"].isin(n_rows.index[n_rows == part["row"].nunique()])]
-    return part.groupby(["row", "frame"])["auc"].agg(mean="mean", n="size").reset_index()
+    found = pd.concat([study.convergence.loc[at].assign(end=end) for end, at in ends.items()])
+    of = study.rows.set_index("row")["of"]
+    return found.assign(of=found["row"].map(of)).reset_index(drop=True)
 
 
 def performance(study: Study, *, split: str = "test") -> pd.DataFrame:
-    """How well the networks tell clips apart, on sequences that they never saw.
-
-    Parameters
-    ----------
-    study : Study
-    split : {"test", "val"}
+    """How well the networks tell clips of a split, "test" or "val", apart.
 
     Returns
     -------
@@ -543,46 +471,32 @@ def performance(study: Study, *, split: str = "test") -> pd.DataFrame:
             line = {"pooling": pooling, "folds": " ".join(map(str, chosen)), "scene": scene}
             line |= {"n": len(part), "n_groups": part["sequence"].nunique()}
             line |= {"n_anomalous": int(part["label"].sum())}
-            for metric in ("accuracy", "auc"):
-                ends = _performance(part, metric, pooling == "mean", **options(study))
-                lines.append(line | {"metric": metric} | ends)
+            values: dict[str, list] = {"accuracy": [], "auc": []}
+            for i, (_, block) in enumerate(part.groupby("fold" if pooling == "mean" else "split")):
+                # Draws of its own for every fold: equal ones would pair sequences with no pair.
+                drawn = options(study)
+                drawn["seed"] = (drawn["seed"], i) if pooling == "mean" else drawn["seed"]
+                p, label, groups = block["p"], block["label"], block["sequence"]
+                right = ((p >= CALLED_FROM) == (label == 1)).astype(float)
+                values["accuracy"].append(statistics.drawn_means(right, groups, **drawn))
+                values["auc"].append(statistics.drawn_aucs(p, label, groups, **drawn))
+            for metric, found in values.items():
+                found = [(value, draws) for value, draws in found if not np.isnan(value)]
+                mean = np.mean([value for value, _ in found]) if found else np.nan
+                draws = np.mean([d for _, d in found], axis=0) if found else np.array([])
+                # A draw whose clips are all of one class has no AUC, and does not count.
+                low, high = statistics.percentiles(draws[~np.isnan(draws)])
+                ends = {"metric": metric, "mean": mean, "low": low, "high": high}
+                lines.append(line | ends)
     columns = ["pooling", "folds", "scene", "metric", "mean", "low", "high", "n", "n_groups"]
     return pd.DataFrame(lines, columns=[*columns, "n_anomalous"])
-
-
-def _performance(
-    part: pd.DataFrame, metric: str, by_fold: bool, *, n_resamples: int, seed: int
-) -> dict[str, float]:
-    """Accuracy or AUC with its interval, of all clips together or as the mean of the folds'."""
-    found = []
-    for i, (_, block) in enumerate(part.groupby("fold") if by_fold else [("", part)]):
-        # Draws of its own for every fold: equal ones would pair sequences that have no pair.
-        drawn = {"n_resamples": n_resamples, "seed": [seed, i] if by_fold else seed}
-        groups = block["sequence"]
-        if metric == "auc":
-            value, draws = statistics.drawn_aucs(block["p"], block["label"], groups, **drawn)
-            draws = draws if groups.nunique() > 1 else np.full(n_resamples, np.nan)
-        else:
-            right = (block["p"] >= CALLED_FROM) == (block["label"] == 1)
-            value, draws = statistics.drawn_means(right.astype(float), groups, **drawn)
-        found += [(value, draws)] if not np.isnan(value) else []
-    if not found:
-        return {"mean": np.nan, "low": np.nan, "high": np.nan}
-    values, draws = zip(*found, strict=True)
-    draws = np.mean(draws, axis=0)
-    # A draw whose clips are all of one class has no AUC, and does not count.
-    low, high = statistics.percentiles(draws[~np.isnan(draws)])
-    return {"mean": float(np.mean(values)), "low": low, "high": high}
 
 
 def leakage(study: Study, *, alternative: str = "split_by_clip") -> pd.DataFrame:
     """What having trained on other clips of the tested sequences, as in an alternative, is worth.
 
-    Returns
-    -------
-    DataFrame
-        folds, metric, seen (the alternative's), unseen (the study's, of the same folds),
-        difference; empty if it was not measured.
+    folds, metric, seen (the alternative's), unseen (the study's, of the same folds), difference;
+    empty if it was not measured.
     """
     parts = [study.alternatives.get(alternative), study]
     if parts[0] is None:
@@ -620,9 +534,9 @@ def compare(
     -------
     DataFrame
         One line a table, level, metric, row and run: mean, low, high, n (clips); from the second
-        run on also difference (this run minus the first), difference_low, difference_high,
-        n_shared (clips that both have; 0: compared as independent samples) and interval
-        ("higher", "lower", "undecided").
+        run on difference (this run minus the first), difference_low, difference_high, n_shared
+        (clips that both have; 0: compared as independent samples), interval ("higher", "lower",
+        "undecided").
 
     Raises
     ------
@@ -630,52 +544,36 @@ def compare(
         If a path holds no run, or nothing is left of what was asked for.
     """
     keys, drawn = ["table", "level", "metric", "row"], {"n_resamples": n_resamples, "seed": seed}
-    wanted = (
-        list(metrics)
-        if len(metrics)
-        else [key for key, metric in METRICS.items() if metric.direction]
-    )
-    lines, first, cut = [], {}, ""
+    wanted = list(metrics) or [name for name, about in METRICS.items() if about.direction]
+    lines, first, cuts = [], {}, []
     for i, path in enumerate(paths):
         study = load(path)
         scored = pd.concat([scores(study, t).assign(table=t) for t in (*SCORED, "runtime")])
         kept = scored["metric"].isin(wanted) & (scored["row"].isin(list(rows)) | (len(rows) == 0))
         # What a clip's name stands and falls with, where the manifests say it.
         data = {manifest.get("data") for manifest in study.manifests.values()}
-        own_cut = f"{data} {study.params.get('n_frames')}" if None not in data else f"run {i}"
-        cut = cut or own_cut
+        cuts.append((data, study.params.get("n_frames") if None not in data else path))
         for key, part in scored[kept].groupby(keys, sort=False):
-            mean = statistics.bootstrap_mean(part["value"], part["sequence"], **drawn)
             line = dict(zip(keys, key, strict=True)) | {"run": f"{i + 1} {path}"}
-            line |= {name: mean[name] for name in ("mean", "low", "high", "n")}
-            if i and key in first:
-                line |= _difference(part, first[key], own_cut == cut, drawn)
-            elif not i:
-                first[key] = part
+            line |= statistics.bootstrap_mean(part["value"], part["sequence"], **drawn)
             lines.append(line)
+            if i == 0:
+                first[key] = part
+            if i == 0 or key not in first:
+                continue
+            both = part.merge(first[key], on=["clip_id", "sequence"], suffixes=("", "_first"))
+            if cuts[i] == cuts[0] and len(both):
+                pair = both["value"], both["value_first"], both["sequence"]
+                apart = statistics.paired_difference(*pair, **drawn)
+            else:
+                one, two = ((x["value"], x["sequence"]) for x in (part, first[key]))
+                apart = statistics.independent_difference(*one, *two, **drawn) | {"n": 0}
+            low, high = apart["low"], apart["high"]
+            line |= {"difference": apart["difference"], "difference_low": low}
+            line |= {"difference_high": high, "n_shared": apart["n"]}
+            line |= {"interval": statistics.interval_sign(low, high)}
     if not lines:
         asked = ", ".join([*metrics, *rows]) or "any metric"
         raise InputError(f"no run has scores of {asked}; see the columns metric and row")
     columns = [*keys, "run", "mean", "low", "high", "n", "difference", "difference_low"]
     return pd.DataFrame(lines, columns=[*columns, "difference_high", "n_shared", "interval"])
-
-
-def _difference(
-    part: pd.DataFrame, first: pd.DataFrame, shared: bool, drawn: dict[str, int]
-) -> dict[str, object]:
-    """Difference of one row from the first run's, clip by clip where they share clips."""
-    keys = ["clip_id", "sequence"]
-    both = part.merge(first[[*keys, "value"]], on=keys, suffixes=("", "_first"))
-    if shared and len(both):
-        values = both["value"], both["value_first"], both["sequence"]
-        found = statistics.paired_difference(*values, **drawn)
-    else:
-        sides = part["value"], part["sequence"], first["value"], first["sequence"]
-        found = statistics.independent_difference(*sides, **drawn) | {"n": 0}
-    return {
-        "difference": found["difference"],
-        "difference_low": found["low"],
-        "difference_high": found["high"],
-        "n_shared": found["n"],
-        "interval": statistics.interval_sign(found["low"], found["high"]),
-    }
