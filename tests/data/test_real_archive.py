@@ -1,48 +1,28 @@
 """The reader on a real archive: set VAD_UCSD_ARCHIVE to the path of the .tar.gz to run these."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from vad_helpers.data import archive, clips, ucsd
+from vad_helpers.data import clips, ucsd
 
-ARCHIVE = os.environ.get("VAD_UCSD_ARCHIVE")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not ARCHIVE, reason="VAD_UCSD_ARCHIVE names no UCSD archive"),
-]
+pytestmark = pytest.mark.slow
 # Frames on which the extra masks of Ped1 disagree with the list; the official ones never do.
 DISAGREEMENTS = {1: 11, 5: 49, 6: 9, 8: 1, 9: 10, 10: 43, 11: 53, 13: 28, 17: 37}
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return archive.fetch(tmp_path_factory.mktemp("ucsd"), archive=Path(ARCHIVE), progress=False)
-
-
-@pytest.fixture(scope="module")
-def sequences(root):
-    return clips.by_id(ucsd.index(root))
-
-
-@pytest.fixture(scope="module")
-def tables(sequences):
-    return [clips.clip_table(sequences.values(), fold=fold) for fold in range(5)]
+def sequences(ucsd_root):
+    return clips.by_id(ucsd.index(ucsd_root))
 
 
 def test_sequences_frames_and_labels_are_counted(sequences):
-    counts = {
-        (scene, kind): [s for s in sequences.values() if (s.scene, s.kind) == (scene, kind)]
-        for scene, kind in ucsd.N_OFFICIAL
-    }
-    assert {side: len(found) for side, found in counts.items()} == ucsd.N_OFFICIAL
-    frames = {side: sum(s.n_frames for s in found) for side, found in counts.items()}
-    assert list(frames.values()) == [6800, 7200, 2550, 2010]
-    anomalous = {side: sum(s.anomalous.sum() for s in found) for side, found in counts.items()}
-    assert list(anomalous.values()) == [0, 4045, 0, 1648]
+    sides = {side: [] for side in ucsd.N_OFFICIAL}
+    for s in sequences.values():
+        sides[s.scene, s.kind].append(s)
+    assert {side: len(found) for side, found in sides.items()} == ucsd.N_OFFICIAL
+    assert [sum(s.n_frames for s in found) for found in sides.values()] == [6800, 7200, 2550, 2010]
+    assert [sum(s.anomalous.sum() for s in found) for found in sides.values()] == [0, 4045, 0, 1648]
     assert ucsd.is_official(sequences.values())
     # Entry 29 holds two ranges.
     expected = np.zeros(200, bool)
@@ -57,8 +37,8 @@ def test_the_undecodable_frame_is_repeated_from_its_neighbour(sequences):
     assert (frames[141] != frames[142]).any()
 
 
-def test_the_report_names_what_is_odd(root, capfd):
-    report = ucsd.check(root)
+def test_the_report_names_what_is_odd(ucsd_root, capfd):
+    report = ucsd.check(ucsd_root)
     assert report.usable
     assert "UCSDped1/Test/Test017/142.tif" in report.unreadable
     assert report.stray == () == report.missing
@@ -74,11 +54,11 @@ def test_masks_are_not_trivial(sequences):
     official = [s.scene for s in sequences.values() if s.official_mask]
     assert official == ["ped1"] * 10 + ["ped2"] * 12
     for name in ("ped1/Test003", "ped2/Test006"):
-        masks = ucsd.read_masks(sequences[name], size=(158, 237))
-        assert 0.001 < masks.mean() < 0.2
+        assert 0.001 < ucsd.read_masks(sequences[name], size=(158, 237)).mean() < 0.2
 
 
-def test_over_five_runs_forty_eligible_clips_are_found_once_each(tables):
+def test_over_five_runs_forty_eligible_clips_are_found_once_each(sequences):
+    tables = [clips.clip_table(sequences.values(), fold=fold) for fold in range(5)]
     eligible = tables[0][tables[0]["eligible"]]
     assert eligible["scene"].value_counts().to_dict() == {"ped1": 69, "ped2": 84}
     together = pd.concat([table[table["split"] == "test"] for table in tables])

@@ -33,9 +33,8 @@ def fetch(
 ) -> Path:
     """Put the UCSD tree under `dest`, from the official server or from a local archive.
 
-    The files go to a temporary folder beside the final one, which is renamed when the archive was
-    read to its end, so that an interrupted extraction is never mistaken for a tree; what it left
-    is removed by the next. Processes that fetch to one folder wait for each other.
+    The tree appears whole or not at all; what a killed extraction left is removed by the next.
+    Processes that fetch to one folder wait for each other.
 
     Parameters
     ----------

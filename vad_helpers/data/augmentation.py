@@ -1,10 +1,6 @@
 """Random changes of training clips that leave their label true.
 
-Conventions
------------
-- A clip is grey, float32 (T, H, W), 0 to 255. A change is the same for all of its frames: what
-  moves between frames is what tells an anomaly.
-- All draws come from the generator that is given.
+A change is the same for all frames of a clip: what moves between them is what tells an anomaly.
 """
 
 from __future__ import annotations
@@ -63,21 +59,7 @@ class Augmentation:
 
 
 def augment(grey: torch.Tensor, spec: Augmentation, *, generator: torch.Generator) -> torch.Tensor:
-    """Vary one clip.
-
-    Parameters
-    ----------
-    grey : torch.Tensor
-        float32 (T, H, W), 0 to 255.
-    spec : Augmentation
-    generator : torch.Generator
-        Decides all draws.
-
-    Returns
-    -------
-    torch.Tensor
-        float32 (T, H, W), 0 to 255.
-    """
+    """Vary one clip: grey, float32 (T, H, W), 0 to 255. The generator decides all draws."""
     # Every number is drawn whether it is used or not: switching one change off leaves the others.
     scale, top, left, flip, reverse, blur, gain, shift = torch.rand(8, generator=generator).tolist()
     if spec.scale > 1:

@@ -75,12 +75,8 @@ def clip_table(
     Raises
     ------
     InputError
-        A sequence is shorter than a clip, `n_frames` or `stride` is below 1, `split_by` is
-        unknown, or the folds are impossible.
+        A sequence is shorter than a clip, `split_by` is unknown, or the folds are impossible.
     """
-    for name, value in (("n_frames", n_frames), ("stride", stride)):
-        if value < 1:
-            raise InputError(f"{name} is {value}: give at least 1 frame")
     order = {"train": 0, "test": 1}
     sequences = sorted(sequences, key=lambda s: (s.scene, order[s.kind], s.number))
     for sequence in sequences:
@@ -181,11 +177,7 @@ def assign_folds(
 
 
 def _assign_slots(counts: Mapping[str, int], n_folds: int, seed: int) -> dict[str, list[int]]:
-    """Assign parts of sequences to folds, whatever sequence they are of.
-
-    From a sequence's id to its number of parts, and to the fold of each; the folds' sizes differ
-    by 1 at most.
-    """
+    """Assign parts of sequences (`counts` by id) to folds, whose sizes differ by 1 at most."""
     total = sum(counts.values())
     _check_folds(total, n_folds, "clips")
     folds = np.random.default_rng(seed).permutation(np.arange(total) % n_folds)
@@ -202,31 +194,15 @@ def _check_folds(n: int, n_folds: int, what: str) -> None:
 
 
 def split_of(fold_of_sequence: int, *, fold: int, n_folds: int = 5) -> str:
-    """Say what a sequence is for in one run.
-
-    Parameters
-    ----------
-    fold_of_sequence : int
-        Fold that `assign_folds` gives the sequence.
-    fold : int
-        The run, 0 to n_folds - 1.
-    n_folds : int
-        Number of folds.
-
-    Returns
-    -------
-    str
-        ``"test"`` if the sequence's fold is `fold`, ``"val"`` if it is the next one, otherwise
-        ``"train"``.
+    """Say what a sequence is for in run `fold`, from 0: "test", "val" (the next fold) or "train".
 
     Raises
     ------
     InputError
-        `fold` or `fold_of_sequence` is outside 0 to n_folds - 1.
+        `fold` is outside 0 to n_folds - 1.
     """
-    for name, value in (("fold", fold), ("fold_of_sequence", fold_of_sequence)):
-        if not 0 <= value < n_folds:
-            raise InputError(f"{name} is {value}: expected 0 to {n_folds - 1} for {n_folds} folds")
+    if not 0 <= fold < n_folds:
+        raise InputError(f"fold is {fold}: expected 0 to {n_folds - 1} for {n_folds} folds")
     return {fold: "test", (fold + 1) % n_folds: "val"}.get(fold_of_sequence, "train")
 
 
@@ -256,15 +232,7 @@ def evaluation_clips(
     pandas.DataFrame
         The chosen rows, by sequence and start, index from 0. ``attrs["shortfall"]`` says how many
         clips are missing to `n_clips`, 0 if none.
-
-    Raises
-    ------
-    InputError
-        `n_clips` or `max_per_sequence` is below 1.
     """
-    for name, value in (("n_clips", n_clips), ("max_per_sequence", max_per_sequence)):
-        if value < 1:
-            raise InputError(f"{name} is {value}: give at least 1")
     wanted = (table["label"] == 1) & table["eligible"] & (table["split"] == "test")
     candidates = table[wanted].sort_values(["scene", "sequence", "start"], ignore_index=True)
     rng = np.random.default_rng(seed)
@@ -283,27 +251,10 @@ def evaluation_clips(
 def study_clips(
     table: pd.DataFrame, *, n_clips: int = 40, seed: int = 0, max_per_sequence: int = 2
 ) -> pd.DataFrame:
-    """Choose the clips of a study over all folds.
+    """Choose the clips of a study over all folds: rows of the table of any fold, as they are there.
 
     As `evaluation_clips`, from the sequences of every split: each is tested in one of the runs. The
     choice is the same in all of them.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        As from `clip_table`, of any fold.
-    n_clips, seed, max_per_sequence
-        As for `evaluation_clips`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Rows of `table`, as they are there, by sequence and start.
-
-    Raises
-    ------
-    InputError
-        `n_clips` or `max_per_sequence` is below 1.
     """
     chosen = evaluation_clips(
         table.assign(split="test"), n_clips=n_clips, seed=seed, max_per_sequence=max_per_sequence
@@ -330,7 +281,7 @@ def normalise(
     Parameters
     ----------
     grey : numpy.ndarray or torch.Tensor
-        uint8 (T, H, W), 0 (black) to 255.
+        uint8 (T, H, W), 0 (black) to 255; ValueError for anything else.
     mean, std : float
         Of grey values in [0, 1].
 
@@ -338,11 +289,6 @@ def normalise(
     -------
     torch.Tensor
         float32 (3, T, H, W): (grey / 255 - mean) / std, three times.
-
-    Raises
-    ------
-    ValueError
-        `grey` is not a three-dimensional uint8 array, or `std` is not positive.
     """
     grey = torch.as_tensor(grey)
     if grey.dtype != torch.uint8 or grey.ndim != 3:
@@ -353,8 +299,6 @@ def normalise(
 
 
 def _to_clip(grey: torch.Tensor, mean: float, std: float) -> torch.Tensor:
-    if not std > 0:
-        raise ValueError(f"std is {std}: expected a positive number")
     clip = (grey / 255 - mean) / std
     return clip.expand(N_CHANNELS, *clip.shape).contiguous()
 
@@ -401,22 +345,9 @@ def load_mask(
     *,
     size: tuple[int, int] = SIZE,
 ) -> np.ndarray:
-    """Read the pixel mask of one row of the table.
+    """Read the pixel mask of one row of the table: bool (T, H, W), True on the anomaly.
 
-    Parameters
-    ----------
-    sequences_by_id, row, size
-        As for `load_clip`; resizing takes the nearest pixel.
-
-    Returns
-    -------
-    numpy.ndarray
-        bool (T, H, W), True on the anomaly.
-
-    Raises
-    ------
-    InputError
-        The sequence is unknown, has no masks, or does not have these frames.
+    Parameters and errors are those of `load_clip`; resizing takes the nearest pixel.
     """
     sequence = _known(sequences_by_id, row["sequence"])
     return read_masks(sequence, start=int(row["start"]), n_frames=int(row["n_frames"]), size=size)
@@ -440,8 +371,8 @@ class ClipDataset(torch.utils.data.Dataset):
 
     Parameters
     ----------
-    sequences : iterable of Sequence or mapping of str to Sequence
-        At least the sequences in `table`.
+    sequences_by_id : mapping of str to Sequence
+        As from `by_id`.
     table : pandas.DataFrame
         As from `clip_table`, at least one row.
     size : tuple of int
@@ -461,7 +392,7 @@ class ClipDataset(torch.utils.data.Dataset):
 
     def __init__(
         self,
-        sequences: Iterable[Sequence] | Mapping[str, Sequence],
+        sequences_by_id: Mapping[str, Sequence],
         table: pd.DataFrame,
         *,
         size: tuple[int, int] = SIZE,
@@ -472,7 +403,6 @@ class ClipDataset(torch.utils.data.Dataset):
     ) -> None:
         if table.empty:
             raise InputError("the table holds no clips: choose another split, fold or dataset")
-        known = sequences if isinstance(sequences, Mapping) else by_id(sequences)
         self.table = table.reset_index(drop=True)
         self._mean, self._std = mean, std
         self._augmentation, self._seed = augmentation, seed
@@ -482,7 +412,7 @@ class ClipDataset(torch.utils.data.Dataset):
         for name, rows in self.table.groupby("sequence", sort=False):
             start, stop = rows["start"].min(), (rows["start"] + rows["n_frames"]).max()
             window = {"start": int(start), "n_frames": int(stop - start), "size": size}
-            self._frames[name] = int(start), read_frames(_known(known, name), **window)
+            self._frames[name] = int(start), read_frames(_known(sequences_by_id, name), **window)
 
     @property
     def labels(self) -> np.ndarray:

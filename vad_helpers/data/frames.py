@@ -8,7 +8,6 @@ the range is a guess, the picture is refused: saturated frames would train a net
 from __future__ import annotations
 
 import functools
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +19,6 @@ from vad_helpers.errors import InputError
 
 # 16-bit files of cameras with 8 to 14 bits end below this; scaled as 16 bits they would be black.
 _LEAST_WHITE_16_BIT = 1 << 14
-# What Pillow raises on damaged files, beside an OSError without a number.
-_DAMAGE = (
-    SyntaxError,
-    ValueError,
-    TypeError,
-    EOFError,
-    LookupError,
-    OverflowError,
-    struct.error,
-    Image.DecompressionBombError,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,10 +108,7 @@ def read_frames(
 
 
 def decoder(sequence: Sequence) -> Callable[[int], Image.Image | None]:
-    """Give a function that decodes frame i (from 0) of a sequence, each once.
-
-    It returns None for a frame that is missing or damaged, and otherwise what `decode` does.
-    """
+    """Give a function that decodes frame i (from 0), each once; None if missing or damaged."""
 
     @functools.cache
     def decoded(i: int) -> Image.Image | None:
@@ -136,26 +121,9 @@ def decoder(sequence: Sequence) -> Callable[[int], Image.Image | None]:
 def stand_in(sequence: Sequence, i: int, decoded: Callable[[int], Image.Image | None]) -> int:
     """Say which frame is shown as frame i: itself, or the nearest intact one if it is damaged.
 
-    This is the one place that decides which frames are damaged: `read_frames` shows, and
-    `ucsd.check` reports, what it answers.
-
-    Parameters
-    ----------
-    sequence : Sequence
-    i : int
-        Frame, from 0.
-    decoded : callable
-        As from `decoder`.
-
-    Returns
-    -------
-    int
-        Frame, from 0; the earlier one of two at the same distance.
-
-    Raises
-    ------
-    InputError
-        The sequence has no intact frame.
+    Frames count from 0; of two at the same distance it is the earlier one. `decoded` is from
+    `decoder`. InputError if the sequence has no intact frame. This is the one place that decides
+    which frames are damaged: `read_frames` shows, and `ucsd.check` reports, what it answers.
     """
     for distance in range(sequence.n_frames):
         for j in (i - distance, i + distance):
@@ -198,24 +166,10 @@ def read_masks(
 
 @functools.lru_cache(maxsize=128)
 def mask_presence(sequence: Sequence) -> np.ndarray:
-    """Say which frames of a sequence have a mask that is not empty.
+    """Say which frames have a mask that is not empty: bool (n_frames,), read-only.
 
-    Remembered for each `Sequence` object, because the tables of all folds ask for it.
-
-    Parameters
-    ----------
-    sequence : Sequence
-        As from `ucsd.index`, with masks.
-
-    Returns
-    -------
-    numpy.ndarray
-        bool (n_frames,), read-only.
-
-    Raises
-    ------
-    InputError
-        As `read_masks` does.
+    Remembered for each `Sequence` object, because the tables of all folds ask for it. Raises what
+    `read_masks` does.
     """
     masks = _masks(sequence, range(sequence.n_frames))
     # The bounding box is that of the pixels other than zero.
@@ -260,7 +214,7 @@ def _window(
 def _resized(
     picture: Image.Image, size: tuple[int, int] | None, method: Image.Resampling
 ) -> np.ndarray:
-    """Turn a picture into uint8 (H, W), resized to (height, width) if that is given."""
+    """Turn a picture into uint8 (H, W), resized to (height, width) if given."""
     if size is not None and picture.size != (size[1], size[0]):
         picture = picture.resize((size[1], size[0]), method)
     return np.asarray(picture, dtype=np.uint8)
@@ -297,11 +251,11 @@ def decode(path: str | Path, *, mask: bool = False) -> Image.Image | None:
             # Pillow keeps the upper half of 16-bit colours, which is 0 in 8-bit ones stored so.
             deep_colour = ";16" in str(image.tile)
             image.load()
-    except OSError as error:
-        if error.errno is not None:  # said by the operating system, not by Pillow
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises all sorts on damaged files
+        if getattr(error, "errno", None) is not None:  # said by the operating system
             raise
-        return None
-    except _DAMAGE:
         return None
     transparent = image.has_transparency_data
     if image.mode in ("1", "L") and not transparent:

@@ -1,9 +1,8 @@
 """UCSD Anomaly Detection Dataset: tree -> sequences with labels, and what is odd about a tree.
 
-The one door to the dataset; the synthetic walkway is written in the same layout and read through
-it too. Two walkways seen by fixed cameras: Ped1 (158 x 238 pixels, people walk towards and away
-from the camera) and Ped2 (240 x 360, people walk past it). Anomalies are bicycles, skaters, small
-carts, wheelchairs and people off the path.
+Two walkways seen by fixed cameras: Ped1 (158 x 238 pixels, people walk towards and away from the
+camera) and Ped2 (240 x 360, people walk past it). Anomalies are bicycles, skaters, small carts,
+wheelchairs and people off the path. The synthetic walkway has the same layout and this reader.
 
 ::
 
@@ -33,6 +32,7 @@ IEEE Conference on Computer Vision and Pattern Recognition, 2010.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 from collections.abc import Iterable
@@ -325,16 +325,8 @@ def _sequence(
 def is_official(sequences: Iterable[Sequence]) -> bool:
     """Tell whether sequences have the numbers and lengths of the official ones.
 
-    Parameters
-    ----------
-    sequences : iterable of Sequence
-        Those present; some of Ped1's may be missing, and either scene as a whole.
-
-    Returns
-    -------
-    bool
-        All of Ped1's have 200 frames; Ped2's are complete, with 2550 frames for training and
-        2010 for testing. False without any.
+    All of Ped1's have 200 frames, and some may be missing; Ped2's are complete, with 2550 frames
+    for training and 2010 for testing, or all missing. False without any sequence.
     """
     sequences = list(sequences)
     in_ped2 = {"train": 0, "test": 0}
@@ -430,14 +422,6 @@ class TreeReport:
         """True if no error was found and at least one sequence can be read."""
         return not self.errors and len(self.table) > 0
 
-    @property
-    def problems(self) -> list[str]:
-        """Everything that is wrong or odd, one line each, errors first."""
-        lines = [*self.errors, *self.warnings]
-        lines += [f"{name} is unreadable: its neighbour stands in" for name in self.unreadable]
-        lines += [f"{name} is missing" for name in self.missing]
-        return lines + [f"{name} does not belong to the dataset: ignored" for name in self.stray]
-
     def summary(self) -> str:
         """Write the report as text: totals by scene, one row a sequence, what is odd."""
 
@@ -512,7 +496,7 @@ def check(root: str | Path, *, progress: bool = False) -> TreeReport:
         root=root,
         table=table.astype(dict.fromkeys(_COUNTS, "Int64")),
         errors=tuple(errors),
-        warnings=(*warnings, *_lonely_folders(root)),
+        warnings=tuple(warnings),
         unreadable=tuple(unreadable),
         stray=tuple(stray),
         clutter=clutter,
@@ -570,35 +554,16 @@ def _look(
     return row, errors, warnings, unreadable
 
 
-def _lonely_folders(root: Path) -> list[str]:
-    """Find sequences' folders without frames, and masks' folders without a sequence."""
-    lines = []
-    for scene in SCENES:
-        for kind in KINDS:
-            for folder in _sequence_folders(root, scene, kind).values():
-                if not any(re.fullmatch(_FRAME, name) for name in os.listdir(folder)):
-                    lines.append(f"{folder.relative_to(root).as_posix()} holds no frames")
-        for folder in sorted(_truth_path(root, scene).parent.glob("Test[0-9][0-9][0-9]_gt")):
-            if not folder.with_name(folder.name.removesuffix("_gt")).is_dir():
-                name = folder.relative_to(root).as_posix()
-                lines.append(f"{name} holds masks of a sequence that is absent")
-    return lines
-
-
 def _missing(sequences: list[Sequence]) -> tuple[str, ...]:
     """Name the official sequences that are absent, such as ``"UCSDped1/Test 001-003, 007"``."""
     present = {(s.scene, s.kind, s.number) for s in sequences}
     lines = []
-    for (scene, kind), n_official in N_OFFICIAL.items():
-        runs: list[list[int]] = []
-        for number in range(1, n_official + 1):
-            if (scene, kind, number) in present:
-                continue
-            if runs and number == runs[-1][-1] + 1:
-                runs[-1].append(number)
-            else:
-                runs.append([number])
-        if runs:
-            texts = (f"{r[0]:03d}" if len(r) == 1 else f"{r[0]:03d}-{r[-1]:03d}" for r in runs)
-            lines.append(f"{SCENES[scene]}/{KINDS[kind]} {', '.join(texts)}")
+    for (scene, kind), n in N_OFFICIAL.items():
+        absent = [i for i in range(1, n + 1) if (scene, kind, i) not in present]
+        texts = []
+        # Along a run of numbers, the difference to their place stays the same.
+        for _, run in itertools.groupby(enumerate(absent), lambda item: item[1] - item[0]):
+            first, *_, last = [f"{number:03d}" for _, number in run] * 2
+            texts.append(first if first == last else f"{first}-{last}")
+        lines += [f"{SCENES[scene]}/{KINDS[kind]} {', '.join(texts)}"] if texts else []
     return tuple(lines)

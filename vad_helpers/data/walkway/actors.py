@@ -1,8 +1,7 @@
 """Who moves through the walkway: articulated bodies in their own axes.
 
 A body lives in units of a person's height: forward, left and up, with the origin on the ground
-between the feet. A point of it is a triple of numbers, or of arrays with one value a frame. Its
-parts hang on such points, one description serves every view (`drawing` projects it).
+between the feet. A point of it is a triple of numbers, or of arrays with one value a frame.
 """
 
 from __future__ import annotations
@@ -14,13 +13,9 @@ import numpy as np
 
 
 class Part(NamedTuple):
-    """What is drawn between points of a body.
+    """What is drawn between points of a body."""
 
-    A "limb" is a tapered stick with round ends between two points, a "disc" a ball around a point,
-    a "face" a polygon, a "ring" a closed outline.
-    """
-
-    shape: str
+    shape: str  # limb (a tapered stick), disc (a ball), face (a polygon), ring (an outline)
     points: tuple[int, ...]  # places in the body's list of points
     sizes: tuple[float, ...]  # radii of a limb or disc, width of a ring's line; in heights
     grey: int  # 0 to 255
@@ -57,27 +52,23 @@ class Body:
         self.parts.append(Part(shape, places, sizes, int(grey), **options))
 
     def limb(self, a, b, radius_a: float, radius_b: float, grey: float) -> None:
-        """Add a tapered stick between two points."""
         self._add("limb", (a, b), (radius_a, radius_b), grey)
 
     def disc(self, centre, radius: float, grey: float) -> None:
-        """Add a ball around a point."""
         self._add("disc", (centre,), (radius,), grey)
 
-    def face(self, points, grey: float, *, one_sided: bool = False, bias: float = 0.0) -> None:
-        """Add a polygon."""
-        self._add("face", points, (), grey, one_sided=one_sided, bias=bias)
+    def face(self, points, grey: float, **options) -> None:
+        self._add("face", points, (), grey, **options)
 
     def wheel(self, forward: float, radius: float, spin) -> None:
         """Add a spoked wheel standing on the ground."""
-        rim = [
-            (forward + radius * np.cos(angle), 0.0, radius + radius * np.sin(angle))
-            for angle in np.arange(16) * (2 * np.pi / 16)
-        ]
-        self._add("ring", rim, (0.035,), 30)
+        around = np.arange(16) * (2 * np.pi / 16)
+        x, z = forward + radius * np.cos(around), radius + radius * np.sin(around)
+        self._add("ring", [(a, 0.0, b) for a, b in zip(x, z, strict=True)], (0.035,), 30)
         for turn in (0.0, np.pi / 3, 2 * np.pi / 3):
             dx, dz = 0.9 * radius * np.cos(spin + turn), 0.9 * radius * np.sin(spin + turn)
-            self.limb((forward + dx, 0, radius + dz), (forward - dx, 0, radius - dz), *SPOKE, 70)
+            ends = (forward + dx, 0, radius + dz), (forward - dx, 0, radius - dz)
+            self.limb(*ends, 0.006, 0.006, 70)
 
     def box(self, forward, left, up, grey: float) -> None:
         """Add a box between the given (low, high) pairs, lit from above."""
@@ -93,39 +84,24 @@ class Body:
             self.face(points, min(250, grey * light), one_sided=True)
 
 
-SPOKE = (0.006, 0.006)
-
-
-@dataclass(frozen=True)
 class Looks:
-    """Clothes and build: grey levels 0 to 255, a factor on height, and what is carried."""
+    """Clothes, build and what is carried by one person: mostly dark, or a high-visibility jacket.
 
-    top: int
-    legs: int
-    skin: int
-    hair: int
-    shoes: int
-    size: float
-    backpack: int | None
-    coat: bool
-    shorts: bool
+    Grey levels are 0 to 255; size is a factor on height.
+    """
 
-    @classmethod
-    def draw(cls, rng: np.random.Generator, *, vivid: bool = False) -> Looks:
-        """Draw one person's looks: mostly dark clothes, or a high-visibility jacket."""
+    def __init__(self, rng: np.random.Generator, *, vivid: bool = False) -> None:
         light = rng.random() < 0.3
         top = rng.integers(165, 190) if light else rng.integers(28, 100)
-        return cls(
-            top=int(rng.integers(236, 252) if vivid else top),
-            legs=int(rng.integers(30, 75) if rng.random() < 0.75 else rng.integers(90, 165)),
-            skin=int(rng.integers(125, 190)),
-            hair=int(245 if vivid else rng.integers(20, 70)),
-            shoes=int(rng.choice([30, 45, 170])),
-            size=float(rng.uniform(0.92, 1.07)),
-            backpack=int(rng.integers(20, 70)) if rng.random() < 0.35 else None,
-            coat=bool(rng.random() < 0.2),
-            shorts=bool(rng.random() < 0.25),
-        )
+        self.top = int(rng.integers(236, 252) if vivid else top)
+        self.legs = int(rng.integers(30, 75) if rng.random() < 0.75 else rng.integers(90, 165))
+        self.skin = int(rng.integers(125, 190))
+        self.hair = int(245 if vivid else rng.integers(20, 70))
+        self.shoes = int(rng.choice([30, 45, 170]))
+        self.size = float(rng.uniform(0.92, 1.07))
+        self.backpack = int(rng.integers(20, 70)) if rng.random() < 0.35 else None
+        self.coat = bool(rng.random() < 0.2)
+        self.shorts = bool(rng.random() < 0.25)
 
 
 def _leg(body: Body, hip, knee, ankle, toe, looks: Looks, radii) -> None:
@@ -175,10 +151,9 @@ def walker(track: Track, looks: Looks, rng: np.random.Generator, *, gait: str = 
     hips = [(0, 0.055 * side, hip) for side in (1, -1)]
     shoulders = [(lean, 0.1 * side, hip + 0.3) for side in (1, -1)]
     for at, thigh, shin in zip(hips, thighs, shins, strict=True):
-        left = at[1]
-        knee = 0.24 * np.sin(thigh), left, hip - 0.24 * np.cos(thigh)
-        ankle = knee[0] + 0.24 * np.sin(shin), left, knee[2] - 0.24 * np.cos(shin)
-        toe = ankle[0] + 0.09, left, ankle[2] - 0.015
+        knee = 0.24 * np.sin(thigh), at[1], hip - 0.24 * np.cos(thigh)
+        ankle = knee[0] + 0.24 * np.sin(shin), at[1], knee[2] - 0.24 * np.cos(shin)
+        toe = ankle[0] + 0.09, at[1], ankle[2] - 0.015
         _leg(body, at, knee, ankle, toe, looks, (0.06, 0.046, 0.044, 0.032, 0.03, 0.024))
     for side, at, thigh in zip((1, -1), shoulders, thighs, strict=True):
         left, bend = 0.125 * side, -thigh + elbow
@@ -189,7 +164,7 @@ def walker(track: Track, looks: Looks, rng: np.random.Generator, *, gait: str = 
     _torso(body, hips, shoulders, (lean, 0, hip + 0.27), pelvis, looks.top)
     if looks.coat and gait != "run":
         body.limb(pelvis, (0, 0, hip - 0.14), 0.085, 0.115, looks.top)
-    if looks.backpack is not None and gait != "run":
+    if looks.backpack and gait != "run":
         body.limb((-0.1, 0, hip + 0.25), (-0.11, 0, hip + 0.08), 0.065, 0.075, looks.backpack)
     _head(body, lean * 1.3 + 0.015, 0, hip + 0.41, looks)
     return body
@@ -216,7 +191,7 @@ def cyclist(track: Track, looks: Looks, rng: np.random.Generator) -> Body:
         # Thigh and shin are equally long: the knee is in front of the middle of their ends.
         ahead, down = pedal[0] - -0.13, pedal[2] - 0.6
         length = np.hypot(ahead, down)
-        out = np.sqrt(np.maximum(0.27**2 - (length / 2) ** 2, 0)) * 1.0 / np.maximum(length, 1e-6)
+        out = np.sqrt(np.maximum(0.27**2 - (length / 2) ** 2, 0)) / np.maximum(length, 1e-6)
         middle = (-0.13 + pedal[0]) / 2, (0.6 + pedal[2]) / 2
         knee = middle[0] - down * out, 0.08 * side, middle[1] + ahead * out
         toe = pedal[0] + 0.08, 0.07 * side, pedal[2]
@@ -225,7 +200,7 @@ def cyclist(track: Track, looks: Looks, rng: np.random.Generator) -> Body:
     for side, shoulder, hand in zip((1, -1), shoulders, hands, strict=True):
         _arm(body, shoulder, (0.2, 0.16 * side, 0.73), hand, looks)
     _torso(body, hips, shoulders, (0.08, 0, 0.84), (-0.13, 0, 0.62), looks.top)
-    if looks.backpack is not None:
+    if looks.backpack:
         body.limb((-0.02, 0, 0.9), (-0.14, 0, 0.76), 0.06, 0.07, looks.backpack)
     _head(body, 0.17, 0, 1.01, looks)
     return body
@@ -267,9 +242,8 @@ def cart(track: Track, looks: Looks, rng: np.random.Generator) -> Body:
     for forward in (-0.45, 0.46):
         for left in (0.355, -0.355):
             for radius, grey, bias in ((0.15, 28, 0.2), (0.06, 135, 0.21)):  # tyre, hub
-                rim = [
-                    (forward + radius * np.cos(a), left, 0.15 + radius * np.sin(a)) for a in around
-                ]
+                x, z = forward + radius * np.cos(around), 0.15 + radius * np.sin(around)
+                rim = [(a, left, b) for a, b in zip(x, z, strict=True)]
                 body.face(rim, grey, bias=bias)
     hips = [(-0.06, 0.11 + s, 0.47) for s in (0.08, -0.08)]
     shoulders = [(-0.02, 0.11 + s, 0.82) for s in (0.11, -0.11)]

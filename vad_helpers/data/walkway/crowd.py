@@ -1,19 +1,13 @@
 """Who is where and when on the walkway: routes, speeds, and the timetable of anomalies.
 
-Normal people walk, jog, stand and walk in pairs on the path. Anomalies ride (bike), glide
-(skater), drive (cart), or walk where nobody should (grass). Joggers move as fast as bikes and
-skaters, and those on the grass walk: speed gives nothing away by itself.
-
-Two choices make it possible to learn this from scratch in a minute. Anomalies differ by shape
-and motion, but also wear a bright helmet and jacket, or have bright paint; normal people do not.
-And an anomaly enters and leaves at multiples of `GRID` frames, or is in view when a sequence
-begins or ends, so that a clip with an anomalous frame nearly always shows a good part of it. No
-label is touched for it: a frame is anomalous if and only if its mask is not empty.
+Joggers move as fast as bikes and skaters, and those on the grass walk: speed gives nothing away
+by itself. Two choices make the task quick to learn. Anomalies differ by shape and motion, but
+also have bright jackets or paint; normal people do not. And they enter and leave at multiples of
+`GRID` frames, or are in view when a sequence begins or ends, so that a clip with an anomalous
+frame nearly always shows a good part of it.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,65 +15,41 @@ from vad_helpers.data.walkway.actors import Looks, Track, cart, cyclist, skater,
 from vad_helpers.data.walkway.drawing import Actor, make_actor
 from vad_helpers.data.walkway.scenery import PED1_LANES, PED1_SIDE, PED2_EDGES, Scene
 
-GRID = 16
-"""Anomalies enter and leave at multiples of this many frames (a little later and sooner)."""
+GRID = 16  # anomalies enter and leave at multiples of it (a little later and sooner)
 INSET = 2.0  # frames by which a visit is shorter at either end
 OVERLAP = 6  # frames for which a successor is already there when an anomaly leaves
 ANOMALIES = ("bike", "skater", "cart", "grass")
 PATTERNS = ("throughout", "enters", "leaves", "passes")
-SPEEDS = {  # heights a frame
-    "walker": (0.028, 0.045),
-    "jogger": (0.07, 0.12),
-    "bike": (0.075, 0.12),
-    "skater": (0.065, 0.105),
-    "cart": (0.065, 0.105),
-    "grass": (0.035, 0.06),
+KINDS = {  # least and greatest speed, heights a frame; half of the length it takes up, heights
+    "walker": (0.028, 0.045, 0.3),
+    "jogger": (0.07, 0.12, 0.4),
+    "bike": (0.075, 0.12, 0.55),
+    "skater": (0.065, 0.105, 0.4),
+    "cart": (0.065, 0.105, 0.75),
+    "grass": (0.035, 0.06, 0.3),
 }
-REACH = {"walker": 0.3, "jogger": 0.4, "bike": 0.55, "skater": 0.4, "cart": 0.75, "grass": 0.3}
-"""Half of the length that each takes up, in heights."""
 
 
-@dataclass(frozen=True)
-class Route:
-    """A polyline on the ground, whose ends are out of the picture or behind something.
-
-    Attributes
-    ----------
-    points : ndarray of float, shape (n, 2)
-        Across and away, in heights.
-    """
-
-    points: np.ndarray
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Distance from the start to each point, in heights."""
-        steps = np.hypot(*np.diff(self.points, axis=0).T)
-        return np.concatenate([[0.0], np.cumsum(steps)])
-
-    def at(self, distance: np.ndarray) -> np.ndarray:
-        """Give the points at distances from the start; both ends go on straight."""
-        knots = self.lengths
-        segment = np.clip(np.searchsorted(knots, distance, side="right") - 1, 0, len(knots) - 2)
-        share = (distance - knots[segment]) / (knots[segment + 1] - knots[segment])
-        start, stop = self.points[segment], self.points[segment + 1]
-        return start + share[:, None] * (stop - start)
-
-    def reversed(self) -> Route:
-        """Give the way back."""
-        return Route(self.points[::-1])
+def lengths(route: np.ndarray) -> np.ndarray:
+    """Distance from a route's start to each of its points (across, away), in heights."""
+    return np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(route, axis=0).T))])
 
 
-def make_track(scene: Scene, route: Route, distance: np.ndarray, weave: float = 0.0) -> Track:
-    """Follow a route as the camera sees it, at given distances from its start.
+def points_at(route: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """Give the points at distances from a route's start; both ends go on straight."""
+    knots = lengths(route)
+    segment = np.clip(np.searchsorted(knots, distance, side="right") - 1, 0, len(knots) - 2)
+    share = (distance - knots[segment]) / (knots[segment + 1] - knots[segment])
+    return route[segment] + share[:, None] * (route[segment + 1] - route[segment])
 
-    Corners are rounded, and the way swings from side to side by `weave` heights.
-    """
+
+def make_track(scene: Scene, route: np.ndarray, distance: np.ndarray, weave: float = 0.0) -> Track:
+    """Follow a route as the camera sees it: corners rounded, swinging by `weave` heights."""
     camera = scene.camera
     nearest = 0.15 * camera.away_at(scene.height)
     seen = []
     for place in (distance - 0.1, distance, distance + 0.1):
-        around = [route.at(place + offset) for offset in (-0.5, -0.25, 0.0, 0.25, 0.5)]
+        around = [points_at(route, place + offset) for offset in (-0.5, -0.25, 0.0, 0.25, 0.5)]
         along = around[-1] - around[0]
         normal = np.stack([-along[:, 1], along[:, 0]], axis=1)
         normal /= np.maximum(np.hypot(*along.T), 1e-6)[:, None]
@@ -91,15 +61,14 @@ def make_track(scene: Scene, route: Route, distance: np.ndarray, weave: float = 
     return Track(x, y, height, heading, tilt, distance)
 
 
-def find_route(scene: Scene, kind: str, rng: np.random.Generator) -> Route:
-    """Draw a route for a kind of actor, in either direction.
+def find_route(scene: Scene, kind: str, rng: np.random.Generator) -> np.ndarray:
+    """Draw a route, float (n, 2) on the ground, for a kind of actor, in either direction.
 
     In ped2 it leads along the plaza, or along the lawn behind it. In ped1 it leads from the near
     edge to the far end (not anomalies), to the side path, or over the lawn and out on the right.
-    The far end hides behind leaves and people appear there bit by bit; behind the hedge of the
-    side path they vanish within few frames.
+    The far end hides behind leaves: there people appear bit by bit, too slowly for anomalies.
     """
-    camera, reach, width, height = scene.camera, REACH[kind], scene.width, scene.height
+    camera, reach, width, height = scene.camera, KINDS[kind][2], scene.width, scene.height
     near = 0.33 * camera.away_at(height)
     if scene.name == "ped2":
         rows = (0.40, 0.45) if kind == "grass" else (PED2_EDGES[0] + 0.03, PED2_EDGES[1] - 0.02)
@@ -123,13 +92,12 @@ def find_route(scene: Scene, kind: str, rng: np.random.Generator) -> Route:
             hidden, _ = camera.to_ground(0.14 * width, camera.horizon + camera.eye * side)
             turn = camera.focal / side
             points = [[lane, near], [lane, turn], [hidden, turn]]
-    route = Route(np.array(points, float))
-    return route if rng.random() < 0.5 else route.reversed()
+    return np.array(points if rng.random() < 0.5 else points[::-1], float)
 
 
-def place(scene: Scene, kind: str, route: Route, distance: np.ndarray, rng) -> Actor:
+def place(scene: Scene, kind: str, route: np.ndarray, distance: np.ndarray, rng) -> Actor:
     """Put an actor on a route at a distance from its start for every frame."""
-    looks = Looks.draw(rng, vivid=kind in ("bike", "skater", "grass"))
+    looks = Looks(rng, vivid=kind in ("bike", "skater", "grass"))
     track = make_track(scene, route, distance, weave=0.12 if kind == "skater" else 0.0)
     if kind in ("bike", "skater", "cart"):
         body = {"bike": cyclist, "skater": skater, "cart": cart}[kind](track, looks, rng)
@@ -140,19 +108,15 @@ def place(scene: Scene, kind: str, route: Route, distance: np.ndarray, rng) -> A
     return make_actor(kind, body, track, anomalous=kind in ANOMALIES, sun=scene.sun, size=size)
 
 
-def seen_span(scene: Scene, kind: str, route: Route) -> tuple[float, float]:
-    """Find the distances along a route between which an actor of a kind can be seen.
-
-    It is seen where any of its joints lies within the picture and behind no sprite.
-    """
-    distance = np.linspace(0, route.lengths[-1], 300)
+def seen_span(scene: Scene, kind: str, route: np.ndarray) -> tuple[float, float]:
+    """Find the distances along a route between which a joint is in the picture and not hidden."""
+    distance = np.linspace(0, lengths(route)[-1], 300)
     actor = place(scene, kind, route, distance, np.random.default_rng(0))
     # A body is wider than its joints, and a cart's sides can cross a corner between them.
     margin = (0.25 if kind == "cart" else 0.08) * actor.track.height[:, None]
     x, y = np.moveaxis(actor.points, 2, 0)
-    inside = (
-        (x > -margin) & (x < scene.width + margin) & (y > -margin) & (y < scene.height + margin)
-    )
+    inside = (x > -margin) & (x < scene.width + margin)
+    inside &= (y > -margin) & (y < scene.height + margin)
     row = np.clip(y.astype(int), 0, scene.height - 1)
     column = np.clip(x.astype(int), 0, scene.width - 1)
     in_front = scene.screen[row, column] <= actor.track.y[:, None]
@@ -165,41 +129,35 @@ def normal_crowd(scene: Scene, n_frames: int, rng: np.random.Generator) -> list[
     kinds = ["walker"] * int(rng.integers(3, 6)) + ["jogger"] * int(rng.integers(2, 4))
     actors = []
     for kind in kinds:
-        route, speed = find_route(scene, kind, rng), rng.uniform(*SPEEDS[kind])
-        start = rng.uniform(-speed * n_frames * 0.8, route.lengths[-1] * 0.95)
+        route, speed = find_route(scene, kind, rng), rng.uniform(*KINDS[kind][:2])
+        start = rng.uniform(-speed * n_frames * 0.8, lengths(route)[-1] * 0.95)
         distance = start + speed * np.arange(n_frames)
         actors.append(place(scene, kind, route, distance, rng))
         if kind == "walker" and rng.random() < 0.25:
-            along = route.points[1] - route.points[0]
+            along = route[1] - route[0]
             sideways = np.array([-along[1], along[0]]) / np.hypot(*along)
-            beside = Route(route.points + sideways * 0.45)
+            beside = route + sideways * 0.45
             actors.append(place(scene, kind, beside, distance + rng.uniform(-0.2, 0.2), rng))
     if rng.random() <= 0.35:  # two face each other
         route, still = find_route(scene, "walker", rng), np.zeros(n_frames)
-        there = route.lengths[1] * rng.uniform(0.3, 0.8)
-        back = Route(np.array([route.at(np.array([there + d]))[0] for d in (2.0, 0.55, -1.0)]))
+        there = lengths(route)[1] * rng.uniform(0.3, 0.8)
+        back = points_at(route, there + np.array([2.0, 0.55, -1.0]))
         actors.append(place(scene, "standing", route, still + there, rng))
-        actors.append(place(scene, "standing", back, still + back.lengths[1], rng))
+        actors.append(place(scene, "standing", back, still + lengths(back)[1], rng))
     return actors
 
 
 def anomalies(
     scene: Scene, n_frames: int, rng: np.random.Generator, *, pattern: str, kind: str
 ) -> list[Actor]:
-    """Draw the anomalies of a test sequence: the first of a given kind, its successors of any.
-
-    Parameters
-    ----------
-    pattern : str
-        When there are any: throughout, enters, leaves or passes (see `PATTERNS`).
-    """
+    """Draw the anomalies of a test sequence: the first of a given kind, its successors of any."""
     visits = []  # kind, route, the span in which it is seen, first and last frame
     while not visits or (pattern != "passes" and visits[-1][-1] < n_frames):
         if visits:
             kind = str(rng.choice(ANOMALIES))
         route = find_route(scene, kind, rng)
         span = seen_span(scene, kind, route)
-        frames = (span[1] - span[0]) / rng.uniform(*SPEEDS[kind])
+        frames = (span[1] - span[0]) / rng.uniform(*KINDS[kind][:2])
         if visits:
             start = visits[-1][-1] - OVERLAP
         elif pattern == "throughout":

@@ -1,9 +1,8 @@
 """Draw bodies of `actors` frame by frame: projection, painter's order, canvas, shadows.
 
-The canvas is supersampled and no picture but three layers (grey, coverage, coverage by
-anomalies). Drawing to it in depth order hides what lies behind in all three alike; reduced to the
-frame's size they give the anti-aliased picture, premultiplied by its coverage, and the mask of
-what is visible of the anomalies.
+The canvas is supersampled and holds three layers: grey, coverage, coverage by anomalies. Drawing
+in depth order hides what lies behind in all three alike; reduced to the frame's size they give
+the anti-aliased picture, premultiplied by its coverage, and the mask of visible anomalies.
 """
 
 from __future__ import annotations
@@ -68,36 +67,23 @@ def make_actor(
 
 
 def draw_layers(
-    things: list[tuple[Actor | Sprite, int]], frame: int, height: int, width: int
+    things: list[tuple[float, Actor | Sprite, int]], frame: int, height: int, width: int
 ) -> np.ndarray:
-    """Draw actors and sprites one over the other, in the order given.
+    """Draw things (row, what, canvas pixels to the right) one over the other.
 
-    Parameters
-    ----------
-    things : list of (Actor or Sprite, int)
-        With the number of canvas pixels by which a sprite is moved to the right.
-    frame : int
-        Frame of the actors, from 0.
-    height, width : int
-        Of the frame, in pixels.
-
-    Returns
-    -------
-    ndarray of float32, shape (H, W, 3)
-        Grey, coverage, coverage by anomalies: 0 to 255.
+    Float32 (H, W, 3) from 0 to 255: grey, coverage, coverage by anomalies.
     """
     image = Image.new("RGB", (width * SUPERSAMPLE, height * SUPERSAMPLE))
     draw = ImageDraw.Draw(image)
-    for thing, shift in things:
+    for _, thing, shift in things:
         if isinstance(thing, Sprite):
             image.paste(thing.image, (thing.left + shift, thing.top), thing.alpha)
             continue
-        points = (thing.points[frame] * SUPERSAMPLE).tolist()
+        places = (thing.points[frame] * SUPERSAMPLE).tolist()
         unit = float(thing.track.height[frame]) * thing.size * SUPERSAMPLE
-        for index in thing.order[frame].tolist():
-            part = thing.parts[index]
+        for part in (thing.parts[index] for index in thing.order[frame]):
             colour = (part.grey, 255, 255 if thing.anomalous else 0)
-            _draw_part(draw, part, [tuple(points[j]) for j in part.points], unit, colour)
+            _draw_part(draw, part, [tuple(places[j]) for j in part.points], unit, colour)
     return np.asarray(image.reduce(SUPERSAMPLE), np.float32)
 
 
@@ -132,13 +118,7 @@ def _draw_disc(draw: ImageDraw.ImageDraw, centre, radius: float, colour) -> None
 
 
 def soft_shadows(actors: list[Actor], frame: int, height: int, width: int) -> np.ndarray:
-    """Draw all shadows on the ground.
-
-    Returns
-    -------
-    ndarray of float32, shape (H, W)
-        0 in the light, 1 in full shadow.
-    """
+    """Draw all shadows on the ground: float32 (H, W), 0 in the light, 1 in full shadow."""
     image = Image.new("L", (width * SHADOW_SAMPLE, height * SHADOW_SAMPLE))
     draw = ImageDraw.Draw(image)
     for actor in actors:

@@ -1,10 +1,8 @@
 """The two places of the walkway: ground, plants, lamp posts, camera and light.
 
-`ped1` looks along an oblique path from above, so that people grow as they come nearer; `ped2`
-looks across a plaza that people cross from side to side. Both are made of a pinhole camera over
-a flat ground (world units: a person's height), textures fixed to that ground, and sprites that
-stand in front of the actors. A scene depends on its size and seed alone, so that all sequences
-of a scene share it, as those of a fixed camera do.
+`ped1` looks along an oblique path from above, `ped2` across a plaza. Both are made of a pinhole
+camera over a flat ground (world units: a person's height), textures fixed to that ground, and
+sprites that stand in front of the actors.
 """
 
 from __future__ import annotations
@@ -86,27 +84,24 @@ def fractal(shape: tuple[int, int], cell: float, rng: np.random.Generator, octav
 
 
 class _Ground:
-    """Grey values of the ground on the canvas's grid, painted region by region."""
+    """Grey values of the ground on the canvas's grid: a lawn, painted region by region."""
 
-    def __init__(self, height: int, width: int, camera: Camera, rng: np.random.Generator):
+    def __init__(self, height: int, width: int, camera: Camera, lawn: float, rng):
         self.shape = (height * SUPERSAMPLE, width * SUPERSAMPLE)
         self.rng = rng
         rows, columns = np.mgrid[: self.shape[0], : self.shape[1]].astype(np.float32)
         self.x, self.y = (columns + 0.5) / SUPERSAMPLE, (rows + 0.5) / SUPERSAMPLE
         self.across, self.away = camera.to_ground(self.x, self.y)
         self.height = camera.focal / self.away
-        self.grey = np.zeros(self.shape, np.float32)
+        blades = fractal(self.shape, 6, rng, octaves=3)  # and broad patches
+        grey = lawn + 9 * blades + 7 * self.texture(1.5) + 5 * self.texture(0.2)
+        self.grey = grey.astype(np.float32)
 
     def texture(self, per_unit: float) -> np.ndarray:
         """Sample noise fixed to the ground: `per_unit` grains a height."""
         tile = fractal((512, 512), 16, self.rng)
         where = [self.away * per_unit * 8, self.across * per_unit * 8]
         return ndimage.map_coordinates(tile, where, order=1, mode="mirror")
-
-    def lawn(self, level: float) -> np.ndarray:
-        """Give grass: fine blades, broad patches."""
-        blades = fractal(self.shape, 6, self.rng, octaves=3)
-        return level + 9 * blades + 7 * self.texture(1.5) + 5 * self.texture(0.2)
 
     def concrete(self, level: float, joints: tuple[float, float]) -> np.ndarray:
         """Give slabs with joints every so many heights across and away (0: none)."""
@@ -138,10 +133,9 @@ class _Ground:
 
 
 def _bush(x, y, width, height, base, rng, *, solid=0.75, level=62.0, sway=0.0) -> Sprite:
-    """Make a mass of leaves within a box of the frame (upper left corner, size; in pixels).
+    """Make a mass of leaves in a box of the frame: tufts over a core, each lit from above.
 
-    Tufts are laid over a rounded core from top to bottom, each lit from above. `solid` is the
-    share of the radius that has no gaps.
+    `solid` is the share of the radius that has no gaps.
     """
     shape = (round(height * SUPERSAMPLE), round(width * SUPERSAMPLE))
     leaf = max(3.0, 1.1 * SUPERSAMPLE)
@@ -165,13 +159,10 @@ def _bush(x, y, width, height, base, rng, *, solid=0.75, level=62.0, sway=0.0) -
     return _sprite(np.clip(grey, 10, 185), opaque.astype(np.float32), x, y, base, sway)
 
 
-def _sprite(
-    grey: np.ndarray, alpha: np.ndarray, x: float, y: float, base: float, sway=0.0
-) -> Sprite:
+def _sprite(grey: np.ndarray, alpha: np.ndarray, x, y, base, sway=0.0) -> Sprite:
     """Place grey values with an opacity at the frame point (x, y), its upper left corner."""
     layers = np.zeros((*grey.shape, 3), np.uint8)
-    layers[..., 0] = np.clip(grey, 0, 255)
-    layers[..., 1] = 255
+    layers[..., 0], layers[..., 1] = np.clip(grey, 0, 255), 255
     image = Image.fromarray(layers)
     mask = Image.fromarray((alpha * 255).astype(np.uint8))
     return Sprite(image, mask, round(x * SUPERSAMPLE), round(y * SUPERSAMPLE), base, sway)
@@ -181,20 +172,18 @@ def _lamp_post(x: float, base: float, tall: float, thick: float) -> Sprite:
     """Make a lamp post standing at (x, base), `tall` and `thick` pixels."""
     s = SUPERSAMPLE
     head = 4.5 * thick
-    shape = round(tall * s), round(2 * head * s)
-    grey, alpha = Image.new("L", shape[::-1], 34), Image.new("L", shape[::-1], 0)
-    middle, half = shape[1] / 2, thick * s / 2
-    boxes = [
-        ((middle - half, 0, middle + half, shape[0]), 38),
-        ((middle - 1.7 * half, shape[0] - 4 * half, middle + 1.7 * half, shape[0]), 50),
-        ((middle - head * s * 0.8, 0, middle + head * s * 0.8, 2.2 * half), 30),
-        ((middle - head * s * 0.6, 2.2 * half, middle + head * s * 0.6, 3.2 * half), 205),
-    ]
-    for box, level in boxes:
-        ImageDraw.Draw(grey).rectangle(box, level)
-        ImageDraw.Draw(alpha).rectangle(box, 255)
-    opacity = np.asarray(alpha, float) / 255
-    return _sprite(np.asarray(grey, float), opacity, x - head, base - tall, base)
+    high, wide, half = round(tall * s), round(2 * head * s), thick * s / 2
+    image = Image.new("LA", (wide, high), (34, 0))
+    for reach, top, bottom, level in (
+        (half, 0, high, 38),
+        (1.7 * half, high - 4 * half, high, 50),
+        (head * s * 0.8, 0, 2.2 * half, 30),
+        (head * s * 0.6, 2.2 * half, 3.2 * half, 205),
+    ):
+        box = (wide / 2 - reach, top, wide / 2 + reach, bottom)
+        ImageDraw.Draw(image).rectangle(box, (level, 255))
+    grey, alpha = np.moveaxis(np.asarray(image, float), 2, 0)
+    return _sprite(grey, alpha / 255, x - head, base - tall, base)
 
 
 def _trunk(x: float, base: float, tall: float, thick: float, rng: np.random.Generator) -> Sprite:
@@ -213,24 +202,19 @@ PED1_SIDE = (0.175, 0.222)  # a side path: heights (share of the frame's) at its
 PED2_EDGES = (0.485, 0.955)  # rows of the plaza's kerbs, share of the frame's height
 
 
-Pieces = tuple[Camera, _Ground, list[Sprite], tuple[float, float]]
-
-
-def _oblique_path(height: int, width: int, rng: np.random.Generator) -> Pieces:
+def _oblique_path(h: int, w: int, rng: np.random.Generator) -> tuple:
     """Build ped1: a path that leads away from the camera, a side path, a lawn, a hedge."""
-    camera = Camera(0.83 * width, -0.1 * height, 2.5, 1.3 * height)
-    ground = _Ground(height, width, camera, rng)
-    ground.paint(np.ones(ground.shape, bool), ground.lawn(100))
-    scale = ground.height / height
+    camera = Camera(0.83 * w, -0.1 * h, 2.5, 1.3 * h)
+    ground = _Ground(h, w, camera, 100, rng)
+    scale = ground.height / h
     on_side = (scale > PED1_SIDE[0]) & (scale < PED1_SIDE[1]) & (ground.across < -2)
     on_path = (ground.across > PED1_LANES[0]) & (ground.across < PED1_LANES[1])
     kerb = (ground.across > PED1_LANES[0] - 0.09) & (ground.across < PED1_LANES[1] + 0.09)
     ground.paint(kerb, 172 + 6 * ground.texture(1.0))
     ground.paint(on_side, ground.concrete(158, (0, 0)))
     ground.paint(on_path, ground.concrete(146, (0, 1.5)))
-    ground.shade(0.1 * width, 0.62 * height, 0.22 * width, 0.13 * height, 0.4)
-    ground.shade(0.97 * width, 0.5 * height, 0.14 * width, 0.08 * height, 0.35)
-    h, w = height, width
+    ground.shade(0.1 * w, 0.62 * h, 0.22 * w, 0.13 * h, 0.4)
+    ground.shade(0.97 * w, 0.5 * h, 0.14 * w, 0.08 * h, 0.35)
     ground.stand(_bush(-0.1 * w, -0.22 * h, 1.2 * w, 0.47 * h, 0, rng, level=44, solid=0.9))
     sprites = [
         _bush(-0.16 * w, 0.1 * h, 0.46 * w, 0.4 * h, 0.49 * h, rng, level=50, solid=1.0),
@@ -245,12 +229,10 @@ def _oblique_path(height: int, width: int, rng: np.random.Generator) -> Pieces:
     return camera, ground, sprites, (0.55, 0.35)
 
 
-def _plaza(height: int, width: int, rng: np.random.Generator) -> Pieces:
+def _plaza(h: int, w: int, rng: np.random.Generator) -> tuple:
     """Build ped2: a plaza seen from the side, a lawn with lamp posts behind it, a building."""
-    camera = Camera(0.5 * width, -0.4 * height, 3.7, 2.4 * height)
-    ground = _Ground(height, width, camera, rng)
-    h, w = height, width
-    ground.paint(np.ones(ground.shape, bool), ground.lawn(104))
+    camera = Camera(0.5 * w, -0.4 * h, 3.7, 2.4 * h)
+    ground = _Ground(h, w, camera, 104, rng)
     top, bottom = PED2_EDGES
     on_plaza = (ground.y > top * h) & (ground.y < bottom * h)
     kerb = (ground.y > (top - 0.016) * h) & (ground.y < (bottom + 0.018) * h)
