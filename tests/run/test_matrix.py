@@ -9,7 +9,7 @@ import pytest
 
 from vad_helpers.attribution import METHODS
 from vad_helpers.errors import InputError
-from vad_helpers.run import cache, open_run, steps
+from vad_helpers.run import cache, experiment, open_run, params, steps
 
 VARIANTS = {"ig_black": {"method": "ig", "baseline": "black"}}
 EVERYTHING = {"clips", "model", "predictions", "ig", "lime", "ig_black", "random_weights", "motion"}
@@ -78,11 +78,11 @@ def keys(tmp_path):
                 "ig_black": {**VARIANTS["ig_black"], **change["variants"]["ig_black"]}
             }
         run = open_run("tiny", run_dir=str(folder), **options)
-        key = steps.model_key(run)
+        key = experiment.model_key(run)
         cache.update(run, files={"model": {"key": key}}, weights_sha256=key)
         run.path("model.safetensors").touch()
-        precision = steps.precision_of(run, "scores")
-        own = {"clips": cache.key_of(run, "clips", data=steps.data_key(run)), "model": key}
+        precision = experiment.precision_of(run, "scores")
+        own = {"clips": cache.key_of(run, "clips", data=experiment.data_key(run)), "model": key}
         own["predictions"] = cache.key_of(
             run, "predictions", clips=own["clips"], model=key, precision=precision
         )
@@ -93,7 +93,7 @@ def keys(tmp_path):
 
 
 def test_every_parameter_is_in_the_matrix():
-    assert set(CHANGES) | NOT_HERE == set(cache.Params.model_fields)
+    assert set(CHANGES) | NOT_HERE == set(params.names())
 
 
 @pytest.mark.parametrize("name", CHANGES)

@@ -14,6 +14,7 @@ import pytest
 
 from vad_helpers.attribution import METHODS, register
 from vad_helpers.errors import InputError
+from vad_helpers.model import weights as model_weights
 from vad_helpers.run import cache, open_run, steps
 from vad_helpers.tables import schema
 
@@ -204,7 +205,7 @@ def test_a_network_that_is_another_is_refused_and_a_damaged_one_made_again(copie
     good = path.read_bytes()
     before = cache.manifest_in(folder)["weights_sha256"]
     other = steps.fresh_network(few)
-    steps.model_weights.save(other, path)
+    model_weights.save(other, path)
     with pytest.raises(InputError, match="is not the network that"):
         steps.network(open_run(run_dir=str(folder)))
     path.write_bytes(good[:1000])

@@ -30,8 +30,6 @@ from filelock import FileLock
 
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
-from vad_helpers.run import params as parameters
-from vad_helpers.run.params import Params
 from vad_helpers.tables import schema
 
 Value = TypeVar("Value")
@@ -70,11 +68,11 @@ MORE = ("n_clips", "n_clips_slow")
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run: its parameters and its folder.
+    """A run: its parameters and its folder; `open_run` opens one.
 
     Attributes
     ----------
-    params : Params
+    params : params.Params
     root : Path
         The project's folder; relative paths in the parameters start here.
     dir : Path
@@ -87,7 +85,7 @@ class Run:
         What this handle has looked up already, see `once`.
     """
 
-    params: Params
+    params: Any
     root: Path
     dir: Path
     supplied: bool = False
@@ -98,8 +96,8 @@ class Run:
         """Path of a file inside the run's folder."""
         return self.dir / name
 
-    def facts(self) -> pd.DataFrame:
-        """What a reader of a page must know of the run: one column of text."""
+    def _repr_html_(self) -> str:
+        """What a reader of a page must know of the run."""
         p = self.params
         found = {
             "profile": p.profile,
@@ -110,73 +108,9 @@ class Run:
             "precision": p.precision,
             "read-only": self.readonly,
         }
-        return pd.DataFrame({"this run": {k: str(v) for k, v in found.items() if v != ""}})
-
-    def _repr_html_(self) -> str:
-        return self.facts().to_html(border=0, classes="vad-table", index_names=False)
-
-
-def open_run(profile: str = "quick", **overrides: Any) -> Run:
-    """Open a run by its profile and overrides, or by its folder; nothing is computed or written.
-
-    Parameters
-    ----------
-    profile : str
-        A name in `params/` or a path to a YAML file.
-    **overrides
-        Parameters that replace the profile's, see `params.override`. If `run_dir` names a folder
-        with a manifest, that supplies all parameters; once there is a network, the others given
-        must agree with it but for `FREE` and `MORE`. Without `run_dir`, the folder is
-        `runs/<profile>/fold-<fold>`, or `<alternative>-fold-<fold>` there, and what changed
-        parameters touch is computed again.
-
-    Returns
-    -------
-    Run
-        Read-only if its folder was made elsewhere, and its network or the videos are not here.
-
-    Raises
-    ------
-    InputError
-        For an unknown profile or parameter, a value that makes no sense, or one that contradicts
-        the folder's manifest.
-    """
-    root = parameters.project_root()
-    if isinstance(overrides.get("run_dir"), Path):
-        overrides["run_dir"] = str(overrides["run_dir"])
-    folder = root / (overrides.get("run_dir") or "")
-    known = manifest_in(folder) if overrides.get("run_dir") else {}
-    if "parameters" not in known:
-        params = parameters.load(profile, root=root, **overrides)
-        name = f"{params.alternative}-" if params.alternative else ""
-        usual = f"runs/{Path(params.profile).stem}/{name}fold-{params.fold}"
-        return Run(params=params, root=root, dir=root / (params.run_dir or usual))
-    # Of a folder from elsewhere, what holds for its machine alone may not be said.
-    values = {"device": "auto", "eval_batch_size": 1, **known["parameters"], "run_dir": None}
-    before = parameters.checked(values)
-    params = parameters.checked(parameters.override(values, overrides))
-    converted = "counts" in known and "files" not in known
-    made = converted or "weights_sha256" in known  # before that, nothing is lost
-    clashes = [(name, getattr(before, name), getattr(params, name)) for name in overrides]
-    if profile != "quick":  # which is every notebook's default
-        clashes.append(("profile", Path(before.profile).stem, Path(profile).stem))
-    for name, had, asked in clashes:
-        grows = name in MORE and had is not None and (asked is None or asked >= had)
-        if made and had != asked and name not in FREE and not grows:
-            raise InputError(
-                f"{folder} was made with {name} {had}, asked for is {asked}; leave {name} out, or "
-                "give another run_dir"
-            )
-    network = folder / "model.safetensors"
-    given = params.trained_weights and (root / params.trained_weights).is_file()
-    readonly = ""
-    if converted:
-        readonly = "its tables were made before tables had keys"
-    elif made and not (network.is_file() or given):
-        readonly = f"its network is not there ({network})"
-    elif params.dataset == "ucsd" and not (root / params.data_dir).is_dir():
-        readonly = f"its videos are not there ({root / params.data_dir})"
-    return Run(params=params, root=root, dir=folder, supplied=made, readonly=readonly)
+        told = pd.Series({name: str(value) for name, value in found.items() if value != ""})
+        table = told.to_frame("this run")
+        return table.to_html(border=0, classes="vad-table", index_names=False)
 
 
 def once(look_up: Callable[..., Value]) -> Callable[..., Value]:
@@ -270,36 +204,30 @@ def load_or_build(run: Run, name: str, key: str, build: Callable[[], pd.DataFram
     path = run.path(f"{name}.csv")
     with lock(run.dir, name):
         entry = manifest_in(run.dir).get("files", {}).get(name, {})
-        whole = path.is_file() and file_digest(path) == entry.get("sha256")
-        if entry.get("key") == key and not whole:
+        if entry.get("key") == key:
+            if path.is_file() and file_digest(path) == entry.get("sha256"):
+                return schema.read(run.dir, name)
             warnings.warn(f"{path} is gone, changed or damaged: computed again", stacklevel=2)
-        elif entry.get("key") == key:
-            return schema.read(run.dir, name)
-        keep(run, name, key, build)
+        started = time.perf_counter()
+        lines = build()[list(schema.SCHEMAS[name].columns)].values.tolist()
+        # Out of the manifest first: a crash between the two must not leave an old key and a new
+        # file.
+        update(run, files={name: None}, counts={name: None})
+        write_lines(run, name, lines)
+        update(
+            run,
+            files={name: {"key": key, "sha256": file_digest(path)}},
+            counts={name: len(lines)},
+            seconds={name: round(time.perf_counter() - started, 2)},
+        )
         return schema.read(run.dir, name)
-
-
-def keep(run: Run, name: str, key: str, build: Callable[[], pd.DataFrame]) -> None:
-    """Compute and write a table that is computed whole, and enter it in the manifest."""
-    started = time.perf_counter()
-    lines = build()[list(schema.SCHEMAS[name].columns)].values.tolist()
-    # Out of the manifest first: a crash between the two must not leave an old key and a new file.
-    update(run, files={name: None}, counts={name: None})
-    write_lines(run, name, lines)
-    update(
-        run,
-        files={name: {"key": key, "sha256": file_digest(run.path(f"{name}.csv"))}},
-        counts={name: len(lines)},
-        seconds={name: round(time.perf_counter() - started, 2)},
-    )
 
 
 def _as_csv(name: str, lines: Sequence[Sequence[Any]], *, heading: bool = True) -> bytes:
     """Lines of a table: nine digits, which hold every float32, and nothing for NaN."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    if heading:
-        writer.writerow(schema.SCHEMAS[name].columns)
+    writer.writerows([schema.SCHEMAS[name].columns] if heading else [])
     for line in lines:
         cells = [f"{cell:.9g}" if isinstance(cell, float | np.floating) else cell for cell in line]
         writer.writerow(["" if cell == "nan" else cell for cell in cells])
