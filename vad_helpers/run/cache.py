@@ -1,12 +1,9 @@
-"""The run folder: its parameters, its keys, its locks, and tables that a killed run goes on with.
+"""The run folder: manifest, keys, locks, and tables that a killed run goes on with.
 
-`manifest.json` holds the parameters, what was measured once (`measured`), the files that are
-computed whole (`files`: key and checksum of each) and how many lines each table has (`counts`). A
-key is a hash of all that an artifact depends on: what has another key is computed again.
-
-Tables of scores grow by (clip, row): the lines of a pair are appended under the folder's lock,
-those of `explanations.csv` last, so that a pair counts as done when it stands there with its key.
-Locks are the operating system's: a killed process leaves none behind.
+A key is a hash of all that an artifact depends on: what has another key is computed again. Tables
+of scores grow by (clip, row): the lines of a pair are appended under the folder's lock, those of
+`explanations.csv` last, so that a pair counts as done when it stands there with its key. Locks are
+the operating system's: a killed process leaves none behind.
 """
 
 from __future__ import annotations
@@ -51,10 +48,7 @@ STEPS = {
 }
 """Step -> version, raised whenever its code changes its result, and the parameters that it depends
 on, beside those of the steps that it is computed from."""
-APPENDED = (
-    *("human_centric", "model_centric", "robustness", "curves", "frame_auc"),
-    "explanations",
-)
+APPENDED = (*schema.SCORED, "curves", "frame_auc", "explanations")
 """Tables that grow pair by pair, in the order in which a pair's lines are written."""
 FREE = (
     *("run_dir", "data_dir", "device", "init_weights", "trained_weights"),
@@ -68,29 +62,14 @@ MORE = ("n_clips", "n_clips_slow")
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run: its parameters and its folder; `open_run` opens one.
+    """A run: its parameters and its folder; `open_run` opens one."""
 
-    Attributes
-    ----------
-    params : params.Params
-    root : Path
-        The project's folder; relative paths in the parameters start here.
-    dir : Path
-        The run's folder.
-    supplied : bool
-        Whether the folder's manifest supplied the parameters, which results there go by.
-    readonly : str
-        Why nothing can be computed here; empty if it can.
-    memo : dict
-        What this handle has looked up already, see `once`.
-    """
-
-    params: Any
-    root: Path
-    dir: Path
-    supplied: bool = False
-    readonly: str = ""
-    memo: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    params: Any  # `params.Params`
+    root: Path  # the project's folder; relative paths in the parameters start here
+    dir: Path  # the run's folder
+    supplied: bool = False  # the folder's manifest supplied the parameters
+    readonly: str = ""  # why nothing can be computed here; empty if it can
+    memo: dict = dataclasses.field(default_factory=dict, repr=False, compare=False)  # see `once`
 
     def path(self, name: str) -> Path:
         """Path of a file inside the run's folder."""
@@ -106,10 +85,8 @@ class Run:
             "weights": p.trained_weights or f"from {p.init_weights or 'random'}, {p.epochs} epochs",
             "seed": p.seed,
             "precision": p.precision,
-            "read-only": self.readonly,
-        }
-        told = pd.Series({name: str(value) for name, value in found.items() if value != ""})
-        table = told.to_frame("this run")
+        } | ({"read-only": self.readonly} if self.readonly else {})
+        table = pd.Series(found).astype(str).to_frame("this run")
         return table.to_html(border=0, classes="vad-table", index_names=False)
 
 
@@ -154,10 +131,8 @@ def lock(folder: Path, name: str) -> FileLock:
 def manifest_in(folder: Path) -> dict[str, Any]:
     """Read a folder's manifest; {} if there is none. Raise InputError if it is damaged."""
     path = folder / "manifest.json"
-    if not path.is_file():
-        return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         if all(isinstance(found.get(name, {}), dict) for name in ("parameters", "files", "counts")):
             return found
     except (ValueError, AttributeError):
@@ -273,16 +248,9 @@ def done(run: Run, keys: Mapping[str, str]) -> set[Pair]:
 def arrange(run: Run, keys: Mapping[str, str], pairs: Mapping[Pair, Collection[str]]) -> set[Pair]:
     """Drop lines of pairs that are not done, or not asked for; give those that are done.
 
-    Where all pairs are done, lines are put in their order, so that it does not matter in what order
-    they were computed, and the manifest counts them.
-
-    Parameters
-    ----------
-    run : Run
-    keys : mapping of str to str
-        Key that a row's lines must have.
-    pairs : mapping of (str, str) to collection of str
-        (clip, row) that are asked for, in order; the tables that each must have lines in.
+    `keys` has the key that a row's lines must have, `pairs` the (clip, row) that are asked for and
+    the tables that each must have lines in. Where all are done, lines are put in their order,
+    whatever order they were computed in, and the manifest counts them.
     """
     with lock(run.dir, "tables"):
         there = all(run.path(f"{name}.csv").is_file() for name in APPENDED)

@@ -42,13 +42,8 @@ def check_writable(run: Run) -> None:
 
 
 def data_root(run: Run) -> Path:
-    """Folder of the dataset's tree; the synthetic one is written when it is missing.
-
-    Raises
-    ------
-    InputError
-        If the real tree is not there; the message says how to get it.
-    """
+    """Folder of the dataset's tree: the synthetic one is written when it is missing, InputError
+    says how to get the real one."""
     p, folder = run.params, run.root / run.params.data_dir
     if p.dataset == "walkway":
         with cache.lock(folder.parent, folder.name):  # runs share their data
@@ -80,15 +75,13 @@ def _as_before(run: Run, entry: str, found: str, told: str, name: str) -> str:
 @once
 def sequences(run: Run) -> dict[str, ucsd.Sequence]:
     """Sequences of the dataset by their id ("ped1/Test001"), with the masks that count."""
-    found, masks = ucsd.index(data_root(run)), run.params.masks
-    if masks != "official":
-        found = [
-            dataclasses.replace(
-                s, official_mask=s.masks is not None and (masks == "all" or not s.official_mask)
-            )
-            for s in found
-        ]
-    return clip_data.by_id(found)
+    found = {}
+    for one in ucsd.index(data_root(run)):
+        added = one.masks is not None and not one.official_mask
+        counts = {"official": one.official_mask, "added": added}
+        counts["all"] = one.masks is not None
+        found[one.id] = dataclasses.replace(one, official_mask=counts[run.params.masks])
+    return found
 
 
 def _cut(run: Run, stride: int) -> pd.DataFrame:
@@ -114,16 +107,10 @@ def clips(run: Run) -> pd.DataFrame:
 
 @once
 def evaluation(run: Run, *, n_clips: int | None = None) -> pd.DataFrame:
-    """Clips that are explained: rows of `clips`, index reset.
+    """Clips that are explained: rows of `clips`, index reset; InputError if there is none.
 
     With `study_clips`, only clips of the study are chosen. `n_clips` chooses fewer than the run's;
-    they are a part of the run's choice. `attrs["shortfall"]` says how many clips are missing from
-    the number asked for.
-
-    Raises
-    ------
-    InputError
-        If there is none.
+    they are a part of the run's choice. `attrs["shortfall"]` says how many are missing.
     """
     p, table = run.params, clips(run)
     if run.readonly:
@@ -223,8 +210,10 @@ def precision_of(run: Run, what: str = "scores", *, usual: str = "bf16") -> str:
     """
     p = run.params
     given = p.train_precision if what == "training" and p.train_precision != "auto" else p.precision
-    if given != "auto" or usual == "fp32":
-        return usual if given == "auto" else given
+    if given != "auto":
+        return given
+    if usual == "fp32":
+        return usual
     known = cache.manifest_in(run.dir).get("measured", {}).get("precision")
     if known is None:
         known = "bf16" if computes_bf16(torch_device(run)) else "fp32"
@@ -233,18 +222,11 @@ def precision_of(run: Run, what: str = "scores", *, usual: str = "bf16") -> str:
 
 
 def check(run: Run) -> None:
-    """Look at data and weights before anything starts that would fail.
+    """Look at device, data and weights before anything starts that would fail.
 
-    Raises
-    ------
-    InputError
-        If the videos or weights are not there or cannot be used, the weights have seen what is
-        tested, or stages that they lack would be frozen.
-
-    Warns
-    -----
-    UserWarning
-        If bf16 is asked for by name on a device that only emulates it.
+    InputError if they are not there or cannot be used, the weights have seen what is tested, or
+    stages that they lack would be frozen. A warning if bf16 is asked for by name on a device that
+    only emulates it.
     """
     p, device = run.params, torch_device(run)
     for name in ("precision", "train_precision"):
@@ -254,17 +236,13 @@ def check(run: Run) -> None:
                 "'auto' takes bf16 where the device computes it, and fp32 here",
                 stacklevel=2,
             )
-    if run.readonly:
-        return
-    training_spec(run)
-    if p.dataset == "ucsd":
+    if p.dataset == "ucsd" and not run.readonly:
         sequences(run)
-    if is_trained(run):
-        return
-    if p.trained_weights:
-        _given_network(run)
-    elif p.init_weights:
-        _initialise(run, fresh_network(run))
+    if not run.readonly and not is_trained(run):
+        if p.trained_weights:
+            _given_network(run)
+        elif p.init_weights:
+            _initialise(run, fresh_network(run))
 
 
 # -- Network --------------------------------------------------------------------------------------
@@ -326,11 +304,7 @@ def network(run: Run, weights: str = "trained", *, progress: bool = False) -> In
     """Network with "trained" or "random" weights, in evaluation mode on the CPU.
 
     It is trained first if need be, or taken from `trained_weights`, and kept in the run's folder.
-
-    Raises
-    ------
-    InputError
-        If weights cannot be used, or the folder holds results of another network.
+    InputError if weights cannot be used, or the folder holds results of another network.
     """
     if weights == "random":
         return fresh_network(run).eval()
@@ -487,13 +461,8 @@ def probability_of(ready: Prepared, device: str = "cpu") -> Callable[[torch.Tens
 
 
 def predictions(run: Run, *, progress: bool = False) -> pd.DataFrame:
-    """Probability "anomalous" of every validation and test clip.
-
-    Returns
-    -------
-    DataFrame
-        clip_id, scene, sequence, split, label, p (in [0, 1]).
-    """
+    """Probability "anomalous" of every validation and test clip: clip_id, scene, sequence, split,
+    label, p (in [0, 1])."""
     if run.readonly:
         return schema.read(run.dir, "predictions")
     precision = precision_of(run)
@@ -517,31 +486,16 @@ def predictions(run: Run, *, progress: bool = False) -> pd.DataFrame:
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One clip and network for the visible cells of a page.
+    """One clip and network for the visible cells of a page."""
 
-    Attributes
-    ----------
-    model : InceptionI3d
-        In evaluation mode.
-    clip, baseline : Tensor
-        float32 (3, T, H, W).
-    frames : ndarray of float32, (T, H, W)
-        Grey values in [0, 1], for showing.
-    mask : ndarray of bool, (T, H, W)
-    predict : callable
-        (N, 3, T, H, W) -> (N,) probability "anomalous".
-    clip_id, label : str
-        Which clip; which clip and network, for people.
-    """
-
-    model: InceptionI3d
-    clip: torch.Tensor
-    baseline: torch.Tensor
-    frames: np.ndarray
-    mask: np.ndarray
-    predict: Callable[[torch.Tensor], np.ndarray]
+    model: InceptionI3d  # in evaluation mode
+    clip: torch.Tensor  # float32 (3, T, H, W)
+    baseline: torch.Tensor  # float32 (3, T, H, W)
+    frames: np.ndarray  # float32 (T, H, W), grey values in [0, 1], for showing
+    mask: np.ndarray  # bool (T, H, W)
+    predict: Callable[[torch.Tensor], np.ndarray]  # (N, 3, T, H, W) -> (N,) p of "anomalous"
     clip_id: str
-    label: str
+    label: str  # which clip and network, for people
 
 
 def example(run: Run) -> Example:

@@ -360,8 +360,7 @@ def open_run(profile: str = "quick", **overrides: Any) -> Run:
     Raises
     ------
     InputError
-        For an unknown profile or parameter, a value that makes no sense, or one that contradicts
-        the folder's manifest.
+        As `load`; also if a value contradicts the folder's manifest.
     """
     root = project_root()
     if overrides.get("run_dir"):

@@ -82,9 +82,9 @@ def rows(run: Run) -> dict[str, Row]:
 
 
 def _row(run: Run, key: str) -> Row:
-    if key not in rows(run):
-        raise InputError(f"no row '{key}' in this run; there are {', '.join(rows(run))}")
-    return rows(run)[key]
+    if key in rows(run):
+        return rows(run)[key]
+    raise InputError(f"no row '{key}' in this run; there are {', '.join(rows(run))}")
 
 
 def clips_of(run: Run, row: Row) -> list[str]:
@@ -112,15 +112,10 @@ def map_key(run: Run, row: Row) -> str:
     if row.method is None:
         return key_of(run, "map", row=row.key, **parts)
     trained = row.weights == "trained"
-    return key_of(
-        run,
-        "map",
-        network=weights_sha256(run) if trained else [p.model_width, p.seed],
-        method=[row.method, METHODS[row.method].version, row.all_settings],
-        baseline=row.baseline,
-        precision=_precision(run, row),
-        **parts,
-    )
+    parts["network"] = weights_sha256(run) if trained else [p.model_width, p.seed]
+    parts["method"] = [row.method, METHODS[row.method].version, row.all_settings]
+    parts |= {"baseline": row.baseline, "precision": _precision(run, row)}
+    return key_of(run, "map", **parts)
 
 
 @once
@@ -141,14 +136,8 @@ def attribution(
 ) -> np.ndarray:
     """Map of one clip and row: signed float32 (T, H, W); explained now if need be.
 
-    Parameters
-    ----------
-    run : Run
-    clip_id : str
-    row : str or Row
-        Key of one of the run's rows, or a row with a key of its own.
-    progress : bool or callable
-        Show a bar while the method runs, or tell this; as `attribution.explain`.
+    `row` is the key of one of the run's rows, or a row with a key of its own; `progress` shows a
+    bar while the method runs, or tells that, as in `attribution.explain`.
     """
     row = row if isinstance(row, Row) else _row(run, row)
     return _explained(run, clip_id, row, progress=progress)[0]
@@ -257,11 +246,6 @@ def measure(
     -------
     Study
         Tables of the run.
-
-    Raises
-    ------
-    InputError
-        If there is no such part or row.
     """
     share, listed = _share(part), rows_of(run.params)
     wanted = {_row(run, key).key for key in (listed if rows is None else rows)}
@@ -383,15 +367,8 @@ def converge(run: Run, *, part: tuple[int, int] = (1, 1), progress: bool = False
     """Double the samples of LIME and KernelSHAP on a clip of each scene until two seeds agree.
 
     The doubling ends at the largest number of samples that a row of the method has in this run: it
-    tells whether that row is converged, and costs at most twice that row's map.
-
-    Parameters
-    ----------
-    run : Run
-    part : (int, int)
-        (k, n): of the clips and rows, the k-th of n parts alone.
-    progress : bool
-        Show a bar.
+    tells whether that row is converged, and costs at most twice that row's map. Options are those
+    of `measure`.
 
     Returns
     -------
@@ -463,11 +440,6 @@ def plan(run: Run) -> pd.DataFrame:
     DataFrame
         step, state ("done", "to do", "n of m done", "read-only"), model_calls (to do), minutes
         (an estimate); the last line is the total.
-
-    Raises
-    ------
-    InputError
-        If the device is not there.
     """
     p, device = run.params, torch_device(run)
     drawn = datasets.walkway_folder(run.root / p.data_dir, seed=p.seed, options=p.walkway)
