@@ -256,15 +256,13 @@ def arrange(run: Run, keys: Mapping[str, str], pairs: Mapping[Pair, Collection[s
         there = all(run.path(f"{name}.csv").is_file() for name in APPENDED)
         kept: dict[str, dict[Pair, dict[tuple, list[str]]]] = {}
         for name in APPENDED:
-            about = schema.SCHEMAS[name]
+            about, kept[name] = schema.SCHEMAS[name], defaultdict(dict)
             unique = [list(about.columns).index(column) for column in about.unique]
-            clip, row = (list(about.columns).index(column) for column in ("clip_id", "row"))
-            kept[name] = defaultdict(dict)
             for line in read_lines(run, name):
-                pair = line[clip], line[row]
-                if pair in pairs and line[-1] == keys[line[row]]:
+                clip_id, row, *_ = place = tuple(line[i] for i in unique)
+                if (clip_id, row) in pairs and line[-1] == keys[row]:
                     # A pair that a killed process began stands there twice, at last whole.
-                    kept[name][pair][tuple(line[i] for i in unique)] = line
+                    kept[name][clip_id, row][place] = line
         whole = set(kept["explanations"]) if there else set()
         for name in APPENDED[:-1]:
             n = {pair: len(kept[name][pair]) for pair in whole if name in pairs[pair]}

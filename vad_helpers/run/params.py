@@ -279,12 +279,10 @@ def _first_complaint(error: ValidationError, profile: Any) -> str:
         checks.one_of("parameter", name, Params.model_fields)
     if first["type"] == "missing" and not rest:
         return f"profile '{profile}' lacks parameter '{name}'"
-    if name == "variants" and rest:
-        where = f"variant '{rest[0]}'" + (f": {rest[1]}" if len(rest) > 1 else "")
-        if first["type"] == "missing":
-            return f"{where} is missing; give one of {', '.join(METHODS)}"
-    else:
-        where = f"parameter '{name}'" + (f", {rest[0]}," if rest and not rest[0].isdigit() else "")
+    where = f"variant '{rest.pop(0)}'" if name == "variants" and rest else f"parameter '{name}'"
+    where += f": {rest[0]}" if rest and not rest[0].isdigit() else ""
+    if first["type"] == "missing":  # of a variant, its method alone can be
+        return f"{where} is missing; give one of {', '.join(METHODS)}"
     expected = first["msg"].replace("Input should be", "expected")
     expected = expected[0].lower() + expected[1:]
     return f"{where} is {first['input']!r} ({type(first['input']).__name__}); {expected}"
