@@ -13,43 +13,14 @@ def test_profiles_load_and_survive_their_own_dump(profile):
     assert params.checked(loaded.dump()) == loaded
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("010", 10),
-        ("0123", 123),
-        ("08", 8),
-        ("+5", 5),
-        ("0o17", 15),
-        ("0x10", 16),
-        ("1_000", "1_000"),
-        ("1:30", "1:30"),
-        ("190:20:30", "190:20:30"),
-        ("1:30.5", "1:30.5"),
-        ("2020-01-01", "2020-01-01"),
-        ("0b11", "0b11"),
-        ("yes", "yes"),
-        ("No", "No"),
-        ("on", "on"),
-        ("OFF", "OFF"),
-        ("y", "y"),
-        ("true", True),
-        ("False", False),
-        ("1e-3", 0.001),
-        ("12e03", 12000.0),
-        (".5", 0.5),
-        ("-1.", -1.0),
-        (".inf", float("inf")),
-        ("null", None),
-        ("~", None),
-        ("", None),
-        ("[ig, lime]", ["ig", "lime"]),
-        ("{a: 010, b: yes}", {"a": 10, "b": "yes"}),
-        ("'010'", "010"),
-        ("<<", "<<"),
-        ("=", "="),
-    ],
-)
+NUMBERS = {"010": 10, "0123": 123, "08": 8, "+5": 5, "0o17": 15, "0x10": 16, ".inf": float("inf")}
+REALS = {"1e-3": 0.001, "12e03": 12000.0, ".5": 0.5, "-1.": -1.0, "true": True, "False": False}
+OTHERS = {"[ig, lime]": ["ig", "lime"], "{a: 010, b: yes}": {"a": 10, "b": "yes"}, "'010'": "010"}
+READ = NUMBERS | REALS | OTHERS | {"null": None, "~": None, "": None}
+TEXT = "1_000 1:30 190:20:30 1:30.5 2020-01-01 0b11 yes No on OFF y << =".split()
+
+
+@pytest.mark.parametrize(("text", "value"), [*READ.items(), *zip(TEXT, TEXT, strict=True)])
 def test_values_are_read_as_yaml_1_2_has_them(text, value):
     name, found = params.parse_override(f"x={text}")
     assert name == "x" and found == value and type(found) is type(value)
@@ -109,58 +80,58 @@ def test_values_that_mean_the_same_are_taken(name, value, expected):
     assert found == expected and type(found) is type(expected)
 
 
+REFUSED = {
+    "epochs": [0, True, "3", 2.0],
+    "lr": [True, "1_000", float("inf"), 0],
+    "lr_gamma": [1.5],
+    "average": [1.0],
+    "seed": [4294967296, -1],
+    "fold": [5],
+    "n_folds": [2],
+    "device": ["gpu"],
+    "precision": ["fp16"],
+    "frame_size": [[40], ["40", 60]],
+    "methods": [[], "ig", ["ig", "ig"], ["gradcam"]],
+    "data_dir": [3],
+    "split_by": ["clip"],
+    "alternative": ["A b"],
+    "early_end": ["Mixed_9"],
+    "walkway": [{"crowd": 3}, {"n_test": 0}],
+    "augmentation": [{"zoom": 2}, {"scale": True}],
+    "settings": [
+        {"gradcam": {}},
+        {"ig": 3},
+        {"ig": {"n_step": 3}},
+        {"ig": {"n_steps": True}},
+        {"occlusion_lp": {"window": [99, 9, 9]}},
+    ],
+    "variants": [
+        {"lime": {"method": "lime"}},
+        {"motion": {"method": "lime"}},
+        {"x": 3},
+        {"x": {"n_samples": 3}},
+        {"x": {"method": "gradcam"}},
+        {"x": {"method": "lime", "seed": 0}},
+    ],
+}
+REFUSED_IN_VARIANTS = {
+    "n_clips": [0, True],
+    "weights": ["best"],
+    "label": [3],
+    "baseline": ["white"],
+    "precision": ["fp8"],
+    "kernel": [3],
+}
+
+
+def each(refused):
+    return [(name, value) for name, values in refused.items() for value in values]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
-    [
-        ("epochs", 0),
-        ("epochs", True),
-        ("epochs", "3"),
-        ("epochs", 2.0),
-        ("lr", True),
-        ("lr", "1_000"),
-        ("lr", float("inf")),
-        ("lr", 0),
-        ("lr_gamma", 1.5),
-        ("average", 1.0),
-        ("seed", 2**32),
-        ("seed", -1),
-        ("fold", 5),
-        ("n_folds", 2),
-        ("device", "gpu"),
-        ("precision", "fp16"),
-        ("frame_size", [40]),
-        ("frame_size", ["40", 60]),
-        ("methods", []),
-        ("methods", "ig"),
-        ("methods", ["ig", "ig"]),
-        ("methods", ["gradcam"]),
-        ("data_dir", 3),
-        ("split_by", "clip"),
-        ("alternative", "A b"),
-        ("early_end", "Mixed_9"),
-        ("walkway", {"crowd": 3}),
-        ("walkway", {"n_test": 0}),
-        ("augmentation", {"zoom": 2}),
-        ("augmentation", {"scale": True}),
-        ("settings", {"gradcam": {}}),
-        ("settings", {"ig": 3}),
-        ("settings", {"ig": {"n_step": 3}}),
-        ("settings", {"ig": {"n_steps": True}}),
-        ("settings", {"occlusion_lp": {"window": [99, 9, 9]}}),
-        ("variants", {"x": 3}),
-        ("variants", {"x": {"n_samples": 3}}),
-        ("variants", {"x": {"method": "gradcam"}}),
-        ("variants", {"x": {"method": "ig", "n_clips": 0}}),
-        ("variants", {"x": {"method": "ig", "n_clips": True}}),
-        ("variants", {"x": {"method": "ig", "weights": "best"}}),
-        ("variants", {"x": {"method": "ig", "label": 3}}),
-        ("variants", {"x": {"method": "ig", "baseline": "white"}}),
-        ("variants", {"x": {"method": "ig", "precision": "fp8"}}),
-        ("variants", {"x": {"method": "lime", "seed": 0}}),
-        ("variants", {"x": {"method": "lime", "kernel": 3}}),
-        ("variants", {"lime": {"method": "lime"}}),
-        ("variants", {"motion": {"method": "lime"}}),
-    ],
+    each(REFUSED)
+    + [("variants", {"x": {"method": "ig", n: v}}) for n, v in each(REFUSED_IN_VARIANTS)],
 )
 def test_values_that_make_no_sense_are_refused_in_one_line_that_names_them(name, value):
     with pytest.raises(InputError) as error:

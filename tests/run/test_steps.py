@@ -14,7 +14,7 @@ from vad_helpers.attribution import METHODS, MethodSpec, explain
 from vad_helpers.errors import InputError
 from vad_helpers.metrics import evaluate, human_centric, robustness
 from vad_helpers.model import weights as model_weights
-from vad_helpers.run import cache, open_run, rows, steps
+from vad_helpers.run import cache, experiment, open_run, rows, steps
 from vad_helpers.tables import schema
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*all-zero.*")
@@ -81,7 +81,7 @@ def test_a_study_of_all_folds_gives_each_run_its_own_clips(tmp_path):
 
 
 def test_the_synthetic_tree_read_as_a_real_one_gives_the_same_clips(run, tmp_path):
-    folder = str(steps.walkway_folder(run))
+    folder = str(steps.data_root(run))
     real = open_run("tiny", dataset="ucsd", data_dir=folder, run_dir=str(tmp_path / "real"))
     pd.testing.assert_frame_equal(steps.clips(real), steps.clips(run))
     official = open_run("tiny", masks="official", run_dir=str(tmp_path / "official"))
@@ -136,7 +136,7 @@ def test_stages_that_initial_weights_lack_are_not_frozen(run, tmp_path):
     for change in ({"early_lr": 1.0}, {"early_lr": 0.0, "early_end": "Conv3d_2b_1x1"}):
         steps.check(open_run("tiny", **change, **options))
     # Without initial weights nothing is worth keeping: every stage learns at the full rate.
-    assert steps.training_spec(open_run("tiny", early_lr=0.0)).early_lr == 1.0
+    assert experiment.training_spec(open_run("tiny", early_lr=0.0)).early_lr == 1.0
 
 
 def test_initial_weights_are_told_in_the_manifest(run, weights, tmp_path):
@@ -333,7 +333,6 @@ def test_a_plan_counts_what_is_left(run, options, tmp_path):
     assert not fresh.path("model.safetensors").exists()
     nowhere = open_run("tiny", seed=5, run_dir=str(tmp_path / "nowhere"))
     assert steps.plan(nowhere).set_index("step").loc["data", "state"] == "to do"
-    assert not steps.walkway_folder(nowhere).exists()
 
 
 def test_the_example_is_the_first_clip_with_the_runs_network(run):

@@ -295,7 +295,7 @@ def test_a_failure_is_said_and_not_silent(shown, fake):
 
 @pytest.mark.slow
 def test_on_a_real_run_a_clip_is_explained_under_another_baseline_and_cancelled(in_project):
-    from vad_helpers.run.cache import open_run
+    from vad_helpers.run import open_run
 
     live = explorer.Explorer(open_run("tiny"))
     live.row.value, live.baseline.value = "occlusion_lp", "black"

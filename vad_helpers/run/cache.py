@@ -1,12 +1,9 @@
-"""The run folder: its parameters, its keys, its locks, and tables that a killed run goes on with.
+"""The run folder: manifest, keys, locks, and tables that a killed run goes on with.
 
-`manifest.json` holds the parameters, what was measured once (`measured`), the files that are
-computed whole (`files`: key and checksum of each) and how many lines each table has (`counts`). A
-key is a hash of all that an artifact depends on: what has another key is computed again.
-
-Tables of scores grow by (clip, row): the lines of a pair are appended under the folder's lock,
-those of `explanations.csv` last, so that a pair counts as done when it stands there with its key.
-Locks are the operating system's: a killed process leaves none behind.
+A key is a hash of all that an artifact depends on: what has another key is computed again. Tables
+of scores grow by (clip, row): the lines of a pair are appended under the folder's lock, those of
+`explanations.csv` last, so that a pair counts as done when it stands there with its key. Locks are
+the operating system's: a killed process leaves none behind.
 """
 
 from __future__ import annotations
@@ -30,8 +27,6 @@ from filelock import FileLock
 
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
-from vad_helpers.run import params as parameters
-from vad_helpers.run.params import Params
 from vad_helpers.tables import schema
 
 Value = TypeVar("Value")
@@ -53,10 +48,7 @@ STEPS = {
 }
 """Step -> version, raised whenever its code changes its result, and the parameters that it depends
 on, beside those of the steps that it is computed from."""
-APPENDED = (
-    *("human_centric", "model_centric", "robustness", "curves", "frame_auc"),
-    "explanations",
-)
+APPENDED = (*schema.SCORED, "curves", "frame_auc", "explanations")
 """Tables that grow pair by pair, in the order in which a pair's lines are written."""
 FREE = (
     *("run_dir", "data_dir", "device", "init_weights", "trained_weights"),
@@ -70,36 +62,21 @@ MORE = ("n_clips", "n_clips_slow")
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run: its parameters and its folder.
+    """A run: its parameters and its folder; `open_run` opens one."""
 
-    Attributes
-    ----------
-    params : Params
-    root : Path
-        The project's folder; relative paths in the parameters start here.
-    dir : Path
-        The run's folder.
-    supplied : bool
-        Whether the folder's manifest supplied the parameters, which results there go by.
-    readonly : str
-        Why nothing can be computed here; empty if it can.
-    memo : dict
-        What this handle has looked up already, see `once`.
-    """
-
-    params: Params
-    root: Path
-    dir: Path
-    supplied: bool = False
-    readonly: str = ""
-    memo: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    params: Any  # `params.Params`
+    root: Path  # the project's folder; relative paths in the parameters start here
+    dir: Path  # the run's folder
+    supplied: bool = False  # the folder's manifest supplied the parameters
+    readonly: str = ""  # why nothing can be computed here; empty if it can
+    memo: dict = dataclasses.field(default_factory=dict, repr=False, compare=False)  # see `once`
 
     def path(self, name: str) -> Path:
         """Path of a file inside the run's folder."""
         return self.dir / name
 
-    def facts(self) -> pd.DataFrame:
-        """What a reader of a page must know of the run: one column of text."""
+    def _repr_html_(self) -> str:
+        """What a reader of a page must know of the run."""
         p = self.params
         found = {
             "profile": p.profile,
@@ -108,75 +85,9 @@ class Run:
             "weights": p.trained_weights or f"from {p.init_weights or 'random'}, {p.epochs} epochs",
             "seed": p.seed,
             "precision": p.precision,
-            "read-only": self.readonly,
-        }
-        return pd.DataFrame({"this run": {k: str(v) for k, v in found.items() if v != ""}})
-
-    def _repr_html_(self) -> str:
-        return self.facts().to_html(border=0, classes="vad-table", index_names=False)
-
-
-def open_run(profile: str = "quick", **overrides: Any) -> Run:
-    """Open a run by its profile and overrides, or by its folder; nothing is computed or written.
-
-    Parameters
-    ----------
-    profile : str
-        A name in `params/` or a path to a YAML file.
-    **overrides
-        Parameters that replace the profile's, see `params.override`. If `run_dir` names a folder
-        with a manifest, that supplies all parameters; once there is a network, the others given
-        must agree with it but for `FREE` and `MORE`. Without `run_dir`, the folder is
-        `runs/<profile>/fold-<fold>`, or `<alternative>-fold-<fold>` there, and what changed
-        parameters touch is computed again.
-
-    Returns
-    -------
-    Run
-        Read-only if its folder was made elsewhere, and its network or the videos are not here.
-
-    Raises
-    ------
-    InputError
-        For an unknown profile or parameter, a value that makes no sense, or one that contradicts
-        the folder's manifest.
-    """
-    root = parameters.project_root()
-    if isinstance(overrides.get("run_dir"), Path):
-        overrides["run_dir"] = str(overrides["run_dir"])
-    folder = root / (overrides.get("run_dir") or "")
-    known = manifest_in(folder) if overrides.get("run_dir") else {}
-    if "parameters" not in known:
-        params = parameters.load(profile, root=root, **overrides)
-        name = f"{params.alternative}-" if params.alternative else ""
-        usual = f"runs/{Path(params.profile).stem}/{name}fold-{params.fold}"
-        return Run(params=params, root=root, dir=root / (params.run_dir or usual))
-    # Of a folder from elsewhere, what holds for its machine alone may not be said.
-    values = {"device": "auto", "eval_batch_size": 1, **known["parameters"], "run_dir": None}
-    before = parameters.checked(values)
-    params = parameters.checked(parameters.override(values, overrides))
-    converted = "counts" in known and "files" not in known
-    made = converted or "weights_sha256" in known  # before that, nothing is lost
-    clashes = [(name, getattr(before, name), getattr(params, name)) for name in overrides]
-    if profile != "quick":  # which is every notebook's default
-        clashes.append(("profile", Path(before.profile).stem, Path(profile).stem))
-    for name, had, asked in clashes:
-        grows = name in MORE and had is not None and (asked is None or asked >= had)
-        if made and had != asked and name not in FREE and not grows:
-            raise InputError(
-                f"{folder} was made with {name} {had}, asked for is {asked}; leave {name} out, or "
-                "give another run_dir"
-            )
-    network = folder / "model.safetensors"
-    given = params.trained_weights and (root / params.trained_weights).is_file()
-    readonly = ""
-    if converted:
-        readonly = "its tables were made before tables had keys"
-    elif made and not (network.is_file() or given):
-        readonly = f"its network is not there ({network})"
-    elif params.dataset == "ucsd" and not (root / params.data_dir).is_dir():
-        readonly = f"its videos are not there ({root / params.data_dir})"
-    return Run(params=params, root=root, dir=folder, supplied=made, readonly=readonly)
+        } | ({"read-only": self.readonly} if self.readonly else {})
+        table = pd.Series(found).astype(str).to_frame("this run")
+        return table.to_html(border=0, classes="vad-table", index_names=False)
 
 
 def once(look_up: Callable[..., Value]) -> Callable[..., Value]:
@@ -220,10 +131,8 @@ def lock(folder: Path, name: str) -> FileLock:
 def manifest_in(folder: Path) -> dict[str, Any]:
     """Read a folder's manifest; {} if there is none. Raise InputError if it is damaged."""
     path = folder / "manifest.json"
-    if not path.is_file():
-        return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         if all(isinstance(found.get(name, {}), dict) for name in ("parameters", "files", "counts")):
             return found
     except (ValueError, AttributeError):
@@ -270,36 +179,30 @@ def load_or_build(run: Run, name: str, key: str, build: Callable[[], pd.DataFram
     path = run.path(f"{name}.csv")
     with lock(run.dir, name):
         entry = manifest_in(run.dir).get("files", {}).get(name, {})
-        whole = path.is_file() and file_digest(path) == entry.get("sha256")
-        if entry.get("key") == key and not whole:
+        if entry.get("key") == key:
+            if path.is_file() and file_digest(path) == entry.get("sha256"):
+                return schema.read(run.dir, name)
             warnings.warn(f"{path} is gone, changed or damaged: computed again", stacklevel=2)
-        elif entry.get("key") == key:
-            return schema.read(run.dir, name)
-        keep(run, name, key, build)
+        started = time.perf_counter()
+        lines = build()[list(schema.SCHEMAS[name].columns)].values.tolist()
+        # Out of the manifest first: a crash between the two must not leave an old key and a new
+        # file.
+        update(run, files={name: None}, counts={name: None})
+        write_lines(run, name, lines)
+        update(
+            run,
+            files={name: {"key": key, "sha256": file_digest(path)}},
+            counts={name: len(lines)},
+            seconds={name: round(time.perf_counter() - started, 2)},
+        )
         return schema.read(run.dir, name)
-
-
-def keep(run: Run, name: str, key: str, build: Callable[[], pd.DataFrame]) -> None:
-    """Compute and write a table that is computed whole, and enter it in the manifest."""
-    started = time.perf_counter()
-    lines = build()[list(schema.SCHEMAS[name].columns)].values.tolist()
-    # Out of the manifest first: a crash between the two must not leave an old key and a new file.
-    update(run, files={name: None}, counts={name: None})
-    write_lines(run, name, lines)
-    update(
-        run,
-        files={name: {"key": key, "sha256": file_digest(run.path(f"{name}.csv"))}},
-        counts={name: len(lines)},
-        seconds={name: round(time.perf_counter() - started, 2)},
-    )
 
 
 def _as_csv(name: str, lines: Sequence[Sequence[Any]], *, heading: bool = True) -> bytes:
     """Lines of a table: nine digits, which hold every float32, and nothing for NaN."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    if heading:
-        writer.writerow(schema.SCHEMAS[name].columns)
+    writer.writerows([schema.SCHEMAS[name].columns] if heading else [])
     for line in lines:
         cells = [f"{cell:.9g}" if isinstance(cell, float | np.floating) else cell for cell in line]
         writer.writerow(["" if cell == "nan" else cell for cell in cells])
@@ -345,30 +248,21 @@ def done(run: Run, keys: Mapping[str, str]) -> set[Pair]:
 def arrange(run: Run, keys: Mapping[str, str], pairs: Mapping[Pair, Collection[str]]) -> set[Pair]:
     """Drop lines of pairs that are not done, or not asked for; give those that are done.
 
-    Where all pairs are done, lines are put in their order, so that it does not matter in what order
-    they were computed, and the manifest counts them.
-
-    Parameters
-    ----------
-    run : Run
-    keys : mapping of str to str
-        Key that a row's lines must have.
-    pairs : mapping of (str, str) to collection of str
-        (clip, row) that are asked for, in order; the tables that each must have lines in.
+    `keys` has the key that a row's lines must have, `pairs` the (clip, row) that are asked for and
+    the tables that each must have lines in. Where all are done, lines are put in their order,
+    whatever order they were computed in, and the manifest counts them.
     """
     with lock(run.dir, "tables"):
         there = all(run.path(f"{name}.csv").is_file() for name in APPENDED)
         kept: dict[str, dict[Pair, dict[tuple, list[str]]]] = {}
         for name in APPENDED:
-            about = schema.SCHEMAS[name]
+            about, kept[name] = schema.SCHEMAS[name], defaultdict(dict)
             unique = [list(about.columns).index(column) for column in about.unique]
-            clip, row = (list(about.columns).index(column) for column in ("clip_id", "row"))
-            kept[name] = defaultdict(dict)
             for line in read_lines(run, name):
-                pair = line[clip], line[row]
-                if pair in pairs and line[-1] == keys[line[row]]:
+                clip_id, row, *_ = place = tuple(line[i] for i in unique)
+                if (clip_id, row) in pairs and line[-1] == keys[row]:
                     # A pair that a killed process began stands there twice, at last whole.
-                    kept[name][pair][tuple(line[i] for i in unique)] = line
+                    kept[name][clip_id, row][place] = line
         whole = set(kept["explanations"]) if there else set()
         for name in APPENDED[:-1]:
             n = {pair: len(kept[name][pair]) for pair in whole if name in pairs[pair]}

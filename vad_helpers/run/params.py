@@ -1,4 +1,5 @@
-"""Profiles and parameters: one typed list, read from YAML, strict about names and types.
+"""Profiles and parameters: one typed list, read from YAML, strict about names and types; and the
+runs that they open.
 
 A *profile* is a YAML file in `params/` that gives every parameter its value; `quick` and `ucsd`
 differ by their YAML alone. Notebooks, the command line and papermill override single values.
@@ -17,16 +18,25 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from vad_helpers import data
-from vad_helpers.attribution import METHODS, checks
+from vad_helpers.attribution import checks
+from vad_helpers.attribution.registry import METHODS
+from vad_helpers.data import datasets
 from vad_helpers.data.augmentation import Augmentation
 from vad_helpers.errors import InputError
 from vad_helpers.model.i3d import STAGES
+from vad_helpers.run.cache import FREE, MORE, Run, manifest_in
 
 MERGED = ("settings", "variants")
 """Parameters whose overrides change the profile's value entry by entry."""
-REFERENCES = ("random", "centre", "motion", "constant", "random_weights", "ig_time_average")
-"""Names of the reference rows; no variant may have them."""
+REFERENCES = {
+    "random": "Random map",
+    "centre": "Centre prior",
+    "motion": "Frame difference",
+    "constant": "Constant map",
+    "random_weights": "IG, random weights",
+    "ig_time_average": "IG, averaged over time",
+}
+"""Reference rows and their labels; no variant may have their names."""
 _NUMBER = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?")
 
 
@@ -170,9 +180,7 @@ def load(profile: str = "quick", *, root: Path | None = None, **overrides: Any) 
         the wrong type or out of its range.
     """
     root = root or project_root()
-    path = (
-        root / profile if profile.endswith((".yaml", ".yml")) else root / f"params/{profile}.yaml"
-    )
+    path = root / (profile if profile.endswith((".yaml", ".yml")) else f"params/{profile}.yaml")
     if not path.is_file():
         known = sorted(p.stem for p in (root / "params").glob("*.yaml"))
         raise InputError(f"unknown profile '{profile}'; there are {', '.join(known)}")
@@ -182,9 +190,8 @@ def load(profile: str = "quick", *, root: Path | None = None, **overrides: Any) 
         raise InputError(f"{path} is not UTF-8 text (byte {error.start}); save it so") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "no YAML"
-        raise InputError(f"{path} is not readable YAML: {problem}{where}") from None
+        told = f"{error.problem} in line {mark.line + 1}" if mark else "no text"
+        raise InputError(f"{path} is not readable YAML: {told}") from None
     if not isinstance(values, dict):
         raise InputError(f"{path} holds no `parameter: value` lines")
     values["profile"] = path.stem if path.parent == root / "params" else str(profile)
@@ -232,19 +239,12 @@ def checked(values: Mapping[str, Any]) -> Params:
             "parameter 'split_by' is 'clip', which shows the network the tested sequences; measure "
             "it beside a study, with a name such as alternative=split_by_clip"
         )
-    for name, spec in (("walkway", data.walkway.WalkwaySpec), ("augmentation", Augmentation)):
-        try:
-            spec(**getattr(params, name))
-        except TypeError:
-            known = ", ".join(spec.__dataclass_fields__)
-            given = getattr(params, name)
-            raise InputError(f"parameter '{name}' is {given}; its options are {known}") from None
-    _check_rows(params)
-    return params
-
-
-def _check_rows(params: Params) -> None:
-    """Refuse what no row could be made of: methods, their settings, variants."""
+    datasets.walkway_spec(params.walkway)
+    try:
+        Augmentation(**params.augmentation)
+    except TypeError:
+        known, given = ", ".join(Augmentation.__dataclass_fields__), params.augmentation
+        raise InputError(f"parameter 'augmentation' is {given}; its options are {known}") from None
     rows = [("parameter 'settings'", method, given) for method, given in params.settings.items()]
     # Defaults too: a window may not fit into this run's frames.
     rows += [("parameter 'methods'", m, params.settings.get(m, {})) for m in params.methods]
@@ -266,6 +266,7 @@ def _check_rows(params: Params) -> None:
             raise InputError(f"{where}: {error}") from None
     if len(set(params.methods)) < len(params.methods):
         raise InputError(f"parameter 'methods' is {params.methods}; give each method once")
+    return params
 
 
 def _first_complaint(error: ValidationError, profile: Any) -> str:
@@ -278,12 +279,10 @@ def _first_complaint(error: ValidationError, profile: Any) -> str:
         checks.one_of("parameter", name, Params.model_fields)
     if first["type"] == "missing" and not rest:
         return f"profile '{profile}' lacks parameter '{name}'"
-    if name == "variants" and rest:
-        where = f"variant '{rest[0]}'" + (f": {rest[1]}" if len(rest) > 1 else "")
-        if first["type"] == "missing":
-            return f"{where} is missing; give one of {', '.join(METHODS)}"
-    else:
-        where = f"parameter '{name}'" + (f", {rest[0]}," if rest and not rest[0].isdigit() else "")
+    where = f"variant '{rest.pop(0)}'" if name == "variants" and rest else f"parameter '{name}'"
+    where += f": {rest[0]}" if rest and not rest[0].isdigit() else ""
+    if first["type"] == "missing":  # of a variant, its method alone can be
+        return f"{where} is missing; give one of {', '.join(METHODS)}"
     expected = first["msg"].replace("Input should be", "expected")
     expected = expected[0].lower() + expected[1:]
     return f"{where} is {first['input']!r} ({type(first['input']).__name__}); {expected}"
@@ -335,3 +334,65 @@ _Loader.add_constructor(
 def read_yaml(text: str) -> Any:
     """Read YAML 1.2: scalars of its core schema, no name twice; else yaml.YAMLError."""
     return yaml.load(text, Loader=_Loader)
+
+
+def open_run(profile: str = "quick", **overrides: Any) -> Run:
+    """Open a run by its profile and overrides, or by its folder; nothing is computed or written.
+
+    Parameters
+    ----------
+    profile : str
+        A name in `params/` or a path to a YAML file.
+    **overrides
+        Parameters that replace the profile's, see `override`. If `run_dir` names a folder
+        with a manifest, that supplies all parameters; once there is a network, the others given
+        must agree with it but for `cache.FREE` and `cache.MORE`. Without `run_dir`, the folder is
+        `runs/<profile>/fold-<fold>`, or `<alternative>-fold-<fold>` there, and what changed
+        parameters touch is computed again.
+
+    Returns
+    -------
+    Run
+        Read-only if its folder was made elsewhere, and its network or the videos are not here.
+
+    Raises
+    ------
+    InputError
+        As `load`; also if a value contradicts the folder's manifest.
+    """
+    root = project_root()
+    if overrides.get("run_dir"):
+        overrides["run_dir"] = str(overrides["run_dir"])
+    folder = root / (overrides.get("run_dir") or "")
+    known = manifest_in(folder) if overrides.get("run_dir") else {}
+    if "parameters" not in known:
+        params = load(profile, root=root, **overrides)
+        name = f"{params.alternative}-" if params.alternative else ""
+        usual = f"runs/{Path(params.profile).stem}/{name}fold-{params.fold}"
+        return Run(params=params, root=root, dir=root / (params.run_dir or usual))
+    # Of a folder from elsewhere, what holds for its machine alone may not be said.
+    values = {"device": "auto", "eval_batch_size": 1, **known["parameters"], "run_dir": None}
+    before = checked(values)
+    params = checked(override(values, overrides))
+    converted = "counts" in known and "files" not in known
+    made = converted or "weights_sha256" in known  # before that, nothing is lost
+    clashes = [(name, getattr(before, name), getattr(params, name)) for name in overrides]
+    if profile != "quick":  # which is every notebook's default
+        clashes.append(("profile", Path(before.profile).stem, Path(profile).stem))
+    for name, had, asked in clashes:
+        grows = name in MORE and had is not None and (asked is None or asked >= had)
+        if made and had != asked and name not in FREE and not grows:
+            raise InputError(
+                f"{folder} was made with {name} {had}, asked for is {asked}; leave {name} out, or "
+                "give another run_dir"
+            )
+    network = folder / "model.safetensors"
+    given = params.trained_weights and (root / params.trained_weights).is_file()
+    readonly = ""
+    if converted:
+        readonly = "its tables were made before tables had keys"
+    elif made and not (network.is_file() or given):
+        readonly = f"its network is not there ({network})"
+    elif params.dataset == "ucsd" and not (root / params.data_dir).is_dir():
+        readonly = f"its videos are not there ({root / params.data_dir})"
+    return Run(params=params, root=root, dir=folder, supplied=made, readonly=readonly)

@@ -12,20 +12,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from vad_helpers.attribution import METHODS
-from vad_helpers.run.params import REFERENCES, Params
+from vad_helpers.attribution.registry import METHODS
+from vad_helpers.run.params import REFERENCES, Params, Variant
 
 SLOW_CALLS = 500
 """A row with more model calls a clip than this is slow: `n_clips_slow` limits its clips."""
 TIME_AVERAGE = "ig_time_average"
-LABELS = dict(
-    zip(
-        REFERENCES,
-        ("Random map", "Centre prior", "Frame difference", "Constant map", "IG, random weights",
-         "IG, averaged over time"),
-        strict=True,
-    )
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,49 +53,40 @@ class Row:
 
 def rows_of(params: Params) -> dict[str, Row]:
     """All rows of a run's tables by key, in the order of the tables."""
-    shared = {"baseline": params.baseline}
-    found = [
-        Row(
-            m, METHODS[m].name, "method", METHODS[m].family, m, params.settings.get(m, {}), **shared
-        )
-        for m in params.methods
-    ]
-    for key, variant in params.variants.items():
+    asked = [(key, METHODS[key].name, "method", Variant(method=key)) for key in params.methods]
+    asked += [(key, variant.label, "variant", variant) for key, variant in params.variants.items()]
+    of_ig = {"random_weights": Variant(method="ig", weights="random")}
+    of_ig |= {TIME_AVERAGE: Variant(method="ig")}
+    asked += [(key, label, "reference", of_ig.get(key)) for key, label in REFERENCES.items()]
+    found = {}
+    for key, label, kind, variant in asked:
+        if variant is None:
+            found[key] = Row(key, label, kind, "reference")
+            continue
+        if key == TIME_AVERAGE and "ig" not in params.methods:
+            continue
         spec = METHODS[variant.method]
         given = variant.model_dump(exclude_unset=True, exclude={"method", "label"})
         changed = ", ".join(f"{name}={value}" for name, value in given.items())
-        found.append(
-            Row(
-                key,
-                variant.label or f"{spec.name} ({changed})",
-                "variant",
-                spec.family,
-                variant.method,
-                {**params.settings.get(variant.method, {}), **variant.model_extra},
-                variant.baseline or params.baseline,
-                variant.weights,
-                variant.n_clips,
-                variant.seed,
-                variant.precision,
-            )
+        found[key] = Row(
+            key,
+            label or f"{spec.name} ({changed})",
+            kind,
+            "reference" if kind == "reference" else spec.family,
+            method=variant.method,
+            settings={**params.settings.get(variant.method, {}), **variant.model_extra},
+            baseline=variant.baseline or params.baseline,
+            weights=variant.weights,
+            n_clips=variant.n_clips,
+            seed=variant.seed,
+            precision=variant.precision,
         )
-    for key, label in LABELS.items():
-        row = Row(key, label, "reference", "reference")
-        if key in ("random_weights", TIME_AVERAGE):
-            of = {"method": "ig", "settings": params.settings.get("ig", {}), **shared}
-            weights = "random" if key == "random_weights" else "trained"
-            row = dataclasses.replace(row, **of, weights=weights)
-        if key != TIME_AVERAGE or "ig" in params.methods:
-            found.append(row)
-    return {row.key: row for row in found}
+    return found
 
 
 def describe(listed: Mapping[str, Row]) -> list[tuple[str, ...]]:
-    """Lines of `rows.csv`: row, kind, of, family, label, settings (JSON).
-
-    Settings are those that differ from the method's, and baseline and weights; seed, precision
-    and n_clips where a variant sets them.
-    """
+    """Lines of `rows.csv`: row, kind, of, family, label, settings (JSON, with what a variant sets
+    beside them)."""
     lines = []
     for row in listed.values():
         settings = dict(row.settings)

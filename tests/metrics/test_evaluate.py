@@ -1,0 +1,90 @@
+"""All scores of one map: a case by hand, and each level against the function that it stands for."""
+
+import numpy as np
+import pytest
+import torch
+
+from vad_helpers.errors import InputError
+from vad_helpers.metrics import evaluate, human_centric, model_centric, robustness
+
+
+@pytest.fixture
+def scene():
+    """Two frames of 4 x 4, whose brightness is the probability; the anomaly is 2 x 2 in each."""
+    rng = np.random.default_rng(3)
+    mask = np.zeros((2, 4, 4), bool)
+    mask[:, 1:3, 1:3] = True
+    clip = torch.from_numpy(rng.random((3, 2, 4, 4), dtype=np.float32))
+    return {
+        "mask": mask,
+        "changing": np.ones_like(mask),
+        "moving": rng.random(mask.shape) < 0.7,
+        "clip": clip,
+        "baseline": torch.zeros_like(clip),
+        "predict": lambda batch: batch.mean((1, 2, 3, 4)),
+        "n_thresholds": 4,
+        "n_steps": 4,
+        "batch_size": 3,
+        "seed": 5,
+    }
+
+
+def values_of(lines, table):
+    return {(level, metric): value for level, metric, value in lines[table]}
+
+
+def test_a_map_that_is_the_mask_is_perfect(scene):
+    mask = scene["mask"]
+    found = evaluate.evaluate(mask.astype(np.float32), **scene)
+    people = values_of(found, "human_centric")
+    for level in ("clip", "frame", "clip_abs", "frame_abs", "frame_any", "frame_first"):
+        assert [people[level, name] for name in ("iou", "f1", "auc")] == [1, 1, 1], level
+    for level in ("moving", "clip_signed", "frame_signed"):
+        assert people[level, "auc"] == 1
+    assert people["clip", "share_in_mask"] == 1 and people["clip", "leak"] == 0
+    assert people["frame", "n_tied"] == 2 and people["clip", "all_zero"] == 0
+    assert people["moving", "n_anomalous"] == (scene["moving"] & mask).sum()
+    # Removing the mask's voxels takes their share of the brightness, at every threshold.
+    inside = float(scene["clip"][:, torch.from_numpy(mask)].sum() / scene["clip"].numel())
+    model = values_of(found, "model_centric")
+    assert model["clip", "deletion"] == pytest.approx(inside, abs=1e-6)
+    assert model["clip", "p_clip"] - model["clip", "insertion"] == pytest.approx(inside, abs=1e-6)
+    assert model["clip", "mean_area"] == 0.25
+    assert values_of(found, "robustness")["clip", "mauc"] == 1
+    assert found["frame_auc"] == [(0, 1.0), (1, 1.0)]
+    curves = dict(found["curves"])
+    assert curves["threshold_areas"] == "0.25 0.25 0.25 0.25 0.25"
+    assert len(curves) == 9
+
+
+def test_each_level_is_that_of_its_function(scene):
+    values = np.random.default_rng(1).standard_normal((2, 4, 4)).astype(np.float32)
+    scene["mask"][1] = False  # one frame without an anomaly
+    mask, n = scene["mask"], {"n_thresholds": 4}
+    found = evaluate.evaluate(values, **scene)
+    people, signed = values_of(found, "human_centric"), human_centric.signed_aucs(values, mask)
+    expected = {
+        "clip": human_centric.localization(values, mask, **n),
+        "frame": human_centric.frame_localization(values, mask, **n),
+        "clip_abs": human_centric.localization(np.abs(values), mask, **n),
+        "clip_signed": {"auc": signed["clip"]},
+        "frame_signed": {"auc": signed["frame"]},
+    }
+    for level, scores in expected.items():
+        assert {m: people[level, m] for m in scores} == pytest.approx(scores, nan_ok=True)
+    among = human_centric.motion_localization(values, mask, scene["moving"])
+    assert people["moving", "leak"] == among["leak_moving"]
+    everywhere = human_centric.motion_localization(values, mask, scene["changing"])
+    assert people["clip", "motion_auc"] == everywhere["auc"]
+    inputs = (scene["predict"], scene["clip"], scene["baseline"], values)
+    faithful = model_centric.deletion_insertion(*inputs, **n)
+    faithful |= model_centric.area_matched(*inputs, seed=5)
+    model = values_of(found, "model_centric")
+    for name in ("deletion", "insertion", "area_matched_deletion"):
+        assert model["clip", name] == pytest.approx(faithful[name], abs=1e-6)
+    steady = evaluate.over_time(values, mask)
+    assert (
+        steady["frame_auc"] == found["frame_auc"] == [(0, robustness.frame_aucs(values, mask)[0])]
+    )
+    with pytest.raises(InputError, match="shape"):
+        evaluate.evaluate(values[:1], **scene)

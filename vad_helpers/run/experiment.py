@@ -1,0 +1,518 @@
+"""What a run is about: its clips, and its network."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from vad_helpers.attribution import baselines
+from vad_helpers.data import clips as clip_data
+from vad_helpers.data import datasets, ucsd
+from vad_helpers.data.augmentation import Augmentation
+from vad_helpers.errors import InputError
+from vad_helpers.inference.prepared import Prepared, computes_bf16, prepare, resolve_device
+from vad_helpers.metrics import runtime
+from vad_helpers.model import training
+from vad_helpers.model import weights as model_weights
+from vad_helpers.model.i3d import STAGES, InceptionI3d
+from vad_helpers.run import cache
+from vad_helpers.run.cache import Run, key_of, once
+from vad_helpers.tables import schema
+
+ENGINE = "torch"
+DIGESTS = {"init_weights": "initial_weights_sha256", "trained_weights": "trained_weights_sha256"}
+
+# -- Data -----------------------------------------------------------------------------------------
+
+
+def check_writable(run: Run) -> None:
+    """Refuse to compute with a read-only run: raise InputError that says why."""
+    if run.readonly:
+        raise InputError(f"{run.dir} can be shown but not computed with: {run.readonly}")
+
+
+def data_root(run: Run) -> Path:
+    """Folder of the dataset's tree: the synthetic one is written when it is missing, InputError
+    says how to get the real one."""
+    p, folder = run.params, run.root / run.params.data_dir
+    if p.dataset == "walkway":
+        with cache.lock(folder.parent, folder.name):  # runs share their data
+            return datasets.write_walkway(folder, seed=p.seed, options=p.walkway)
+    if not folder.is_dir():
+        raise InputError(
+            f"no UCSD tree at {folder}; get it with `vad data fetch --dest {folder.parent}`"
+        )
+    return ucsd.find_root(folder)
+
+
+@once
+def data_key(run: Run) -> str:
+    """Key of the dataset's content; InputError if the run's folder was made with another."""
+    p = run.params
+    folder = data_root(run) if p.dataset == "ucsd" else run.root / p.data_dir
+    found = datasets.content_key(p.dataset, folder, seed=p.seed, options=p.walkway)
+    return _as_before(run, "data", found, f"{folder} holds other videos", "data_dir")
+
+
+def _as_before(run: Run, entry: str, found: str, told: str, name: str) -> str:
+    """Give the key of an input; refuse another one than the folder was made with."""
+    known = cache.manifest_in(run.dir).get(entry) if run.supplied else None
+    if known not in (None, found):
+        raise InputError(f"{told} than {run.dir} was made with; give those as {name}")
+    return found
+
+
+@once
+def sequences(run: Run) -> dict[str, ucsd.Sequence]:
+    """Sequences of the dataset by their id ("ped1/Test001"), with the masks that count."""
+    found = {}
+    for one in ucsd.index(data_root(run)):
+        added = one.masks is not None and not one.official_mask
+        counts = {"official": one.official_mask, "added": added}
+        counts["all"] = one.masks is not None
+        found[one.id] = dataclasses.replace(one, official_mask=counts[run.params.masks])
+    return found
+
+
+def _cut(run: Run, stride: int) -> pd.DataFrame:
+    names = ("n_frames", "fold", "n_folds", "seed", "split_by")
+    options = {name: getattr(run.params, name) for name in names}
+    return clip_data.clip_table(sequences(run).values(), stride=stride, **options)
+
+
+def clips_key(run: Run) -> str:
+    """Key of the table of clips."""
+    return key_of(run, "clips", data=data_key(run))
+
+
+@once
+def clips(run: Run) -> pd.DataFrame:
+    """Table of clips: clip_id, scene, sequence, start, n_frames, label, has_mask, eligible, fold,
+    split."""
+    if run.readonly:
+        return schema.read(run.dir, "clips")
+    build = functools.partial(_cut, run, run.params.stride)
+    return cache.load_or_build(run, "clips", clips_key(run), build)
+
+
+@once
+def evaluation(run: Run, *, n_clips: int | None = None) -> pd.DataFrame:
+    """Clips that are explained: rows of `clips`, index reset; InputError if there is none.
+
+    With `study_clips`, only clips of the study are chosen. `n_clips` chooses fewer than the run's;
+    they are a part of the run's choice. `attrs["shortfall"]` says how many are missing.
+    """
+    p, table = run.params, clips(run)
+    if run.readonly:
+        known = cache.manifest_in(run.dir).get("evaluation", [])
+        return table.set_index("clip_id", drop=False).loc[known].reset_index(drop=True)
+    options = {"seed": p.seed, "max_per_sequence": p.max_per_sequence}
+    if p.study_clips is not None:
+        table = clip_data.study_clips(table, n_clips=p.study_clips, **options)
+    chosen = clip_data.evaluation_clips(table, n_clips=n_clips or p.n_clips, **options)
+    if chosen.empty:
+        raise InputError(
+            f"fold {p.fold} of profile '{p.profile}' has no eligible clip (anomalous, with masks "
+            "that agree with the frame labels); choose another fold or more data"
+        )
+    return chosen
+
+
+def line_of(run: Run, clip_id: str) -> pd.Series:
+    """Line of `clips` of one clip; InputError if there is none, or the run is read-only."""
+    check_writable(run)
+    table = clips(run)
+    found = table[table["clip_id"] == clip_id]
+    if found.empty:
+        first = table["clip_id"].iloc[0]
+        raise InputError(f"no clip '{clip_id}' in {run.path('clips.csv')}; the first is '{first}'")
+    return found.iloc[0]
+
+
+def clip(run: Run, clip_id: str) -> torch.Tensor:
+    """One clip as the network sees it: float32 (3, T, H, W), normalised."""
+    p, line = run.params, line_of(run, clip_id)
+    size = tuple(p.frame_size)
+    return clip_data.load_clip(sequences(run), line, size=size, mean=p.mean, std=p.std)
+
+
+def frames(run: Run, clip_id: str) -> np.ndarray:
+    """Grey frames of one clip for showing: float32 (T, H, W) in [0, 1]."""
+    return clip(run, clip_id)[0].numpy() * run.params.std + run.params.mean
+
+
+def mask(run: Run, clip_id: str) -> np.ndarray:
+    """Ground-truth mask of one clip: bool (T, H, W)."""
+    line, size = line_of(run, clip_id), tuple(run.params.frame_size)
+    return clip_data.load_mask(sequences(run), line, size=size)
+
+
+def baseline(run: Run, clip_id: str, name: str | None = None) -> torch.Tensor:
+    """What replaces removed pixels of a clip, by default as the run says: float32 (3, T, H, W)."""
+    name = name or run.params.baseline
+    return baselines.make(name, clip(run, clip_id), black=run.params.black)
+
+
+def clip_seed(run: Run, clip_id: str) -> int:
+    """Seed of what is drawn for one clip: the run's seed and the clip decide."""
+    return zlib.crc32(f"{run.params.seed} {clip_id}".encode())
+
+
+def dataset(run: Run, split: str, *, augmented: bool = False) -> clip_data.ClipDataset:
+    """Torch dataset of "train", "val" or "test"; to train, varied and cut by `train_stride`."""
+    p = run.params
+    overlapping = augmented and p.train_stride not in (None, p.stride)
+    table = _cut(run, p.train_stride) if overlapping else clips(run)
+    return clip_data.ClipDataset(
+        sequences(run),
+        table[table["split"] == split],
+        size=tuple(p.frame_size),
+        mean=p.mean,
+        std=p.std,
+        augmentation=Augmentation(**p.augmentation) if augmented else None,
+        seed=p.seed,
+    )
+
+
+# -- Where, and how exactly -----------------------------------------------------------------------
+
+
+def torch_device(run: Run) -> str:
+    """Device the run computes on: what `device` says, or CUDA where there is one."""
+    return str(resolve_device(run.params.device))
+
+
+def processor(run: Run) -> str:
+    """Name of what the run computes on, so that timings of two machines are told apart."""
+    facts = runtime.machine()
+    if torch_device(run) != "cpu":
+        return str(facts["device"])
+    return f"{facts['processor']}, {facts['instructions']}, {facts['cores']} cores"
+
+
+def precision_of(run: Run, what: str = "scores", *, usual: str = "bf16") -> str:
+    """Precision that "scores", "training" or "map" are computed in: "fp32" or "bf16".
+
+    "auto" is the `usual` one: bf16 for training and scores (on real clips no mean deletion or
+    insertion score of any method moved by more than a thousandth), and for a map what its row or
+    method says; but fp32 on a device that only emulates bf16. That is found out once, and kept in
+    the manifest.
+    """
+    p = run.params
+    given = p.train_precision if what == "training" and p.train_precision != "auto" else p.precision
+    if given != "auto":
+        return given
+    if usual == "fp32":
+        return usual
+    known = cache.manifest_in(run.dir).get("measured", {}).get("precision")
+    if known is None:
+        known = "bf16" if computes_bf16(torch_device(run)) else "fp32"
+        cache.update(run, measured={"precision": known, "engine": ENGINE})
+    return known
+
+
+def check(run: Run) -> None:
+    """Look at device, data and weights before anything starts that would fail.
+
+    InputError if they are not there or cannot be used, the weights have seen what is tested, or
+    stages that they lack would be frozen. A warning if bf16 is asked for by name on a device that
+    only emulates it.
+    """
+    p, device = run.params, torch_device(run)
+    for name in ("precision", "train_precision"):
+        if getattr(p, name) == "bf16" and not computes_bf16(device):
+            warnings.warn(
+                f"{name} is bf16, which this {device} only emulates, many times slower than fp32: "
+                "'auto' takes bf16 where the device computes it, and fp32 here",
+                stacklevel=2,
+            )
+    if p.dataset == "ucsd" and not run.readonly:
+        sequences(run)
+    if not run.readonly and not is_trained(run):
+        if p.trained_weights:
+            _given_network(run)
+        elif p.init_weights:
+            _initialise(run, fresh_network(run))
+
+
+# -- Network --------------------------------------------------------------------------------------
+
+
+def fresh_network(run: Run) -> InceptionI3d:
+    """Network with seeded random weights, before any training or loading."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.params.seed)
+        return InceptionI3d(num_classes=2, width=run.params.model_width)
+
+
+def training_spec(run: Run) -> training.TrainingSpec:
+    """Recipe of the run's training."""
+    p = run.params
+    names = {field.name for field in dataclasses.fields(training.TrainingSpec)} - {"schedule"}
+    own = {name: getattr(p, name) for name in names} | {"schedule": p.lr_schedule}
+    # What starts at random has nothing worth keeping.
+    return training.TrainingSpec(**own | ({} if p.init_weights else {"early_lr": 1.0}))
+
+
+@once
+def model_key(run: Run) -> str:
+    """Key of the trained network: all that its weights depend on."""
+    if run.params.trained_weights:
+        digest = _weights(run, "trained_weights")
+        return key_of(run, "given", clips=clips_key(run), weights=digest)
+    start = _weights(run, "init_weights") if run.params.init_weights else None
+    precision = precision_of(run, "training")
+    return key_of(run, "training", clips=clips_key(run), start=start, precision=precision)
+
+
+def _weights(run: Run, name: str) -> str:
+    """Checksum of a file of weights; where it is not, of the one that the folder was made with."""
+    path, entry = run.root / getattr(run.params, name), DIGESTS[name]
+    if path.is_file():
+        told = f"{path} holds other weights"
+        return _as_before(run, entry, cache.file_digest(path), told, name)
+    if run.supplied and entry in cache.manifest_in(run.dir):
+        return cache.manifest_in(run.dir)[entry]
+    raise InputError(f"no weights at {path}; check parameter '{name}'")
+
+
+def is_trained(run: Run) -> bool:
+    """Whether the network of these parameters is in the run's folder."""
+    entry = cache.manifest_in(run.dir).get("files", {}).get("model", {})
+    return entry.get("key") == model_key(run) and run.path("model.safetensors").is_file()
+
+
+@once
+def weights_sha256(run: Run) -> str:
+    """Checksum of the trained network's weights; it is trained first if need be."""
+    if not is_trained(run):
+        network(run)
+    return cache.manifest_in(run.dir)["weights_sha256"]
+
+
+def network(run: Run, weights: str = "trained", *, progress: bool = False) -> InceptionI3d:
+    """Network with "trained" or "random" weights, in evaluation mode on the CPU.
+
+    It is trained first if need be, or taken from `trained_weights`, and kept in the run's folder.
+    InputError if weights cannot be used, or the folder holds results of another network.
+    """
+    if weights == "random":
+        return fresh_network(run).eval()
+    check_writable(run)
+    path, key = run.path("model.safetensors"), model_key(run)
+    with cache.lock(run.dir, "model"):
+        known = cache.manifest_in(run.dir)
+        same = known.get("files", {}).get("model", {}).get("key") == key
+        before = known.get("weights_sha256") if same else None
+        if before and path.is_file():
+            try:
+                model = model_weights.load(path)[0]
+            except InputError as error:
+                warnings.warn(f"{error}; it is made again", stacklevel=2)
+            else:
+                if model_weights.fingerprint(model) != before:
+                    raise InputError(
+                        f"{path} is not the network that {run.dir} was made with; put that back, "
+                        "or delete the folder"
+                    )
+                return model
+        build = _given_network if run.params.trained_weights else _train
+        model, about, history = build(run, progress=progress)
+        found = model_weights.fingerprint(model)
+        left = [name for name in ("attributions", "explanations.csv") if run.path(name).exists()]
+        if before not in (None, found) and left:
+            raise InputError(
+                f"{run.dir} holds {' and '.join(left)} of a network that is gone, and another one "
+                f"comes about here: put the old {path.name} back, or delete them"
+            )
+        cache.update(run, files={"model": None})
+        model_weights.save(model, path, **about)
+        cache.load_or_build(run, "history", key, lambda: history)
+        spent = {"training": round(float(history["seconds"].sum()), 2)}
+        cache.update(run, files={"model": {"key": key}}, weights_sha256=found, seconds=spent)
+        return model
+
+
+def _train(run: Run, *, progress: bool) -> tuple[InceptionI3d, dict[str, Any], pd.DataFrame]:
+    """Train a network: it, what to say of it in its file, its history."""
+    p, by_split = run.params, clips(run).groupby("split")["sequence"].unique()
+    initial = Path(p.init_weights).name if p.init_weights else "none"
+    about = {"mean": p.mean, "std": p.std, "initial_weights": initial, "data": data_key(run)}
+    about |= {"fold": p.fold, "n_folds": p.n_folds, "seed": p.seed}
+    about["sequences_seen"] = sorted({*by_split.get("train", ()), *by_split.get("val", ())})
+    model, told = fresh_network(run), {"initial_weights": initial, "left_fresh": []}
+    if p.init_weights:
+        told[DIGESTS["init_weights"]] = _weights(run, "init_weights")
+        told["left_fresh"] = list(_initialise(run, model))
+    cache.update(run, **told)
+    history = training.train(
+        model,
+        dataset(run, "train", augmented=True),
+        dataset(run, "val"),
+        training_spec(run),
+        checkpoint_dir=run.path("training"),
+        device=p.device,
+        precision=precision_of(run, "training"),
+        seed=p.seed,
+        key=model_key(run),
+        metadata=about,
+        progress=progress,
+    )
+    # So that a published file holds the network that was explained.
+    model_weights.round_to_half(model)
+    return model.cpu().eval(), about, history.rename(columns={"best": "chosen"})
+
+
+def _initialise(run: Run, model: InceptionI3d) -> tuple[str, ...]:
+    """Load `init_weights`: names of the convolutions that they lack.
+
+    Raise InputError if stages that would stay near random are slowed down or frozen.
+    """
+    p = run.params
+    _weights(run, "init_weights")  # says what is missing
+    missing = model_weights.initialise(model, run.root / p.init_weights).convolutions_missing
+    early = STAGES[: STAGES.index(p.early_end)]
+    fresh = [name for name in missing if name.split(".")[0] in early]
+    if fresh and p.early_lr < 1:
+        raise InputError(
+            f"early_lr is {p.early_lr}, but {p.init_weights} lacks {', '.join(fresh)}, which would "
+            "stay near random: give other weights, early_lr=1, or an earlier early_end"
+        )
+    return missing
+
+
+def _given_network(
+    run: Run, *, progress: bool = False
+) -> tuple[InceptionI3d, dict[str, Any], pd.DataFrame]:
+    """Load `trained_weights`, if they are made for this run's clips and have not seen its test."""
+    p = run.params
+    path, digest = run.root / p.trained_weights, _weights(run, "trained_weights")
+    # The file first: one that cannot be used must not leave drawn videos behind.
+    model, found = model_weights.load(path)
+    expected = {"mean": p.mean, "std": p.std, "width": p.model_width}
+    for name, value in {**expected, "classes": list(model_weights.CLASSES)}.items():
+        if found[name] != value:
+            raise InputError(
+                f"{path} holds a network with {name} {found[name]}, but this run has {value}; "
+                "give the parameters that it was trained with, or other weights"
+            )
+    try:
+        seen = set(json.loads(found.get("sequences_seen", "[]")))
+    except (TypeError, ValueError):
+        raise InputError(f"{path} has damaged metadata, sequences_seen: save it again") from None
+    table = clips(run)
+    tested = sorted(seen.intersection(table.loc[table["split"] == "test", "sequence"]))
+    if tested:
+        raise InputError(
+            f"{path} (fold {found.get('fold', 'unknown')}) has seen {len(tested)} of the sequences "
+            f"that this run tests ({tested[0]}, ...); give weights of this run's fold"
+        )
+    cache.update(run, **{DIGESTS["trained_weights"]: digest})
+    about = {name: value for name, value in found.items() if name not in ("width", "num_classes")}
+    return model, about, schema.read(run.dir / "none", "history")
+
+
+def history(run: Run) -> pd.DataFrame:
+    """Training history, one row an epoch; empty when `trained_weights` were given."""
+    if run.readonly:
+        return schema.read(run.dir, "history")
+    weights_sha256(run)
+
+    def lost() -> pd.DataFrame:
+        raise InputError(
+            f"{run.path('history.csv')} is gone or damaged while the network is there; get it "
+            f"back, or delete {run.path('model.safetensors')} to train again"
+        )
+
+    return cache.load_or_build(run, "history", model_key(run), lost)
+
+
+@once
+def prepared(run: Run, weights: str = "trained", precision: str = "fp32") -> Prepared:
+    """The network made ready for inference on the run's device."""
+    return prepare(network(run, weights).to(torch_device(run)), precision=precision)
+
+
+@once
+def predictor(run: Run, weights: str = "trained") -> Callable[[torch.Tensor], np.ndarray]:
+    """Give the network as (N, 3, T, H, W) -> (N,) probability "anomalous"."""
+    return probability_of(prepared(run, weights, precision_of(run)), torch_device(run))
+
+
+def probability_of(ready: Prepared, device: str = "cpu") -> Callable[[torch.Tensor], np.ndarray]:
+    """Give a prepared network as (N, 3, T, H, W) -> (N,) probability "anomalous"."""
+
+    def predict(batch: torch.Tensor) -> np.ndarray:
+        with torch.no_grad():
+            logits = ready(torch.as_tensor(batch, dtype=torch.float32).to(device))
+            return torch.softmax(logits.float(), dim=1)[:, 1].cpu().numpy()
+
+    return predict
+
+
+def predictions(run: Run, *, progress: bool = False) -> pd.DataFrame:
+    """Probability "anomalous" of every validation and test clip: clip_id, scene, sequence, split,
+    label, p (in [0, 1])."""
+    if run.readonly:
+        return schema.read(run.dir, "predictions")
+    precision = precision_of(run)
+
+    def build() -> pd.DataFrame:
+        options = {"batch_size": run.params.eval_batch_size, "device": run.params.device}
+        options |= {"precision": precision, "progress": progress}
+        model, parts = network(run), [dataset(run, split) for split in ("val", "test")]
+        asked = [training.predict(model, part, **options) for part in parts]
+        return pd.concat([part.table for part in parts]).assign(p=np.concatenate(asked))
+
+    if not is_trained(run):
+        network(run, progress=progress)
+    # Trained weights that were given say nothing of the frames that this run shows them.
+    parts = {"clips": clips_key(run), "model": weights_sha256(run), "precision": precision}
+    return cache.load_or_build(run, "predictions", key_of(run, "predictions", **parts), build)
+
+
+# -- One clip for a page --------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One clip and network for the visible cells of a page."""
+
+    model: InceptionI3d  # in evaluation mode
+    clip: torch.Tensor  # float32 (3, T, H, W)
+    baseline: torch.Tensor  # float32 (3, T, H, W)
+    frames: np.ndarray  # float32 (T, H, W), grey values in [0, 1], for showing
+    mask: np.ndarray  # bool (T, H, W)
+    predict: Callable[[torch.Tensor], np.ndarray]  # (N, 3, T, H, W) -> (N,) p of "anomalous"
+    clip_id: str
+    label: str  # which clip and network, for people
+
+
+def example(run: Run) -> Example:
+    """Give the first clip that is explained, and the network; of a read-only run, stand-ins.
+
+    Those are a walkway clip, drawn in memory, and a small network with seeded random weights.
+    """
+    if not run.readonly:
+        clip_id = evaluation(run)["clip_id"].iloc[0]
+        own = [look(run, clip_id) for look in (clip, baseline, frames, mask)]
+        label = f"{clip_id}, this run's network"
+        return Example(network(run), *own, predictor(run), clip_id, label)
+    clip_id, grey, areas = datasets.example_clip()
+    video = clip_data.normalise(grey)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = InceptionI3d(num_classes=2, width=0.25).eval()
+    own = (video, baselines.make("blur", video), grey.astype(np.float32) / 255, areas)
+    label = "synthetic clip, network with random weights"
+    return Example(model, *own, probability_of(prepare(model)), clip_id, label)
