@@ -61,7 +61,9 @@ _ALL = (
     Metric("f1", "F1", _HUMAN, HIGHER, _SHARE, _SETS),
     Metric("auc", "AUC", _HUMAN, HIGHER, _SHARE, ("ties (they count half)",)),
     Metric("share_in_mask", "Share in the mask", _HUMAN, HIGHER, _SHARE, _SETS[1:]),
-    Metric("leak", "Leak onto other moving objects", _HUMAN, LOWER, _SHARE, ("what counts as moving",)),
+    Metric(
+        "leak", "Leak onto other moving objects", _HUMAN, LOWER, _SHARE, ("what counts as moving",)
+    ),
     Metric("motion_auc", "AUC among moving voxels", _HUMAN, HIGHER, _SHARE, ("n_mads",)),
     Metric("deletion", "Deletion", _MODEL, HIGHER, _SIGNED, _THRESHOLDS),
     Metric("insertion", "Insertion", _MODEL, LOWER, _SIGNED, _THRESHOLDS),
