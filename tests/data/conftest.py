@@ -35,10 +35,7 @@ class TreeWriter:
             mask = np.zeros(SIZE, np.uint8)
             if i in anomalous:
                 mask[2:5, i : i + 4] = 255
-            picture = Image.fromarray(mask)
-            picture = picture.convert("1") if bits == 1 else picture
-            picture.save(folder / f"{name}{i:03d}.bmp")
-        return folder
+            Image.fromarray(mask > 0 if bits == 1 else mask).save(folder / f"{name}{i:03d}.bmp")
 
     def truth(self, scene, *entries):
         """Write the `.m` list: one string such as "2:3, 5:6" for each entry."""

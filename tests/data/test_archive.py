@@ -31,9 +31,8 @@ def packed(tree, tmp_path):
 
 @pytest.fixture
 def dest(tmp_path):
-    folder = tmp_path / "dest"
-    folder.mkdir()
-    return folder
+    (tmp_path / "dest").mkdir()
+    return tmp_path / "dest"
 
 
 def write_archive(path, *members, mode="w:gz"):
@@ -47,7 +46,7 @@ def write_archive(path, *members, mode="w:gz"):
     return path
 
 
-def special(kind, target=""):
+def special(kind, target):
     info = tarfile.TarInfo("special")
     info.type, info.linkname = kind, target
     return info
@@ -61,7 +60,18 @@ def names_in(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_local_archive_becomes_the_tree(packed, dest, tree):
+def refused(path, dest, match):
+    with pytest.raises(InputError, match=match) as caught:
+        fetch(dest, archive=path)
+    assert "\n" not in str(caught.value)
+    assert names_in(dest) == []
+
+
+def test_a_local_archive_of_the_right_checksum_becomes_the_tree(packed, dest, tree):
+    for sha256, match in (("0" * 64, "expected 0000"), ("abc", "64 hex digits")):
+        with pytest.raises(InputError, match=match):
+            fetch(dest / "a", archive=packed, sha256=sha256)
+    assert names_in(dest) == []
     root = fetch(dest / "a" / "b", archive=str(packed), sha256=digest(packed).upper())
     assert root == dest / "a" / "b" / ucsd.ROOT_NAME
     assert ucsd.fingerprint(root) == ucsd.fingerprint(tree.root)
@@ -70,24 +80,20 @@ def test_a_local_archive_becomes_the_tree(packed, dest, tree):
     assert ucsd.check(root).stray == ()  # nor is the note of its origin
 
 
-@pytest.mark.parametrize("given", ["archive", "sha256", "both", "neither"])
+@pytest.mark.parametrize("given", [["archive"], ["sha256"], ["archive", "sha256"], []])
 def test_a_tree_of_the_archive_asked_for_is_returned_and_another_refused(
     packed, dest, tmp_path, given
 ):
-    def options(path):
-        own = {"archive": path} if given in ("archive", "both") else {}
-        return own | ({"sha256": digest(path)} if given in ("sha256", "both") else {})
-
     root = fetch(dest, archive=packed)
-    (root / "mark").touch()
     dest.chmod(0o555)  # no lock is needed
-    assert fetch(dest, **options(packed)) == root
+    own = {"archive": packed, "sha256": digest(packed)}
+    assert fetch(dest, **{name: own[name] for name in given}) == root
     dest.chmod(0o755)
-    assert (root / "mark").exists()
-    other = write_archive(tmp_path / "other.tar.gz")
-    if given != "neither":
-        with pytest.raises(InputError, match=f"{digest(packed)}, not .*{digest(other)}"):
-            fetch(dest, **options(other))
+    path = write_archive(tmp_path / "other.tar.gz")
+    other = {"archive": path, "sha256": digest(path)}
+    if given:
+        with pytest.raises(InputError, match=f"{digest(packed)}, not .*{digest(path)}"):
+            fetch(dest, **{name: other[name] for name in given})
 
 
 def test_a_tree_unpacked_by_hand_will_do_if_it_is_whole(packed, dest):
@@ -109,13 +115,6 @@ def test_the_tree_gets_its_name_whatever_the_archive_calls_it(tmp_path, dest, tr
     assert len(ucsd.index(root)) == 7
 
 
-def test_a_wrong_checksum_is_refused(packed, tmp_path):
-    for sha256, match in (("0" * 64, "expected 0000"), ("abc", "64 hex digits")):
-        with pytest.raises(InputError, match=match):
-            fetch(tmp_path / "new", archive=packed, sha256=sha256)
-    assert not (tmp_path / "new").exists()
-
-
 # Header and two blocks of data a file: cut inside either, and exactly between two files.
 @pytest.mark.parametrize(
     ("mode", "kept"),
@@ -124,78 +123,50 @@ def test_a_wrong_checksum_is_refused(packed, tmp_path):
 def test_a_truncated_archive_is_refused(tmp_path, dest, mode, kept):
     path = write_archive(tmp_path / "a.tar", "another", mode=mode)
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(InputError, match="cannot be read") as caught:
-        fetch(dest, archive=path)
-    assert "\n" not in str(caught.value)
-    assert names_in(dest) == []
+    refused(path, dest, "cannot be read")
 
 
 def test_a_damaged_archive_does_not_pass_for_a_shorter_one(tmp_path, packed, dest):
-    def refused(path, match):
-        with pytest.raises(InputError, match=match):
-            fetch(dest, archive=path)
-        assert names_in(dest) == []
-
     path = write_archive(tmp_path / "a.tar", "another", mode="w")
     # In the second header's checksum; in gzip's own checksum, when all members can be read.
     for file, at, match in ((path, 3 * 512 + 150, "header is"), (packed, -6, "cannot be read")):
         data = bytearray(file.read_bytes())
         data[at] ^= 0xFF
         file.write_bytes(data)
-        refused(file, match)
+        refused(file, dest, match)
     path.write_text("<html>moved</html>")
-    refused(path, "no tar archive")
+    refused(path, dest, "no tar archive")
     with tarfile.open(path, "w") as tar:
         tar.addfile(tarfile.TarInfo("UCSDped1/README.txt"))
-    refused(path, "holds no frame")
+    refused(path, dest, "holds no frame")
 
 
 @pytest.mark.parametrize(
     "member",
     [
-        "../evil",
-        f"{ucsd.ROOT_NAME}/../../evil",
-        special(tarfile.SYMTYPE, "/etc/passwd"),
-        special(tarfile.SYMTYPE, FRAME_NAME),
-        special(tarfile.LNKTYPE, FRAME_NAME),
-        special(tarfile.CHRTYPE),
-        special(tarfile.FIFOTYPE),
+        *("../evil", f"{ucsd.ROOT_NAME}/../../evil"),
+        *(special(tarfile.SYMTYPE, target) for target in ("/etc/passwd", FRAME_NAME)),
+        *(special(kind, FRAME_NAME) for kind in (tarfile.LNKTYPE, tarfile.CHRTYPE)),
     ],
 )
 def test_an_unsafe_member_is_refused(tmp_path, dest, member):
-    path = write_archive(tmp_path / "a.tar.gz", member)
-    with pytest.raises(InputError, match="a member is unsafe") as caught:
-        fetch(dest, archive=path)
-    assert "\n" not in str(caught.value)
-    assert names_in(dest) == []
+    refused(write_archive(tmp_path / "a.tar.gz", member), dest, "a member is unsafe")
     assert not list(tmp_path.rglob("evil"))
 
 
-def test_an_absolute_member_stays_out_of_tree_and_disk(tmp_path, dest):
-    members = ["/evil", "..\\evil", "C:/evil"]
-    root = fetch(dest, archive=write_archive(tmp_path / "a.tar", *members))
-    assert names_in(dest) == [ucsd.ROOT_NAME]
-    assert names_in(root) == [module.ORIGIN_NAME, "UCSDped2"]
-    assert not list(tmp_path.rglob("*evil"))
-
-
-@pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()]
-)
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt()])
 def test_a_full_disk_or_an_interruption_leaves_nothing(packed, dest, monkeypatch, error):
-    calls, plain = [], tarfile.TarFile.makefile
+    plain = tarfile.TarFile.makefile
 
-    def makefile(self, *args):
-        calls.append(args)
-        if len(calls) > 5:
+    def makefile(self, member, path):
+        if member.name.endswith("006.tif"):
             raise error
-        return plain(self, *args)
+        return plain(self, member, path)
 
     monkeypatch.setattr(tarfile.TarFile, "makefile", makefile)
     with pytest.raises(type(error)) as caught:
         fetch(dest, archive=packed)
-    assert caught.value is error
-    assert names_in(dest) == []
+    assert caught.value is error and names_in(dest) == []
 
 
 def test_what_a_killed_extraction_left_is_removed_and_what_is_mine_is_kept(packed, dest):
@@ -219,8 +190,7 @@ def test_two_processes_get_one_tree(packed, dest):
     with get_context("spawn").Pool(2) as pool:
         roots = pool.map(functools.partial(fetch, archive=packed), [dest] * 2, chunksize=1)
     assert roots == [dest / ucsd.ROOT_NAME] * 2
-    assert len(ucsd.index(dest)) == 7
-    assert names_in(dest) == [ucsd.ROOT_NAME]
+    assert len(ucsd.index(dest)) == 7 and names_in(dest) == [ucsd.ROOT_NAME]
 
 
 def test_the_official_archive_is_downloaded_and_kept_if_it_is_right(dest, packed, monkeypatch):
@@ -237,8 +207,7 @@ def test_the_official_archive_is_downloaded_and_kept_if_it_is_right(dest, packed
         assert len(ucsd.index(fetch(dest))) == 7
         assert names_in(dest) == [ucsd.ROOT_NAME, packed.name]
         packed.unlink()
-        with pytest.raises(ConnectionError, match="give the file as archive") as caught:
+        with pytest.raises(ConnectionError, match="^[^\n]*give the file as archive$"):
             fetch(dest / "other")
-        assert "\n" not in str(caught.value)
         assert names_in(dest / "other") == []
         server.shutdown()

@@ -70,16 +70,14 @@ def test_the_seed_decides_every_byte_and_a_tree_that_is_there_is_left(tmp_path):
     assert len(frames) == 64 and all(first[name] != second[name] for name in frames)
 
 
-@pytest.mark.parametrize("manifest", [None, "not json", "[]", '{"key": "another"}'])
+@pytest.mark.parametrize("manifest", ["not json", "[]", '{"key": "another"}'])
 def test_what_is_in_the_way_is_refused_and_kept(tmp_path, manifest):
-    mine = tmp_path / "mine.txt"
-    mine.write_text("keep")
-    if manifest is not None:
-        (tmp_path / walkway.MANIFEST).write_text(manifest)
+    mine = tmp_path / walkway.MANIFEST
+    mine.write_text(manifest)
     for dest in (tmp_path, mine):
         with pytest.raises(InputError, match="choose another folder"):
             walkway.write(dest, **SMALL)
-    assert mine.read_text() == "keep"
+    assert mine.read_text() == manifest
 
 
 @pytest.mark.parametrize("winner", [None, "same", "other"])
@@ -120,17 +118,13 @@ def test_bad_options_are_named(tmp_path, options):
 
 
 def test_key_depends_on_all_that_the_pixels_depend_on(monkeypatch):
-    default = walkway.WalkwaySpec()
-    specs = [walkway.WalkwaySpec(**{field: value}) for field, value in SMALL.items()]
-    keys = {walkway.key(1, default)} | {walkway.key(0, spec) for spec in (default, *specs)}
+    specs = [walkway.WalkwaySpec(**{name: value}) for name, value in SMALL.items()]
+    specs.append(walkway.WalkwaySpec())
+    keys = {walkway.key(seed, spec) for seed in (0, 1) for spec in specs}
+    monkeypatch.setattr(walkway, "VERSION", walkway.VERSION + 1)
+    assert len(keys | {walkway.key(0, spec) for spec in specs}) == 3 * len(specs)
     as_in_yaml = walkway.WalkwaySpec(**SMALL | {"ped1_size": [64, 96]})
     assert walkway.key(0, as_in_yaml) == walkway.key(0, SPEC)
-    monkeypatch.setattr(walkway, "VERSION", walkway.VERSION + 1)
-    keys.add(walkway.key(0, default))
-    assert len(keys) == 3 + len(SMALL)
-
-
-# The footage
 
 
 def test_the_pixels_are_those_of_this_version_however_many_sequences_there_are(footage, scenes):

@@ -563,7 +563,7 @@ def _missing(sequences: list[Sequence]) -> tuple[str, ...]:
         texts = []
         # Along a run of numbers, the difference to their place stays the same.
         for _, run in itertools.groupby(enumerate(absent), lambda item: item[1] - item[0]):
-            first, *_, last = [f"{number:03d}" for _, number in run] * 2
-            texts.append(first if first == last else f"{first}-{last}")
+            numbers = [f"{number:03d}" for _, number in run]
+            texts.append(numbers[0] if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}")
         lines += [f"{SCENES[scene]}/{KINDS[kind]} {', '.join(texts)}"] if texts else []
     return tuple(lines)
