@@ -64,14 +64,6 @@ def test_a_failing_computation_leaves_what_was_there(run):
     assert calls == []
 
 
-def test_a_full_disk_leaves_the_manifest_whole(run, full_disk):
-    get(run, "k", "a", [])
-    before = run.path("manifest.json").read_bytes()
-    with full_disk(100), pytest.raises(OSError):
-        cache.update(run, note="x" * 1000)
-    assert run.path("manifest.json").read_bytes() == before
-
-
 @pytest.mark.parametrize("text", ["{", "[]", '{"files": 3}', ""])
 def test_a_damaged_manifest_is_refused(run, text):
     run.dir.mkdir()

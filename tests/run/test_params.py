@@ -35,14 +35,6 @@ def test_overrides_that_are_none_are_refused(text):
     assert "\n" not in str(error.value)
 
 
-def test_a_profile_file_is_read_as_yaml_1_2_too(tiny_root, tmp_path):
-    text = (tiny_root / "params" / "tiny.yaml").read_text()
-    path = tmp_path / "mine.yaml"
-    path.write_text(text.replace("seed: 0", "seed: 010").replace("lr: 0.002", "lr: 2e-3"))
-    loaded = params.load(str(path))
-    assert (loaded.seed, loaded.lr) == (10, 0.002)
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [

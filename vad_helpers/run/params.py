@@ -386,13 +386,12 @@ def open_run(profile: str = "quick", **overrides: Any) -> Run:
                 f"{folder} was made with {name} {had}, asked for is {asked}; leave {name} out, or "
                 "give another run_dir"
             )
-    network = folder / "model.safetensors"
+    network, videos, readonly = folder / "model.safetensors", root / params.data_dir, ""
     given = params.trained_weights and (root / params.trained_weights).is_file()
-    readonly = ""
     if converted:
         readonly = "its tables were made before tables had keys"
     elif made and not (network.is_file() or given):
         readonly = f"its network is not there ({network})"
-    elif params.dataset == "ucsd" and not (root / params.data_dir).is_dir():
-        readonly = f"its videos are not there ({root / params.data_dir})"
+    elif params.dataset == "ucsd" and not videos.is_dir():
+        readonly = f"its videos are not there ({videos})"
     return Run(params=params, root=root, dir=folder, supplied=made, readonly=readonly)
