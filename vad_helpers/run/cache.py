@@ -89,6 +89,23 @@ class Run:
         table = pd.Series(found).astype(str).to_frame("this run")
         return table.to_html(border=0, classes="vad-table", index_names=False)
 
+    def facts(self) -> pd.DataFrame:
+        """What a reader of a page must know of the run: one column of text."""
+        p = self.params
+        found = {
+            "profile": p.profile,
+            "data": f"{p.dataset}: {p.n_frames} frames of {'x'.join(map(str, p.frame_size))}",
+            "tested fold": f"{p.fold} of {p.n_folds}",
+            "weights": p.trained_weights or f"from {p.init_weights or 'random'}, {p.epochs} epochs",
+            "seed": str(p.seed),
+            "precision": p.precision,
+            "read-only": self.readonly or "no",
+        }
+        return pd.DataFrame({"this run": found})
+
+    def _repr_html_(self) -> str:
+        return self.facts().to_html(border=0, classes="vad-table")
+
 
 def once(look_up: Callable[..., Value]) -> Callable[..., Value]:
     """Evaluate a function of a run once for each handle, so that a loop over clips does not list
