@@ -75,20 +75,6 @@ class Run:
         """Path of a file inside the run's folder."""
         return self.dir / name
 
-    def _repr_html_(self) -> str:
-        """What a reader of a page must know of the run."""
-        p = self.params
-        found = {
-            "profile": p.profile,
-            "data": f"{p.dataset}: {p.n_frames} frames of {'x'.join(map(str, p.frame_size))}",
-            "tested fold": f"{p.fold} of {p.n_folds}",
-            "weights": p.trained_weights or f"from {p.init_weights or 'random'}, {p.epochs} epochs",
-            "seed": p.seed,
-            "precision": p.precision,
-        } | ({"read-only": self.readonly} if self.readonly else {})
-        table = pd.Series(found).astype(str).to_frame("this run")
-        return table.to_html(border=0, classes="vad-table", index_names=False)
-
     def facts(self) -> pd.DataFrame:
         """What a reader of a page must know of the run: one column of text."""
         p = self.params
