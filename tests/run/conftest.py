@@ -10,7 +10,10 @@ from vad_helpers.run import open_run, steps
 FEW = {
     "methods": ["ig", "lime"],
     "n_clips": 2,
-    "variants": {"ig_black": {"method": "ig", "baseline": "black", "n_clips": 1}},
+    "variants": {
+        "lime_converged": None,
+        "ig_black": {"method": "ig", "baseline": "black", "n_clips": 1},
+    },
 }
 
 

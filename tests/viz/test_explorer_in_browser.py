@@ -189,7 +189,6 @@ def test_space_plays_round_and_pauses(page):
 def test_with_reduced_motion_it_plays_slowly_and_once(page):
     page.locator("[name=frame]").fill("3")
     page.click("[name=play]")
-    page.wait_for_timeout(250)
     assert frame_of(page) == 3
     page.wait_for_selector("[data-frame='5']", timeout=5000)
     assert page.inner_text("[name=play]") == "Play"
