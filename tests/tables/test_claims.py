@@ -33,6 +33,7 @@ def test_a_planted_winner_and_loser_are_found(study, shift, verdict):
 
 
 def test_too_few_sequences_decide_nothing(study):
+    assert tables.comparisons(study, clips="misses", numbers=[2])["n"].max() == 15
     few = study.evaluation.drop_duplicates("sequence")["clip_id"].tolist()[:3]
     line = tables.claims(planted(study, "lime", 0.1), numbers=[2], clips=few).iloc[0]
     assert (line["verdict"], line["stands"], line["n_undecided"]) == ("undecided", None, 14)
@@ -57,10 +58,6 @@ def test_the_correction_counts_a_question_of_two_claims_once(study):
     beside = tables.comparisons(study, numbers=[1]).query("not decides")
     np.testing.assert_allclose(beside["p_holm"], holm(beside["p"]))
     assert beside["smallest_p"].isna().all()
-
-
-def test_misses_can_be_judged_too(study):
-    assert tables.comparisons(study, clips="misses", numbers=[2])["n"].max() == 15
 
 
 def test_a_study_without_variants_has_nothing_to_compare_them_with(study):
@@ -91,9 +88,8 @@ def test_a_ranking_that_is_turned_round_has_a_tau_of_minus_one(study):
     found = tables.sensitivity(turned)
     found = found[found["alternative"] == "clip_abs frame_abs"]
     assert len(found) == 4 and found["tau"].to_numpy() == pytest.approx(-1)
-    assert (found["flips"].str.count(";") == 27).all() and (
-        found["best"] != found["best_after"]
-    ).all()
+    assert (found["flips"].str.count(";") == 27).all()
+    assert (found["best"] != found["best_after"]).all()
 
 
 def test_settings_may_be_said_of_every_row_or_only_where_they_differ(study):

@@ -21,6 +21,12 @@ def golden(name):
     return pd.read_csv(GOLDEN / f"{name}.csv")
 
 
+def parts(name, *keys):
+    """Parts of a golden by some of its columns, and the values of these."""
+    for key, part in golden(name).groupby(list(keys)):
+        yield *key, part.drop(columns=list(keys))
+
+
 def same(found, expected, keys):
     """The lines and columns of `expected`: numbers to 1e-9, NaN for NaN, else the same."""
     columns = [column for column in expected if column not in keys]
@@ -95,9 +101,9 @@ def test_performance_of_other_splits_and_alternatives(study):
 
 
 def test_breakdown(study):
-    for (by, table), part in golden("breakdown").groupby(["by", "table"]):
+    for by, table, part in parts("breakdown", "by", "table"):
         found = tables.breakdown(study, by, table, metrics=part["metric"].unique())
-        same(found, part.drop(columns=["by", "table"]), ["part", "level", "metric", "row"])
+        same(found, part, ["part", "level", "metric", "row"])
 
 
 def test_every_comparison_of_every_claim_and_its_verdict(study):
@@ -105,31 +111,27 @@ def test_every_comparison_of_every_claim_and_its_verdict(study):
     refiled = dataclasses.replace(study, rows=study.rows.assign(family=family))
     many = {"rows": {of: row for row, of in tables.many_samples(study).items()}}
     ways = {"all": {}, "hits": {"clips": "hits"}, "many_samples": many, "refiled": {}}
-    verdicts = golden("claims")
-    for on, part in golden("comparisons").groupby("on"):
+    verdicts = dict(parts("claims", "on"))
+    for on, part in parts("comparisons", "on"):
         of = refiled if on == "refiled" else study
         given = ways[on] | {"numbers": part["claim"].unique()}
         found = tables.comparisons(of, **given)
         found["comparison"] = found.groupby("claim").cumcount() + 1
         assert len(found) == len(part)
-        same(found, part.drop(columns="on"), ["claim", "comparison"])
-        same(
-            tables.claims(of, **given), verdicts[verdicts["on"] == on].drop(columns="on"), ["claim"]
-        )
+        same(found, part, ["claim", "comparison"])
+        same(tables.claims(of, **given), verdicts[on], ["claim"])
 
 
 def test_against_references(study):
     more = list(tables.many_samples(study))
     rows = {"methods": tables.methods(study), "many_samples": more}
     rows["methods_and_many_samples"] = [*rows["methods"], *more]
-    keys = ["second", "rows", "table", "level", "family_metrics"]
-    for (reference, kind, table, level, metrics), part in golden("against_references").groupby(
-        keys
-    ):
-        found = tables.against(
-            study, [reference], table, metrics.split(), level=level, rows=rows[kind]
-        )
-        same(found, part.drop(columns=["rows", "table", "family_metrics"]), ["metric", "first"])
+    keys = ["rows", "table", "family_metrics"]
+    for kind, table, metrics, part in parts("against_references", *keys):
+        for (reference, level), lines in part.groupby(["second", "level"]):
+            given = {"level": level, "rows": rows[kind]}
+            found = tables.against(study, [reference], table, metrics.split(), **given)
+            same(found, lines, ["metric", "first"])
 
 
 def test_against_variants(study):
@@ -153,12 +155,9 @@ def test_other_pairs(scopes):
 
 
 def test_every_row_against_every_reference(scopes):
-    for (scope, table, metric), part in golden("run_references").groupby(
-        ["scope", "table", "metric"]
-    ):
+    for scope, table, metric, part in parts("run_references", "scope", "table", "metric"):
         study, references = scopes[scope], part["second"].unique()
-        own = part["first"].isin(tables.methods(study))
-        keys, part = ["first", "second"], part.drop(columns=["scope", "table"])
+        own, keys = part["first"].isin(tables.methods(study)), ["first", "second"]
         same(tables.against(study, references, table, [metric]), part[own], keys)
         rows = part.loc[~own, "first"].unique()
         found = tables.against(study, references, table, [metric], rows=rows)
@@ -166,23 +165,21 @@ def test_every_row_against_every_reference(scopes):
 
 
 def test_planned_contrasts(scopes):
-    for (scope, table), part in golden("run_planned").groupby(["scope", "table"]):
+    for scope, table, part in parts("run_planned", "scope", "table"):
         found = tables.contrasts(scopes[scope], table)
-        keys = ["level", "metric", "first", "second"]
         assert len(found) == len(part)
-        same(found, part.drop(columns=["scope", "table"]), keys)
+        same(found, part, ["level", "metric", "first", "second"])
 
 
 def test_ranks(scopes):
-    for (table, level, metric), part in golden("ranks").groupby(["table", "level", "metric"]):
+    for table, level, metric, part in parts("ranks", "table", "level", "metric"):
         found = tables.rank_stability(scopes["study"], table, level=level, metric=metric)
-        part = part[part["rank"].notna()].drop(columns=["table", "level", "metric"])
+        part = part[part["rank"].notna()]
         assert len(found) == len(part)
         same(found, part, ["row"])
-    for (scope, table, metric), part in golden("run_ranks").groupby(["scope", "table", "metric"]):
-        rows = list(part["row"])
-        found = tables.rank_stability(scopes[scope], table, metric=metric, rows=rows)
-        same(found, part.drop(columns=["scope", "table", "level", "metric"]), ["row"])
+    for scope, table, metric, part in parts("run_ranks", "scope", "table", "metric"):
+        found = tables.rank_stability(scopes[scope], table, metric=metric, rows=list(part["row"]))
+        same(found, part.drop(columns="level"), ["row"])
 
 
 def test_compared_runs(study_folder):

@@ -23,7 +23,7 @@ from scipy.stats import kendalltau
 
 from vad_helpers.metrics.catalog import HIGHER, direction
 from vad_helpers.tables import statistics
-from vad_helpers.tables.schema import Study
+from vad_helpers.tables.schema import Study, packaged
 from vad_helpers.tables.summary import (
     CHANCE,
     Clips,
@@ -34,7 +34,6 @@ from vad_helpers.tables.summary import (
     methods,
     options,
     paper,
-    paper_csv,
     pivot,
     scores,
     variants,
@@ -52,13 +51,13 @@ GROUPS = {
 }
 """Sides that name no methods, beside "blurred" and "black": methods that have a variant with the
 black baseline, and these variants."""
-STATEMENTS = dict(paper_csv("claims")[["claim", "statement"]].to_numpy())
+STATEMENTS = dict(packaged("paper/claims")[["claim", "statement"]].to_numpy())
 """Number -> what the paper claims, in our words."""
-COMPARISONS = paper_csv("claims_comparisons")
+COMPARISONS = packaged("paper/claims_comparisons")
 """What the claims rest on, in their order: claim, table, level, metric, first, second (methods, or
 a group), claimed ("higher", "lower": the first side), each (every method of the first side against
 every one of the second, instead of the means), decides (others are shown beside)."""
-PLANNED = paper_csv("planned_comparisons")
+PLANNED = packaged("paper/planned_comparisons")
 """For the chapters: one line a claim and metric, several methods as their mean."""
 Side = Sequence[str]
 
@@ -316,20 +315,12 @@ def against_variants(
     return pd.concat(parts, ignore_index=True)
 
 
-OPEN = dict(paper_csv("open_settings").to_numpy())
+OPEN = dict(packaged("paper/open_settings").to_numpy())
 """Setting or parameter -> the choice that the paper leaves open, which it settles."""
-OPEN_LEVELS = paper_csv("open_levels")
+OPEN_LEVELS = packaged("paper/open_levels")
 """Choices that are settled in scoring: level, and that of the same scores settled differently."""
-RANKINGS = (
-    ("human_centric", "clip", "iou"),
-    ("human_centric", "clip", "auc"),
-    ("human_centric", "frame", "auc"),
-    ("model_centric", "clip", "deletion"),
-    ("model_centric", "clip", "insertion"),
-    ("model_centric", "clip", "area_matched_deletion"),
-    ("model_centric", "clip", "area_matched_insertion"),
-    ("robustness", "clip", "cv"),
-)
+RANKINGS = list(packaged("paper/open_rankings").itertuples(index=False, name=None))
+"""Which rankings are compared: table, level, metric."""
 
 
 def sensitivity(study: Study) -> pd.DataFrame:

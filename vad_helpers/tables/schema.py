@@ -13,6 +13,7 @@ import functools
 import io
 import json
 from collections.abc import Collection, Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -81,96 +82,33 @@ class Schema:
     unique: tuple[str, ...]
 
 
-LEVELS = (
-    *("clip", "frame", "moving", "clip_abs", "frame_abs", "clip_signed", "frame_signed"),
-    *("frame_any", "frame_first"),
-)
-"""What localisation is scored on: the clip, its frame of highest attribution, its moving voxels;
-with |E| for E+ (_abs), with signs (_signed), and with other rules for the frame."""
-COUNTS = {
-    "human_centric": "n_moving n_anomalous n_anomalous_moving all_zero frame n_tied".split(),
-    "model_centric": ["model_calls"],
-    "robustness": [],
-}
-"""What stands beside the metrics of the catalogue in each table of scores."""
-SCORED = tuple(COUNTS)
-CURVES = (
-    *("threshold_deletion_curve", "threshold_insertion_curve", "threshold_areas"),
-    *("area_deletion_curve", "area_insertion_curve", "area_area_axis"),
-    *("area_matched_deletion_curve", "area_matched_insertion_curve", "area_matched_areas"),
-)
-TYPES = {
-    "text": Column(),
-    "number": Column("float"),
-    "positive": Column("float", low=0),
-    "share": Column("float", low=0, high=1),
-    "signed": Column("float", low=-1, high=1),
-    "count": Column("int", low=0),
-    "label": Column("int", low=0, high=1),
-    "flag": Column("bool"),
-    "json": Column("json"),
-    "numbers": Column("numbers"),
-    "split": Column(allowed=("train", "val", "test")),
-    "kind": Column(allowed=("method", "variant", "reference")),
-    "family": Column(allowed=("gradient", "perturbation", "reference")),
-    "precision": Column(allowed=("fp32", "bf16")),
-    "curve": Column(allowed=CURVES),
-    "level": Column(allowed=("clip",)),
-    "anywhere": Column(allowed=LEVELS),
-    **{name: Column(allowed=(*METRICS, *counts)) for name, counts in COUNTS.items()},
-}
+def packaged(name: str) -> pd.DataFrame:
+    """Read a CSV that comes with this room: `columns`, or one in `paper/`."""
+    file = resources.files("vad_helpers.tables") / f"{name}.csv"
+    return pd.read_csv(io.StringIO(file.read_text(encoding="utf-8")))
 
 
-def _schema(columns: str) -> Schema:
-    """Make a schema of "name:type", apart by spaces.
+def _schemas() -> dict[str, Schema]:
+    given, found = packaged("columns"), {}
+    given = given.fillna({"low": -np.inf, "high": np.inf, "allowed": ""})
+    for name, part in given.groupby("table", sort=False):
+        columns = {}
+        for line in part.itertuples():
+            catalogue = METRICS if line.column == "metric" else ()
+            allowed = (*catalogue, *line.allowed.split())
+            columns[line.column] = Column(line.type, line.nullable, allowed, line.low, line.high)
+        found[name] = Schema(columns, tuple(part.loc[part["unique"], "column"]))
+    return found
 
-    Text alone needs no type; "?" is nullable; no two lines share all of the columns with "!".
-    """
-    made, unique = {}, []
-    for column in columns.split():
-        name, _, kind = column.partition(":")
-        unique += [name.strip("!")] if name.endswith("!") else []
-        about = TYPES[kind.rstrip("?") or "text"]
-        made[name.strip("!")] = dataclasses.replace(about, nullable=kind.endswith("?"))
-    return Schema(made, tuple(unique))
 
-
-_SCORES = "clip_id! sequence row! level!:{} metric!:{} value:number? key:?"
-SCHEMAS: dict[str, Schema] = {
-    "clips": _schema(
-        "clip_id! scene sequence start:count n_frames:count label:label has_mask:flag? "
-        "eligible:flag? fold:count split:split"
-    ),
-    "predictions": _schema("clip_id! scene sequence split:split label:label p:share"),
-    "history": _schema(
-        "epoch!:count lr:positive train_loss:number? train_accuracy:share val_loss:number? "
-        "val_accuracy:share val_auc:share? seconds:positive chosen:flag"
-    ),
-    "rows": _schema("row! kind:kind of:? family:family label settings:json"),
-    "human_centric": _schema(_SCORES.format("anywhere", "human_centric")),
-    "model_centric": _schema(_SCORES.format("level", "model_centric")),
-    "robustness": _schema(_SCORES.format("level", "robustness")),
-    "explanations": _schema(
-        "clip_id! row! seconds:positive baseline_seconds:positive superpixel_seconds:positive "
-        "model_calls:count n_segments:count? n_nonzero:count? all_zero:flag precision:precision? "
-        "engine:? processor:? batch_size:count? key:?"
-    ),
-    "curves": _schema("clip_id! row! curve!:curve values:numbers key:?"),
-    "frame_auc": _schema("clip_id! row! frame!:count auc:share key:?"),
-    "convergence": _schema(
-        "clip_id! row! n_samples!:count correlation:signed? converged:flag key:?"
-    ),
-}
-"""Tables of a run folder."""
-STUDY_SCHEMAS: dict[str, Schema] = {
-    "ablation": _schema(
-        "recipe! fold!:count epochs:count best_epoch:count accuracy:share accuracy_low:share? "
-        "accuracy_high:share? auc:share auc_low:share? auc_high:share? auc_difference:signed "
-        "auc_difference_low:signed? auc_difference_high:signed? auc_ped1:share? auc_ped2:share? "
-        "accuracy_last_epoch:share auc_last_epoch:share"
-    ),
-}
+SCHEMAS = _schemas()
+"""Tables of a run folder, as `columns.csv` lists them: a line a column, values `allowed` apart by
+spaces (metrics: beside those of the catalogue). Levels of localisation: the clip, its frame of
+highest attribution, its moving voxels; with |E| for E+ (_abs), with signs (_signed), and with other
+rules for the frame."""
+STUDY_SCHEMAS = {name: SCHEMAS.pop(name) for name in ("ablation",)}
 """Tables of a study as a whole, beside its run folders."""
+SCORED = ("human_centric", "model_centric", "robustness")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Sequence
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from scipy.stats import rankdata
 from vad_helpers.errors import InputError
 from vad_helpers.metrics.catalog import HIGHER, METRICS, direction
 from vad_helpers.tables import statistics
-from vad_helpers.tables.schema import CALLED_FROM, SCORED, Study, load
+from vad_helpers.tables.schema import CALLED_FROM, SCORED, Study, load, packaged
 
 Clips = str | Collection[str]
 CHANCE = 0.5
@@ -248,15 +247,9 @@ def _paper_table(study: Study, columns: dict[str, list], clips: Clips) -> pd.Dat
     return ranked(pd.concat(parts, ignore_index=True))
 
 
-def paper_csv(name: str) -> pd.DataFrame:
-    """Read one of the files in `paper/`: what it printed, its claims, what they rest on."""
-    with (resources.files("vad_helpers.tables") / "paper" / f"{name}.csv").open() as file:
-        return pd.read_csv(file)
-
-
 def paper() -> pd.DataFrame:
     """The paper's Tables I and II: row, level, metric, paper."""
-    return paper_csv("printed")
+    return packaged("paper/printed")
 
 
 def wide(table: pd.DataFrame, *, digits: int = 3) -> pd.DataFrame:
