@@ -4,7 +4,6 @@ import scipy.signal
 import torch
 
 from vad_helpers.attribution import baselines
-from vad_helpers.errors import InputError
 
 # exp(-x^2 / 2 / 1.7^2) for x = -4 .. 4, divided by its sum: worked out by hand.
 TAPS = np.array([0.01484, 0.04982, 0.11832, 0.19883, 0.23638, 0.19883, 0.11832, 0.04982, 0.01484])
@@ -25,16 +24,13 @@ def test_blur_equals_an_explicit_convolution_also_on_frames_below_the_kernel(
     np.testing.assert_allclose(found, expected.reshape(found.shape), atol=2e-6)
 
 
-@pytest.mark.parametrize(("name", "frames"), [("blur", 1), ("spacetime_blur", 9)])
-def test_a_bright_pixel_becomes_the_nine_taps_in_space_or_in_time_too(name, frames):
+def test_a_bright_pixel_becomes_the_nine_taps_in_space_and_time():
     clip = torch.zeros(3, 21, 21, 21)
     clip[1, 10, 10, 10] = 1.0
-    result = baselines.make(name, clip).numpy()
-    in_time = TAPS if frames == 9 else np.ones(1)
-    first = 10 - frames // 2
-    expected = np.einsum("t,y,x->tyx", in_time, TAPS, TAPS)
-    np.testing.assert_allclose(result[1, first : first + frames, 6:15, 6:15], expected, atol=2e-5)
-    result[1, first : first + frames, 6:15, 6:15] = 0
+    result = baselines.make("spacetime_blur", clip).numpy()
+    expected = np.einsum("t,y,x->tyx", TAPS, TAPS, TAPS)
+    np.testing.assert_allclose(result[1, 6:15, 6:15, 6:15], expected, atol=2e-5)
+    result[1, 6:15, 6:15, 6:15] = 0
     assert not result.any()
 
 
@@ -55,12 +51,3 @@ def test_a_baseline_is_a_new_tensor_like_the_clip(name, dtype, make_clip):
     assert (made == -2.5).all() == (name == "black")
     made += 1
     assert torch.equal(clip, before)
-
-
-@pytest.mark.parametrize(
-    ("name", "channels", "black"),
-    [("blue", 3, -1.0), (None, 3, -1.0), ("blur", 1, -1.0), ("black", 3, float("nan"))],
-)
-def test_bad_input_is_refused(name, channels, black):
-    with pytest.raises(InputError):
-        baselines.make(name, torch.zeros(channels, 1, 2, 2), black=black)

@@ -4,16 +4,10 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import Occlusion
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from benchmarks import plain_captum
 from vad_helpers.attribution import attribute, explain
-from vad_helpers.attribution.occlusion import (
-    IncrementalOcclusion,
-    model_calls,
-    seconds_per_window,
-)
+from vad_helpers.attribution.occlusion import IncrementalOcclusion, seconds_per_window
 from vad_helpers.errors import InputError
 from vad_helpers.inference.chain import sequential
 from vad_helpers.inference.prepared import prepare
@@ -40,27 +34,17 @@ def starts(size, wide, step):
     ],
 )
 @pytest.mark.parametrize("batch_size", [1, 4])
-@pytest.mark.parametrize("key", ["occlusion_lp", "occlusion_sp"])
-def test_explain_equals_captum_and_counts_windows(
-    key, window, stride, batch_size, tiny_net, make_clip
-):
+def test_explain_equals_captum_and_counts_windows(window, stride, batch_size, tiny_net, make_clip):
     clip, baseline = (make_clip(seed=s, grey=False, dtype=torch.float64) for s in (0, 1))
     wrapped = plain_captum.AnomalyProbability(tiny_net.double()).eval()
     options = {"window": window, "stride": stride}
-    expected = plain_captum.METHODS[key](wrapped, clip, baseline, **options).numpy()
-    done = attribute(tiny_net, clip, key, baseline=baseline, batch_size=batch_size, **options)
+    expected = plain_captum.METHODS["occlusion_sp"](wrapped, clip, baseline, **options).numpy()
+    done = attribute(
+        tiny_net, clip, "occlusion_sp", baseline=baseline, batch_size=batch_size, **options
+    )
     np.testing.assert_allclose(done.map, expected, atol=FLOAT32 * np.abs(expected).max())
     axes = zip(clip.shape[1:], window, stride, strict=True)
     assert done.model_calls == 1 + math.prod(len(starts(*axis)) for axis in axes)
-
-
-@given(axes=st.lists(st.tuples(*[st.integers(1, 30)] * 3), min_size=3, max_size=3))
-@settings(deadline=None, max_examples=60)
-def test_count_is_that_of_the_listed_windows(axes):
-    axes = [(max(size, wide), wide, min(wide, step)) for size, wide, step in axes]
-    shape, window, stride = zip(*axes, strict=True)
-    expected = 1 + np.prod([len(starts(*axis)) for axis in axes])
-    assert model_calls({"window": window, "stride": stride}, (3, *shape)) == expected
 
 
 @pytest.mark.parametrize(
@@ -147,13 +131,18 @@ def test_batches_equal_captums_in_every_channel(name, target, window, strides, f
         (WINDOW, (1, 1, 1)),
         ((3, 5, 4, 4),),  # larger than the clip
         (WINDOW, (3, 2, 5, 4)),  # voxels between windows
-        (WINDOW, (3, 0, 1, 1)),
-        ((3, 0, 4, 4),),
+        *((WINDOW, (3, 0, 1, 1)), ((3, 0, 4, 4),)),
     ],
 )
 def test_windows_that_do_not_fit_are_refused(arguments, clips):
     with pytest.raises(InputError, match="window|stride"):
         IncrementalOcclusion(pairs).attribute(clips, *arguments, target=0)
+
+
+def test_inputs_that_make_no_map_are_refused(clips):
+    for inputs in (clips[0], (9 * clips).long()):
+        with pytest.raises(InputError):
+            IncrementalOcclusion(squares).attribute(inputs, WINDOW)
 
 
 @pytest.mark.parametrize(
@@ -163,12 +152,6 @@ def test_windows_that_do_not_fit_are_refused(arguments, clips):
 def test_a_target_must_be_a_column_of_the_output(model, target, clips):
     with pytest.raises(InputError, match=f"and target is {target}"):
         IncrementalOcclusion(model).attribute(clips, WINDOW, WINDOW, target=target)
-
-
-def test_inputs_that_make_no_map_are_refused(clips):
-    for inputs in (clips[0], (9 * clips).long()):
-        with pytest.raises(InputError):
-            IncrementalOcclusion(squares).attribute(inputs, WINDOW)
 
 
 @pytest.mark.parametrize("name", ["function", "chain"])

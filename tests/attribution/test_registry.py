@@ -1,5 +1,4 @@
 import contextlib
-import dataclasses
 import json
 import random
 from pathlib import Path
@@ -58,19 +57,26 @@ def test_default_precisions_are_those_that_the_study_on_real_clips_allows():
 
 @pytest.mark.filterwarnings("error")  # no method warns
 @every_method
-def test_an_explanation_holds_a_map_and_what_it_took(key, tiny_net, make_clip, small_settings):
-    clip, settings = make_clip(), small_settings[key]
-    done = attribute(tiny_net, clip, key, seed=5, **settings)
+def test_an_explanation_holds_a_map_and_what_it_took_and_tells_its_progress(
+    key, tiny_net, make_clip, small_settings, capsys
+):
+    told, clip, settings = [], make_clip(), {"seed": 5, **small_settings[key]}
+    done = attribute(tiny_net, clip, key, progress=lambda *line: told.append(line), **settings)
+    counts, totals = zip(*told, strict=True)
+    assert set(totals) == {counts[-1]} == {done.model_calls}
+    assert list(counts) == sorted(set(counts)) and capsys.readouterr() == ("", "")
     assert done.map.dtype == np.float32 and done.map.shape == (4, 10, 12)
     assert np.isfinite(done.map).all() and done.map.any()
     assert done.seconds >= done.baseline_seconds + done.superpixel_seconds >= 0
     assert (done.superpixel_seconds > 0) == METHODS[key].superpixels == ("n_segments" in done.info)
     assert (done.baseline_seconds > 0) == METHODS[key].uses_baseline == (key != "guided_backprop")
-    assert done.settings == {**METHODS[key].settings, **settings}
+    assert done.settings == {**METHODS[key].settings, **small_settings[key]}
     n_segments = done.info.get("n_segments")
     assert done.model_calls == METHODS[key].model_calls(done.settings, clip.shape, n_segments)
-    alone = explain(tiny_net, clip, key, seed=5, **settings)
+    alone = explain(tiny_net, clip, key, progress=True, **settings)
     np.testing.assert_array_equal(alone, done.map)
+    shown = capsys.readouterr().err
+    assert METHODS[key].name in shown and f"{done.model_calls}/{done.model_calls}" in shown
 
 
 @every_method
@@ -128,29 +134,6 @@ def test_model_and_clip_are_left_as_found_also_after_an_error(
     assert not clip.requires_grad
 
 
-@every_method
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_works_where_gradients_are_off(key, mode, tiny_net, make_clip, small_settings):
-    expected = explain(tiny_net, make_clip(), key, **small_settings[key])
-    with mode():
-        clip = make_clip() + 0.0
-        np.testing.assert_array_equal(explain(tiny_net, clip, key, **small_settings[key]), expected)
-
-
-@pytest.mark.filterwarnings("ignore:.*all-zero map")
-@every_method
-def test_bf16_is_close_to_fp32_and_returned_as_float32(key, tiny_net, make_clip, small_settings):
-    types = set()
-    tiny_net.body[0].register_forward_hook(lambda module, inputs, output: types.add(output.dtype))
-    full = explain(tiny_net, make_clip(), key, **small_settings[key])
-    assert types == {torch.float32}
-    types.clear()
-    half = explain(tiny_net, make_clip(), key, precision="bf16", **small_settings[key])
-    assert types == {torch.bfloat16} and half.dtype == np.float32
-    if METHODS[key].family == "gradient":  # differences of probabilities drown in bf16 here
-        assert np.corrcoef(full.ravel(), half.ravel())[0, 1] > 0.95
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @every_method
 def test_gpu_and_cpu_agree(key, tiny_net, make_clip, small_settings):
@@ -163,20 +146,6 @@ def test_gpu_and_cpu_agree(key, tiny_net, make_clip, small_settings):
     assert torch.equal(torch.cuda.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("key", ["ig", "gradient_shap", "lime", "occlusion_sp"])
-@pytest.mark.parametrize("name", baselines.NAMES)
-def test_a_named_baseline_is_the_tensor_that_make_returns(
-    key, name, tiny_net, make_clip, small_settings
-):
-    clip, settings = make_clip(), small_settings[key]
-    tensor = baselines.make(name, clip, black=-0.7)
-    named = explain(tiny_net, clip, key, baseline=name, black=-0.7, **settings)
-    given = explain(tiny_net, clip, key, baseline=tensor, **settings)
-    np.testing.assert_array_equal(named, given)
-    if name == "blur":  # the default
-        np.testing.assert_array_equal(named, explain(tiny_net, clip, key, **settings))
-
-
 @pytest.mark.parametrize("key", ["lime", "kernel_shap"])
 def test_superpixels_found_before_are_used(key, tiny_net, make_clip, small_settings, quarters):
     clip, settings = make_clip(), small_settings[key]
@@ -187,22 +156,6 @@ def test_superpixels_found_before_are_used(key, tiny_net, make_clip, small_setti
     labels = slic(clip, n_segments=settings["n_segments"])
     given = explain(tiny_net, clip, key, segments=labels, **settings)
     np.testing.assert_array_equal(given, explain(tiny_net, clip, key, **settings))
-
-
-@every_method
-def test_progress_is_shown_or_told_and_nothing_else_is_printed(
-    key, tiny_net, make_clip, small_settings, capsys
-):
-    told, settings = [], small_settings[key]
-    done = attribute(
-        tiny_net, make_clip(), key, progress=lambda *line: told.append(line), **settings
-    )
-    counts, totals = zip(*told, strict=True)
-    assert set(totals) == {done.model_calls} and list(counts) == sorted(set(counts))
-    assert counts[-1] == done.model_calls and capsys.readouterr() == ("", "")
-    explain(tiny_net, make_clip(), key, progress=True, **settings)
-    shown = capsys.readouterr().err
-    assert METHODS[key].name in shown and f"{done.model_calls}/{done.model_calls}" in shown
 
 
 @pytest.mark.parametrize("key", ["ig", "lime", "occlusion_lp"])
@@ -231,7 +184,7 @@ BAD = [
     *({"n_step": 3}, {"window": (1, 1, 1)}, {"channels": "mean"}),
     {"clip": torch.zeros(1, 3, 4, 10, 12)},
     *({"method": "ig_smoothgrad", **one} for one in ({"sigma": -0.1}, {"noise": "pink"})),
-    *({"method": "kernel_shap", **one} for one in ({"n_samples": 1}, {"alpha": 1.0})),
+    *({"method": "kernel_shap", name: 1} for name in ("n_samples", "alpha", "n_segments")),
     *({"method": "lime", name: 0} for name in ("kernel_width", "compactness", "n_segments")),
     *({"method": "lime", **one} for one in ({"alpha": -1.0}, {"segments": np.ones(3)})),
 ]
@@ -267,8 +220,8 @@ def test_a_registered_method_gets_what_the_contract_says(tiny_net, make_clip):
 
     settings = {"weight": 1.5, "n_segments": 4, "compactness": 60.0}
     register(spec(attribute=spy, settings=settings, superpixels=True, limits={"weight": "> 0"}))
-    clip = make_clip(grey=False)
-    with torch.no_grad():
+    with torch.inference_mode():  # gradients are there all the same
+        clip = make_clip(grey=False) + 0.0
         done = attribute(tiny_net, clip, "mine", weight=2, n_segments=6, batch_size=3, seed=9)
     assert seen["weight"] == 2.0 and isinstance(seen["weight"], float)
     assert seen["probability"].model is tiny_net and seen["probability"].batch_size == 3
@@ -280,6 +233,8 @@ def test_a_registered_method_gets_what_the_contract_says(tiny_net, make_clip):
     drawn = torch.rand((), generator=torch.Generator().manual_seed(9))
     assert seen["numbers"] == (random.random(), np.random.rand(), float(drawn))
     assert done.model_calls == 1
+    explain(tiny_net, clip, "mine", baseline="black", black=-0.7)
+    assert (seen["baseline"] == -0.7).all()
     with pytest.raises(InputError, match="mine: weight is 0"):
         explain(tiny_net, clip, "mine", weight=0)
 
@@ -312,10 +267,8 @@ def test_a_wrong_field_is_refused(changes):
         spec(**changes)
 
 
-def test_a_spec_keeps_its_own_settings_and_cannot_be_changed():
+def test_a_spec_keeps_its_own_settings():
     settings = {"n": 1}
     mine = spec(settings=settings)
     settings["n"] = 2
     assert mine.settings == mine.complete({}) == {"n": 1} and mine.complete({"n": 3}) == {"n": 3}
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        mine.key = "other"

@@ -41,14 +41,6 @@ def test_equals_scikit_image_on_the_grey_clip_whatever_its_scale():
 
 
 @pytest.mark.parametrize(
-    "options", [{"n_segments": 0}, {"n_segments": 2.5}, {"compactness": 0.0}, {"compactness": "60"}]
-)
-def test_bad_options_are_refused(options, make_clip):
-    with pytest.raises(InputError, match=next(iter(options))):
-        slic(make_clip(), **options)
-
-
-@pytest.mark.parametrize(
     "change",
     [
         lambda labels: labels[:, :, 1:],

@@ -36,6 +36,8 @@ def test_a_ramp_is_enlarged_by_up_to_the_scale_and_cropped_anywhere():
     first, last = torch.stack([row[[0, -1]] for row in found]).unbind(1)
     assert first.min() < 1 < 10 < first.max()
     assert last.max() > 98 > 90 > last.min()
+    still = augment(GREY[:1].repeat(4, 1, 1), Augmentation(scale=1.25))
+    assert torch.equal(still[:1].expand_as(still), still)  # all frames alike
 
 
 @pytest.mark.parametrize(("name", "axis"), [("flip", -1), ("reverse", 0)])

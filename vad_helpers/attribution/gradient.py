@@ -57,10 +57,8 @@ def smooth_integrated_gradients(
 
     Parameters
     ----------
-    n_steps : int
-        Points on each straight line, at least 1.
-    n_samples : int
-        Noisy copies, at least 1.
+    n_steps, n_samples : int
+        Points on each straight line, and noisy copies: at least 1.
     sigma : float
         Standard deviation of the noise in normalised units.
     noise : {"channels", "grey"}
@@ -169,12 +167,8 @@ def path_attribution(
 
     Where the model's first stage is affine (`vad_helpers.inference.chain`), the line behind it is
     straight too: the stage is evaluated at the two ends alone, and passed backward once, for the
-    averaged gradient. The result is the same.
-
-    Parameters
-    ----------
-    points, weights : ndarray (n,)
-        Point 0 is the baseline, 1 the clip.
+    averaged gradient. The result is the same. Points and weights are (n,): point 0 is the
+    baseline, 1 the clip.
     """
     prepared = probability.prepared
     chain, start, end = prepared.chain, baseline, clip

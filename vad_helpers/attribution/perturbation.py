@@ -33,6 +33,8 @@ def lime(
 ) -> tuple[Tensor, dict[str, Any]]:
     """Fit a LASSO to the probability of clips with half of their superpixels filled.
 
+    Beside the map it reports `n_nonzero`: how many coefficients are not zero.
+
     Parameters
     ----------
     n_samples : int
@@ -45,12 +47,6 @@ def lime(
     paired : bool
         After each sample comes the one that keeps what it fills: effects of two superpixels at a
         time cancel, so that the same map takes fewer samples.
-
-    Returns
-    -------
-    map : torch.Tensor
-    info : dict
-        `n_nonzero`: how many coefficients are not zero.
 
     References
     ----------

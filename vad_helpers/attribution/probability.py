@@ -31,11 +31,9 @@ class Probability(torch.nn.Module):
     batch_size : int, optional
         The number of clips that one call should hold at most: advice to the methods. None
         measures which is fastest when it is first asked for, and lets `model` remember it.
-    example : torch.Tensor, optional
-        (3, T, H, W): a clip to measure that with.
-    measure : bool, optional
-        False, or no example, takes `UNMEASURED` instead: for a model that would not live to
-        remember the answer.
+    example, measure : torch.Tensor, bool, optional
+        (3, T, H, W): a clip to measure that with. Without it, or with False (for a model that
+        would not live to remember the answer), it is `UNMEASURED`.
     tick : callable, optional
         Called after every forward pass with the number of its clips.
 
