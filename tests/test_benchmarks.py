@@ -53,16 +53,11 @@ def subject():
     return subject_of_size(SHAPE)
 
 
-@pytest.fixture(scope="module")
-def rows(subject):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench, "computes_bf16", lambda device: True)
-        found = bench.rows(subject, list(METHODS), peaks=PEAKS, repeats=3, slow_repeats=1)
-        return {row["method"]: row for row in found}
-
-
 @pytest.mark.slow
-def test_every_method_has_a_row_in_the_schema(rows):
+def test_every_method_has_a_row_in_the_schema_with_its_work(subject, monkeypatch):
+    monkeypatch.setattr(bench, "computes_bf16", lambda device: True)
+    found = bench.rows(subject, list(METHODS), peaks=PEAKS, repeats=3, slow_repeats=1)
+    rows = {row["method"]: row for row in found}
     assert list(rows) == list(METHODS) == list(plain_captum.METHODS)
     printed = paper().query("metric == 'seconds'").set_index("row")["paper"]
     for method, row in rows.items():
@@ -81,16 +76,7 @@ def test_every_method_has_a_row_in_the_schema(rows):
             assert row[f"peak_share_{precision}"] == pytest.approx(row["ours_gflop"] / ours / peak)
         assert row["agreement_fp32"] > 0.999 and row["agreement_bf16"] > 0.5, method
     json.dumps(list(rows.values()))  # no NumPy numbers
-
-
-def test_where_bf16_is_emulated_only_fp32_is_timed(subject, monkeypatch):
-    monkeypatch.setattr(bench, "computes_bf16", lambda device: False)
-    (row,) = bench.rows(subject, ["guided_backprop"], peaks=PEAKS, repeats=1, slow_repeats=1)
-    assert set(row) == {key for key in KEYS if "bf16" not in key}
-
-
-@pytest.mark.slow
-def test_work_is_captums_where_nothing_is_saved_and_less_elsewhere(rows, subject):
+    # The work is Captum's where nothing can be saved, and less elsewhere.
     shares = {key: row["ours_gflop"] / row["captum_gflop"] for key, row in rows.items()}
     for method in ("guided_backprop", "lime", "kernel_shap"):
         assert shares.pop(method) == pytest.approx(1, abs=1e-6)
@@ -99,6 +85,12 @@ def test_work_is_captums_where_nothing_is_saved_and_less_elsewhere(rows, subject
     assert 0 < backward < 2 * forward
     assert rows["lime"]["captum_gflop"] == pytest.approx(20 * forward)
     assert rows["ig"]["captum_gflop"] == pytest.approx(3 * (forward + backward))
+
+
+def test_where_bf16_is_emulated_only_fp32_is_timed(subject, monkeypatch):
+    monkeypatch.setattr(bench, "computes_bf16", lambda device: False)
+    (row,) = bench.rows(subject, ["guided_backprop"], peaks=PEAKS, repeats=1, slow_repeats=1)
+    assert set(row) == {key for key in KEYS if "bf16" not in key}
 
 
 def test_operations_are_counted_by_the_formula_in_one_thread():
@@ -136,6 +128,8 @@ def test_float64_equals_captum_and_float32_is_about_as_good(monkeypatch):
     for method, options in exactness.FEWER.items():  # at full size, which is not run here
         METHODS[method].complete(options, (3, *command.SMALLER))
     subject = subject_of_size((16, 32, 40))  # too few frames at depth make maxima equal
+    kinds = [type(module).__name__ for module in subject.stock.modules()]
+    assert "SameMaxPool3d" not in kinds and kinds.count("StockMaxPool3d") == 13
     monkeypatch.setattr(exactness, "FEWER", SETTINGS)
     rows = exactness.rows(subject, list(METHODS))
     assert [row["method"] for row in rows] == list(METHODS)
@@ -148,14 +142,6 @@ def test_float64_equals_captum_and_float32_is_about_as_good(monkeypatch):
         assert 0 <= row["float64"] < bound, row
         assert row["ours_fp32"] < 0.05 and row["captum_fp32"] < 0.05, row
     assert {p.dtype for p in subject.network.parameters()} == {torch.float32}
-
-
-def test_stock_layers_give_the_networks_own_logits(subject):
-    with torch.no_grad():
-        logits = [network(subject.clip[None]) for network in (subject.stock, subject.network)]
-    torch.testing.assert_close(*logits)
-    kinds = [type(m).__name__ for m in subject.stock.modules()]
-    assert "SameMaxPool3d" not in kinds and kinds.count("StockMaxPool3d") == 13
 
 
 def test_growth_has_an_exponent_an_axis_and_method(subject, monkeypatch):

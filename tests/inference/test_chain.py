@@ -8,11 +8,9 @@ from vad_helpers.errors import InputError
 from vad_helpers.inference.chain import (
     Branches,
     Chain,
-    Stage,
     convolve_padded,
     flat_pads,
     layer_stage,
-    run,
     sequential,
 )
 
@@ -98,11 +96,6 @@ def test_a_bf16_convolution_that_takes_columns_as_channels_is_the_same(kernel, s
         torch.testing.assert_close(result.float(), expected, rtol=2**-7, atol=2**-7)
 
 
-def test_padding_may_depend_on_the_size():
-    stage = Stage(nn.Identity(), nn.Identity(), (3, 3, 3), (2, 2, 2), lambda n: ((n[0], 0),) * 3)
-    assert stage.output_size((3, 5, 6)) == (2, 3, 4)
-
-
 # --- what is not covered -----------------------------------------------------------------------
 
 
@@ -160,14 +153,3 @@ def test_a_stem_is_affine_if_the_first_stage_is_one_affine_layer():
         ((), False),
     ):
         assert Chain(stages, mean_of_positions).has_affine_stem is expected
-
-
-def test_branches_concatenate_their_lines_along_the_channels(clips):
-    first, second, third = (
-        randomised(layer)
-        for layer in (nn.Conv3d(3, 2, 1), nn.Conv3d(3, 4, 3, padding=1), nn.Conv3d(4, 1, 1))
-    )
-    lines = ((layer_stage(first),), (layer_stage(second), layer_stage(third)), ())
-    expected = torch.cat([first(clips), third(second(clips)), clips], dim=1)
-    torch.testing.assert_close(Branches(lines).whole(clips), expected)
-    torch.testing.assert_close(run([Branches(lines)], clips), expected)

@@ -1,4 +1,4 @@
-"""Training: the recipe, the history, that a killed run resumes exactly; predictions and scores."""
+"""Training: the recipe, the history, that a killed run resumes exactly; predictions."""
 
 import os
 import random
@@ -22,7 +22,6 @@ from vad_helpers.model.training import (
     TrainingSpec,
     best_epoch,
     draw,
-    evaluate,
     in_batches,
     predict,
     train,
@@ -342,7 +341,7 @@ def test_parameters_out_of_range_are_refused(fit, make_model):
         fit(model=make_model(num_classes=3))
 
 
-# -- Predictions and scores -----------------------------------------------------------------------
+# -- Predictions ----------------------------------------------------------------------------------
 
 
 def test_probabilities_are_the_softmax_in_the_order_of_the_set(make_clips, make_model):
@@ -372,25 +371,3 @@ def test_predicting_leaves_the_model_as_it_was_even_after_a_failure(make_clips, 
         predict(model, clips, device="cpu")
     assert model.training and model.Mixed_3c.training and not model.Mixed_3b.training
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-
-
-def test_scores_are_those_of_scikit_learn_for_all_and_each_group():
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 2, 60)
-    p = np.round(np.clip(0.4 + 0.2 * labels + rng.normal(0, 0.2, 60), 0, 1), 1)  # with ties
-    groups = rng.choice(["ped2", "ped1"], 60)
-    table = evaluate(p, labels, groups)
-    assert table["group"].tolist() == ["all", "ped1", "ped2"]
-    for row in table.itertuples():
-        inside = (groups == row.group) | (row.group == "all")
-        assert (row.n, row.n_anomalous) == (inside.sum(), labels[inside].sum())
-        assert row.auc == pytest.approx(roc_auc_score(labels[inside], p[inside]))
-        assert row.accuracy == pytest.approx(np.mean((p[inside] >= 0.5) == (labels[inside] == 1)))
-    assert np.isnan(evaluate([0.5], [1])["auc"][0])  # one class has no AUC
-
-
-def test_scores_that_cannot_be_judged_are_refused():
-    sizes = ([], []), ([0.1], [0, 1]), ([0.1], [0], ["a", "b"]), ([[0.1]], [[0]])
-    for wrong in (*sizes, ([float("nan")], [0]), ([1.5], [0]), ([0.5], [2])):
-        with pytest.raises(ValueError):
-            evaluate(*wrong)

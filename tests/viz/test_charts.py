@@ -151,19 +151,6 @@ def test_time_dots_show_parts_only_where_there_are_any(ax):
     np.testing.assert_array_equal(lines["the paper"], [np.nan, 10.7])
 
 
-def test_growth_lines_show_a_power_law_as_the_line_it_is(axes):
-    sizes, powers = np.array([1.0, 2.0, 4.0]), {"frames": 1.0, "pixels": 0.5, "clips": 2.0}
-    growth = pd.concat(
-        pd.DataFrame({"row": "ig", "size": sizes, "axis": axis, "seconds": 3 * sizes**power})
-        for axis, power in powers.items()
-    )
-    charts.growth_lines(axes, growth.assign(exponent=growth["axis"].map(powers)), rows=ROWS)
-    for ax, power in zip(axes, powers.values(), strict=True):
-        points, fitted = ax.lines
-        np.testing.assert_allclose(points.get_ydata(), fitted.get_ydata(), rtol=1e-9)
-        assert legend(ax) == [f"IG: {power:.2f}"]
-
-
 # --- data and training ------------------------------------------------------------------------
 
 CLIPS = pd.DataFrame(

@@ -1,4 +1,4 @@
-"""Training an I3D on labelled clips, and how well a trained network tells others.
+"""Training an I3D on labelled clips, and what a network says of others.
 
 Conventions
 -----------
@@ -376,7 +376,7 @@ class _Trainer:
             "train_accuracy": n_correct / self.n_clips,
             "val_loss": self._finite(val_loss, "validation", epoch),
             "val_accuracy": float(np.mean((p >= 0.5) == self.val_labels)),
-            "val_auc": _auc(p, self.val_labels),
+            "val_auc": float(roc_auc_score(self.val_labels, p)),
             "seconds": time.perf_counter() - start,
         }
 
@@ -513,55 +513,3 @@ def _logits(
 def _to_device(clips: Tensor, device: torch.device) -> Tensor:
     """Move a batch, channels last: convolutions are then faster, above all in bf16."""
     return clips.to(device, non_blocking=True, memory_format=torch.channels_last_3d)
-
-
-def evaluate(
-    p: Sequence[float] | np.ndarray,
-    labels: Sequence[int] | np.ndarray,
-    groups: Sequence[str] | None = None,
-) -> pd.DataFrame:
-    """Accuracy and ROC AUC of probabilities, over all clips and group by group.
-
-    Parameters
-    ----------
-    p : array_like of float (N,)
-        Probability of "anomalous", in [0, 1].
-    labels : array_like of int (N,)
-        0 (normal) or 1 (anomalous).
-    groups : sequence of str (N,), optional
-        What each clip belongs to, such as its scene.
-
-    Returns
-    -------
-    DataFrame
-        A row for "all", then one for each group in alphabetical order: `group`, `n`,
-        `n_anomalous`, `accuracy` (share of clips where p >= .5 agrees with the label; higher is
-        better) and `auc` (higher is better, .5 is chance; NaN where there is one class alone).
-
-    Raises
-    ------
-    ValueError
-        If lengths differ, there are no clips, or a value is out of its range.
-    """
-    table = pd.DataFrame({"p": np.asarray(p, dtype=np.float64), "label": np.asarray(labels)})
-    if table.empty or not table["p"].between(0, 1).all():
-        raise ValueError("p holds no clip, NaN or values outside [0, 1]: give probabilities")
-    if not table["label"].isin((0, 1)).all():
-        raise ValueError(f"labels are {table['label'].unique().tolist()[:5]}: expected 0 and 1")
-    parts = [("all", table), *(() if groups is None else table.groupby(np.asarray(groups)))]
-    rows = [
-        {
-            "group": name,
-            "n": len(part),
-            "n_anomalous": int(part["label"].sum()),
-            "accuracy": float(((part["p"] >= 0.5) == part["label"]).mean()),
-            "auc": _auc(part["p"], part["label"]),
-        }
-        for name, part in parts
-    ]
-    return pd.DataFrame(rows)
-
-
-def _auc(p: np.ndarray, labels: np.ndarray) -> float:
-    """ROC AUC, ties counted half; NaN if there is one class alone."""
-    return float(roc_auc_score(labels, p)) if len(np.unique(labels)) == 2 else float("nan")

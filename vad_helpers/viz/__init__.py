@@ -11,7 +11,6 @@ from vad_helpers.viz.charts import (
     fold_strips,
     frame_auc_lines,
     gap_dumbbells,
-    growth_lines,
     interval_dots,
     probability_histogram,
     quality_against,

@@ -25,7 +25,6 @@ from vad_helpers.viz.style import CLASS_COLOURS, FAMILY_COLOURS, GREY, look, sty
 
 _COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-_GROWTH_AXES = {"frames": "frames", "pixels": "pixels a frame", "clips": "clips"}
 
 
 def axis_name(metric: str, *, separator: str = "\n") -> str:
@@ -333,34 +332,6 @@ def time_dots(ax: Axes, costs: DataFrame, *, paper: Mapping[str, float] | None =
         _stack(ax, about["label"])
         _finish(ax, "seconds a clip (logarithmic)\n(lower is better)", grid="x")
     return ax
-
-
-def growth_lines(
-    axes: Sequence[Axes], growth: DataFrame, *, rows: DataFrame | None = None
-) -> Sequence[Axes]:
-    """Draw seconds against size on logarithmic scales, with the fitted power laws.
-
-    `axes`: one for frames, one for pixels, one for clips. `growth`: ``axis`` ("frames", "pixels",
-    "clips"), ``row``, ``size``, ``seconds``, ``exponent``.
-    """
-    with styled():
-        for ax, (axis, words) in zip(axes, _GROWTH_AXES.items(), strict=True):
-            part = growth[growth["axis"] == axis]
-            about = _arranged(part, rows)
-            for row, drawn in _looks(about).items():
-                line = part[part["row"] == row]
-                x, y = line["size"].to_numpy(float), line["seconds"].to_numpy(float)
-                name = f"{about.at[row, 'label']}: {line['exponent'].iloc[0]:.2f}"
-                ax.plot(x, y, label=name, **drawn | {"linestyle": ""})
-                fitted = np.exp(np.polyval(np.polyfit(np.log(x), np.log(y), 1), np.log(x)))
-                ax.plot(x, fitted, "-", color=drawn["color"], linewidth=1)
-            ax.set_xscale("log")
-            ax.set_yscale("log")
-            ax.minorticks_off()  # their labels run into one another on a narrow axis
-            _finish(ax, words, "seconds", legend=False)
-            below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.25)}
-            ax.legend(title="exponent", fontsize="small", **below)
-    return axes
 
 
 def split_bars(ax: Axes, clips: DataFrame) -> Axes:
