@@ -408,7 +408,7 @@ def plan(run: Run) -> pd.DataFrame:
         step, state ("done", "to do", "n of m done", "read-only"), model_calls (to do), minutes
         (an estimate); the last line is the total.
     """
-    p = run.params
+    p, device = run.params, torch_device(run)  # refuses one that is not here, whatever is left
     tree = datasets.walkway_folder(run.root / p.data_dir, seed=p.seed, options=p.walkway)
     lines: list[tuple[str, str, int, float]] = []
 
@@ -420,7 +420,7 @@ def plan(run: Run) -> pd.DataFrame:
     elif p.dataset == "walkway" and not tree.is_dir():
         lines.append(("data", "to do", 0, 40.0))  # what the rest costs is told once they are there
     else:
-        forward, backward = _seconds_per_clip(run)
+        forward, backward = _seconds_per_clip(run, device)
         split, trained = clips(run)["split"].value_counts(), is_trained(run)
         drawn = p.epoch_clips or len(dataset(run, "train", augmented=True))
         enter("training", 0 if trained else p.epochs * drawn, backward)
@@ -450,10 +450,9 @@ def plan(run: Run) -> pd.DataFrame:
     return table
 
 
-def _seconds_per_clip(run: Run) -> tuple[float, float]:
+def _seconds_per_clip(run: Run, device: str) -> tuple[float, float]:
     """Seconds of a clip through the untrained network, warm: forward; forward and backward."""
-    device, seconds = torch_device(run), []
-    model = fresh_network(run).eval().to(device)
+    model, seconds = fresh_network(run).eval().to(device), []
     video = torch.zeros((1, 3, run.params.n_frames, *run.params.frame_size), device=device)
     for backward in (False, False, True):
         started = time.perf_counter()
