@@ -38,14 +38,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         # mkstemp and some writers make private files; results are shared like any other file.
-        temporary.chmod(0o666 & ~_umask())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -16,49 +16,27 @@ EVERYTHING = {"clips", "model", "predictions", "ig", "lime", "ig_black", "random
 SCORES = {"ig", "lime", "ig_black", "random_weights", "motion"}
 NETWORK = {"model", "predictions", *SCORES}  # every map is scored with the network
 PICTURES = EVERYTHING - {"clips"}
+TEXT = [
+    ("seed=1 n_frames=16 stride=4", EVERYTHING),
+    ("fold=1 n_folds=4 masks=added", {"clips", *NETWORK}),
+    ("frame_size=[44,60] mean=0.4 std=0.4 precision=bf16", PICTURES),
+    ("model_width=0.2 epochs=2 batch_size=4 lr=0.5 weight_decay=0.5 lr_schedule=step", NETWORK),
+    ("lr_step=3 lr_gamma=0.5 train_stride=4 epoch_clips=4 early_end=Mixed_3b", NETWORK),
+    ("average=0.5 label_smoothing=0.5 patience=3 train_precision=bf16", NETWORK),
+    ("baseline=black n_thresholds=5 area_steps=4", SCORES),
+    ("n_clips=4 n_clips_slow=1 max_per_sequence=1 study_clips=20 device=cpu", set()),
+    ("methods=[ig,lime,guided_backprop] eval_batch_size=1 n_resamples=10", set()),
+    ("runtime_repeats=2 alternative=another", set()),
+]
 CHANGES = {
-    "seed": (1, EVERYTHING),
-    "n_frames": (16, EVERYTHING),
-    "stride": (4, EVERYTHING),
+    name: (value, touched)
+    for text, touched in TEXT
+    for name, value in map(params.parse_override, text.split())
+} | {
     "walkway": ({"n_train": 6, "n_test": 10, "n_frames": 32}, EVERYTHING),
-    "fold": (1, {"clips", *NETWORK}),
-    "n_folds": (4, {"clips", *NETWORK}),
-    "masks": ("added", {"clips", *NETWORK}),
-    "frame_size": ([44, 60], PICTURES),
-    "mean": (0.4, PICTURES),
-    "std": (0.4, PICTURES),
-    "model_width": (0.2, NETWORK),
-    "epochs": (2, NETWORK),
-    "batch_size": (4, NETWORK),
-    "lr": (0.5, NETWORK),
-    "weight_decay": (0.5, NETWORK),
-    "lr_schedule": ("step", NETWORK),
-    "lr_step": (3, NETWORK),
-    "lr_gamma": (0.5, NETWORK),
-    "train_stride": (4, NETWORK),
-    "epoch_clips": (4, NETWORK),
-    "early_end": ("Mixed_3b", NETWORK),
-    "average": (0.5, NETWORK),
-    "label_smoothing": (0.5, NETWORK),
-    "patience": (3, NETWORK),
     "augmentation": ({"flip": True}, NETWORK),
-    "train_precision": ("bf16", NETWORK),
-    "precision": ("bf16", PICTURES),
-    "baseline": ("black", SCORES),
-    "n_thresholds": (5, SCORES),
-    "area_steps": (4, SCORES),
     "settings": ({"ig": {"n_steps": 5}}, {"ig", "ig_black", "random_weights"}),
     "variants": ({"ig_black": {**VARIANTS["ig_black"], "n_steps": 5}}, {"ig_black"}),
-    "n_clips": (4, set()),
-    "n_clips_slow": (1, set()),
-    "max_per_sequence": (1, set()),
-    "study_clips": (20, set()),
-    "methods": (["ig", "lime", "guided_backprop"], set()),
-    "device": ("cpu", set()),
-    "eval_batch_size": (1, set()),
-    "n_resamples": (10, set()),
-    "runtime_repeats": (2, set()),
-    "alternative": ("another", set()),
 }
 """Parameter -> another value, and what it touches."""
 NOT_HERE = {"profile", "run_dir", "data_dir", "dataset", "split_by", "early_lr", "init_weights",
@@ -121,7 +99,7 @@ def test_a_folder_with_a_manifest_supplies_all_that_is_not_given(few):
         open_run(run_dir=str(few.dir), n_clips=1)
 
 
-def test_a_changed_parameter_in_the_usual_folder_is_told_and_replaces(few, weights, tmp_path):
+def test_a_changed_parameter_in_the_usual_folder_is_told_and_replaces(weights):
     options = {"methods": ["guided_backprop"], "variants": {}, "n_clips": 1}
     shared = {**options, "trained_weights": weights, "alternative": "usual"}
     first = open_run("tiny", **shared)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import warnings
 import zlib
@@ -78,8 +77,7 @@ def sequences(run: Run) -> dict[str, ucsd.Sequence]:
     found = {}
     for one in ucsd.index(data_root(run)):
         added = one.masks is not None and not one.official_mask
-        counts = {"official": one.official_mask, "added": added}
-        counts["all"] = one.masks is not None
+        counts = {"official": one.official_mask, "added": added, "all": one.masks is not None}
         found[one.id] = dataclasses.replace(one, official_mask=counts[run.params.masks])
     return found
 
@@ -101,16 +99,15 @@ def clips(run: Run) -> pd.DataFrame:
     split."""
     if run.readonly:
         return schema.read(run.dir, "clips")
-    build = functools.partial(_cut, run, run.params.stride)
-    return cache.load_or_build(run, "clips", clips_key(run), build)
+    return cache.load_or_build(run, "clips", clips_key(run), lambda: _cut(run, run.params.stride))
 
 
 @once
 def evaluation(run: Run, *, n_clips: int | None = None) -> pd.DataFrame:
     """Clips that are explained: rows of `clips`, index reset; InputError if there is none.
 
-    With `study_clips`, only clips of the study are chosen. `n_clips` chooses fewer than the run's;
-    they are a part of the run's choice. `attrs["shortfall"]` says how many are missing.
+    `n_clips` chooses fewer than the run's, which are a part of its choice; `attrs["shortfall"]`
+    says how many are missing.
     """
     p, table = run.params, clips(run)
     if run.readonly:
@@ -204,9 +201,8 @@ def precision_of(run: Run, what: str = "scores", *, usual: str = "bf16") -> str:
     """Precision that "scores", "training" or "map" are computed in: "fp32" or "bf16".
 
     "auto" is the `usual` one: bf16 for training and scores (on real clips no mean deletion or
-    insertion score of any method moved by more than a thousandth), and for a map what its row or
-    method says; but fp32 on a device that only emulates bf16. That is found out once, and kept in
-    the manifest.
+    insertion score moved by more than a thousandth), and for a map what its row or method says; but
+    fp32 on a device that only emulates bf16, which is found out once and kept in the manifest.
     """
     p = run.params
     given = p.train_precision if what == "training" and p.train_precision != "auto" else p.precision
@@ -222,12 +218,8 @@ def precision_of(run: Run, what: str = "scores", *, usual: str = "bf16") -> str:
 
 
 def check(run: Run) -> None:
-    """Look at device, data and weights before anything starts that would fail.
-
-    InputError if they are not there or cannot be used, the weights have seen what is tested, or
-    stages that they lack would be frozen. A warning if bf16 is asked for by name on a device that
-    only emulates it.
-    """
+    """Look at device, data and weights before anything starts that would fail: InputError if they
+    cannot be used or the weights have seen what is tested; a warning if bf16 is only emulated."""
     p, device = run.params, torch_device(run)
     for name in ("precision", "train_precision"):
         if getattr(p, name) == "bf16" and not computes_bf16(device):
@@ -374,10 +366,8 @@ def _train(run: Run, *, progress: bool) -> tuple[InceptionI3d, dict[str, Any], p
 
 
 def _initialise(run: Run, model: InceptionI3d) -> tuple[str, ...]:
-    """Load `init_weights`: names of the convolutions that they lack.
-
-    Raise InputError if stages that would stay near random are slowed down or frozen.
-    """
+    """Load `init_weights`: names of the convolutions that they lack; InputError if stages that
+    would stay near random are slowed down or frozen."""
     p = run.params
     _weights(run, "init_weights")  # says what is missing
     missing = model_weights.initialise(model, run.root / p.init_weights).convolutions_missing
@@ -499,10 +489,8 @@ class Example:
 
 
 def example(run: Run) -> Example:
-    """Give the first clip that is explained, and the network; of a read-only run, stand-ins.
-
-    Those are a walkway clip, drawn in memory, and a small network with seeded random weights.
-    """
+    """Give the first clip that is explained, and the network; of a read-only run, a walkway clip
+    drawn in memory, and a small network with seeded random weights."""
     if not run.readonly:
         clip_id = evaluation(run)["clip_id"].iloc[0]
         own = [look(run, clip_id) for look in (clip, baseline, frames, mask)]

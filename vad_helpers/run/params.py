@@ -1,11 +1,8 @@
-"""Profiles and parameters: one typed list, read from YAML, strict about names and types; and the
-runs that they open.
+"""Profiles and parameters, strict about names and types; and the runs that they open.
 
-A *profile* is a YAML file in `params/` that gives every parameter its value; `quick` and `ucsd`
-differ by their YAML alone. Notebooks, the command line and papermill override single values.
-
-YAML is read as version 1.2 has it: 010 is ten, `yes`, `1:30` and `2020-01-01` are text, and a name
-that stands twice is an error. (Version 1.1 makes 8, true, 90 and a date of them without a word.)
+A *profile* is a YAML file in `params/` that gives every parameter its value. Notebooks, the command
+line and papermill override single values. YAML is read as version 1.2 has it: 010 is ten, `yes`,
+`1:30` and `2020-01-01` are text (version 1.1 makes 8, true, 90 and a date of them without a word).
 """
 
 from __future__ import annotations
@@ -56,10 +53,8 @@ Baseline = Literal["blur", "strong_blur", "spacetime_blur", "black"]
 
 
 class Variant(BaseModel):
-    """A row beside the methods: one of them, with something changed.
-
-    Any other name than these is a setting of the method.
-    """
+    """A row beside the methods: one of them, with something changed. Any other name than these is
+    a setting of the method."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow")
 
@@ -159,8 +154,7 @@ def names() -> list[str]:
 
 def project_root(start: str | Path | None = None) -> Path:
     """Find the project's folder: the nearest one from `start` (default: the working folder) upward
-    that holds `params/quick.yaml`. Raise InputError if there is none.
-    """
+    that holds `params/quick.yaml`; InputError if there is none."""
     start = Path(start or Path.cwd()).resolve()
     for folder in (start, *start.parents):
         if (folder / "params" / "quick.yaml").is_file():
@@ -173,11 +167,8 @@ def project_root(start: str | Path | None = None) -> Path:
 def load(profile: str = "quick", *, root: Path | None = None, **overrides: Any) -> Params:
     """Read a profile (a name in `params/`, or a path to a YAML file) and apply overrides.
 
-    Raises
-    ------
-    InputError
-        For an unknown profile, parameter, method or setting, a missing parameter, or a value of
-        the wrong type or out of its range.
+    InputError for an unknown profile, parameter, method or setting, a missing parameter, or a value
+    of the wrong type or out of its range.
     """
     root = root or project_root()
     path = root / (profile if profile.endswith((".yaml", ".yml")) else f"params/{profile}.yaml")
@@ -199,11 +190,11 @@ def load(profile: str = "quick", *, root: Path | None = None, **overrides: Any) 
 
 
 def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Put values in the place of others, by parameter.
+    """Put values in the place of others, by parameter; InputError for `profile` and other names.
 
     None keeps a value, so that a notebook's parameters cell can leave a choice to the profile. In
     `settings` and `variants`, entries change those of the same name item by item, None removes one,
-    and an empty mapping removes all. InputError for `profile`, and for what is no parameter.
+    and an empty mapping removes all.
     """
     if "profile" in changes:
         raise InputError(
@@ -289,8 +280,7 @@ def _first_complaint(error: ValidationError, profile: Any) -> str:
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Split `key=value` from the command line; the value is read as YAML 1.2. InputError if it is
-    not that."""
+    """Split `key=value` from the command line, whose value is YAML 1.2; InputError if it is not."""
     name, sign, value = text.partition("=")
     if not sign or not name.strip():
         raise InputError(f"'{text}' is not a parameter; write key=value, for example epochs=3")
@@ -309,9 +299,8 @@ class _Loader(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"'{key}' stands twice", node.start_mark
-                )
+                problem = f"'{key}' stands twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
         return super().construct_mapping(node, deep=deep)
 
 
@@ -354,11 +343,7 @@ def open_run(profile: str = "quick", **overrides: Any) -> Run:
     -------
     Run
         Read-only if its folder was made elsewhere, and its network or the videos are not here.
-
-    Raises
-    ------
-    InputError
-        As `load`; also if a value contradicts the folder's manifest.
+        InputError as of `load`, and if a value contradicts the folder's manifest.
     """
     root = project_root()
     if overrides.get("run_dir"):

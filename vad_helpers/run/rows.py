@@ -1,6 +1,6 @@
-"""The rows of every table: methods, variants of methods, and the reference rows.
+"""The rows of every table: methods, variants of them, and the reference rows.
 
-The reference rows are what a method has to beat: maps that know nothing of the network (`random`,
+The latter are what a method has to beat: maps that know nothing of the network (`random`,
 `centre`, `motion`, `constant`), the maps of a network with randomised weights (`random_weights`),
 and the time-averaged map of IG, which is scored on its robustness alone.
 """
@@ -29,8 +29,7 @@ class Row:
     kind: str  # "method", "variant" or "reference"
     family: str  # "gradient", "perturbation" or "reference"
     method: str | None = None  # attribution method; None for maps that need no network
-    # Settings that differ from the method's defaults.
-    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # beside the defaults
     baseline: str = "blur"  # what replaces removed pixels
     weights: str = "trained"  # or "random"
     n_clips: int | None = None  # fewer clips than the run explains; None: all

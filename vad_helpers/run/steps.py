@@ -7,6 +7,8 @@ processes on one folder share its clips.
 Clips and network are those of `experiment`, and can be asked for here too.
 """
 
+# ruff: noqa: F403, F405
+
 from __future__ import annotations
 
 import dataclasses
@@ -28,7 +30,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 from tqdm.auto import tqdm
 
-from vad_helpers.attribution import METHODS, attribute, occlusion, superpixels
+from vad_helpers.attribution import METHODS, attribute, superpixels
 from vad_helpers.attribution.convergence import converge as double
 from vad_helpers.data import datasets
 from vad_helpers.errors import InputError
@@ -36,35 +38,7 @@ from vad_helpers.files import atomic_write
 from vad_helpers.metrics import evaluate, human_centric, references, robustness
 from vad_helpers.run import cache, params
 from vad_helpers.run.cache import Pair, Run, key_of, once
-from vad_helpers.run.experiment import (  # noqa: F401 (asked for here)
-    ENGINE,
-    Example,
-    baseline,
-    check,
-    check_writable,
-    clip,
-    clip_seed,
-    clips,
-    data_key,
-    data_root,
-    dataset,
-    evaluation,
-    example,
-    frames,
-    fresh_network,
-    history,
-    is_trained,
-    line_of,
-    mask,
-    network,
-    precision_of,
-    predictions,
-    predictor,
-    prepared,
-    processor,
-    torch_device,
-    weights_sha256,
-)
+from vad_helpers.run.experiment import *
 from vad_helpers.run.rows import SLOW_CALLS, TIME_AVERAGE, Row, describe, rows_of
 from vad_helpers.tables import schema
 from vad_helpers.tables.schema import Study
@@ -88,10 +62,8 @@ def _row(run: Run, key: str) -> Row:
 
 
 def clips_of(run: Run, row: Row) -> list[str]:
-    """Clips that a row is evaluated on: all, or fewer for a slow row or a variant that says so.
-
-    The few are chosen as the evaluation set is, so that scenes take turns among them too.
-    """
+    """Clips that a row is evaluated on: all, or fewer for a slow row or a variant that says so,
+    chosen as the evaluation set is."""
     p = run.params
     slow = p.n_clips_slow if row.model_calls(p) > SLOW_CALLS else None
     n_clips = min(n for n in (p.n_clips, row.n_clips, slow) if n is not None)
@@ -241,11 +213,6 @@ def measure(
         (k, n): of the clips, the k-th of n parts alone.
     progress : bool
         Show bars.
-
-    Returns
-    -------
-    Study
-        Tables of the run.
     """
     share, listed = _share(part), rows_of(run.params)
     wanted = {_row(run, key).key for key in (listed if rows is None else rows)}
@@ -374,8 +341,7 @@ def converge(run: Run, *, part: tuple[int, int] = (1, 1), progress: bool = False
     -------
     DataFrame
         clip_id, row, n_samples, correlation (of the maps of two seeds), converged, key; one line a
-        number tried. The clips are the first of each scene that the row has. Empty if the run has
-        neither method.
+        number tried. Empty if the run has neither method.
     """
     if run.readonly:
         return schema.read(run.dir, "convergence")
@@ -433,7 +399,8 @@ def plan(run: Run) -> pd.DataFrame:
 
     One clip is timed through the untrained network, forward and backward, on the device that the
     run would use, and multiplied by the counted model calls. Training with frozen stages or in bf16
-    takes less. Reading data, drawing figures and starting kernels are left out.
+    takes less, and so does occlusion, which recomputes only what a window reaches. Reading data,
+    drawing figures and starting kernels are left out.
 
     Returns
     -------
@@ -441,8 +408,8 @@ def plan(run: Run) -> pd.DataFrame:
         step, state ("done", "to do", "n of m done", "read-only"), model_calls (to do), minutes
         (an estimate); the last line is the total.
     """
-    p, device = run.params, torch_device(run)
-    drawn = datasets.walkway_folder(run.root / p.data_dir, seed=p.seed, options=p.walkway)
+    p, device = run.params, torch_device(run)  # refuses one that is not here, whatever is left
+    tree = datasets.walkway_folder(run.root / p.data_dir, seed=p.seed, options=p.walkway)
     lines: list[tuple[str, str, int, float]] = []
 
     def enter(step: str, calls: int, seconds: float) -> None:
@@ -450,7 +417,7 @@ def plan(run: Run) -> pd.DataFrame:
 
     if run.readonly:
         lines.append(("everything", "read-only", 0, 0.0))
-    elif p.dataset == "walkway" and not drawn.is_dir():
+    elif p.dataset == "walkway" and not tree.is_dir():
         lines.append(("data", "to do", 0, 40.0))  # what the rest costs is told once they are there
     else:
         forward, backward = _seconds_per_clip(run, device)
@@ -462,21 +429,17 @@ def plan(run: Run) -> pd.DataFrame:
         enter("predictions", 0 if predicted else int(split.drop("train").sum()), forward)
         keys = {key: score_key(run, row) for key, row in rows(run).items()} if trained else {}
         finished, pairs = cache.done(run, keys), units(run)
-        # Two curves on each axis; equal sets are asked once, so this is the most there can be.
-        curves = 2 * (p.n_thresholds + p.area_steps)
         for key, row in rows(run).items():
             mine = [pair for pair in pairs if pair[1] == key]
-            left = [clip_id for clip_id, _ in mine if (clip_id, key) not in finished]
-            made = [c for c in left if keys and row.method and map_path(run, c, row).is_file()]
-            gradients = row.method and METHODS[row.method].family == "gradient"
-            per_call = backward if gradients else forward
-            if {"window", "stride"} <= row.all_settings.keys():  # recomputes what a window reaches
-                per_call = min(forward, _seconds_per_window(run, row))
+            left = [pair for pair in mine if pair not in finished]
+            made = [c for c, _ in left if keys and row.method and map_path(run, c, row).is_file()]
             calls = (len(left) - len(made)) * row.model_calls(p)
-            scoring = len(left) * curves if key != TIME_AVERAGE else 0
-            seconds = calls * per_call + scoring * forward + 0.3 * len(left)
-            state = f"{len(mine) - len(left)} of {len(mine)} done"
-            lines.append((key, state, calls + scoring, seconds))
+            # Two curves on each axis; equal sets are asked once, so this is the most there can be.
+            curves = 0 if key == TIME_AVERAGE else 2 * (p.n_thresholds + p.area_steps)
+            scored, state = len(left) * curves, f"{len(mine) - len(left)} of {len(mine)} done"
+            gradients = row.method and METHODS[row.method].family == "gradient"
+            seconds = calls * (backward if gradients else forward) + scored * forward
+            lines.append((key, state, calls + scored, seconds + 0.3 * len(left)))
         doubled = _doubled(run) if trained else {}
         left = [doubled[pair][0] for pair in doubled.keys() - _converged(run, doubled).keys()]
         # Two seeds; of smaller numbers of samples, all are part of the largest.
@@ -499,12 +462,3 @@ def _seconds_per_clip(run: Run, device: str) -> tuple[float, float]:
         float(found.sum())  # waits for the device
         seconds.append(time.perf_counter() - started)
     return seconds[1], seconds[2]
-
-
-@once
-def _seconds_per_window(run: Run, row: Row) -> float:
-    """Seconds of one window of an occlusion through the untrained network."""
-    ready = prepared(run, "random", precision_of(run))
-    video = torch.zeros((3, run.params.n_frames, *run.params.frame_size))
-    window, stride = (tuple(row.all_settings[name]) for name in ("window", "stride"))
-    return occlusion.seconds_per_window(ready, video.to(torch_device(run)), window, stride)
