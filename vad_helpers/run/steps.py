@@ -30,7 +30,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 from tqdm.auto import tqdm
 
-from vad_helpers.attribution import METHODS, attribute, superpixels
+from vad_helpers.attribution import METHODS, attribute, occlusion, superpixels
 from vad_helpers.attribution.convergence import converge as double
 from vad_helpers.data import datasets
 from vad_helpers.errors import InputError
@@ -398,8 +398,8 @@ def plan(run: Run) -> pd.DataFrame:
     """List the steps of a run, and estimate what is left of them; nothing is trained or explained.
 
     One clip is timed through the untrained network, forward and backward, on the device that the
-    run would use, and multiplied by the counted model calls. Training with frozen stages or in bf16
-    takes less, and so does occlusion, which recomputes only what a window reaches. Reading data,
+    run would use, and multiplied by the counted model calls; occlusion by its windows, which
+    recompute only what they reach. Training with frozen stages or in bf16 takes less. Reading data,
     drawing figures and starting kernels are left out.
 
     Returns
@@ -438,7 +438,10 @@ def plan(run: Run) -> pd.DataFrame:
             curves = 0 if key == TIME_AVERAGE else 2 * (p.n_thresholds + p.area_steps)
             scored, state = len(left) * curves, f"{len(mine) - len(left)} of {len(mine)} done"
             gradients = row.method and METHODS[row.method].family == "gradient"
-            seconds = calls * (backward if gradients else forward) + scored * forward
+            per_call = backward if gradients else forward
+            if calls and {"window", "stride"} <= row.all_settings.keys():
+                per_call = min(per_call, _seconds_per_window(run, row))
+            seconds = calls * per_call + scored * forward
             lines.append((key, state, calls + scored, seconds + 0.3 * len(left)))
         doubled = _doubled(run) if trained else {}
         left = [doubled[pair][0] for pair in doubled.keys() - _converged(run, doubled).keys()]
@@ -448,6 +451,14 @@ def plan(run: Run) -> pd.DataFrame:
     table["minutes"] = (table["minutes"] / 60).round(1)
     table.loc[len(table)] = ("total", "", table["model_calls"].sum(), table["minutes"].sum())
     return table
+
+
+def _seconds_per_window(run: Run, row: Row) -> float:
+    """Seconds of one window of an occlusion through the untrained network."""
+    video = torch.zeros((3, run.params.n_frames, *run.params.frame_size))
+    window, stride = (tuple(row.all_settings[name]) for name in ("window", "stride"))
+    ready = prepared(run, "random", "fp32")
+    return occlusion.seconds_per_window(ready, video.to(torch_device(run)), window, stride)
 
 
 def _seconds_per_clip(run: Run, device: str) -> tuple[float, float]:
