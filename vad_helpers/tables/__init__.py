@@ -8,6 +8,7 @@ from vad_helpers.tables.claims import (
     against,
     against_variants,
     claims,
+    claims_table,
     comparisons,
     contrasts,
     sensitivity,
@@ -30,6 +31,7 @@ from vad_helpers.tables.summary import (
     methods,
     paper,
     performance,
+    performance_table,
     pivot,
     rank_stability,
     ranked,
@@ -37,6 +39,7 @@ from vad_helpers.tables.summary import (
     summary,
     table_one,
     table_two,
+    timed,
     variants,
     wide,
 )

@@ -19,9 +19,9 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, norm
 
-from vad_helpers.metrics.catalog import HIGHER, direction
+from vad_helpers.metrics.catalog import HIGHER, LOWER, METRICS, direction
 from vad_helpers.tables import statistics
 from vad_helpers.tables.schema import Study, packaged
 from vad_helpers.tables.summary import (
@@ -43,6 +43,8 @@ HOLDS, DOES_NOT, UNDECIDED = "holds", "does not hold", "undecided"
 AS_CLAIMED, AGAINST, MISSING = "as claimed", "against", "not measured"
 ALPHA = 0.05
 """Level that p-values are compared with after the correction."""
+DETECTABLE = (norm.ppf(0.975) + norm.ppf(0.8)) / norm.ppf(0.975)
+"""Smallest difference found with a power of .8, in halves of an interval of 95 %."""
 GROUPS = {
     "gradient": "gradient methods",
     "perturbation": "perturbation methods",
@@ -239,6 +241,52 @@ def claims(
         line |= {"n_small": int(small.sum()), "n_printed": len(agrees), "n_agree": agrees.sum()}
         lines.append(line)
     return pd.DataFrame(lines)
+
+
+def claims_table(study: Study, *, few: int = 10) -> pd.DataFrame:
+    """The claims as a page shows them, each with the one of its comparisons that decides.
+
+    That is, in units of its interval, the clearest one against a claim that does not hold, and else
+    the weakest one for it.
+
+    Returns
+    -------
+    DataFrame
+        claim, statement, comparison, paper (difference of the printed values), here (ours, with its
+        interval), verdict (says where it rests on at most `few` clips, and where the corrected p do
+        not confirm it), detectable (of undecided claims: the smallest true difference whose
+        interval excludes zero in four of five repetitions).
+    """
+    named, lines = labels(study), []
+    groups = {" ".join(sides(study, name, "")[0]): words for name, words in GROUPS.items()}
+    both = (" ".join(side) for side in sides(study, "blurred", "black"))
+    groups |= dict(zip(both, ("blurred baseline", "black baseline"), strict=True))
+    compared = comparisons(study).query("decides").dropna(subset="low")
+    towards = compared["claimed"].map({HIGHER: 1, LOWER: -1})
+    compared["reach"] = towards * compared["difference"] / (compared["high"] - compared["low"])
+    for judged in claims(study).itertuples():
+        part = compared[compared["claim"] == judged.claim]
+        if judged.verdict == UNDECIDED:
+            part = part[part["result"] != AS_CLAIMED]
+        line = {"claim": judged.claim, "statement": judged.statement, "verdict": judged.verdict}
+        if len(part):
+            c = part.loc[part["reach"].idxmin()]
+            words = [
+                groups.get(side) or " and ".join(named[row] for row in side.split())
+                for side in (c["first"], c["second"])
+            ]
+            metric = METRICS[c["metric"]].name if c["metric"] in METRICS else c["metric"]
+            about = f"{metric}, {c['level']}"
+            line["comparison"] = f"{words[0]} \u2212 {words[1]} ({about})"
+            line["paper"] = c["paper_difference"]
+            line["here"] = "{difference:.3f} [{low:.3f}, {high:.3f}]".format(**c)
+            line["verdict"] += f" ({c['n']} clips)" if c["n"] <= few else ""
+            line["verdict"] += " (not after correction)" if judged.stands is False else ""
+            if judged.verdict == UNDECIDED:
+                line["detectable"] = DETECTABLE * (c["high"] - c["low"]) / 2
+        lines.append(line)
+    columns = ["claim", "statement", "comparison", "paper", "here", "verdict", "detectable"]
+    return pd.DataFrame(lines, columns=columns)
 
 
 def _verdict(results: pd.Series) -> str:

@@ -485,20 +485,45 @@ def performance(study: Study, *, split: str = "test") -> pd.DataFrame:
     return pd.DataFrame(lines, columns=[*columns, "n_anomalous"])
 
 
+def performance_table(found: pd.DataFrame) -> pd.DataFrame:
+    """`performance` for a page: a line a fold, or folds together, and scene; text with intervals."""
+    ends = found[["mean", "low", "high"]].itertuples(index=False)
+    found = found.assign(value=[f"{m:.3f} [{low:.3f}, {high:.3f}]" for m, low, high in ends])
+    keys = ["pooling", "folds", "scene", "n", "n_groups"]
+    wide = found.pivot(index=keys, columns="metric", values="value").reset_index()
+    return wide.rename(columns={"n": "clips", "n_groups": "sequences"})
+
+
 def leakage(study: Study, *, alternative: str = "split_by_clip") -> pd.DataFrame:
     """What having trained on other clips of the tested sequences, as in an alternative, is worth.
 
-    folds, metric, seen (the alternative's), unseen (the study's, of the same folds), difference;
-    empty if it was not measured.
+    Both networks are compared on the same clips: those that the alternative tests.
+
+    Returns
+    -------
+    DataFrame
+        metric ("accuracy" at p >= .5, "auc"); row: "seen" (the alternative's network), "unseen"
+        (the study's of the clip's fold), "difference" (paired, first minus second); mean, low,
+        high, n, n_groups. Empty if it was not measured.
     """
-    parts = [study.alternatives.get(alternative), study]
-    if parts[0] is None:
-        return pd.DataFrame(columns=["folds", "metric", "seen", "unseen", "difference"])
-    parts = [performance(part).query("scene == 'both'") for part in parts]
-    parts = [part.drop_duplicates(["folds", "metric"]) for part in parts]
-    seen, unseen = (part.set_index(["folds", "metric"])["mean"] for part in parts)
-    table = pd.DataFrame({"seen": seen, "unseen": unseen}).dropna().reset_index()
-    return table.assign(difference=table["seen"] - table["unseen"])
+    columns = ["metric", "row", "mean", "low", "high", "n", "n_groups"]
+    if alternative not in study.alternatives:
+        return pd.DataFrame(columns=columns)
+    parts = [study.alternatives[alternative].predictions, study.predictions]
+    seen, unseen = (part[part["split"] == "test"].set_index("clip_id") for part in parts)
+    shared = seen.index.intersection(unseen.index)
+    seen, unseen = seen.loc[shared], unseen.loc[shared]
+    lines, drawn, label = [], options(study), seen["label"]
+    right = [((part["p"] >= CALLED_FROM) == (label == 1)).astype(float) for part in (seen, unseen)]
+    accuracies = {"seen": right[0], "unseen": right[1], "difference": right[0] - right[1]}
+    for row, values in accuracies.items():
+        found = statistics.bootstrap_mean(values, seen["sequence"], **drawn)
+        lines.append({"metric": "accuracy", "row": row} | found)
+    asked = {"seen": (seen, None), "unseen": (unseen, None), "difference": (seen, unseen["p"])}
+    for row, (part, minus) in asked.items():
+        found = statistics.bootstrap_auc(part["p"], label, seen["sequence"], minus=minus, **drawn)
+        lines.append({"metric": "auc", "row": row, "mean": found.pop("auc")} | found)
+    return pd.DataFrame(lines)[columns]
 
 
 def compare(

@@ -17,6 +17,7 @@ from vad_helpers.viz.charts import (
     rank_spans,
     roc_curves,
     split_bars,
+    tau_grid,
     time_dots,
     training_curves,
 )
@@ -36,4 +37,14 @@ from vad_helpers.viz.heatmaps import (
     time_grid,
     time_slices,
 )
-from vad_helpers.viz.style import live, look, png_bytes, show, styled, subplots, table, table_html
+from vad_helpers.viz.style import (
+    live,
+    look,
+    png_bytes,
+    show,
+    state,
+    styled,
+    subplots,
+    table,
+    table_html,
+)

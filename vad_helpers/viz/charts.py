@@ -307,6 +307,30 @@ def gap_dumbbells(ax: Axes, p_clip: Series, p_baseline: Series) -> Axes:
     return ax
 
 
+def tau_grid(ax: Axes, taus: DataFrame) -> Axes:
+    """Draw Kendall's tau of rankings, a line an alternative, a column a ranking.
+
+    `taus`: ``choice``, ``alternative``, ``level``, ``metric``, ``tau`` in [-1, 1], ``n`` (clips).
+    Blue is the same order, white none, red the reverse; a cell that was not measured is grey.
+    """
+    taus = taus.assign(ranking=[f"{a}\n{b}" for a, b in zip(taus["metric"], taus["level"])])
+    taus["ranking"] = taus["ranking"].str.replace("area_matched_", "equal area\n")
+    keys = ["choice", "alternative"]
+    wide = taus.pivot_table(index=keys, columns="ranking", values="tau", sort=False)
+    n = taus.groupby(keys, sort=False)["n"].max().reindex(wide.index)
+    with styled():
+        ax.set_facecolor("#DDDDDD")
+        ax.imshow(wide, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
+        for y, x in np.argwhere(wide.notna().to_numpy()):
+            tau = wide.iat[y, x]
+            colour = "white" if abs(tau) > 0.7 else "black"
+            ax.text(x, y, f"{tau:.2f}", ha="center", va="center", fontsize=7, color=colour)
+        _stack(ax, [f"{c}: {a} ({k})" for (c, a), k in n.items()])
+        ax.set_xticks(range(wide.shape[1]), wide.columns)
+        ax.xaxis.tick_top()
+    return ax
+
+
 def time_dots(ax: Axes, costs: DataFrame, *, paper: Mapping[str, float] | None = None) -> Axes:
     """Draw seconds a clip on a logarithmic scale, the part before any model call apart.
 

@@ -174,6 +174,28 @@ def table_html(
     return f'<div class="vad-table-frame" tabindex="0">\n{head}<tbody>{body}\n</div>\n'
 
 
+def state(**numbers: Any) -> None:
+    """Give the prose its numbers: `{{ name }}` in a page's text becomes what has that name here.
+
+    A line with mean (or difference), low and high reads "0.92 [0.91, 0.93]", with three digits
+    below a tenth; a float has two digits after the point; the rest is as it is. Pages outside the notebooks may use the same names. In a
+    live session the numbers are shown, because the text there keeps its braces.
+    """
+    from myst_nb import glue  # brings Sphinx along: pages alone need it
+
+    told = {}
+    for name, given in numbers.items():
+        if isinstance(given, pd.Series | dict):
+            centre = given["mean"] if "mean" in given else given["difference"]
+            digits = 2 if abs(centre) >= 0.1 else 3
+            ends = f"[{given['low']:.{digits}f}, {given['high']:.{digits}f}]"
+            given = f"{centre:.{digits}f} {ends}"
+        told[name] = f"{given:.2f}" if isinstance(given, float) else str(given)
+        glue(name, told[name], display=False)
+    if live():
+        display(told)
+
+
 def live() -> bool:
     """Tell whether somebody watches: progress bars belong in live sessions alone.
 
