@@ -20,7 +20,9 @@ NAMES = (*_BLURS, "black")
 
 
 def make(name: str, clip: Tensor, *, black: float = -1.0) -> Tensor:
-    """Make a named baseline for a clip.
+    """Make a named baseline for a clip: a new tensor of its shape, type and device.
+
+    InputError if the name is unknown, or the clip or `black` is not as described.
 
     Parameters
     ----------
@@ -33,16 +35,6 @@ def make(name: str, clip: Tensor, *, black: float = -1.0) -> Tensor:
         (3, T, H, W), floating, normalised.
     black : float, optional
         The normalised value of black: (0 - mean) / std.
-
-    Returns
-    -------
-    torch.Tensor
-        A new tensor of the clip's shape, type and device.
-
-    Raises
-    ------
-    InputError
-        If the name is unknown or the clip or `black` is not as described.
     """
     checks.one_of("baseline", name, NAMES)
     checks.video("clip", clip)

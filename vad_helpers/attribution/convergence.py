@@ -40,15 +40,13 @@ def converge(
 
     Parameters
     ----------
-    model, clip, method, precision
+    model, clip, method, precision, **options
         As `explain`; the method needs a setting `n_samples`.
     start, most : int
         First number of samples, and the largest to try.
     threshold : float
         Pearson correlation over voxels at which two maps count as the same, in (0, 1].
     seeds : (int, int)
-    **options
-        Further options of `explain`.
 
     Returns
     -------

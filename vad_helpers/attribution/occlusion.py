@@ -95,7 +95,10 @@ class IncrementalOcclusion:
         *,
         perturbations_per_eval: int = WINDOWS_AT_ONCE,
     ) -> Tensor:
-        """Occlude every window and give each value the mean change over its windows.
+        """Occlude every window and give each value the mean change over its windows, like `inputs`.
+
+        InputError if windows or strides do not fit the inputs, or the target the output; or if the
+        output for a clip depends on the other clips of its batch.
 
         Parameters
         ----------
@@ -109,17 +112,6 @@ class IncrementalOcclusion:
             Column of the output; needed if there are several.
         perturbations_per_eval : int, optional
             Windows evaluated together, by each core.
-
-        Returns
-        -------
-        torch.Tensor
-            Like `inputs`.
-
-        Raises
-        ------
-        InputError
-            If windows or strides do not fit the inputs, or the target the output; or if the output
-            for a clip depends on the other clips of its batch.
         """
         shape, window = tuple(inputs.shape[1:]), tuple(sliding_window_shapes)
         stride = (1,) * len(shape) if strides is None else tuple(strides)

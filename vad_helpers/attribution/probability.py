@@ -41,8 +41,6 @@ class Probability(torch.nn.Module):
     ----------
     prepared, model : Prepared, torch.nn.Module or callable
         The model made ready for inference, and what of it is evaluated.
-    given : int or None
-        `batch_size` as it was given.
     calls, largest : int
         Clips that went forward through the model, and the largest batch asked for, so far.
     """

@@ -55,12 +55,12 @@ FAMILIES = ("gradient", "perturbation")
 LARGEST_SEED = 2**32 - 1  # NumPy's legacy generator takes no larger one
 _SLOW_TO_IMPORT = ("captum.attr", "scipy.ndimage", "skimage.segmentation")
 
-Progress = Callable[[int, int], object]  # told (done, total) model calls
-
 
 @dataclass(frozen=True, kw_only=True)
 class MethodSpec:
     """One attribution method: its function, its settings, its cost and its source.
+
+    InputError if key or family are not as described, or `explain` keeps a setting's name.
 
     Parameters
     ----------
@@ -92,11 +92,6 @@ class MethodSpec:
         Raise it whenever the function's code changes its maps: kept ones are then made again.
     citation : str, optional
         Key in the book's bibliography.
-
-    Raises
-    ------
-    InputError
-        If the key or the family is not as described, or `explain` keeps a setting's name.
     """
 
     key: str
@@ -173,17 +168,7 @@ class Explanation:
 def register(spec: MethodSpec, *, overwrite: bool = False) -> None:
     """Add a method, so that `explain`, and whatever reads `METHODS`, knows it by its key.
 
-    Parameters
-    ----------
-    spec : MethodSpec
-        The method.
-    overwrite : bool, optional
-        Whether a method of the same key may be replaced.
-
-    Raises
-    ------
-    InputError
-        If `spec` is no MethodSpec, or its key is taken and `overwrite` is False.
+    InputError if `spec` is no MethodSpec, or its key is taken and `overwrite` is False.
     """
     if not isinstance(spec, MethodSpec):
         raise InputError(f"register() was given a {type(spec).__name__}; give a MethodSpec")
@@ -202,7 +187,7 @@ def attribute(
     precision: str = "fp32",
     seed: int = 0,
     black: float = -1.0,
-    progress: bool | Progress = False,
+    progress: bool | Callable[[int, int], object] = False,
     batch_size: int | str = "auto",
     segments: np.ndarray | None = None,
     **settings: Any,
@@ -248,8 +233,32 @@ def attribute(
             with seeded(seed, device):
                 refuse_mixing(prepared, clip.detach().to(device, dtype, copy=True))
         start = time.perf_counter()
-        options = {"target": target, "batch_size": size, "measure": prepared is model}
-        found, calls = _run(spec, prepared, clip, fill, keywords, options, seed, total, progress)
+        with tqdm(total=total, desc=spec.name, unit="call", disable=progress is not True) as bar:
+
+            def tick(n: int) -> None:
+                bar.update(n)
+                if callable(progress):
+                    progress(probability.calls, total)
+
+            while True:
+                # Copies, because a method may write into what it is given, and tensors born in
+                # inference mode cannot be differentiated.
+                own, filling = (
+                    None if video is None else video.detach().to(device, dtype, copy=True)
+                    for video in (clip, fill)
+                )
+                options = {"target": target, "batch_size": size, "measure": prepared is model}
+                probability = Probability(prepared, **options, example=own, tick=tick)
+                try:
+                    with seeded(seed, device):
+                        found = spec.attribute(probability, own, filling, **keywords)
+                    break
+                except RuntimeError as error:
+                    smallest = size == 1 or not probability.largest
+                    if smallest or not out_of_memory(error):
+                        raise
+                size = max(1, probability.largest // 2)  # again, with half as many
+                bar.reset()
     found, reported = found if isinstance(found, tuple) else (found, {})
     if isinstance(found, Tensor):
         found = found.detach().float().cpu().numpy()
@@ -270,7 +279,7 @@ def attribute(
         )
     return Explanation(
         map=found,
-        model_calls=calls,
+        model_calls=probability.calls,
         seconds=baseline_seconds + superpixel_seconds + time.perf_counter() - start,
         baseline_seconds=baseline_seconds,
         superpixel_seconds=superpixel_seconds,
@@ -332,45 +341,6 @@ def explain(model: Model | Prepared, clip: Tensor, method: str, **options: Any) 
 
 
 explain.__signature__ = inspect.signature(attribute).replace(return_annotation="np.ndarray")
-
-
-def _run(
-    spec: MethodSpec,
-    prepared: Prepared,
-    clip: Tensor,
-    fill: Tensor | None,
-    keywords: dict[str, Any],
-    options: dict[str, Any],
-    seed: int,
-    total: int,
-    progress: bool | Progress,
-) -> tuple[Any, int]:
-    """Result and model calls; where memory runs out, again with half the batch."""
-    device, dtype = prepared.placement(clip)
-
-    def tick(n: int) -> None:
-        bar.update(n)
-        if callable(progress):
-            progress(probability.calls, total)
-
-    with tqdm(total=total, desc=spec.name, unit="call", disable=progress is not True) as bar:
-        while True:
-            # Copies, because a method may write into what it is given, and tensors born in
-            # inference mode cannot be differentiated.
-            own, filling = (
-                None if video is None else video.detach().to(device, dtype, copy=True)
-                for video in (clip, fill)
-            )
-            probability = Probability(prepared, **options, example=own, tick=tick)
-            try:
-                with seeded(seed, device):
-                    return spec.attribute(probability, own, filling, **keywords), probability.calls
-            except RuntimeError as error:
-                smallest = options["batch_size"] == 1 or not probability.largest
-                if smallest or not out_of_memory(error):
-                    raise
-            options = {**options, "batch_size": max(1, probability.largest // 2)}
-            bar.reset()
 
 
 # --- the eight methods ------------------------------------------------------------------------

@@ -196,10 +196,7 @@ def _check_folds(n: int, n_folds: int, what: str) -> None:
 def split_of(fold_of_sequence: int, *, fold: int, n_folds: int = 5) -> str:
     """Say what a sequence is for in run `fold`, from 0: "test", "val" (the next fold) or "train".
 
-    Raises
-    ------
-    InputError
-        `fold` is outside 0 to n_folds - 1.
+    InputError if `fold` is outside 0 to n_folds - 1.
     """
     if not 0 <= fold < n_folds:
         raise InputError(f"fold is {fold}: expected 0 to {n_folds - 1} for {n_folds} folds")

@@ -107,20 +107,8 @@ Ranges = list[tuple[int, int]]
 def find_root(path: str | Path) -> Path:
     """Find the tree's root: the folder that holds ``UCSDped1`` or ``UCSDped2``.
 
-    Parameters
-    ----------
-    path : str or Path
-        The root itself, or the folder it lies in.
-
-    Returns
-    -------
-    Path
-        The root.
-
-    Raises
-    ------
-    InputError
-        There is no such folder, or there are several and none has the official name.
+    `path` is the root itself, or the folder it lies in. InputError if there is no such folder, or
+    there are several and none has the official name.
     """
 
     def is_root(folder: Path) -> bool:
@@ -347,20 +335,8 @@ def fingerprint(root: str | Path) -> str:
     that lies in the tree: no dates, so that it is the same wherever the tree is and whenever it
     was unpacked. It reads every file once, about a second for a gigabyte that is in memory.
 
-    Parameters
-    ----------
-    root : str or Path
-        Root of the tree, or the folder it lies in.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-
-    Raises
-    ------
-    InputError
-        There is no tree, or two of its files share one number.
+    `root` is that of the tree, or the folder it lies in; the name has 64 hexadecimal digits.
+    InputError if there is no tree, or two of its files share one number.
     """
     root = find_root(root)
     digest = hashlib.sha256()

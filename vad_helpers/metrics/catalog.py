@@ -114,10 +114,7 @@ METRICS: dict[str, Metric] = {m.key: replace(m, description=_DESCRIPTIONS[m.key]
 def direction(key: str) -> str | None:
     """Tell which way a metric is better: "higher", "lower", or None where neither is.
 
-    Raises
-    ------
-    InputError
-        If there is no such metric.
+    InputError if there is no such metric.
     """
     if key not in METRICS:
         raise InputError(f"no metric {key!r}; expected one of {', '.join(METRICS)}")

@@ -33,27 +33,10 @@ KEYS = ("iou", "f1", "auc")
 def validate(
     attribution: Any, mask: Any, *, ndim: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Check a map and its mask; give E+ and the mask as arrays.
+    """Check a signed map and its mask; give E+ (float32 or float64) and the mask (bool) as arrays.
 
-    Parameters
-    ----------
-    attribution : array or tensor
-        Signed map.
-    mask : array or tensor of the same shape
-        Boolean, or 0 and 1.
-    ndim : int, optional
-        Number of axes both must have.
-
-    Returns
-    -------
-    positive : ndarray of float32 or float64
-        E+.
-    mask : ndarray of bool
-
-    Raises
-    ------
-    InputError
-        If the map is empty or not finite, the shapes differ, or the mask is not binary.
+    InputError if the map is empty, not finite or has not `ndim` axes, the shapes differ, or the
+    mask is not binary.
     """
     attribution = as_map(attribution, ndim=ndim)
     return np.maximum(attribution, 0), as_mask(mask, shape=attribution.shape)
@@ -62,10 +45,7 @@ def validate(
 def is_all_zero(attribution: Any) -> bool:
     """Say whether a map has no positive voxel, so that its scores are 0, 0 and .5 by convention.
 
-    Raises
-    ------
-    InputError
-        If the map is empty or not finite.
+    InputError if the map is empty or not finite.
     """
     return not (as_map(attribution) > 0).any()
 

@@ -49,28 +49,10 @@ ROUNDING = 1e-3
 Predict = Callable[[Any], Any]
 
 
-def validate(
+def _checked(
     clip: Any, baseline: Any, attribution: Any
 ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-    """Check a clip, its baseline and a map; give the clips as tensors and E+ as an array.
-
-    Parameters
-    ----------
-    clip, baseline : tensor or array, (C, T, H, W)
-    attribution : array or tensor, (T, H, W)
-
-    Returns
-    -------
-    clip, baseline : Tensor, (C, T, H, W)
-        On the clip's device.
-    positive : ndarray of float32 or float64, (T, H, W)
-        E+.
-
-    Raises
-    ------
-    InputError
-        If shapes do not fit together or the map is not finite.
-    """
+    """Clip and baseline as tensors on the clip's device, and E+; InputError if they do not fit."""
     attribution = as_map(attribution, ndim=3)
     tensors = (
         given.detach() if isinstance(given, torch.Tensor) else torch.from_numpy(np.array(given))
@@ -166,7 +148,7 @@ def area_curves(
     n_steps : int
         Equal steps of area.
     areas : sequence of float
-        Shares of voxels for the area-matched scores, in (0, 1].
+        Shares of voxels for the area-matched scores, in (0, 1]; at least one voxel is taken.
     seed : int
         Of the random order among ties.
 
@@ -176,8 +158,11 @@ def area_curves(
         ``area_deletion``: area under p(x without the top), in [0, 1], **lower** is better.
         ``area_insertion``: area under p(x_b with the top), in [0, 1], **higher** is better.
         ``area_axis``, ``deletion_curve``, ``insertion_curve``: ndarrays (n_steps + 1,), shares of
-        voxels and probabilities there. Also all that `area_matched` gives; ``model_calls``
-        counts both.
+        voxels and probabilities there. ``area_matched_deletion``: mean over `areas` of p(x) -
+        p(x without the top share), in [-1, 1], **higher** is better. ``area_matched_insertion``:
+        mean of p(x) - p(x_b with the top share), in [-1, 1], **lower** is better.
+        ``matched_areas``, ``matched_deletion_curve``, ``matched_insertion_curve``: ndarrays
+        (n_areas,). ``p_clip``, ``p_baseline``, ``model_calls``: as `deletion_insertion`.
 
     Raises
     ------
@@ -203,28 +188,7 @@ def area_matched(
 ) -> dict[str, Any]:
     """Deletion and insertion at fixed shares of the voxels: equal area for every map.
 
-    Parameters
-    ----------
-    predict, clip, baseline, attribution, batch_size, progress
-        As `deletion_insertion`.
-    areas : sequence of float
-        Shares of voxels, in (0, 1]; at least one voxel is taken.
-    seed : int
-        Of the random order among ties.
-
-    Returns
-    -------
-    dict
-        ``area_matched_deletion``: mean over areas of p(x) - p(x without the top share), in
-        [-1, 1], higher is better. ``area_matched_insertion``: mean of p(x) - p(x_b with the top
-        share), in [-1, 1], lower is better. ``p_clip``, ``p_baseline``; ``matched_areas``,
-        ``matched_deletion_curve``, ``matched_insertion_curve``: ndarrays (n_areas,);
-        ``model_calls``.
-
-    Raises
-    ------
-    InputError
-        As `area_curves`.
+    Parameters, errors and results are those of `area_curves`, less its curves over all areas.
     """
     asked = {"areas": areas, "seed": seed, "batch_size": batch_size, "progress": progress}
     found = _measure(("matched",), predict, clip, baseline, attribution, **asked)
@@ -246,23 +210,13 @@ def both_axes(
 ) -> dict[str, dict[str, Any]]:
     """`deletion_insertion` and `area_curves` together; sets that both ask about are asked once.
 
-    Parameters
-    ----------
-    predict, clip, baseline, attribution, n_thresholds, batch_size, progress
-        As `deletion_insertion`.
-    n_steps, areas, seed
-        As `area_curves`.
+    Parameters and errors are those of these two.
 
     Returns
     -------
     dict of dict
         ``threshold``: as `deletion_insertion`. ``area``: as `area_curves`. ``shared``:
         ``p_clip``, ``p_baseline`` and ``model_calls``, which both have in common.
-
-    Raises
-    ------
-    InputError
-        As these two.
     """
     asked = {"n_thresholds": n_thresholds, "n_steps": n_steps, "areas": areas, "seed": seed}
     asked |= {"batch_size": batch_size, "progress": progress}
@@ -273,17 +227,7 @@ def both_axes(
 
 
 def importance_rank(positive: np.ndarray, *, seed: int) -> np.ndarray:
-    """Rank voxels by E+, 0 the most important, ties in a seeded random order.
-
-    Parameters
-    ----------
-    positive : ndarray of float, any shape
-    seed : int
-
-    Returns
-    -------
-    ndarray of int64, same shape
-    """
+    """Rank voxels by E+, of any shape: int64, 0 the most important, ties in a seeded order."""
     shuffled = np.random.default_rng(seed).permutation(positive.size)
     order = shuffled[np.argsort(-positive.ravel()[shuffled], kind="stable")]
     ranks = np.empty(positive.size, dtype=np.int64)
@@ -313,7 +257,7 @@ def _measure(
     """
     check_count(batch_size, name="batch_size")
     as_numpy = not isinstance(clip, torch.Tensor)
-    clip, baseline, positive = validate(clip, baseline, attribution)
+    clip, baseline, positive = _checked(clip, baseline, attribution)
     n_voxels = positive.size
     sizes = {}
     if "threshold" in axes:

@@ -1,8 +1,8 @@
 """Maps that look at no model: what any explanation has to beat.
 
 All are float32 of shape (T, H, W), not negative, and larger where the anomaly is supposed to be.
-Those that take a `shape` raise InputError unless it is three positive integers. Maps of a network
-with random weights are the fifth reference; they are made where a network is at hand.
+Those that take a `shape`, (T, H, W), raise InputError unless it is three positive integers. Maps of
+a network with random weights are the fifth reference; they are made where a network is at hand.
 """
 
 from __future__ import annotations
@@ -23,13 +23,8 @@ def random_map(shape: Shape, *, seed: int) -> np.ndarray:
     Parameters
     ----------
     shape : tuple of int
-        (T, H, W).
     seed : int
         Give every clip its own, or all clips share one noise.
-
-    Returns
-    -------
-    ndarray of float32, (T, H, W)
     """
     return np.random.default_rng(seed).random(_check_shape(shape), dtype=np.float32)
 
@@ -40,7 +35,6 @@ def centre_prior(shape: Shape, *, sigma: float = 0.25) -> np.ndarray:
     Parameters
     ----------
     shape : tuple of int
-        (T, H, W).
     sigma : float
         Standard deviation as a share of each side: of H down, of W across.
 
@@ -88,17 +82,7 @@ def frame_difference(clip: Any) -> np.ndarray:
 
 
 def constant_map(shape: Shape) -> np.ndarray:
-    """Ones: the reference of flatness, which threshold-based deletion and insertion reward.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        (T, H, W).
-
-    Returns
-    -------
-    ndarray of float32, (T, H, W)
-    """
+    """Ones: the reference of flatness, which threshold-based deletion and insertion reward."""
     return np.ones(_check_shape(shape), dtype=np.float32)
 
 

@@ -132,14 +132,6 @@ class TrainingSpec:
                 if not holds(value := getattr(self, name)):
                     raise InputError(f"{name} is {value!r}: give {expected}")
 
-    def early_stages(self, model: InceptionI3d) -> list[nn.Module]:
-        """The model's stages before `early_end`."""
-        return [model.get_submodule(name) for name in STAGES[: STAGES.index(self.early_end)]]
-
-    def frozen_stages(self, model: InceptionI3d) -> list[nn.Module]:
-        """The model's stages that training leaves as they are."""
-        return self.early_stages(model) if self.early_lr == 0 else []
-
 
 # -- Training -------------------------------------------------------------------------------------
 
@@ -305,11 +297,11 @@ class _Trainer:
         n_steps = len(in_batches(np.arange(self.n_clips), spec.batch_size))
         self.n_batches = n_steps + len(self.val_loader)
         self.device = next(model.parameters()).device
-        self.frozen = spec.frozen_stages(model)
+        early = [model.get_submodule(name) for name in STAGES[: STAGES.index(spec.early_end)]]
+        self.frozen = early if spec.early_lr == 0 else []
         for stage in self.frozen:
             stage.requires_grad_(False)
-        early = [] if spec.early_lr == 1 else spec.early_stages(model)
-        slow = {p: None for stage in early for p in stage.parameters()}
+        slow = {p: None for stage in early for p in stage.parameters() if spec.early_lr != 1}
         groups = [{"params": [p for p in model.parameters() if p not in slow], "lr": spec.lr}]
         if slow and spec.early_lr > 0:
             groups.append({"params": list(slow), "lr": spec.lr * spec.early_lr})

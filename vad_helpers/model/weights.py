@@ -145,19 +145,10 @@ def save_state(
 
 @torch.no_grad()
 def round_to_half(model: InceptionI3d) -> None:
-    """Round a model's convolutions to what float16 holds; they stay float32.
+    """Round a model's convolutions, in place, to what float16 holds; they stay float32.
 
-    A file that `save` writes with `half` then holds this very model, to the last bit.
-
-    Parameters
-    ----------
-    model : InceptionI3d
-        Changed in place.
-
-    Raises
-    ------
-    ValueError
-        If a weight is larger than float16 holds.
+    A file that `save` writes with `half` then holds this very model, to the last bit. ValueError if
+    a weight is larger than float16 holds.
     """
     for name, parameter in model.named_parameters():
         if _is_halved(parameter):
@@ -258,11 +249,6 @@ class LoadReport:
     convolutions_matched: tuple[str, ...]
     convolutions_missing: tuple[str, ...]
     classifier: tuple[int, int] | None
-
-    @property
-    def n_convolutions_loaded(self) -> int:
-        """Convolutions whose weights were taken: those that match, but for another classifier."""
-        return len(self.convolutions_matched) - (self.classifier is not None)
 
 
 def initialise(model: InceptionI3d, path: str | Path) -> LoadReport:

@@ -24,7 +24,6 @@ from vad_helpers.viz.charts import (
 from vad_helpers.viz.heatmaps import (
     ShownClip,
     best_frame,
-    figure_one,
     frame,
     frame_strip,
     heatmap,

@@ -91,7 +91,8 @@ def interval_dots(
 ) -> Axes:
     """Draw mean and interval of every row, with its sequences as dots; references below a rule.
 
-    Drawn is what the tables hold at `level` of `metric`; `labels` writes the rows' names.
+    Drawn is what the tables hold at `level` of `metric`, ValueError if that is nothing; `labels`
+    writes the rows' names.
 
     Parameters
     ----------
@@ -103,11 +104,6 @@ def interval_dots(
         Scores behind it: ``sequence``, ``row``, ``level``, ``metric``, ``value``.
     paper : mapping of str to float, optional
         Published means by row, drawn as crosses.
-
-    Raises
-    ------
-    ValueError
-        If there is nothing to draw.
     """
     summary = _part(summary, level, metric)
     about = _arranged(summary)
@@ -168,6 +164,8 @@ def fidelity_curves(
 ) -> Axes:
     """Draw deletion or insertion curves, averaged over the clips that all rows have.
 
+    ValueError if there is no such curve, or no clip that all rows have.
+
     Parameters
     ----------
     ax : Axes
@@ -178,11 +176,6 @@ def fidelity_curves(
     x : ndarray, (n_points,), optional
         Positions; None is the falling threshold, from 1 to 0, as curves over thresholds are kept.
     rows : DataFrame, optional
-
-    Raises
-    ------
-    ValueError
-        If there is no such curve, or no clip that all rows have.
     """
     part = curves[curves["curve"] == curve]
     wide = part.pivot(index="clip_id", columns="row", values="values").dropna()
@@ -208,12 +201,7 @@ def frame_auc_lines(
     """Draw the AUC of every frame, averaged over the clips that all rows have: one line a row.
 
     `frame_auc`, of all clips or of one alone: ``clip_id``, ``row``, ``frame`` (from 0), ``auc`` in
-    [0, 1]. Frames in which no clip has an AUC leave a gap.
-
-    Raises
-    ------
-    ValueError
-        If there is no clip that all rows have.
+    [0, 1]. Frames in which no clip has an AUC leave a gap. ValueError if no clip has all rows.
     """
     n_rows = frame_auc.groupby("clip_id")["row"].transform("nunique")
     part = frame_auc[n_rows == frame_auc["row"].nunique()]
@@ -248,6 +236,8 @@ def quality_against(
 ) -> Axes:
     """Draw `metric` at `level`, with its interval, against what it costs or comes from.
 
+    ValueError if there is nothing to draw.
+
     Parameters
     ----------
     ax : Axes
@@ -260,11 +250,6 @@ def quality_against(
     paper : DataFrame, optional
         Index of rows, ``x`` and ``quality``: published points, drawn as open marks and joined to
         ours.
-
-    Raises
-    ------
-    ValueError
-        If there is nothing to draw.
     """
     summary = _part(summary, level, metric)
     about = _arranged(summary)
@@ -439,13 +424,13 @@ def training_curves(axes: Sequence[Axes], history: DataFrame) -> Sequence[Axes]:
     return axes
 
 
-def roc_curves(ax: Axes, predictions: DataFrame, *, by: str | None = "scene") -> Axes:
+def roc_curves(ax: Axes, predictions: DataFrame, *, by: str = "scene") -> Axes:
     """Draw the ROC curve of all clips, and one for each value of the column `by`.
 
     `predictions`, one line a clip: ``label`` (1 is anomalous), ``p`` in [0, 1]. A part with one
     class has no curve and is named as such in the legend.
     """
-    parts = [("all", predictions), *([] if by is None else predictions.groupby(by))]
+    parts = [("all", predictions), *predictions.groupby(by)]
     with styled():
         ax.plot([0, 1], [0, 1], color="#B0B0B0", linewidth=0.8, linestyle=":", label="chance")
         for i, (name, part) in enumerate(parts):

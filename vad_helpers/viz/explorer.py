@@ -55,10 +55,6 @@ FIRST_THRESHOLD = 0.1
 REFERENCES = ("motion", "random")
 """Reference rows that stand beside the methods: is a map better than plain frame difference?"""
 UNIT = "E+ / its maximum over the clip"
-SHEET_ALT = (
-    "Moments of one clip from left to right: a row for the grey frames with the outline of the "
-    "mask, and one for each map laid over them in colour, above a tenth of its maximum: {maps}."
-)
 
 
 # --- maps over frames -------------------------------------------------------------------------
@@ -142,13 +138,6 @@ def held(run: Run, clip_id: str, row: Row) -> bool:
     return row.method is None or steps.map_path(run, clip_id, row).is_file()
 
 
-def shown_rows(run: Run) -> dict[str, Row]:
-    """Rows that pages show: the methods, then `REFERENCES`."""
-    known = steps.rows(run)
-    methods = {key: row for key, row in known.items() if row.kind == "method"}
-    return methods | {key: known[key] for key in REFERENCES}
-
-
 def shown_clip(run: Run, clip_id: str, rows: Iterable[str]) -> ShownClip:
     """Collect one clip of a run for showing, with the maps of `rows`: missing ones are explained.
 
@@ -177,7 +166,9 @@ def explorer_html(run: Run, *, max_bytes: int = MAX_BYTES) -> str:
     Of the first clip of each scene, missing maps are explained now; other clips are shown with the
     maps that the run holds, if it holds one of a method. See `fragment`.
     """
-    evaluated, rows = steps.evaluation(run), shown_rows(run)
+    evaluated, known = steps.evaluation(run), steps.rows(run)
+    rows = {key: row for key, row in known.items() if row.kind == "method"}
+    rows |= {key: known[key] for key in REFERENCES}
     firsts = evaluated.groupby("scene")["clip_id"].first().tolist()
     wanted = {c: [k for k in rows if c in steps.clips_of(run, rows[k])] for c in firsts}
     for clip_id in evaluated["clip_id"][~evaluated["clip_id"].isin(firsts)]:
@@ -202,7 +193,11 @@ def fragment(
     clips = iter(clips)
     first = next(clips)
     sheet = base64.b64encode(png_bytes(contact_sheet(first, steps=n_steps), dpi=80)).decode()
-    alt = html.escape(SHEET_ALT.format(maps=", ".join(first.maps)))
+    alt = html.escape(
+        "Moments of one clip from left to right: a row for the grey frames with the outline of the "
+        "mask, and one for each map laid over them in colour, above a tenth of its maximum: "
+        f"{', '.join(first.maps)}."
+    )
     n_frames, height, width = first.mask.shape
     data = {
         "n_frames": n_frames,

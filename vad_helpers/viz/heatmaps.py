@@ -26,19 +26,16 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import CenteredNorm, to_rgb
-from matplotlib.figure import Figure
 
-from vad_helpers.viz.style import CONTOUR, DPI, POSITIVE_MAP, SIGNED_MAP, WIDTH, styled
+from vad_helpers.viz.style import CONTOUR, POSITIVE_MAP, SIGNED_MAP, styled
 
 QUANTILE = 0.995
-COLUMNS = 3
-"""Tiles beside each other in `figure_one`."""
 Maps = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShownClip:
-    """A clip with its maps, for `figure_one` and for the explorers.
+    """A clip with its maps, for the explorers.
 
     `label` and the keys of `maps` are names for people; `p_clip` and `p_baseline`, in [0, 1], are
     what the network says of the clip and of its baseline: where they are nearly equal there is
@@ -63,17 +60,14 @@ def spread(n_frames: int, n_shown: int) -> list[int]:
     return np.linspace(0, n_frames - 1, n_shown).round().astype(int).tolist()
 
 
-def symmetric_limit(attribution: np.ndarray, *, quantile: float = QUANTILE) -> tuple[float, bool]:
+def symmetric_limit(attribution: np.ndarray) -> tuple[float, bool]:
     """Give the value at both ends of a zero-centred colour scale, and whether it is the maximum.
 
-    It is a quantile, in (0, 1], of |E| over a whole clip's map, so that its frames share one scale;
-    the maximum where that is 0, as in a map with few values that are not zero; 1 for a map of
-    zeros.
+    It is the `QUANTILE` of |E| over a whole clip's map, so that its frames share one scale; the
+    maximum where that is 0, as in a map with few values that are not zero; 1 for a map of zeros.
     """
-    if not 0 < quantile <= 1:
-        raise ValueError(f"quantile is {quantile}; expected a value in (0, 1]")
     magnitude = np.abs(attribution)
-    limit, largest = float(np.quantile(magnitude, quantile)), float(magnitude.max())
+    limit, largest = float(np.quantile(magnitude, QUANTILE)), float(magnitude.max())
     return limit or largest or 1.0, limit == 0 < largest
 
 
@@ -190,26 +184,6 @@ def heatmap_grid(axes: Any, grey: np.ndarray, mask: np.ndarray, maps: Maps, *, t
     return axes
 
 
-def figure_one(clips: Sequence[ShownClip]) -> Figure:
-    """Draw one frame of every clip under all of its maps, as the paper's Figure 1.
-
-    A block a clip, headed by its name, p(x) and p(x_b): the frame where the anomaly is largest with
-    its mask, then a heatmap a map, one colour bar. Clips are of one frame size.
-    """
-    n_rows = [-(-(len(clip.maps) + 1) // COLUMNS) for clip in clips]
-    height, width = clips[0].mask.shape[1:]
-    tile = (WIDTH - 1) / COLUMNS * height / width + 0.25
-    with styled():
-        figure = Figure((WIDTH, tile * sum(n_rows) + 0.3), dpi=DPI, layout="constrained")
-        blocks = figure.subfigures(len(clips), 1, squeeze=False, height_ratios=n_rows)[:, 0]
-        for block, clip, n in zip(blocks, clips, n_rows, strict=True):
-            axes = block.subplots(n, COLUMNS)
-            heatmap_grid(axes, clip.frames, clip.mask, clip.maps, t=best_frame(clip.mask))
-            title = f"{clip.label}: p(x) = {clip.p_clip:.3f}, p(x_b) = {clip.p_baseline:.3f}"
-            block.suptitle(title, fontsize=10, x=0.01, ha="left")
-    return figure
-
-
 def time_grid(axes: np.ndarray, mask: np.ndarray, maps: Maps) -> np.ndarray:
     """Draw several frames of several maps: a row of axes a map, a column a time.
 
@@ -232,11 +206,7 @@ def time_slices(axes: Any, grey: np.ndarray, mask: np.ndarray, maps: Maps) -> An
     A moving anomaly is a slanted outline here; a map that stands still is made of vertical bands.
     `axes` are at least one more than maps, else ValueError; the first shows the frames, cut in the
     same way. Limits are the `QUANTILE` of |E| in the slice.
-
-    Raises
-    ------
-    ValueError
-        If the mask is empty.
+    ValueError if the mask is empty.
     """
     rows = mask.any(axis=(0, 2))
     if not rows.any():

@@ -127,15 +127,11 @@ def show(figure: Figure, *, alt: str) -> None:
     display(Image(data=png_bytes(figure), format="png", alt=alt))
 
 
-def png_bytes(figure: Figure, *, dpi: int = DPI, bbox_inches: str | None = None) -> bytes:
-    """Render a figure as a PNG on white, whatever the backend.
-
-    `dpi` is in pixels an inch; ``bbox_inches="tight"`` cuts the margins off.
-    """
-    options = {"facecolor": "white", "edgecolor": "none", "bbox_inches": bbox_inches}
+def png_bytes(figure: Figure, *, dpi: int = DPI) -> bytes:
+    """Render a figure as a PNG on white, whatever the backend; `dpi` is in pixels an inch."""
     stream = io.BytesIO()
     with styled():  # ticks and texts are completed only when they are drawn
-        figure.savefig(stream, format="png", dpi=dpi, **options)
+        figure.savefig(stream, format="png", dpi=dpi, facecolor="white", edgecolor="none")
     return stream.getvalue()
 
 
