@@ -22,8 +22,6 @@ from vad_helpers.errors import InputError
 from vad_helpers.model.i3d import STAGES
 from vad_helpers.run.cache import FREE, MORE, Run, manifest_in
 
-MERGED = ("settings", "variants")
-"""Parameters whose overrides change the profile's value entry by entry."""
 REFERENCES = {
     "random": "Random map",
     "centre": "Centre prior",
@@ -202,9 +200,9 @@ def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     result = dict(values)
     for name, change in changes.items():
         checks.one_of("parameter", name, Params.model_fields)
-        base = result.get(name)
-        if name in MERGED and change and isinstance(base, Mapping) and isinstance(change, Mapping):
-            merged = dict(base)
+        mappings = isinstance(result.get(name), Mapping) and isinstance(change, Mapping)
+        if name in ("settings", "variants") and change and mappings:
+            merged = dict(result[name])
             for key, entry in change.items():
                 both = isinstance(merged.get(key), Mapping) and isinstance(entry, Mapping)
                 merged[key] = {**merged[key], **entry} if both else entry
