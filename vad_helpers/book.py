@@ -41,7 +41,6 @@ PAPER_CLIP = (3, 20, 158, 237)
 """A clip of the paper's study as the network gets it: channels, frames, height, width."""
 KEY_FIGURE = "figure-one"
 """Tag of the cell whose figure stands on the front page."""
-BINDER = "https://mybinder.org"
 
 
 def chapters(root: Path) -> list[Path]:
@@ -229,9 +228,9 @@ def stage(run: Run) -> Path:
     shutil.copytree(run.root / "notebooks", staged / "book" / "_run" / "notebooks", ignore=ignore)
     shutil.copy(run.root / "_toc.yml", staged / "_toc.yml")
     config = yaml.safe_load((run.root / "_config.yml").read_text(encoding="utf-8"))
-    if config.get("repository", {}).get("url"):  # without an address, buttons would lead nowhere
-        config["launch_buttons"] = {**config.get("launch_buttons", {}), "binderhub_url": BINDER}
-        config["html"] = {**config.get("html", {}), "use_repository_button": True}
+    if config["repository"]["url"]:  # without an address, buttons would lead nowhere
+        config["launch_buttons"]["binderhub_url"] = "https://mybinder.org"
+        config["html"]["use_repository_button"] = True
     (staged / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     write_fragments(run, executed, staged / "book" / "_run")
     (staged / "notebooks").mkdir()
@@ -343,9 +342,7 @@ def summaries(study: tables.Study) -> dict[str, pd.DataFrame]:
         "costs": tables.costs(study)[costs],
         "claims": claims[["claim", "statement", "verdict", "stands", *counts]],
         "convergence": ends[["row", "clip_id", "end", "n_samples", "correlation", "converged"]],
-        "sensitivity": taus.pivot_table(
-            index=["choice", "alternative"], columns="ranking", values="tau"
-        ),
+        "sensitivity": taus.pivot_table("tau", ["choice", "alternative"], "ranking"),
         "ablation": study.extras["ablation"][recipes],
     }
 

@@ -168,14 +168,9 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except InputError as error:
-        _fail(str(error), status=2)
-    except OSError as error:
-        _fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), status=2)
-    except RuntimeError as error:
-        _fail(str(error), status=1)
-
-
-def _fail(message: str, *, status: int) -> None:
-    print(f"vad: {message}", file=sys.stderr)
-    raise SystemExit(status)
+    except (InputError, OSError, RuntimeError) as error:
+        told = str(error)
+        if isinstance(error, OSError):
+            told = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
+        print(f"vad: {told}", file=sys.stderr)
+        raise SystemExit(1 if isinstance(error, RuntimeError) else 2) from None
