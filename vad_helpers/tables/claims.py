@@ -101,16 +101,14 @@ def _compared(
     part = scores(study, table)
     part = part[(part["level"] == level) & (part["metric"] == metric)]
     part = part if clips is None else part[part["clip_id"].isin(clips)]
-    there, zero = set(part["row"]), set(all_zero(study))
+    there = set(part["row"])
     pairs = [pair for pair in pairs if all(pair) and {*pair[0], *pair[1]} <= there]
     found = statistics.compare(part, pairs, **options(study))
-    defined = part.dropna(subset="value").groupby("row")["clip_id"].agg(set)
-    rows = [(*a, *b) for a, b in pairs]
-    shared = [set.intersection(*(defined.get(row, set()) for row in side)) for side in rows]
-    found["n_all_zero"] = [
-        sum(any((clip, row) in zero for row in side) for clip in both)
-        for side, both in zip(rows, shared, strict=True)
-    ]
+    defined = part.pivot(index="clip_id", columns="row", values="value").notna()
+    flat = pd.MultiIndex.from_product(defined.axes).isin(all_zero(study)).reshape(defined.shape)
+    flat = pd.DataFrame(flat, *defined.axes)
+    rows = [[*a, *b] for a, b in pairs]
+    found["n_all_zero"] = [int((defined[r].all(axis=1) & flat[r].any(axis=1)).sum()) for r in rows]
     found.insert(1, "label", found["first"].map(labels(study)))
     return found
 
@@ -169,7 +167,7 @@ def comparisons(
             line = {"claim": c.claim, "first": " ".join(a), "second": " ".join(b)}
             line |= {name: getattr(c, name) for name in ("table", "level", "metric", "claimed")}
             line |= {"decides": c.decides, **nothing, "interval": "", "result": MISSING}
-            measured = tuple(" ".join(side) for side in pair)
+            measured = tuple(map(" ".join, pair))
             if measured in found.index and found.loc[measured, "n"]:
                 line |= found.loc[measured].to_dict()
                 known = {c.claimed: AS_CLAIMED, UNDECIDED: UNDECIDED}
@@ -186,20 +184,20 @@ def comparisons(
 
 def _corrected(table: pd.DataFrame) -> pd.DataFrame:
     """Add p_holm and smallest_p: what decides must not pay for what is shown beside it."""
-    pairs = [frozenset(pair) for pair in zip(table["first"], table["second"], strict=True)]
-    asked = list(zip(table["table"], table["level"], table["metric"], pairs, strict=True))
-    asked = pd.Series(asked, index=table.index, dtype=object)
+    pairs = [" - ".join(sorted(pair)) for pair in table[["first", "second"]].to_numpy()]
+    asked = table["table"] + " " + table["level"] + " " + table["metric"] + ": " + pairs
     table = table.assign(p_holm=np.nan, smallest_p=np.nan)
-    for decides in (True, False):
-        family = table["decides"] == decides
-        once = family & ~asked.where(family).duplicated()
-        p = table["p"].where(once).astype(float)
-        holm = dict(zip(asked[once], statistics.holm(p)[once.to_numpy()], strict=True))
-        table.loc[family, "p_holm"] = asked[family].map(holm).astype(float)
-        for i in p.index[p.notna() & decides]:
-            least = p.where(p.index != i, statistics.smallest_p(int(table.loc[i, "n_groups"])))
-            same = family & (asked == asked[i])
-            table.loc[same, "smallest_p"] = statistics.holm(least)[i]
+    for decides, family in table.assign(asked=asked).groupby("decides"):
+        once = family.drop_duplicates("asked").set_index("asked")
+        p = once["p"].astype(float)
+        corrected = pd.Series(statistics.holm(p), p.index)
+        table.loc[family.index, "p_holm"] = family["asked"].map(corrected)
+        least = pd.Series(np.nan, p.index)
+        for i, n_groups in enumerate(once["n_groups"]):
+            if decides and not np.isnan(p.iloc[i]):
+                other = p.where(np.arange(len(p)) != i, statistics.smallest_p(int(n_groups)))
+                least.iloc[i] = statistics.holm(other)[i]
+        table.loc[family.index, "smallest_p"] = family["asked"].map(least)
     return table
 
 
@@ -212,15 +210,12 @@ def claims(
 ) -> pd.DataFrame:
     """Judge the paper's claims by their `comparisons`, which says what the parameters are.
 
-    Returns
-    -------
-    DataFrame
-        claim, statement; verdict ("holds", "does not hold", "undecided"); stands (whether the
-        corrected p say the same as the intervals; of a claim that does not hold, one is enough;
-        None for one that is undecided); at_equal_area (the verdict by the same rule where every map
-        removes the same areas, "" if not asked); of the comparisons that decide: n_comparisons,
-        n_as_claimed, n_against, n_undecided, n_not_measured, n_small (corrected p below .05),
-        n_printed (by the paper), n_agree (printed as claimed).
+    claim, statement; verdict ("holds", "does not hold", "undecided"); stands (whether the corrected
+    p say the same as the intervals; of a claim that does not hold, one is enough; None for one that
+    is undecided); at_equal_area (the verdict by the same rule where every map removes the same
+    areas, "" if not asked); of the comparisons that decide: n_comparisons, n_as_claimed, n_against,
+    n_undecided, n_not_measured, n_small (corrected p below .05), n_printed (by the paper), n_agree
+    (printed as claimed).
     """
     lines = []
     compared = comparisons(study, clips=clips, numbers=numbers, rows=rows)
@@ -330,13 +325,10 @@ def sensitivity(study: Study) -> pd.DataFrame:
     beside the folds. Rankings are by the means over the same clips, before and after; runs on clips
     of their own are compared with the study's clips of the same sequences.
 
-    Returns
-    -------
-    DataFrame
-        choice; how ("row", "level", "run"); alternative (its setting, level, or name); table,
-        level, metric; n clips and n_groups sequences of the ranking under the alternative; tau,
-        Kendall's, of the two rankings in [-1, 1] (1: the same); best and best_after (rows); flips
-        ("a b; ...": pairs whose order turns).
+    choice; how ("row", "level", "run"); alternative (its setting, level, or name); table, level,
+    metric; n clips and n_groups sequences of the ranking under the alternative; tau, Kendall's, of
+    the two rankings in [-1, 1] (1: the same); best and best_after (rows); flips ("a b; ...": pairs
+    whose order turns).
     """
     keys, asked = methods(study), []  # choice, how, alternative, ranking, scores before and after
     largest, swaps = many_samples(study), {}
@@ -345,27 +337,28 @@ def sensitivity(study: Study) -> pd.DataFrame:
         if len(line.changes) == 1 and name in OPEN and (name != "n_samples" or line.row in largest):
             what = name if name == "n_samples" else f"{name} {line.changes[name]}"
             swaps.setdefault((OPEN[name], what), {})[line.of] = line.row
-    for (choice, what), swap in swaps.items():
-        for ranking in RANKINGS:
-            found = pivot(study, *ranking, [*keys, *swap.values()])
-            if {*keys, *swap.values()} <= set(found):
-                found = found.dropna()
-                after = found[[swap.get(m, m) for m in keys]].set_axis(keys, axis=1)
-                asked.append((choice, "row", what, ranking, found, after))
+
+    def ranked(part: Study, ranking: tuple[str, str, str], rows: list[str]) -> pd.DataFrame:
+        return pivot(part, *ranking, rows).reindex(columns=rows).dropna()
+
+    for ((choice, what), swap), ranking in itertools.product(swaps.items(), RANKINGS):
+        found = ranked(study, ranking, [*keys, *swap.values()])
+        after = found[[swap.get(row, row) for row in keys]].set_axis(keys, axis=1)
+        asked.append((choice, "row", what, ranking, found[keys], after))
     for line, metric in itertools.product(OPEN_LEVELS.itertuples(), ("iou", "auc")):
-        ranking = "human_centric", line.level, metric
         before, after = (
-            pivot(study, "human_centric", level, metric, keys).dropna()
+            ranked(study, ("human_centric", level, metric), keys)
             for level in (line.level, line.other)
         )
         if line.other != "frame_any":  # which differs in the clips that have a score at all
             shared = before.index.intersection(after.index)
             before, after = before.loc[shared], after.loc[shared]
+        ranking = "human_centric", line.level, metric
         asked.append((line.choice, "level", line.alternative, ranking, before, after))
     for name, run in study.alternatives.items():
         given = {*next(iter(run.manifests.values()))["alternative"]["changes"]} & OPEN.keys()
         for choice, ranking in itertools.product((OPEN[x] for x in given), RANKINGS):
-            before, after = (pivot(part, *ranking, keys).dropna() for part in (study, run))
+            before, after = (ranked(part, ranking, keys) for part in (study, run))
             if "masks" in given:  # more clips, beside the study's
                 after = pd.concat([before, after])
             else:
@@ -376,16 +369,15 @@ def sensitivity(study: Study) -> pd.DataFrame:
             asked.append((choice, "run", name, ranking, before, after))
     lines = []
     for choice, how, name, ranking, before, after in asked:
-        if not keys or not {*keys} <= set(before) & set(after) or before.empty or after.empty:
+        if not keys or before.empty or after.empty:
             continue
-        line = {"choice": choice, "how": how, "alternative": name}
-        line |= dict(zip(("table", "level", "metric"), ranking, strict=True))
-        line |= {"n": len(after), "n_groups": len(after.groupby(level="sequence"))}
-        first, second = before[keys].mean(), after[keys].mean()
-        line["tau"] = float(kendalltau(first, second).statistic)
-        best = pd.Series.idxmax if direction(ranking[2]) == HIGHER else pd.Series.idxmin
-        line |= {"best": best(first), "best_after": best(second)}
+        first, second = before.mean(), after.mean()
+        best = "idxmax" if direction(ranking[2]) == HIGHER else "idxmin"
         pairs = itertools.combinations(keys, 2)
         turned = [(a, b) for a, b in pairs if (first[a] - first[b]) * (second[a] - second[b]) < 0]
-        lines.append(line | {"flips": "; ".join(f"{a} {b}" for a, b in turned)})
-    return pd.DataFrame(lines)
+        flips = "; ".join(f"{a} {b}" for a, b in turned)
+        tau, n_groups = kendalltau(first, second).statistic, len(after.groupby(level="sequence"))
+        line = choice, how, name, *ranking, len(after), n_groups, float(tau)
+        lines.append((*line, getattr(first, best)(), getattr(second, best)(), flips))
+    columns = ["choice", "how", "alternative", "table", "level", "metric", "n", "n_groups", "tau"]
+    return pd.DataFrame(lines, columns=[*columns, "best", "best_after", "flips"])

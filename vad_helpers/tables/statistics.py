@@ -132,8 +132,7 @@ def bootstrap_auc(
     -------
     dict
         ``auc``: in [0, 1], ties count one half; NaN if there is one class only. ``low``, ``high``:
-        over the draws that have an AUC; NaN without any, or with fewer than two sequences. ``n``,
-        ``n_groups``: clips and sequences. ``n_one_class``: draws left out, of one class alone.
+        over the draws that have an AUC; NaN without any, or with fewer than two sequences.
 
     Raises
     ------
@@ -145,9 +144,7 @@ def bootstrap_auc(
         other, others = drawn_aucs(minus, labels, groups, n_resamples=n_resamples, seed=seed)
         auc, draws = auc - other, draws - others
     low, high = percentiles(draws[~np.isnan(draws)])
-    found = {"auc": auc, "low": low, "high": high, "n": len(np.asarray(groups))}
-    n_groups, n_one_class = len(np.unique(np.asarray(groups))), int(np.isnan(draws).sum())
-    return found | {"n_groups": n_groups, "n_one_class": n_one_class}
+    return {"auc": auc, "low": low, "high": high}
 
 
 def drawn_aucs(
@@ -268,7 +265,7 @@ def summarise(scores: pd.DataFrame, **options: Any) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If a column is missing, a score appears twice, or a clip is in two sequences.
+        If a score appears twice, or a clip is in two sequences.
     """
     keys = ["row", "level", "metric"]
     lines = []
@@ -343,9 +340,6 @@ def corrected(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _check_scores(scores: pd.DataFrame) -> pd.DataFrame:
-    missing = [column for column in SCORE_COLUMNS if column not in scores.columns]
-    if missing:
-        raise ValueError(f"scores lacks the columns {missing}; expected {', '.join(SCORE_COLUMNS)}")
     keys = ["clip_id", "row", "level", "metric"]
     twice = scores.duplicated(keys)
     if twice.any():
@@ -384,10 +378,9 @@ def resample(n_groups: int, n_resamples: int, seed: int | tuple[int, ...]) -> np
         raise ValueError(f"n_resamples is {n_resamples!r}; expected an integer of at least 1")
     drawn = np.random.default_rng(seed).integers(n_groups, size=(n_resamples, n_groups))
     cells = drawn + n_groups * np.arange(n_resamples)[:, None]
-    counts = np.bincount(cells.ravel(), minlength=n_resamples * n_groups)
-    counts = counts.reshape(n_resamples, n_groups).astype(np.float64)
+    counts = np.bincount(cells.ravel(), minlength=n_resamples * n_groups).astype(np.float64)
     counts.flags.writeable = False
-    return counts
+    return counts.reshape(n_resamples, n_groups)
 
 
 def percentiles(draws: np.ndarray) -> tuple[float, float]:
