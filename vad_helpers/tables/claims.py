@@ -4,8 +4,7 @@ A claim is about the paper's text; its own printed table sometimes says otherwis
 comparisons that decide it, fixed beforehand. It *holds* if the interval of every one lies on the
 claimed side, *does not hold* if one lies on the other side, and is *undecided* otherwise: also
 where a comparison is not measured, or on fewer than four sequences. Beside the intervals stands the
-p of the sign-flip test, after Holm's correction for the deciding comparisons of all claims
-together; those that decide nothing are a family of their own.
+p of the sign-flip test, after Holm's correction.
 
 IoU and F1 order clips alike (F1 = 2 IoU / (1 + IoU) on one clip), so that IoU and AUC decide on
 localisation. A family is compared by the mean of its methods, clip by clip. "Best" and "worst" mean
@@ -82,10 +81,9 @@ def sides(study: Study, first: str, second: str) -> tuple[list[str], list[str]]:
 
 def _variants_with(study: Study, changes: dict[str, object]) -> dict[str, str]:
     """Method's row -> its variant, or reference, with these changes."""
-    found: dict[str, str] = {}
-    for line in variants(study).itertuples():
-        if line.of and line.changes == changes:
-            found.setdefault(line.of, line.row)
+    lines = variants(study)
+    lines = lines.loc[[changes == own for own in lines["changes"]]].drop_duplicates("of")
+    found = lines.set_index("of")["row"]
     return {row: found[row] for row in methods(study) if row in found}
 
 
@@ -124,13 +122,12 @@ def comparisons(
 
     Parameters
     ----------
-    study : Study
-    clips : "all", "hits", "misses", or collection of clip ids
+    study, clips
     numbers : collection of int
         The claims: the correction is over their comparisons alone.
     rows : mapping of str to str, optional
         Method -> row that is measured in its place, such as a variant of many more samples
-        ({"lime": "lime_converged"}); {}: none. With it, only clips that have all of these rows.
+        ({"lime": "lime_converged"}). With it, only clips that have all of these rows.
 
     Returns
     -------
@@ -148,10 +145,9 @@ def comparisons(
     rows = rows or {}
     kept = set(study.keep(clips=clips).evaluation["clip_id"])
     kept &= set(finished(study, [*rows, *rows.values()])) if rows else kept
-    by_metric = paper().groupby(["level", "metric"])
-    printed = {key: part.set_index("row")["paper"] for key, part in by_metric}
-    above = printed["clip", "auc"] - CHANCE
-    printed["clip", "auc_per_second"] = above / printed["clip", "seconds"]
+    printed = paper().pivot(index="row", columns=["level", "metric"], values="paper")
+    worth = (printed["clip", "auc"] - CHANCE) / printed["clip", "seconds"]
+    printed["clip", "auc_per_second"] = worth
     nothing = dict.fromkeys(("difference", "low", "high", "p"), np.nan)
     nothing |= {"n": 0, "n_groups": 0, "n_all_zero": 0}
     lines = []
@@ -162,11 +158,10 @@ def comparisons(
         swapped = [[[rows.get(row, row) for row in side] for side in pair] for pair in pairs]
         found = _compared(study, c.table, c.level, c.metric, swapped, kept)
         found = found.set_index(["first", "second"])[[*nothing, "interval"]]
-        means = printed.get((c.level, c.metric), pd.Series(dtype=float))
+        means = printed.get((c.level, c.metric), printed.iloc[:0, 0])
         for (a, b), pair in zip(pairs, swapped, strict=True):
-            line = {"claim": c.claim, "first": " ".join(a), "second": " ".join(b)}
-            line |= {name: getattr(c, name) for name in ("table", "level", "metric", "claimed")}
-            line |= {"decides": c.decides, **nothing, "interval": "", "result": MISSING}
+            line = c._asdict() | {"first": " ".join(a), "second": " ".join(b)}
+            line |= {**nothing, "interval": "", "result": MISSING}
             measured = tuple(map(" ".join, pair))
             if measured in found.index and found.loc[measured, "n"]:
                 line |= found.loc[measured].to_dict()
@@ -177,7 +172,7 @@ def comparisons(
             line["paper_difference"] = one - two
             line["paper_agrees"] = None if np.isnan(one - two) else agrees
             lines.append(line)
-    table = pd.DataFrame(lines)
+    table = pd.DataFrame(lines).drop(columns=["Index", "each"])
     table.loc[table["n_groups"] < statistics.FEWEST_GROUPS, ["low", "high"]] = np.nan
     return _corrected(table)
 
@@ -223,11 +218,11 @@ def claims(
         deciding, equal = part[part["decides"]], part[part["metric"].str.startswith("area_matched")]
         verdict, small = _verdict(deciding["result"]), deciding["p_holm"] < ALPHA
         against = small & (deciding["result"] == AGAINST)
-        asked = len(equal) and not (equal["result"] == MISSING).all()
+        asked = (equal["result"] != MISSING).any()
         line = {"claim": number, "statement": STATEMENTS[number], "verdict": verdict}
         line["stands"] = {HOLDS: bool(small.all()), DOES_NOT: bool(against.any())}.get(verdict)
-        line |= {"at_equal_area": _verdict(equal["result"]) if asked else ""}
-        line |= {"n_comparisons": len(deciding)}
+        line["at_equal_area"] = _verdict(equal["result"]) if asked else ""
+        line["n_comparisons"] = len(deciding)
         for result in (AS_CLAIMED, AGAINST, UNDECIDED, MISSING):
             line[f"n_{result.replace(' ', '_')}"] = int((deciding["result"] == result).sum())
         agrees = deciding["paper_agrees"].dropna().astype(bool)
@@ -252,12 +247,11 @@ def contrasts(study: Study, table: str, *, clips: Clips = "all") -> pd.DataFrame
     study, parts = study.keep(clips=clips), []
     named = labels(study)
     for c in PLANNED[PLANNED["table"] == table].itertuples():
-        pair = sides(study, c.first, c.second)
-        words = [
+        words = (
             GROUPS.get(side) or " and ".join(named.get(row, row) for row in side.split())
             for side in (c.first, c.second)
-        ]
-        found = _compared(study, table, c.level, c.metric, [pair])
+        )
+        found = _compared(study, table, c.level, c.metric, [sides(study, c.first, c.second)])
         parts.append(found.drop(columns="label").assign(contrast=" - ".join(words)))
     parts = [part for part in parts if len(part)] or parts[:1]
     return statistics.corrected(pd.concat(parts, ignore_index=True))
@@ -285,19 +279,14 @@ def against(
     return statistics.corrected(pd.concat(parts, ignore_index=True))
 
 
-VARIED = (
-    ("human_centric", "auc"),
-    ("model_centric", "deletion"),
-    ("model_centric", "area_matched_deletion"),
-)
-"""What variants are compared on."""
+DELETIONS = [("model_centric", "deletion"), ("model_centric", "area_matched_deletion")]
 
 
 def against_variants(
     study: Study,
     changes: dict[str, object],
     *,
-    metrics: Sequence[tuple[str, str]] = VARIED,
+    metrics: Sequence[tuple[str, str]] = (("human_centric", "auc"), *DELETIONS),
 ) -> pd.DataFrame:
     """Compare methods with their variants that change one thing, on the clips that both have.
 

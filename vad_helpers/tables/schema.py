@@ -63,13 +63,11 @@ def _schemas() -> dict[str, Schema]:
     given = packaged("columns").fillna({"low": -np.inf, "high": np.inf, "allowed": ""})
     given.loc[given["column"] == "metric", "allowed"] += " " + " ".join(METRICS)
     given["allowed"] = given["allowed"].str.split().map(tuple)
-    return {
-        name: Schema(
-            {line.column: line for line in part.itertuples()},
-            tuple(part.loc[part["unique"], "column"]),
-        )
-        for name, part in given.groupby("table", sort=False)
-    }
+    found = {}
+    for name, part in given.groupby("table", sort=False):
+        columns = {line.column: line for line in part.itertuples()}
+        found[name] = Schema(columns, tuple(part.loc[part["unique"], "column"]))
+    return found
 
 
 SCHEMAS = _schemas()
@@ -144,17 +142,16 @@ class Study:
         `clips` is "all", "hits" (clips that the network calls anomalous), "misses" (the others of
         the evaluation set), or the clip_id of those that stay.
         """
+        changed: dict[str, Any] = {}
         if isinstance(clips, str):
-            p = self.probabilities()
             if clips == "all" and not rows:
                 return self
-            groups = {"all": p.index, "hits": p.index[p >= CALLED_FROM]}
-            groups["misses"] = p.index[p < CALLED_FROM]
+            p = self.probabilities()
+            groups = {"all": p, "hits": p[p >= CALLED_FROM], "misses": p[p < CALLED_FROM]}
             if clips not in groups:
                 raise ValueError(f"clips is {clips!r}; expected all, hits or misses")
-            clips = groups[clips]
+            clips = groups[clips].index
         clips = set(clips)
-        changed: dict[str, Any] = {}
         for name in (*SCORED, "explanations", "curves", "frame_auc", "convergence"):
             table = getattr(self, name)
             table = table[table["clip_id"].isin(clips)]
@@ -214,8 +211,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         manifest = {"evaluation": [], "counts": {}, "alternative": None} | manifest
-        kinds = {"evaluation": list, "counts": dict}
-        whole = all(isinstance(manifest[name], kind) for name, kind in kinds.items())
+        whole = isinstance(manifest["evaluation"], list) and isinstance(manifest["counts"], dict)
         whole &= isinstance(manifest["parameters"]["fold"], int)
         if manifest["alternative"] is not None:
             whole &= isinstance(manifest["alternative"]["name"], str)
@@ -227,14 +223,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def read(path: str | Path, name: str, *, n_lines: int | None = None) -> pd.DataFrame:
-    """Read one table of a run folder, of `SCHEMAS` or `STUDY_SCHEMAS`, checked.
+    """Read one table of a run folder, of `SCHEMAS` or `STUDY_SCHEMAS`, checked; empty without file.
 
-    Returns
-    -------
-    DataFrame
-        The columns of its schema, in that order. Integers are int64, or float64 where cells may
-        be empty; flags bool, or object (True, False, None); texts str, "" for empty. Empty if
-        there is no such file.
+    Integers are int64, or float64 where cells may be empty; flags bool, or object (True, False,
+    None); texts str, "" for empty.
 
     Raises
     ------

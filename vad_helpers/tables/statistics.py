@@ -45,10 +45,8 @@ def bootstrap_mean(
 
     Parameters
     ----------
-    values : array, (n,)
-        One score a clip; NaN where undefined.
-    groups : array, (n,)
-        The sequence of each clip.
+    values, groups : array, (n,)
+        One score a clip, NaN where undefined; the sequence of each clip.
     n_resamples : int
         Draws of as many sequences as there are, with replacement.
     seed : int
@@ -119,14 +117,9 @@ def bootstrap_auc(
 ) -> dict[str, float]:
     """ROC AUC of clips, or how far those of two scores are apart, with an interval.
 
-    Parameters
-    ----------
-    p, labels : array, (n,)
-        One score a clip, without NaN (larger speaks for class 1), and its class, 0 or 1.
-    groups, n_resamples, seed
-        As `bootstrap_mean`.
-    minus : array, (n,), optional
-        Another score of the same clips, whose AUC on the same draws is subtracted.
+    `p`, (n,), has one score a clip, without NaN (larger speaks for class 1), `labels` its class, 0
+    or 1, and `minus` another score, whose AUC on the same draws is subtracted; `groups` and the
+    other options are as in `bootstrap_mean`.
 
     Returns
     -------
@@ -176,14 +169,9 @@ def drawn_aucs(
 def sign_flip_test(differences: Any, groups: Any, *, seed: int = 0) -> dict[str, float]:
     """Two-sided test of "the mean difference is zero" by flipping the signs of sequences.
 
-    Parameters
-    ----------
-    differences : array, (n,)
-        a - b, one a clip; NaN is left out.
-    groups : array, (n,)
-        The sequence of each clip: its clips keep or change their sign together.
-    seed : int
-        Of random flips, with more than 30 sequences; up to 30, all flips are counted.
+    `differences`, (n,), are a - b, one a clip, NaN left out; clips of one of the `groups`, (n,),
+    keep or change their sign together. Up to 30 sequences all flips are counted; of more, some are
+    drawn by `seed`.
 
     Returns
     -------
@@ -195,21 +183,17 @@ def sign_flip_test(differences: Any, groups: Any, *, seed: int = 0) -> dict[str,
     exact = len(sums) <= MAX_EXACT_GROUPS
     # Sums of the same numbers in another order may differ in the last digits: ties must count.
     bound = abs(sums.sum()) - 1e-12 * np.abs(sums).sum()
-    if not len(sums):
-        p = np.nan
-    elif not exact:
+    p = 1.0 if len(sums) else np.nan
+    if not exact:
         signs = 1.0 - 2.0 * np.random.default_rng(seed).integers(0, 2, size=(N_FLIPS, len(sums)))
         p = (int((np.abs(signs @ sums) >= bound).sum()) + 1) / (N_FLIPS + 1)
-    elif bound <= 0:
-        p = 1.0
-    else:
+    elif bound > 0:
         # Totals of two halves are listed, and of each in one, those in the other counted.
-        totals = []
-        for half in (sums[: len(sums) // 2], sums[len(sums) // 2 :]):
-            listed = np.zeros(1)
-            for value in half:
-                listed = np.concatenate([listed + value, listed - value])
-            totals.append(np.sort(listed))
+        totals = [np.zeros(1), np.zeros(1)]
+        for i, value in enumerate(sums):
+            half = int(i >= len(sums) // 2)
+            totals[half] = np.concatenate([totals[half] + value, totals[half] - value])
+        totals[1].sort()
         above = len(totals[1]) - np.searchsorted(totals[1], bound - totals[0], side="left")
         below = np.searchsorted(totals[1], -bound - totals[0], side="right")
         p = int((above + below).sum()) / 2 ** len(sums)
@@ -279,21 +263,12 @@ def summarise(scores: pd.DataFrame, **options: Any) -> pd.DataFrame:
 def compare(
     scores: pd.DataFrame,
     pairs: Sequence[tuple[Sequence[str], Sequence[str]]],
-    *,
-    n_resamples: int = 2000,
-    seed: int = 0,
+    **options: Any,
 ) -> pd.DataFrame:
     """Judge comparisons that were fixed beforehand, on every level and metric in the table.
 
-    Parameters
-    ----------
-    scores : DataFrame
-        Tidy, one line a clip, row, level and metric.
-    pairs : sequence of (rows, rows)
-        Several rows on a side are averaged clip by clip (a family). A clip where any of them is
-        undefined is left out.
-    n_resamples, seed
-        As `bootstrap_mean`.
+    `scores` are tidy, `pairs` are of rows: several on a side (a family) are averaged clip by clip,
+    without clips where any is undefined. Options are as in `bootstrap_mean`.
 
     Returns
     -------
@@ -318,7 +293,7 @@ def compare(
             if missing or not first or not second:
                 raise ValueError(f"no scores of {missing or 'no row'}; there are {list(wide)}")
             a, b = (wide[list(side)].to_numpy(np.float64).mean(axis=1) for side in (first, second))
-            found = paired_difference(a, b, groups, n_resamples=n_resamples, seed=seed)
+            found = paired_difference(a, b, groups, **options)
             enough = found["n_groups"] >= FEWEST_GROUPS
             interval = interval_sign(found["low"], found["high"]) if enough else UNDECIDED
             better = ""
@@ -326,7 +301,7 @@ def compare(
                 better = "first" if interval == direction(metric) else "second"
             line = {"first": " ".join(first), "second": " ".join(second), "level": at}
             line |= {"metric": metric} | found
-            line["p"] = sign_flip_test(a - b, groups, seed=seed)["p"]
+            line["p"] = sign_flip_test(a - b, groups, seed=options.get("seed", 0))["p"]
             lines.append(line | {"interval": interval, "better": better})
     columns = ["first", "second", "level", "metric", "difference", "low", "high", "n", "n_groups"]
     columns += ["n_undefined", "p", "interval", "better"]
