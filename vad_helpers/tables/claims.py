@@ -58,7 +58,6 @@ a group), claimed ("higher", "lower": the first side), each (every method of the
 every one of the second, instead of the means), decides (others are shown beside)."""
 PLANNED = packaged("paper/planned_comparisons")
 """For the chapters: one line a claim and metric, several methods as their mean."""
-Side = Sequence[str]
 
 
 def sides(study: Study, first: str, second: str) -> tuple[list[str], list[str]]:
@@ -92,7 +91,7 @@ def _compared(
     table: str,
     level: str,
     metric: str,
-    pairs: Sequence[tuple[Side, Side]],
+    pairs: Sequence[tuple[Sequence[str], Sequence[str]]],
     clips: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """Compare sides whose rows are there: as `statistics.compare`, with label and n_all_zero."""
@@ -129,18 +128,14 @@ def comparisons(
         Method -> row that is measured in its place, such as a variant of many more samples
         ({"lime": "lime_converged"}). With it, only clips that have all of these rows.
 
-    Returns
-    -------
-    DataFrame
-        claim; first, second (methods, apart by spaces); table, level, metric; claimed ("higher" or
-        "lower": the first side); decides; difference (first - second), low, high (NaN on fewer than
-        four sequences), n, n_groups, p; interval ("higher", "lower", "undecided", "" if not
-        measured); result ("as claimed", "against", "undecided", "not measured"); n_all_zero (clips
-        on which a map of either side has no positive voxel, so that its score is a convention);
-        paper_difference, paper_agrees (None where the paper prints no such number); p_holm (over
-        what decides, or over what does not; a question of several claims counts once); smallest_p:
-        the smallest p_holm that the number of sequences allows beside the other comparisons, NaN
-        for what decides nothing.
+    claim; first, second (methods, apart by spaces); table, level, metric; claimed ("higher" or
+    "lower": the first side); decides; difference (first - second), low, high (NaN on fewer than
+    four sequences), n, n_groups, p; interval ("higher", "lower", "undecided", "" if not measured);
+    result ("as claimed", "against", "undecided", "not measured"); n_all_zero (clips on which a map
+    of either side has no positive voxel, so that its score is a convention); paper_difference,
+    paper_agrees (None where the paper prints no such number); p_holm (over what decides, or over
+    what does not; a question of several claims counts once); smallest_p: the smallest p_holm that
+    the number of sequences allows beside the other comparisons, NaN for what decides nothing.
     """
     rows = rows or {}
     kept = set(study.keep(clips=clips).evaluation["clip_id"])
@@ -279,14 +274,13 @@ def against(
     return statistics.corrected(pd.concat(parts, ignore_index=True))
 
 
-DELETIONS = [("model_centric", "deletion"), ("model_centric", "area_matched_deletion")]
+DELETIONS = ("model_centric", "deletion"), ("model_centric", "area_matched_deletion")
+VARIED = ("human_centric", "auc"), *DELETIONS
+"""What variants are compared on."""
 
 
 def against_variants(
-    study: Study,
-    changes: dict[str, object],
-    *,
-    metrics: Sequence[tuple[str, str]] = (("human_centric", "auc"), *DELETIONS),
+    study: Study, changes: dict[str, object], *, metrics: Sequence[tuple[str, str]] = VARIED
 ) -> pd.DataFrame:
     """Compare methods with their variants that change one thing, on the clips that both have.
 
@@ -335,10 +329,8 @@ def sensitivity(study: Study) -> pd.DataFrame:
         after = found[[swap.get(row, row) for row in keys]].set_axis(keys, axis=1)
         asked.append((choice, "row", what, ranking, found[keys], after))
     for line, metric in itertools.product(OPEN_LEVELS.itertuples(), ("iou", "auc")):
-        before, after = (
-            ranked(study, ("human_centric", level, metric), keys)
-            for level in (line.level, line.other)
-        )
+        levels = line.level, line.other
+        before, after = (ranked(study, ("human_centric", at, metric), keys) for at in levels)
         if line.other != "frame_any":  # which differs in the clips that have a score at all
             shared = before.index.intersection(after.index)
             before, after = before.loc[shared], after.loc[shared]

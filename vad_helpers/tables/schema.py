@@ -213,8 +213,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         manifest = {"evaluation": [], "counts": {}, "alternative": None} | manifest
         whole = isinstance(manifest["evaluation"], list) and isinstance(manifest["counts"], dict)
         whole &= isinstance(manifest["parameters"]["fold"], int)
-        if manifest["alternative"] is not None:
-            whole &= isinstance(manifest["alternative"]["name"], str)
+        whole &= isinstance((manifest["alternative"] or {"name": ""})["name"], str)
     except (ValueError, KeyError, TypeError):
         whole = False
     if not whole:

@@ -121,11 +121,8 @@ def bootstrap_auc(
     or 1, and `minus` another score, whose AUC on the same draws is subtracted; `groups` and the
     other options are as in `bootstrap_mean`.
 
-    Returns
-    -------
-    dict
-        ``auc``: in [0, 1], ties count one half; NaN if there is one class only. ``low``, ``high``:
-        over the draws that have an AUC; NaN without any, or with fewer than two sequences.
+    ``auc``: in [0, 1], ties count one half; NaN if there is one class only. ``low``, ``high``: over
+    the draws that have an AUC; NaN without any, or with fewer than two sequences.
 
     Raises
     ------
@@ -173,11 +170,8 @@ def sign_flip_test(differences: Any, groups: Any, *, seed: int = 0) -> dict[str,
     keep or change their sign together. Up to 30 sequences all flips are counted; of more, some are
     drawn by `seed`.
 
-    Returns
-    -------
-    dict
-        ``p``: in (0, 1], never 0 (the flip that changes nothing counts); NaN without values.
-        ``n_groups``; ``exact``: whether all flips were counted.
+    ``p``: in (0, 1], never 0 (the flip that changes nothing counts); NaN without values.
+    ``n_groups``; ``exact``: whether all flips were counted.
     """
     sums, _, _ = _by_group(differences, groups)
     exact = len(sums) <= MAX_EXACT_GROUPS
@@ -261,23 +255,18 @@ def summarise(scores: pd.DataFrame, **options: Any) -> pd.DataFrame:
 
 
 def compare(
-    scores: pd.DataFrame,
-    pairs: Sequence[tuple[Sequence[str], Sequence[str]]],
-    **options: Any,
+    scores: pd.DataFrame, pairs: Sequence[tuple[Sequence[str], Sequence[str]]], **options: Any
 ) -> pd.DataFrame:
     """Judge comparisons that were fixed beforehand, on every level and metric in the table.
 
     `scores` are tidy, `pairs` are of rows: several on a side (a family) are averaged clip by clip,
     without clips where any is undefined. Options are as in `bootstrap_mean`.
 
-    Returns
-    -------
-    DataFrame
-        One line a pair, level and metric: ``first``, ``second`` (rows, apart by spaces), ``level``,
-        ``metric``; as `paired_difference`; ``p``; ``interval`` ("higher", "lower", "undecided"; the
-        last also on fewer than four sequences); ``better`` ("first", "second", or "" if undecided
-        or if no side is known to be better); ``p_holm`` (all lines are one family), ``smallest_p``
-        (attainable after the correction, by the best of the family).
+    One line a pair, level and metric: ``first``, ``second`` (rows, apart by spaces), ``level``,
+    ``metric``; as `paired_difference`; ``p``; ``interval`` ("higher", "lower", "undecided"; the
+    last also on fewer than four sequences); ``better`` ("first", "second", or "" if undecided or if
+    no side is known to be better); ``p_holm`` (all lines are one family), ``smallest_p``
+    (attainable after the correction, by the best of the family).
 
     Raises
     ------

@@ -8,7 +8,6 @@ clip ids.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -48,9 +47,8 @@ def options(study: Study) -> dict[str, int]:
 
 def labels(study: Study) -> dict[str, str]:
     """Names of the rows for people, by key; names that two rows share get their key behind."""
-    known = dict(zip(study.rows["row"], study.rows["label"], strict=True))
-    times = Counter(known.values())
-    return {key: f"{name} [{key}]" if times[name] > 1 else name for key, name in known.items()}
+    known = study.rows.set_index("row")["label"]
+    return known.mask(known.duplicated(keep=False), known + " [" + known.index + "]").to_dict()
 
 
 def methods(study: Study) -> list[str]:
@@ -175,12 +173,9 @@ def summary(
     By default of the main rows, over the clips that are `finished`, so that their means stand side
     by side; `rows` that are named are each over the clips that they have. Empty `metrics`: all.
 
-    Returns
-    -------
-    DataFrame
-        row, label, family, kind, level, metric, mean, low, high, n, n_groups, n_undefined (left
-        out of the mean), n_all_zero (values in the mean that are mere conventions, because their
-        map has no positive voxel).
+    row, label, family, kind, level, metric, mean, low, high, n, n_groups, n_undefined (left out of
+    the mean), n_all_zero (values in the mean that are mere conventions, because their map has no
+    positive voxel).
     """
     study = study.keep(clips=clips)
     if rows is None:
@@ -239,8 +234,7 @@ def flatness(study: Study, *, clips: Clips = "all") -> pd.DataFrame:
 def _paper_table(study: Study, columns: dict[str, list], clips: Clips) -> pd.DataFrame:
     parts = []
     for table, wanted in columns.items():
-        metrics = {metric for _, metric in wanted}
-        found = summary(study, table, clips=clips, metrics=metrics)
+        found = summary(study, table, clips=clips, metrics={metric for _, metric in wanted})
         at = [found[(found["level"] == a) & (found["metric"] == b)] for a, b in wanted]
         parts += [part for part in at if len(part)] or [found.iloc[:0]]
     return ranked(pd.concat(parts, ignore_index=True))
@@ -489,8 +483,7 @@ def compare(
     *,
     rows: Collection[str] = (),
     metrics: Collection[str] = (),
-    n_resamples: int = 2000,
-    seed: int = 0,
+    **drawn: int,
 ) -> pd.DataFrame:
     """Mean score of every row in every run, and its difference from the first run.
 
@@ -498,22 +491,18 @@ def compare(
     easy and hard clips cancel. Others are compared as independent samples, which is less sharp.
 
     `paths` are run folders, or folders of runs. Empty `rows` and `metrics` keep every row, and
-    every metric that has a better side.
+    every metric that has a better side; n_resamples and seed are as in `statistics.bootstrap_mean`.
 
-    Returns
-    -------
-    DataFrame
-        One line a table, level, metric, row and run: mean, low, high, n (clips); from the second
-        run on difference (this run minus the first), difference_low, difference_high, n_shared
-        (clips that both have; 0: compared as independent samples), interval ("higher", "lower",
-        "undecided").
+    One line a table, level, metric, row and run: mean, low, high, n (clips); from the second run on
+    difference (this run minus the first), difference_low, difference_high, n_shared (clips that
+    both have; 0: compared as independent samples), interval ("higher", "lower", "undecided").
 
     Raises
     ------
     InputError
         If a path holds no run, or nothing is left of what was asked for.
     """
-    keys, drawn = ["table", "level", "metric", "row"], {"n_resamples": n_resamples, "seed": seed}
+    keys = ["table", "level", "metric", "row"]
     wanted = list(metrics) or [name for name, about in METRICS.items() if about.direction]
     lines, first, cuts = [], {}, []
     for i, path in enumerate(paths):
