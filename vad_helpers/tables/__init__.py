@@ -35,7 +35,6 @@ from vad_helpers.tables.summary import (
     pivot,
     rank_stability,
     ranked,
-    scores,
     summary,
     table_one,
     table_two,
