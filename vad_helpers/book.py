@@ -7,7 +7,7 @@ reader sees is what ran. Prose pages include the tables in `book/_run/`.
 
 from __future__ import annotations
 
-import base64
+import ast
 import builtins
 import contextlib
 import os
@@ -39,13 +39,19 @@ STUDY = "results/ucsd"
 """Folder of the committed study, in the project."""
 PAPER_CLIP = (3, 20, 158, 237)
 """A clip of the paper's study as the network gets it: channels, frames, height, width."""
-KEY_FIGURE = "figure-one"
-"""Tag of the cell whose figure stands on the front page."""
 
 
-def chapters(root: Path) -> list[Path]:
-    """List the chapters in their order."""
-    return sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+def chapters(root: Path, *, of: str = "run") -> list[Path]:
+    """List the chapters on a "run", or those on the "study", which name `study_dir`, in order."""
+    listed = sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    return [path for path in listed if ("study_dir" in _named(path)) == (of == "study")]
+
+
+def _named(chapter: Path) -> set[str]:
+    """What a chapter's parameters cell names."""
+    page = nbformat.read(chapter, as_version=4)
+    cell = next(c for c in page.cells if "parameters" in c.metadata.get("tags", []))
+    return set(re.findall(r"^(\w+):", cell.source, flags=re.MULTILINE))
 
 
 def injected(chapter: Path, profile: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,9 +59,7 @@ def injected(chapter: Path, profile: str, overrides: Mapping[str, Any]) -> dict[
 
     What the chapter's parameters cell names goes there, the rest into its `overrides`.
     """
-    page = nbformat.read(chapter, as_version=4)
-    cell = next(c for c in page.cells if "parameters" in c.metadata.get("tags", []))
-    named = set(re.findall(r"^(\w+):", cell.source, flags=re.MULTILINE))
+    named = _named(chapter)
     plain = {name: value for name, value in overrides.items() if name in named}
     others = {name: value for name, value in overrides.items() if name not in named}
     return {"profile": profile, **plain, **({"overrides": others} if others else {})}
@@ -217,9 +221,15 @@ def zip_site(root: Path | None = None) -> Path:
 def stage(run: Run) -> Path:
     """Make the staging folder: prose, executed chapters, tables that the prose includes.
 
-    InputError if a chapter has not been executed, or with other parameters than the run's.
+    Chapters on the study are executed here, so that a headline that its tables contradict stops the
+    build: RuntimeError. InputError if another chapter has not been executed, or with other
+    parameters than the run's.
     """
     executed = {path.stem: _executed(run, path) for path in chapters(run.root)}
+    numbers = {}
+    for path in chapters(run.root, of="study"):
+        page = nbformat.read(execute(run, path, {}), as_version=4)
+        executed[path.stem], numbers = page, numbers | stated(page)
     staged = run.root / "_build" / "stage"
     shutil.rmtree(staged, ignore_errors=True)
     ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
@@ -231,8 +241,10 @@ def stage(run: Run) -> Path:
     if config["repository"]["url"]:  # without an address, buttons would lead nowhere
         config["launch_buttons"]["binderhub_url"] = "https://mybinder.org"
         config["html"]["use_repository_button"] = True
+    config["sphinx"]["config"]["myst_substitutions"] = numbers
     (staged / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    write_fragments(run, executed, staged / "book" / "_run")
+    shutil.copytree(run.root / STUDY / "figures", staged / STUDY / "figures")
+    write_fragments(run, staged / "book" / "_run")
     (staged / "notebooks").mkdir()
     for name, page in executed.items():
         page = merge_parameters(page)
@@ -269,6 +281,32 @@ def _executed(run: Run, chapter: Path) -> nbformat.NotebookNode:
     return page
 
 
+def stated(page: nbformat.NotebookNode) -> dict[str, str]:
+    """What an executed chapter states for the prose (`viz.state`), by name."""
+    found = {}
+    for output in (o for cell in page.cells for o in cell.get("outputs", ())):
+        if name := output.get("metadata", {}).get("scrapbook", {}).get("name"):
+            text = output["data"]["application/papermill.record/text/plain"]
+            found[name.removeprefix("application/papermill.record/")] = ast.literal_eval(text)
+    return found
+
+
+def bibtex(root: Path) -> str:
+    """Write `CITATION.cff` as a BibTeX entry."""
+    about = yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8"))
+    people = [" ".join(filter(None, (a.get("given-names"), a.get("family-names")))) or
+              f"{{{a['name']}}}" for a in about["authors"]]  # fmt: skip
+    fields = {
+        "title": f"{{{about['title']}}}",
+        "author": " and ".join(people),
+        "version": about["version"],
+        "year": str(about["date-released"])[:4],
+        "license": about["license"],
+    }
+    lines = [f"  {name} = {{{value}}}" for name, value in fields.items()]
+    return "@software{vad_explained,\n" + ",\n".join(lines) + "\n}\n"
+
+
 def merge_parameters(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Show one parameters cell, holding the injected values, and drop papermill's metadata."""
     tagged = {}
@@ -288,63 +326,22 @@ def merge_parameters(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-def write_fragments(run: Run, executed: Mapping[str, nbformat.NotebookNode], folder: Path) -> None:
+def write_fragments(run: Run, folder: Path) -> None:
     """Write what prose pages include into `book/_run` of the staging folder: tables, the explorer,
-    the front page's figure, out of the executed chapters."""
+    the entry to cite."""
     from vad_helpers import viz  # draws: who only runs chapters need not load it
     from vad_helpers.viz import explorer
 
-    study = tables.load(run.dir)
+    study, committed = tables.load(run.dir), tables.load(run.root / STUDY)
+    networks = tables.performance_table(tables.performance(committed))
     made = {"facts": run.facts(), "methods": method_table(study), "metrics": metric_table()}
-    made["run_headline"] = headline(study)
-    if (run.root / STUDY).is_dir():
-        committed = tables.load(run.root / STUDY)
-        made |= {f"study_{name}": table for name, table in summaries(committed).items()}
-        shutil.copytree(run.root / STUDY / "figures", folder / "figures", dirs_exist_ok=True)
+    made |= {"run_headline": headline(study), "study_performance": networks}
     for name, table in made.items():
-        index = not isinstance(table.index, pd.RangeIndex)
-        html = viz.table_html(table, index=index, wrap="statement" in table)
+        html = viz.table_html(table, index=not isinstance(table.index, pd.RangeIndex))
         (folder / f"{name}.md").write_text(html, encoding="utf-8")
     (folder / "explorer.html").write_text(explorer.explorer_html(run), encoding="utf-8")
-    for page in executed.values():
-        for cell in page.cells:
-            if KEY_FIGURE in cell.metadata.get("tags", []):
-                pictures = [
-                    o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})
-                ]
-                (folder / "figure1.png").write_bytes(base64.b64decode(pictures[0]))
-
-
-def summaries(study: tables.Study) -> dict[str, pd.DataFrame]:
-    """Tables that pages show of the committed study, by name, as they are shown."""
-    networks = tables.performance(study)
-    ranges = networks[["mean", "low", "high"]].itertuples(index=False)
-    networks["value"] = ["{:.3f} [{:.3f}, {:.3f}]".format(*one) for one in ranges]
-    keys = ["pooling", "folds", "scene", "n", "n_groups"]
-    networks = networks.pivot(index=keys, columns="metric", values="value").reset_index()
-    gaps = tables.gaps(study).query("metric in ('deletion', 'insertion')")
-    gaps["clips"] = ["all" if bound < 0 else f"gap > {bound:g}" for bound in gaps["min_gap"]]
-    gaps = gaps.pivot(index="row", columns=["metric", "clips"], values="mean")
-    claims, ends = tables.claims(study), tables.convergence(study)
-    counts = ["n_as_claimed", "n_against", "n_undecided", "n_not_measured"]
-    taus = tables.sensitivity(study)
-    taus["ranking"] = taus["level"] + " " + taus["metric"]
-    costs = ["label", "seconds", "model_calls", "n_segments", "n_nonzero", "auc"]
-    recipes = ["recipe", "accuracy", "auc"]
-    recipes += ["auc_difference", "auc_difference_low", "auc_difference_high"]
-    return {
-        "performance": networks.rename(columns={"n": "clips", "n_groups": "sequences"}),
-        "table1": tables.wide(tables.table_one(study)),
-        "table2": tables.wide(tables.table_two(study)),
-        "flatness": tables.wide(tables.flatness(study)),
-        "gaps": gaps.rename(index=tables.labels(study)),
-        "leakage": tables.leakage(study),
-        "costs": tables.costs(study)[costs],
-        "claims": claims[["claim", "statement", "verdict", "stands", *counts]],
-        "convergence": ends[["row", "clip_id", "end", "n_samples", "correlation", "converged"]],
-        "sensitivity": taus.pivot_table("tau", ["choice", "alternative"], "ranking"),
-        "ablation": study.extras["ablation"][recipes],
-    }
+    entry = f"```bibtex\n{bibtex(run.root)}```\n"
+    (folder / "citation.md").write_text(entry, encoding="utf-8")
 
 
 def headline(study: tables.Study) -> pd.DataFrame:
