@@ -2,8 +2,7 @@
 
 The chapters are executed with one set of parameters into `<run_dir>/notebooks/`; the book is
 built from a staging folder that holds these executed copies beside the prose, so that what a
-reader sees is what ran. Prose pages include tables from `book/_run/`, which are written here from
-the tables of the run and of the committed study.
+reader sees is what ran. Prose pages include the tables in `book/_run/`.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import base64
 import builtins
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -27,6 +25,7 @@ from typing import Any
 import nbformat
 import pandas as pd
 import yaml
+from ipykernel.kernelspec import write_kernel_spec
 
 from vad_helpers import tables
 from vad_helpers.attribution import METHODS
@@ -42,7 +41,6 @@ PAPER_CLIP = (3, 20, 158, 237)
 """A clip of the paper's study as the network gets it: channels, frames, height, width."""
 KEY_FIGURE = "figure-one"
 """Tag of the cell whose figure stands on the front page."""
-BINDER = "https://mybinder.org"
 
 
 def chapters(root: Path) -> list[Path]:
@@ -66,25 +64,8 @@ def injected(chapter: Path, profile: str, overrides: Mapping[str, Any]) -> dict[
 def execute_all(profile: str, overrides: Mapping[str, Any]) -> Run:
     """Execute every chapter; keep the executed copies; print how long each took.
 
-    Copies of an earlier run are removed first: after a failure, none of them can be taken for
-    this run's.
-
-    Parameters
-    ----------
-    profile : str
-    overrides : mapping
-        Parameters that replace the profile's values.
-
-    Returns
-    -------
-    Run
-
-    Raises
-    ------
-    InputError
-        For bad parameters, before anything runs; or raised inside a chapter.
-    RuntimeError
-        If a chapter fails; its executed copy shows where.
+    Copies of an earlier run are removed first: after a failure, none can be taken for this run's.
+    InputError for bad parameters, before anything runs; else the errors of `execute`.
     """
     run = open_run(profile, **overrides)
     steps.check(run)
@@ -111,14 +92,8 @@ def execute_all(profile: str, overrides: Mapping[str, Any]) -> Run:
 def execute(run: Run, chapter: Path, values: Mapping[str, Any]) -> Path:
     """Execute one chapter through papermill into the run's folder.
 
-    Raises
-    ------
-    InputError
-        If the chapter ended on bad input.
-    OSError
-        If a file could not be written.
-    RuntimeError
-        If it failed otherwise.
+    InputError if the chapter ended on bad input, OSError if a file could not be written,
+    RuntimeError if it failed otherwise: its executed copy shows where.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -162,44 +137,24 @@ def batch_mode() -> Iterator[None]:
     A `python3` kernel of another interpreter may come first on JUPYTER_PATH; here a kernel
     specification of our own comes before it.
     """
-    before = {name: os.environ.get(name) for name in ("VAD_BATCH", "MPLBACKEND", "JUPYTER_PATH")}
+    before = dict(os.environ)
     with tempfile.TemporaryDirectory() as folder:
-        spec = Path(folder) / "kernels" / "python3" / "kernel.json"
-        spec.parent.mkdir(parents=True)
-        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        spec.write_text(
-            json.dumps({"argv": command, "display_name": "Python 3", "language": "python"}),
-            encoding="utf-8",
-        )
-        os.environ["JUPYTER_PATH"] = os.pathsep.join(
-            [folder, *filter(None, [before["JUPYTER_PATH"]])]
-        )
-        os.environ["VAD_BATCH"] = "1"
+        write_kernel_spec(Path(folder) / "kernels" / "python3")
+        places = os.pathsep.join(filter(None, [folder, before.get("JUPYTER_PATH")]))
+        os.environ |= {"JUPYTER_PATH": places, "VAD_BATCH": "1"}
         os.environ.pop("MPLBACKEND", None)  # `agg` would silently drop every inline figure
         try:
             yield
         finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
+            os.environ.clear()
+            os.environ |= before
 
 
 def build_book(profile: str, overrides: Mapping[str, Any]) -> Path:
-    """Stage the executed chapters and build the book, warnings as errors.
+    """Stage the executed chapters and build the book, warnings as errors: path of its index.
 
-    Returns
-    -------
-    Path
-        `_build/html/index.html`.
-
-    Raises
-    ------
-    InputError
-        If a chapter has not been executed with these parameters.
-    RuntimeError
-        If the build fails or warns.
+    InputError if a chapter has not been executed with these parameters, RuntimeError if the build
+    fails or warns.
     """
     run = open_run(profile, **overrides)
     steps.check(run)
@@ -227,17 +182,10 @@ def warnings_in(text: str) -> list[str]:
 
 
 def verify_site(root: Path | None = None) -> Path:
-    """Check that the built site is whole: every page of the table of contents, none in error.
+    """Check that the built site is whole: path of its index.
 
-    Returns
-    -------
-    Path
-        `_build/html/index.html`.
-
-    Raises
-    ------
-    RuntimeError
-        If a page is missing, nearly empty, or shows a Python traceback.
+    RuntimeError if a page of the table of contents is missing, nearly empty, or shows a Python
+    traceback.
     """
     root = root or params.project_root()
     html = root / "_build" / "html"
@@ -255,18 +203,8 @@ def verify_site(root: Path | None = None) -> Path:
 
 
 def zip_site(root: Path | None = None) -> Path:
-    """Pack the built site into one file that can be handed on and read without a network.
-
-    Returns
-    -------
-    Path
-        `_build/book.zip`; unpacked, `book/index.html` opens it.
-
-    Raises
-    ------
-    RuntimeError
-        If the site is not whole.
-    """
+    """Pack the built site into `_build/book.zip`, to hand on and read without a network: unpacked,
+    `book/index.html` opens it. RuntimeError if the site is not whole."""
     html = verify_site(root).parent
     target = html.parent / "book.zip"
     with atomic_write(target) as temporary:
@@ -279,10 +217,7 @@ def zip_site(root: Path | None = None) -> Path:
 def stage(run: Run) -> Path:
     """Make the staging folder: prose, executed chapters, tables that the prose includes.
 
-    Raises
-    ------
-    InputError
-        If a chapter has not been executed, or with other parameters than the run's.
+    InputError if a chapter has not been executed, or with other parameters than the run's.
     """
     executed = {path.stem: _executed(run, path) for path in chapters(run.root)}
     staged = run.root / "_build" / "stage"
@@ -293,9 +228,9 @@ def stage(run: Run) -> Path:
     shutil.copytree(run.root / "notebooks", staged / "book" / "_run" / "notebooks", ignore=ignore)
     shutil.copy(run.root / "_toc.yml", staged / "_toc.yml")
     config = yaml.safe_load((run.root / "_config.yml").read_text(encoding="utf-8"))
-    if config.get("repository", {}).get("url"):  # without an address, buttons would lead nowhere
-        config["launch_buttons"] = {**config.get("launch_buttons", {}), "binderhub_url": BINDER}
-        config["html"] = {**config.get("html", {}), "use_repository_button": True}
+    if config["repository"]["url"]:  # without an address, buttons would lead nowhere
+        config["launch_buttons"]["binderhub_url"] = "https://mybinder.org"
+        config["html"]["use_repository_button"] = True
     (staged / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     write_fragments(run, executed, staged / "book" / "_run")
     (staged / "notebooks").mkdir()
@@ -336,47 +271,32 @@ def _executed(run: Run, chapter: Path) -> nbformat.NotebookNode:
 
 def merge_parameters(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Show one parameters cell, holding the injected values, and drop papermill's metadata."""
-    cells, values = [], {}
-    for cell in notebook.cells:
-        cell.metadata.pop("papermill", None)
-        cell.metadata.pop("execution", None)
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            found = re.findall(r"^(\w+) = (.*)$", cell.source, flags=re.MULTILINE)
-            values = dict(found)
-        else:
-            cells.append(cell)
-    for cell in cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            for name, value in values.items():
-                line = rf"^({name}: [^=]*= ).*?(  #.*)?$"
-                cell.source = re.sub(
-                    line,
-                    lambda m, value=value: f"{m[1]}{value}{m[2] or ''}",
-                    cell.source,
-                    flags=re.MULTILINE,
-                )
-    notebook.cells = cells
-    notebook.metadata.pop("papermill", None)
+    tagged = {}
+    for part in (notebook, *notebook.cells):
+        part.metadata.pop("papermill", None)
+        part.metadata.pop("execution", None)
+        tagged |= dict.fromkeys(part.metadata.get("tags", []), part)
+    if given := tagged.get("injected-parameters"):
+        notebook.cells.remove(given)
+        values = dict(re.findall(r"^(\w+) = (.*)$", given.source, flags=re.MULTILINE))
+        tagged["parameters"].source = re.sub(
+            r"^(\w+)(: [^=\n]*= )(.*?)(  #.*)?$",
+            lambda line: f"{line[1]}{line[2]}{values.get(line[1], line[3])}{line[4] or ''}",
+            tagged["parameters"].source,
+            flags=re.MULTILINE,
+        )
     return notebook
 
 
 def write_fragments(run: Run, executed: Mapping[str, nbformat.NotebookNode], folder: Path) -> None:
-    """Write what prose pages include: tables, the explorer, the front page's figure.
-
-    Parameters
-    ----------
-    run : Run
-    executed : mapping of str to notebook
-        The executed chapters by name.
-    folder : Path
-        `book/_run` of the staging folder.
-    """
+    """Write what prose pages include into `book/_run` of the staging folder: tables, the explorer,
+    the front page's figure, out of the executed chapters."""
     from vad_helpers import viz  # draws: who only runs chapters need not load it
     from vad_helpers.viz import explorer
 
     study = tables.load(run.dir)
     made = {"facts": run.facts(), "methods": method_table(study), "metrics": metric_table()}
-    made |= {f"run_{name}": table for name, table in summaries(study).items()}
+    made["run_headline"] = headline(study)
     if (run.root / STUDY).is_dir():
         committed = tables.load(run.root / STUDY)
         made |= {f"study_{name}": table for name, table in summaries(committed).items()}
@@ -396,44 +316,35 @@ def write_fragments(run: Run, executed: Mapping[str, nbformat.NotebookNode], fol
 
 
 def summaries(study: tables.Study) -> dict[str, pd.DataFrame]:
-    """Tables that pages show of a study, by name, as they are shown."""
+    """Tables that pages show of the committed study, by name, as they are shown."""
     networks = tables.performance(study)
-    networks["value"] = [f"{m:.3f} [{low:.3f}, {high:.3f}]" for m, low, high in
-                         networks[["mean", "low", "high"]].itertuples(index=False)]  # fmt: skip
+    ranges = networks[["mean", "low", "high"]].itertuples(index=False)
+    networks["value"] = ["{:.3f} [{:.3f}, {:.3f}]".format(*one) for one in ranges]
     keys = ["pooling", "folds", "scene", "n", "n_groups"]
     networks = networks.pivot(index=keys, columns="metric", values="value").reset_index()
     gaps = tables.gaps(study).query("metric in ('deletion', 'insertion')")
     gaps["clips"] = ["all" if bound < 0 else f"gap > {bound:g}" for bound in gaps["min_gap"]]
     gaps = gaps.pivot(index="row", columns=["metric", "clips"], values="mean")
-    found = {
-        "headline": headline(study),
+    claims, ends = tables.claims(study), tables.convergence(study)
+    counts = ["n_as_claimed", "n_against", "n_undecided", "n_not_measured"]
+    taus = tables.sensitivity(study)
+    taus["ranking"] = taus["level"] + " " + taus["metric"]
+    costs = ["label", "seconds", "model_calls", "n_segments", "n_nonzero", "auc"]
+    recipes = ["recipe", "accuracy", "auc"]
+    recipes += ["auc_difference", "auc_difference_low", "auc_difference_high"]
+    return {
         "performance": networks.rename(columns={"n": "clips", "n_groups": "sequences"}),
         "table1": tables.wide(tables.table_one(study)),
         "table2": tables.wide(tables.table_two(study)),
         "flatness": tables.wide(tables.flatness(study)),
         "gaps": gaps.rename(index=tables.labels(study)),
         "leakage": tables.leakage(study),
-        **study.extras,
+        "costs": tables.costs(study)[costs],
+        "claims": claims[["claim", "statement", "verdict", "stands", *counts]],
+        "convergence": ends[["row", "clip_id", "end", "n_samples", "correlation", "converged"]],
+        "sensitivity": taus.pivot_table("tau", ["choice", "alternative"], "ranking"),
+        "ablation": study.extras["ablation"][recipes],
     }
-    costs = tables.costs(study)
-    found["costs"] = costs[["label", "seconds", "model_calls", "n_segments", "n_nonzero", "auc"]]
-    claims = tables.claims(study)
-    counts = ["n_as_claimed", "n_against", "n_undecided", "n_not_measured"]
-    found["claims"] = claims[["claim", "statement", "verdict", "stands", *counts]]
-    ends = tables.convergence(study)
-    if len(ends):
-        keys = ["row", "clip_id", "end"]
-        found["convergence"] = ends[[*keys, "n_samples", "correlation", "converged"]]
-    taus = tables.sensitivity(study)
-    if len(taus):
-        taus["ranking"] = taus["level"] + " " + taus["metric"]
-        keys = ["choice", "alternative"]
-        found["sensitivity"] = taus.pivot_table(index=keys, columns="ranking", values="tau")
-    if "ablation" in found:
-        shown = ["recipe", "accuracy", "auc", "auc_difference"]
-        ends = ["auc_difference_low", "auc_difference_high"]
-        found["ablation"] = found["ablation"][[*shown, *ends]]
-    return found
 
 
 def headline(study: tables.Study) -> pd.DataFrame:

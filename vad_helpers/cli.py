@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -93,14 +94,13 @@ def measure(
     """Train, explain and score clip by clip, without notebooks; an interrupted one goes on."""
     from vad_helpers.run import open_run, steps
 
-    number, slash, n_parts = part.partition("/")
-    digits = slash and number.isdecimal() and n_parts.isdecimal()
-    if not (digits and 1 <= int(number) <= int(n_parts)):
+    asked = re.fullmatch(r"([0-9]+)/([0-9]+)", part)
+    if not asked or not 1 <= int(asked[1]) <= int(asked[2]):
         raise InputError(f"--part is '{part}'; give K/N with K from 1 to N, such as 2/3")
     opened = open_run(profile, **_overrides(param))
     steps.check(opened)
-    steps.measure(opened, part=(int(number), int(n_parts)), progress=_watched())
-    steps.converge(opened, part=(int(number), int(n_parts)), progress=_watched())
+    for fill in (steps.measure, steps.converge):
+        fill(opened, part=(int(asked[1]), int(asked[2])), progress=_watched())
     print(opened.dir)
 
 
@@ -168,14 +168,9 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except InputError as error:
-        _fail(str(error), status=2)
-    except OSError as error:
-        _fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), status=2)
-    except RuntimeError as error:
-        _fail(str(error), status=1)
-
-
-def _fail(message: str, *, status: int) -> None:
-    print(f"vad: {message}", file=sys.stderr)
-    raise SystemExit(status)
+    except (InputError, OSError, RuntimeError) as error:
+        told = str(error)
+        if isinstance(error, OSError):
+            told = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
+        print(f"vad: {told}", file=sys.stderr)
+        raise SystemExit(1 if isinstance(error, RuntimeError) else 2) from None

@@ -13,22 +13,9 @@ from pathlib import Path
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it into place when the block succeeds.
 
-    Parameters
-    ----------
-    path : str or Path
-        Final location. Its folder is made if need be.
-
-    Yields
-    ------
-    Path
-        A file of its own in the same folder (a rename across file systems is not atomic). It
-        keeps the suffix of `path`, because some writers choose their format by it.
-
-    Raises
-    ------
-    OSError
-        As raised by the block or the rename (a full disk, say); the temporary file is removed
-        and an older file at `path` is left as it was.
+    It keeps the suffix of `path`, by which some writers choose their format, and lies in the same
+    folder, made if need be: a rename across file systems is not atomic. If the block or the rename
+    fails (OSError: a full disk, say), it is removed and an older file at `path` is left as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ NUMBERS = {"010": 10, "0123": 123, "08": 8, "+5": 5, "0o17": 15, "0x10": 16, ".i
 REALS = {"1e-3": 0.001, "12e03": 12000.0, ".5": 0.5, "-1.": -1.0, "true": True, "False": False}
 OTHERS = {"[ig, lime]": ["ig", "lime"], "{a: 010, b: yes}": {"a": 10, "b": "yes"}, "'010'": "010"}
 READ = NUMBERS | REALS | OTHERS | {"null": None, "~": None, "": None}
-TEXT = "1_000 1:30 190:20:30 1:30.5 2020-01-01 0b11 yes No on OFF y << =".split()
+TEXT = "1:30 190:20:30 1:30.5 yes No on OFF y".split()
 
 
 @pytest.mark.parametrize(("text", "value"), [*READ.items(), *zip(TEXT, TEXT, strict=True)])
@@ -40,8 +40,8 @@ def test_overrides_that_are_none_are_refused(text):
     [
         ("seed: 1:30", "parameter 'seed' is '1:30'"),
         ("seed: yes", "parameter 'seed' is 'yes'"),
-        ("seed: 1_000", "parameter 'seed' is '1_000'"),
-        ("seed: 1\nseed: 2", "'seed' stands twice in line"),
+        ("seed: 2020-01-01", "parameter 'seed' is datetime.date"),
+        ("seed: 1\nseed: 2", "line .* duplicate key"),
         ("sede: 1", "unknown parameter: 'sede'; did you mean 'seed'"),
         ("", "profile '.*' lacks parameter 'seed'"),
         ("seed: [", "is not readable YAML"),
@@ -73,7 +73,7 @@ def test_values_that_mean_the_same_are_taken(name, value, expected):
 
 
 REFUSED = """
-epochs=0 epochs=true epochs='3' epochs=2.0 lr=true lr=1_000 lr=.inf lr=0 lr_gamma=1.5 average=1.0
+epochs=0 epochs=true epochs='3' epochs=2.0 lr=true lr=1:30 lr=.inf lr=0 lr_gamma=1.5 average=1.0
 seed=4294967296 seed=-1 fold=5 n_folds=2 device=gpu precision=fp16 frame_size=[40]
 frame_size=['40',60] methods=[] methods=ig methods=[ig,ig] methods=[gradcam] data_dir=3
 split_by=clip alternative='A.b' early_end=Mixed_9 walkway={'crowd':3} walkway={'n_test':0}
@@ -96,7 +96,7 @@ def test_values_that_make_no_sense_are_refused_in_one_line_that_names_them(text)
         params.load("quick", **{name: value})
     message = str(error.value)
     assert "\n" not in message
-    assert any(word in message for word in (f"'{name}'", "variant '", f"{name} ", "n_test"))
+    assert any(word in message for word in (f"'{name}", "variant '", f"{name} ", "n_test"))
 
 
 def test_unknown_parameters_profiles_and_places_are_refused(tmp_path):

@@ -1,19 +1,18 @@
 """Profiles and parameters, strict about names and types; and the runs that they open.
 
 A *profile* is a YAML file in `params/` that gives every parameter its value. Notebooks, the command
-line and papermill override single values. YAML is read as version 1.2 has it: 010 is ten, `yes`,
-`1:30` and `2020-01-01` are text (version 1.1 makes 8, true, 90 and a date of them without a word).
+line and papermill override single values. YAML is read as version 1.2 has it: 010 is ten, `yes`
+and `1:30` are text (version 1.1 makes 8, true and 90 of them without a word).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML, YAMLError
 
 from vad_helpers.attribution import checks
 from vad_helpers.attribution.registry import METHODS
@@ -23,8 +22,6 @@ from vad_helpers.errors import InputError
 from vad_helpers.model.i3d import STAGES
 from vad_helpers.run.cache import FREE, MORE, Run, manifest_in
 
-MERGED = ("settings", "variants")
-"""Parameters whose overrides change the profile's value entry by entry."""
 REFERENCES = {
     "random": "Random map",
     "centre": "Centre prior",
@@ -34,12 +31,11 @@ REFERENCES = {
     "ig_time_average": "IG, averaged over time",
 }
 """Reference rows and their labels; no variant may have their names."""
-_NUMBER = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?")
 
 
 def _written_number(value: Any) -> Any:
     # YAML 1.1, which papermill reads, takes 1e-3 for text (it wants 1.0e-3).
-    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+    return float(value) if isinstance(value, str) else value
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy's legacy generator takes no larger
@@ -167,8 +163,8 @@ def project_root(start: str | Path | None = None) -> Path:
 def load(profile: str = "quick", *, root: Path | None = None, **overrides: Any) -> Params:
     """Read a profile (a name in `params/`, or a path to a YAML file) and apply overrides.
 
-    InputError for an unknown profile, parameter, method or setting, a missing parameter, or a value
-    of the wrong type or out of its range.
+    InputError for an unknown profile, parameter, method or setting, and for a value that is
+    missing, of the wrong type or out of its range.
     """
     root = root or project_root()
     path = root / (profile if profile.endswith((".yaml", ".yml")) else f"params/{profile}.yaml")
@@ -179,9 +175,9 @@ def load(profile: str = "quick", *, root: Path | None = None, **overrides: Any) 
         values = read_yaml(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start}); save it so") from None
-    except yaml.YAMLError as error:
+    except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        told = f"{error.problem} in line {mark.line + 1}" if mark else "no text"
+        told = f"line {mark.line + 1}: {error.problem}".splitlines()[0] if mark else "no text"
         raise InputError(f"{path} is not readable YAML: {told}") from None
     if not isinstance(values, dict):
         raise InputError(f"{path} holds no `parameter: value` lines")
@@ -204,9 +200,9 @@ def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     result = dict(values)
     for name, change in changes.items():
         checks.one_of("parameter", name, Params.model_fields)
-        base = result.get(name)
-        if name in MERGED and change and isinstance(base, Mapping) and isinstance(change, Mapping):
-            merged = dict(base)
+        mappings = isinstance(result.get(name), Mapping) and isinstance(change, Mapping)
+        if name in ("settings", "variants") and change and mappings:
+            merged = dict(result[name])
             for key, entry in change.items():
                 both = isinstance(merged.get(key), Mapping) and isinstance(entry, Mapping)
                 merged[key] = {**merged[key], **entry} if both else entry
@@ -264,19 +260,13 @@ def _first_complaint(error: ValidationError, profile: Any) -> str:
     """Pydantic's first complaint in one line of ours."""
     # A misspelt name is said before the one that it leaves out.
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    # Positions in lists and alternatives of a union are no names.
-    name, *rest = [str(part) for part in first["loc"]]
+    name, given = ".".join(map(str, first["loc"])), first["input"]
     if first["type"] == "extra_forbidden":
         checks.one_of("parameter", name, Params.model_fields)
-    if first["type"] == "missing" and not rest:
+    if first["type"] == "missing":
         return f"profile '{profile}' lacks parameter '{name}'"
-    where = f"variant '{rest.pop(0)}'" if name == "variants" and rest else f"parameter '{name}'"
-    where += f": {rest[0]}" if rest and not rest[0].isdigit() else ""
-    if first["type"] == "missing":  # of a variant, its method alone can be
-        return f"{where} is missing; give one of {', '.join(METHODS)}"
     expected = first["msg"].replace("Input should be", "expected")
-    expected = expected[0].lower() + expected[1:]
-    return f"{where} is {first['input']!r} ({type(first['input']).__name__}); {expected}"
+    return f"parameter '{name}' is {given!r} ({type(given).__name__}); {expected}"
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -286,64 +276,25 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise InputError(f"'{text}' is not a parameter; write key=value, for example epochs=3")
     try:
         return name.strip(), read_yaml(value)
-    except yaml.YAMLError:
+    except YAMLError:
         raise InputError(f"the value of parameter '{name}' is not YAML: {value}") from None
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's parser with the scalars of YAML 1.2's core schema."""
-
-    yaml_implicit_resolvers: dict = {}
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                problem = f"'{key}' stands twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
-        return super().construct_mapping(node, deep=deep)
-
-
-_TAG = "tag:yaml.org,2002:"
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
-    ("float", _NUMBER.pattern + r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.0123456789")),
-):
-    _Loader.add_implicit_resolver(_TAG + _tag, re.compile(f"(?:{_pattern})$"), _first)
-_Loader.add_constructor(
-    f"{_TAG}int", lambda _, node: int(node.value, {"0o": 8, "0x": 16}.get(node.value[:2], 10))
-)
-_Loader.add_constructor(
-    f"{_TAG}float", lambda _, node: float(re.sub(r"\.(?=[a-zA-Z])", "", node.value))
-)
-
-
 def read_yaml(text: str) -> Any:
-    """Read YAML 1.2: scalars of its core schema, no name twice; else yaml.YAMLError."""
-    return yaml.load(text, Loader=_Loader)
+    """Read YAML 1.2, in which no name may stand twice; ruamel.yaml's YAMLError for other text."""
+    return YAML(typ="safe", pure=True).load(text)
 
 
 def open_run(profile: str = "quick", **overrides: Any) -> Run:
     """Open a run by its profile and overrides, or by its folder; nothing is computed or written.
 
-    Parameters
-    ----------
-    profile : str
-        A name in `params/` or a path to a YAML file.
-    **overrides
-        Parameters that replace the profile's, see `override`. If `run_dir` names a folder
-        with a manifest, that supplies all parameters; once there is a network, the others given
-        must agree with it but for `cache.FREE` and `cache.MORE`. Without `run_dir`, the folder is
-        `runs/<profile>/fold-<fold>`, or `<alternative>-fold-<fold>` there, and what changed
-        parameters touch is computed again.
+    `profile` and `overrides` are those of `load`. If `run_dir` names a folder with a manifest, that
+    supplies all parameters; once there is a network, the others given must agree with it but for
+    `cache.FREE` and `cache.MORE`. Without `run_dir`, the folder is `runs/<profile>/fold-<fold>`, or
+    `<alternative>-fold-<fold>` there, and what changed parameters touch is computed again.
 
-    Returns
-    -------
-    Run
-        Read-only if its folder was made elsewhere, and its network or the videos are not here.
-        InputError as of `load`, and if a value contradicts the folder's manifest.
+    The run is read-only if its folder was made elsewhere, and its network or the videos are not
+    here. InputError as of `load`, and if a value contradicts the folder's manifest.
     """
     root = project_root()
     if overrides.get("run_dir"):

@@ -88,11 +88,8 @@ def describe(listed: Mapping[str, Row]) -> list[tuple[str, ...]]:
     beside them)."""
     lines = []
     for row in listed.values():
-        settings = dict(row.settings)
-        if row.method:
-            settings |= {"baseline": row.baseline, "weights": row.weights}
-            given = {name: getattr(row, name) for name in ("n_clips", "seed", "precision")}
-            settings |= {name: value for name, value in given.items() if value is not None}
-        text = json.dumps(settings, sort_keys=True, default=list)
+        names = ("baseline", "weights", "n_clips", "seed", "precision") if row.method else ()
+        given = {name: getattr(row, name) for name in names if getattr(row, name) is not None}
+        text = json.dumps({**row.settings, **given}, sort_keys=True, default=list)
         lines.append((row.key, row.kind, row.method or "", row.family, row.label, text))
     return lines

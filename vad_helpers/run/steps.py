@@ -202,17 +202,9 @@ def measure(
     """Train, then explain and score every (clip, row) that the tables lack.
 
     Processes that call this on one folder share its clips: each takes one that no other works on,
-    and in the end waits for those that others took. A read-only run is read as it is.
-
-    Parameters
-    ----------
-    run : Run
-    rows : collection of str, optional
-        Keys of the rows to measure; all by default.
-    part : (int, int)
-        (k, n): of the clips, the k-th of n parts alone.
-    progress : bool
-        Show bars.
+    and in the end waits for those that others took. A read-only run is read as it is. `rows` are
+    keys of the rows to measure (all by default); `part` (k, n) is the k-th of n parts of the clips;
+    `progress` shows bars.
     """
     share, listed = _share(part), rows_of(run.params)
     wanted = {_row(run, key).key for key in (listed if rows is None else rows)}
@@ -335,13 +327,8 @@ def converge(run: Run, *, part: tuple[int, int] = (1, 1), progress: bool = False
 
     The doubling ends at the largest number of samples that a row of the method has in this run: it
     tells whether that row is converged, and costs at most twice that row's map. Options are those
-    of `measure`.
-
-    Returns
-    -------
-    DataFrame
-        clip_id, row, n_samples, correlation (of the maps of two seeds), converged, key; one line a
-        number tried. Empty if the run has neither method.
+    of `measure`. The table has clip_id, row, n_samples, correlation (of the maps of two seeds),
+    converged, key; one line a number tried, none if the run has neither method.
     """
     if run.readonly:
         return schema.read(run.dir, "convergence")
@@ -402,11 +389,8 @@ def plan(run: Run) -> pd.DataFrame:
     recompute only what they reach. Training with frozen stages or in bf16 takes less. Reading data,
     drawing figures and starting kernels are left out.
 
-    Returns
-    -------
-    DataFrame
-        step, state ("done", "to do", "n of m done", "read-only"), model_calls (to do), minutes
-        (an estimate); the last line is the total.
+    The table has step, state ("done", "to do", "n of m done", "read-only"), model_calls (to do),
+    minutes (an estimate); the last line is the total.
     """
     p, device = run.params, torch_device(run)  # refuses one that is not here, whatever is left
     tree = datasets.walkway_folder(run.root / p.data_dir, seed=p.seed, options=p.walkway)
@@ -420,7 +404,8 @@ def plan(run: Run) -> pd.DataFrame:
     elif p.dataset == "walkway" and not tree.is_dir():
         lines.append(("data", "to do", 0, 40.0))  # what the rest costs is told once they are there
     else:
-        forward, backward = _seconds_per_clip(run, device)
+        video = torch.zeros((3, p.n_frames, *p.frame_size), device=device)
+        forward, backward = _seconds_per_clip(fresh_network(run).eval().to(device), video[None])
         split, trained = clips(run)["split"].value_counts(), is_trained(run)
         drawn = p.epoch_clips or len(dataset(run, "train", augmented=True))
         enter("training", 0 if trained else p.epochs * drawn, backward)
@@ -440,7 +425,9 @@ def plan(run: Run) -> pd.DataFrame:
             gradients = row.method and METHODS[row.method].family == "gradient"
             per_call = backward if gradients else forward
             if calls and {"window", "stride"} <= row.all_settings.keys():
-                per_call = min(per_call, _seconds_per_window(run, row))
+                windows = (tuple(row.all_settings[name]) for name in ("window", "stride"))
+                ready = prepared(run, "random", "fp32")
+                per_call = min(per_call, occlusion.seconds_per_window(ready, video, *windows))
             seconds = calls * per_call + scored * forward
             lines.append((key, state, calls + scored, seconds + 0.3 * len(left)))
         doubled = _doubled(run) if trained else {}
@@ -453,23 +440,14 @@ def plan(run: Run) -> pd.DataFrame:
     return table
 
 
-def _seconds_per_window(run: Run, row: Row) -> float:
-    """Seconds of one window of an occlusion through the untrained network."""
-    video = torch.zeros((3, run.params.n_frames, *run.params.frame_size))
-    window, stride = (tuple(row.all_settings[name]) for name in ("window", "stride"))
-    ready = prepared(run, "random", "fp32")
-    return occlusion.seconds_per_window(ready, video.to(torch_device(run)), window, stride)
-
-
-def _seconds_per_clip(run: Run, device: str) -> tuple[float, float]:
-    """Seconds of a clip through the untrained network, warm: forward; forward and backward."""
-    model, seconds = fresh_network(run).eval().to(device), []
-    video = torch.zeros((1, 3, run.params.n_frames, *run.params.frame_size), device=device)
-    for backward in (False, False, True):
+def _seconds_per_clip(model: InceptionI3d, video: torch.Tensor) -> tuple[float, float]:
+    """Seconds of a clip through a network, warm: forward; forward and backward."""
+    video = video.clone().requires_grad_()
+    for _ in range(2):  # the first time pays for what later ones share
         started = time.perf_counter()
-        with torch.set_grad_enabled(backward):
-            logits = model(video.requires_grad_(backward))
-            found = torch.autograd.grad(logits.sum(), video)[0] if backward else logits
-        float(found.sum())  # waits for the device
-        seconds.append(time.perf_counter() - started)
-    return seconds[1], seconds[2]
+        total = model(video).sum()
+        total.item()  # waits for the device
+        forward = time.perf_counter() - started
+        torch.autograd.grad(total, video)[0].sum().item()
+        backward = time.perf_counter() - started
+    return forward, backward
