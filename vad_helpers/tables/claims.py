@@ -4,8 +4,7 @@ A claim is about the paper's text; its own printed table sometimes says otherwis
 comparisons that decide it, fixed beforehand. It *holds* if the interval of every one lies on the
 claimed side, *does not hold* if one lies on the other side, and is *undecided* otherwise: also
 where a comparison is not measured, or on fewer than four sequences. Beside the intervals stands the
-p of the sign-flip test, after Holm's correction for the deciding comparisons of all claims
-together; those that decide nothing are a family of their own.
+p of the sign-flip test, after Holm's correction.
 
 IoU and F1 order clips alike (F1 = 2 IoU / (1 + IoU) on one clip), so that IoU and AUC decide on
 localisation. A family is compared by the mean of its methods, clip by clip. "Best" and "worst" mean
@@ -59,7 +58,6 @@ a group), claimed ("higher", "lower": the first side), each (every method of the
 every one of the second, instead of the means), decides (others are shown beside)."""
 PLANNED = packaged("paper/planned_comparisons")
 """For the chapters: one line a claim and metric, several methods as their mean."""
-Side = Sequence[str]
 
 
 def sides(study: Study, first: str, second: str) -> tuple[list[str], list[str]]:
@@ -82,10 +80,9 @@ def sides(study: Study, first: str, second: str) -> tuple[list[str], list[str]]:
 
 def _variants_with(study: Study, changes: dict[str, object]) -> dict[str, str]:
     """Method's row -> its variant, or reference, with these changes."""
-    found: dict[str, str] = {}
-    for line in variants(study).itertuples():
-        if line.of and line.changes == changes:
-            found.setdefault(line.of, line.row)
+    lines = variants(study)
+    lines = lines.loc[[changes == own for own in lines["changes"]]].drop_duplicates("of")
+    found = lines.set_index("of")["row"]
     return {row: found[row] for row in methods(study) if row in found}
 
 
@@ -94,23 +91,21 @@ def _compared(
     table: str,
     level: str,
     metric: str,
-    pairs: Sequence[tuple[Side, Side]],
+    pairs: Sequence[tuple[Sequence[str], Sequence[str]]],
     clips: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """Compare sides whose rows are there: as `statistics.compare`, with label and n_all_zero."""
     part = scores(study, table)
     part = part[(part["level"] == level) & (part["metric"] == metric)]
     part = part if clips is None else part[part["clip_id"].isin(clips)]
-    there, zero = set(part["row"]), set(all_zero(study))
+    there = set(part["row"])
     pairs = [pair for pair in pairs if all(pair) and {*pair[0], *pair[1]} <= there]
     found = statistics.compare(part, pairs, **options(study))
-    defined = part.dropna(subset="value").groupby("row")["clip_id"].agg(set)
-    rows = [(*a, *b) for a, b in pairs]
-    shared = [set.intersection(*(defined.get(row, set()) for row in side)) for side in rows]
-    found["n_all_zero"] = [
-        sum(any((clip, row) in zero for row in side) for clip in both)
-        for side, both in zip(rows, shared, strict=True)
-    ]
+    defined = part.pivot(index="clip_id", columns="row", values="value").notna()
+    flat = pd.MultiIndex.from_product(defined.axes).isin(all_zero(study)).reshape(defined.shape)
+    flat = pd.DataFrame(flat, *defined.axes)
+    rows = [[*a, *b] for a, b in pairs]
+    found["n_all_zero"] = [int((defined[r].all(axis=1) & flat[r].any(axis=1)).sum()) for r in rows]
     found.insert(1, "label", found["first"].map(labels(study)))
     return found
 
@@ -126,34 +121,28 @@ def comparisons(
 
     Parameters
     ----------
-    study : Study
-    clips : "all", "hits", "misses", or collection of clip ids
+    study, clips
     numbers : collection of int
         The claims: the correction is over their comparisons alone.
     rows : mapping of str to str, optional
         Method -> row that is measured in its place, such as a variant of many more samples
-        ({"lime": "lime_converged"}); {}: none. With it, only clips that have all of these rows.
+        ({"lime": "lime_converged"}). With it, only clips that have all of these rows.
 
-    Returns
-    -------
-    DataFrame
-        claim; first, second (methods, apart by spaces); table, level, metric; claimed ("higher" or
-        "lower": the first side); decides; difference (first - second), low, high (NaN on fewer than
-        four sequences), n, n_groups, p; interval ("higher", "lower", "undecided", "" if not
-        measured); result ("as claimed", "against", "undecided", "not measured"); n_all_zero (clips
-        on which a map of either side has no positive voxel, so that its score is a convention);
-        paper_difference, paper_agrees (None where the paper prints no such number); p_holm (over
-        what decides, or over what does not; a question of several claims counts once); smallest_p:
-        the smallest p_holm that the number of sequences allows beside the other comparisons, NaN
-        for what decides nothing.
+    claim; first, second (methods, apart by spaces); table, level, metric; claimed ("higher" or
+    "lower": the first side); decides; difference (first - second), low, high (NaN on fewer than
+    four sequences), n, n_groups, p; interval ("higher", "lower", "undecided", "" if not measured);
+    result ("as claimed", "against", "undecided", "not measured"); n_all_zero (clips on which a map
+    of either side has no positive voxel, so that its score is a convention); paper_difference,
+    paper_agrees (None where the paper prints no such number); p_holm (over what decides, or over
+    what does not; a question of several claims counts once); smallest_p: the smallest p_holm that
+    the number of sequences allows beside the other comparisons, NaN for what decides nothing.
     """
     rows = rows or {}
     kept = set(study.keep(clips=clips).evaluation["clip_id"])
     kept &= set(finished(study, [*rows, *rows.values()])) if rows else kept
-    by_metric = paper().groupby(["level", "metric"])
-    printed = {key: part.set_index("row")["paper"] for key, part in by_metric}
-    above = printed["clip", "auc"] - CHANCE
-    printed["clip", "auc_per_second"] = above / printed["clip", "seconds"]
+    printed = paper().pivot(index="row", columns=["level", "metric"], values="paper")
+    worth = (printed["clip", "auc"] - CHANCE) / printed["clip", "seconds"]
+    printed["clip", "auc_per_second"] = worth
     nothing = dict.fromkeys(("difference", "low", "high", "p"), np.nan)
     nothing |= {"n": 0, "n_groups": 0, "n_all_zero": 0}
     lines = []
@@ -164,12 +153,11 @@ def comparisons(
         swapped = [[[rows.get(row, row) for row in side] for side in pair] for pair in pairs]
         found = _compared(study, c.table, c.level, c.metric, swapped, kept)
         found = found.set_index(["first", "second"])[[*nothing, "interval"]]
-        means = printed.get((c.level, c.metric), pd.Series(dtype=float))
+        means = printed.get((c.level, c.metric), printed.iloc[:0, 0])
         for (a, b), pair in zip(pairs, swapped, strict=True):
-            line = {"claim": c.claim, "first": " ".join(a), "second": " ".join(b)}
-            line |= {name: getattr(c, name) for name in ("table", "level", "metric", "claimed")}
-            line |= {"decides": c.decides, **nothing, "interval": "", "result": MISSING}
-            measured = tuple(" ".join(side) for side in pair)
+            line = c._asdict() | {"first": " ".join(a), "second": " ".join(b)}
+            line |= {**nothing, "interval": "", "result": MISSING}
+            measured = tuple(map(" ".join, pair))
             if measured in found.index and found.loc[measured, "n"]:
                 line |= found.loc[measured].to_dict()
                 known = {c.claimed: AS_CLAIMED, UNDECIDED: UNDECIDED}
@@ -179,27 +167,27 @@ def comparisons(
             line["paper_difference"] = one - two
             line["paper_agrees"] = None if np.isnan(one - two) else agrees
             lines.append(line)
-    table = pd.DataFrame(lines)
+    table = pd.DataFrame(lines).drop(columns=["Index", "each"])
     table.loc[table["n_groups"] < statistics.FEWEST_GROUPS, ["low", "high"]] = np.nan
     return _corrected(table)
 
 
 def _corrected(table: pd.DataFrame) -> pd.DataFrame:
     """Add p_holm and smallest_p: what decides must not pay for what is shown beside it."""
-    pairs = [frozenset(pair) for pair in zip(table["first"], table["second"], strict=True)]
-    asked = list(zip(table["table"], table["level"], table["metric"], pairs, strict=True))
-    asked = pd.Series(asked, index=table.index, dtype=object)
+    pairs = [" - ".join(sorted(pair)) for pair in table[["first", "second"]].to_numpy()]
+    asked = table["table"] + " " + table["level"] + " " + table["metric"] + ": " + pairs
     table = table.assign(p_holm=np.nan, smallest_p=np.nan)
-    for decides in (True, False):
-        family = table["decides"] == decides
-        once = family & ~asked.where(family).duplicated()
-        p = table["p"].where(once).astype(float)
-        holm = dict(zip(asked[once], statistics.holm(p)[once.to_numpy()], strict=True))
-        table.loc[family, "p_holm"] = asked[family].map(holm).astype(float)
-        for i in p.index[p.notna() & decides]:
-            least = p.where(p.index != i, statistics.smallest_p(int(table.loc[i, "n_groups"])))
-            same = family & (asked == asked[i])
-            table.loc[same, "smallest_p"] = statistics.holm(least)[i]
+    for decides, family in table.assign(asked=asked).groupby("decides"):
+        once = family.drop_duplicates("asked").set_index("asked")
+        p = once["p"].astype(float)
+        corrected = pd.Series(statistics.holm(p), p.index)
+        table.loc[family.index, "p_holm"] = family["asked"].map(corrected)
+        least = pd.Series(np.nan, p.index)
+        for i, n_groups in enumerate(once["n_groups"]):
+            if decides and not np.isnan(p.iloc[i]):
+                other = p.where(np.arange(len(p)) != i, statistics.smallest_p(int(n_groups)))
+                least.iloc[i] = statistics.holm(other)[i]
+        table.loc[family.index, "smallest_p"] = family["asked"].map(least)
     return table
 
 
@@ -212,15 +200,12 @@ def claims(
 ) -> pd.DataFrame:
     """Judge the paper's claims by their `comparisons`, which says what the parameters are.
 
-    Returns
-    -------
-    DataFrame
-        claim, statement; verdict ("holds", "does not hold", "undecided"); stands (whether the
-        corrected p say the same as the intervals; of a claim that does not hold, one is enough;
-        None for one that is undecided); at_equal_area (the verdict by the same rule where every map
-        removes the same areas, "" if not asked); of the comparisons that decide: n_comparisons,
-        n_as_claimed, n_against, n_undecided, n_not_measured, n_small (corrected p below .05),
-        n_printed (by the paper), n_agree (printed as claimed).
+    claim, statement; verdict ("holds", "does not hold", "undecided"); stands (whether the corrected
+    p say the same as the intervals; of a claim that does not hold, one is enough; None for one that
+    is undecided); at_equal_area (the verdict by the same rule where every map removes the same
+    areas, "" if not asked); of the comparisons that decide: n_comparisons, n_as_claimed, n_against,
+    n_undecided, n_not_measured, n_small (corrected p below .05), n_printed (by the paper), n_agree
+    (printed as claimed).
     """
     lines = []
     compared = comparisons(study, clips=clips, numbers=numbers, rows=rows)
@@ -228,11 +213,11 @@ def claims(
         deciding, equal = part[part["decides"]], part[part["metric"].str.startswith("area_matched")]
         verdict, small = _verdict(deciding["result"]), deciding["p_holm"] < ALPHA
         against = small & (deciding["result"] == AGAINST)
-        asked = len(equal) and not (equal["result"] == MISSING).all()
+        asked = (equal["result"] != MISSING).any()
         line = {"claim": number, "statement": STATEMENTS[number], "verdict": verdict}
         line["stands"] = {HOLDS: bool(small.all()), DOES_NOT: bool(against.any())}.get(verdict)
-        line |= {"at_equal_area": _verdict(equal["result"]) if asked else ""}
-        line |= {"n_comparisons": len(deciding)}
+        line["at_equal_area"] = _verdict(equal["result"]) if asked else ""
+        line["n_comparisons"] = len(deciding)
         for result in (AS_CLAIMED, AGAINST, UNDECIDED, MISSING):
             line[f"n_{result.replace(' ', '_')}"] = int((deciding["result"] == result).sum())
         agrees = deciding["paper_agrees"].dropna().astype(bool)
@@ -257,12 +242,11 @@ def contrasts(study: Study, table: str, *, clips: Clips = "all") -> pd.DataFrame
     study, parts = study.keep(clips=clips), []
     named = labels(study)
     for c in PLANNED[PLANNED["table"] == table].itertuples():
-        pair = sides(study, c.first, c.second)
-        words = [
+        words = (
             GROUPS.get(side) or " and ".join(named.get(row, row) for row in side.split())
             for side in (c.first, c.second)
-        ]
-        found = _compared(study, table, c.level, c.metric, [pair])
+        )
+        found = _compared(study, table, c.level, c.metric, [sides(study, c.first, c.second)])
         parts.append(found.drop(columns="label").assign(contrast=" - ".join(words)))
     parts = [part for part in parts if len(part)] or parts[:1]
     return statistics.corrected(pd.concat(parts, ignore_index=True))
@@ -290,19 +274,13 @@ def against(
     return statistics.corrected(pd.concat(parts, ignore_index=True))
 
 
-VARIED = (
-    ("human_centric", "auc"),
-    ("model_centric", "deletion"),
-    ("model_centric", "area_matched_deletion"),
-)
+DELETIONS = ("model_centric", "deletion"), ("model_centric", "area_matched_deletion")
+VARIED = ("human_centric", "auc"), *DELETIONS
 """What variants are compared on."""
 
 
 def against_variants(
-    study: Study,
-    changes: dict[str, object],
-    *,
-    metrics: Sequence[tuple[str, str]] = VARIED,
+    study: Study, changes: dict[str, object], *, metrics: Sequence[tuple[str, str]] = VARIED
 ) -> pd.DataFrame:
     """Compare methods with their variants that change one thing, on the clips that both have.
 
@@ -330,13 +308,10 @@ def sensitivity(study: Study) -> pd.DataFrame:
     beside the folds. Rankings are by the means over the same clips, before and after; runs on clips
     of their own are compared with the study's clips of the same sequences.
 
-    Returns
-    -------
-    DataFrame
-        choice; how ("row", "level", "run"); alternative (its setting, level, or name); table,
-        level, metric; n clips and n_groups sequences of the ranking under the alternative; tau,
-        Kendall's, of the two rankings in [-1, 1] (1: the same); best and best_after (rows); flips
-        ("a b; ...": pairs whose order turns).
+    choice; how ("row", "level", "run"); alternative (its setting, level, or name); table, level,
+    metric; n clips and n_groups sequences of the ranking under the alternative; tau, Kendall's, of
+    the two rankings in [-1, 1] (1: the same); best and best_after (rows); flips ("a b; ...": pairs
+    whose order turns).
     """
     keys, asked = methods(study), []  # choice, how, alternative, ranking, scores before and after
     largest, swaps = many_samples(study), {}
@@ -345,27 +320,26 @@ def sensitivity(study: Study) -> pd.DataFrame:
         if len(line.changes) == 1 and name in OPEN and (name != "n_samples" or line.row in largest):
             what = name if name == "n_samples" else f"{name} {line.changes[name]}"
             swaps.setdefault((OPEN[name], what), {})[line.of] = line.row
-    for (choice, what), swap in swaps.items():
-        for ranking in RANKINGS:
-            found = pivot(study, *ranking, [*keys, *swap.values()])
-            if {*keys, *swap.values()} <= set(found):
-                found = found.dropna()
-                after = found[[swap.get(m, m) for m in keys]].set_axis(keys, axis=1)
-                asked.append((choice, "row", what, ranking, found, after))
+
+    def ranked(part: Study, ranking: tuple[str, str, str], rows: list[str]) -> pd.DataFrame:
+        return pivot(part, *ranking, rows).reindex(columns=rows).dropna()
+
+    for ((choice, what), swap), ranking in itertools.product(swaps.items(), RANKINGS):
+        found = ranked(study, ranking, [*keys, *swap.values()])
+        after = found[[swap.get(row, row) for row in keys]].set_axis(keys, axis=1)
+        asked.append((choice, "row", what, ranking, found[keys], after))
     for line, metric in itertools.product(OPEN_LEVELS.itertuples(), ("iou", "auc")):
-        ranking = "human_centric", line.level, metric
-        before, after = (
-            pivot(study, "human_centric", level, metric, keys).dropna()
-            for level in (line.level, line.other)
-        )
+        levels = line.level, line.other
+        before, after = (ranked(study, ("human_centric", at, metric), keys) for at in levels)
         if line.other != "frame_any":  # which differs in the clips that have a score at all
             shared = before.index.intersection(after.index)
             before, after = before.loc[shared], after.loc[shared]
+        ranking = "human_centric", line.level, metric
         asked.append((line.choice, "level", line.alternative, ranking, before, after))
     for name, run in study.alternatives.items():
         given = {*next(iter(run.manifests.values()))["alternative"]["changes"]} & OPEN.keys()
         for choice, ranking in itertools.product((OPEN[x] for x in given), RANKINGS):
-            before, after = (pivot(part, *ranking, keys).dropna() for part in (study, run))
+            before, after = (ranked(part, ranking, keys) for part in (study, run))
             if "masks" in given:  # more clips, beside the study's
                 after = pd.concat([before, after])
             else:
@@ -376,16 +350,15 @@ def sensitivity(study: Study) -> pd.DataFrame:
             asked.append((choice, "run", name, ranking, before, after))
     lines = []
     for choice, how, name, ranking, before, after in asked:
-        if not keys or not {*keys} <= set(before) & set(after) or before.empty or after.empty:
+        if not keys or before.empty or after.empty:
             continue
-        line = {"choice": choice, "how": how, "alternative": name}
-        line |= dict(zip(("table", "level", "metric"), ranking, strict=True))
-        line |= {"n": len(after), "n_groups": len(after.groupby(level="sequence"))}
-        first, second = before[keys].mean(), after[keys].mean()
-        line["tau"] = float(kendalltau(first, second).statistic)
-        best = pd.Series.idxmax if direction(ranking[2]) == HIGHER else pd.Series.idxmin
-        line |= {"best": best(first), "best_after": best(second)}
+        first, second = before.mean(), after.mean()
+        best = "idxmax" if direction(ranking[2]) == HIGHER else "idxmin"
         pairs = itertools.combinations(keys, 2)
         turned = [(a, b) for a, b in pairs if (first[a] - first[b]) * (second[a] - second[b]) < 0]
-        lines.append(line | {"flips": "; ".join(f"{a} {b}" for a, b in turned)})
-    return pd.DataFrame(lines)
+        flips = "; ".join(f"{a} {b}" for a, b in turned)
+        tau, n_groups = kendalltau(first, second).statistic, len(after.groupby(level="sequence"))
+        line = choice, how, name, *ranking, len(after), n_groups, float(tau)
+        lines.append((*line, getattr(first, best)(), getattr(second, best)(), flips))
+    columns = ["choice", "how", "alternative", "table", "level", "metric", "n", "n_groups", "tau"]
+    return pd.DataFrame(lines, columns=[*columns, "best", "best_after", "flips"])

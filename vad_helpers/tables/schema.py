@@ -28,57 +28,28 @@ STUDY = "study.json"
 AGAIN = "get the file again, or delete it and measure again"
 CALLED_FROM = 0.5
 """Probability from which on a clip is called anomalous."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """One column of a table.
-
-    Its type is "text", "int", "float" (finite), "bool" (True or False), "json" (an object) or
-    "numbers" (apart by spaces), from `low` to `high`; a cell may be empty (not known, or not
-    defined for a clip) if it is `nullable`; values are those `allowed`, if any are listed.
-    """
-
-    type: str = "text"
-    nullable: bool = False
-    allowed: tuple[str, ...] = ()
-    low: float = -np.inf
-    high: float = np.inf
-
-    @property
-    def expected(self) -> str:
-        """What a cell must be, for people."""
-        if self.allowed:
-            return f"one of {', '.join(self.allowed)}"
-        numeric = self.type in ("int", "float")
-        return self.type + (f" from {self.low:g} to {self.high:g}" if numeric else "")
-
-    def value(self, cell: str) -> Any:
-        """What a cell says; None if it does not fit."""
-        if cell == "":
-            return ("" if self.type in ("text", "json") else np.nan) if self.nullable else None
-        if self.type == "text":
-            return cell if not self.allowed or cell in self.allowed else None
-        if self.type == "bool":
-            return {"True": True, "False": False}.get(cell)
-        try:
-            if self.type == "json":
-                return cell if isinstance(json.loads(cell), dict) else None
-            numbers = [float(part) for part in cell.split(" ")]
-        except ValueError:
-            return None
-        if self.type == "numbers":
-            return cell if np.isfinite(numbers).all() else None
-        number = numbers[0] if len(numbers) == 1 else np.nan
-        fits = np.isfinite(number) and self.low <= number <= self.high
-        return number if fits and (self.type == "float" or number % 1 == 0) else None
+NUMBER = r"-?\d+(\.\d+)?(e[+-]?\d+)?"
+PATTERNS = {
+    "text": ".+",
+    "int": r"-?\d+(\.0)?",
+    "float": NUMBER,
+    "bool": "True|False",
+    "numbers": f"{NUMBER}( {NUMBER})*",
+    "json": ".+",
+}
+"""What cells of a type are; of "json", also an object."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Schema:
-    """One table: its columns by name, and those that no two lines may share."""
+    """One table: its columns by name, and those that no two lines may share.
 
-    columns: Mapping[str, Column]
+    A column is a line of `columns.csv`: its type, numbers from `low` to `high`; cells may be empty
+    (not known, or not defined for a clip) if it is `nullable`; values are those `allowed`, if any
+    are listed.
+    """
+
+    columns: Mapping[str, Any]
     unique: tuple[str, ...]
 
 
@@ -89,14 +60,12 @@ def packaged(name: str) -> pd.DataFrame:
 
 
 def _schemas() -> dict[str, Schema]:
-    given, found = packaged("columns"), {}
-    given = given.fillna({"low": -np.inf, "high": np.inf, "allowed": ""})
+    given = packaged("columns").fillna({"low": -np.inf, "high": np.inf, "allowed": ""})
+    given.loc[given["column"] == "metric", "allowed"] += " " + " ".join(METRICS)
+    given["allowed"] = given["allowed"].str.split().map(tuple)
+    found = {}
     for name, part in given.groupby("table", sort=False):
-        columns = {}
-        for line in part.itertuples():
-            catalogue = METRICS if line.column == "metric" else ()
-            allowed = (*catalogue, *line.allowed.split())
-            columns[line.column] = Column(line.type, line.nullable, allowed, line.low, line.high)
+        columns = {line.column: line for line in part.itertuples()}
         found[name] = Schema(columns, tuple(part.loc[part["unique"], "column"]))
     return found
 
@@ -173,17 +142,16 @@ class Study:
         `clips` is "all", "hits" (clips that the network calls anomalous), "misses" (the others of
         the evaluation set), or the clip_id of those that stay.
         """
+        changed: dict[str, Any] = {}
         if isinstance(clips, str):
-            p = self.probabilities()
             if clips == "all" and not rows:
                 return self
-            groups = {"all": p.index, "hits": p.index[p >= CALLED_FROM]}
-            groups["misses"] = p.index[p < CALLED_FROM]
+            p = self.probabilities()
+            groups = {"all": p, "hits": p[p >= CALLED_FROM], "misses": p[p < CALLED_FROM]}
             if clips not in groups:
                 raise ValueError(f"clips is {clips!r}; expected all, hits or misses")
-            clips = groups[clips]
+            clips = groups[clips].index
         clips = set(clips)
-        changed: dict[str, Any] = {}
         for name in (*SCORED, "explanations", "curves", "frame_auc", "convergence"):
             table = getattr(self, name)
             table = table[table["clip_id"].isin(clips)]
@@ -243,11 +211,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         manifest = {"evaluation": [], "counts": {}, "alternative": None} | manifest
-        kinds = {"evaluation": list, "counts": dict}
-        whole = all(isinstance(manifest[name], kind) for name, kind in kinds.items())
+        whole = isinstance(manifest["evaluation"], list) and isinstance(manifest["counts"], dict)
         whole &= isinstance(manifest["parameters"]["fold"], int)
-        if manifest["alternative"] is not None:
-            whole &= isinstance(manifest["alternative"]["name"], str)
+        whole &= isinstance((manifest["alternative"] or {"name": ""})["name"], str)
     except (ValueError, KeyError, TypeError):
         whole = False
     if not whole:
@@ -256,14 +222,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def read(path: str | Path, name: str, *, n_lines: int | None = None) -> pd.DataFrame:
-    """Read one table of a run folder, of `SCHEMAS` or `STUDY_SCHEMAS`, checked.
+    """Read one table of a run folder, of `SCHEMAS` or `STUDY_SCHEMAS`, checked; empty without file.
 
-    Returns
-    -------
-    DataFrame
-        The columns of its schema, in that order. Integers are int64, or float64 where cells may
-        be empty; flags bool, or object (True, False, None); texts str, "" for empty. Empty if
-        there is no such file.
+    Integers are int64, or float64 where cells may be empty; flags bool, or object (True, False,
+    None); texts str, "" for empty.
 
     Raises
     ------
@@ -291,21 +253,36 @@ def read(path: str | Path, name: str, *, n_lines: int | None = None) -> pd.DataF
         raise InputError(f"{file} has {len(lines)} lines, its manifest counted {n_lines}; {AGAIN}")
     table = pd.DataFrame(lines, columns=columns, dtype=object)
     for column, about in schema.columns.items():
-        cells = table[column]
-        values = {cell: about.value(cell) for cell in cells.unique()}
-        bad = [cell for cell, value in values.items() if value is None]
-        _refuse(file, column, cells, cells.isin(bad), about.expected)
-        kind: Any = {"int": "int64", "float": float, "bool": bool}.get(about.type, str)
-        if about.nullable:
-            values |= {"": None} if kind is bool else {}
-            kind = {"int": float, "bool": object}.get(about.type, kind)
-        table[column] = pd.Series([values[cell] for cell in cells], dtype=kind)
+        cells = values = table[column]
+        kinds: tuple[Any, Any] = str, str  # without and with empty cells
+        fits = cells.str.fullmatch(PATTERNS[about.type]).astype(bool)
+        if about.allowed:
+            fits &= cells.isin(about.allowed)
+        if about.type == "json":
+            fits &= cells.map(_is_object).astype(bool)
+        elif about.type == "bool":
+            values, kinds = cells.map({"True": True, "False": False, "": None}), (bool, object)
+        elif about.type in ("int", "float"):
+            values = cells.where(fits).astype(float)
+            kinds = "int64" if about.type == "int" else float, float
+            fits &= np.isfinite(values) & values.between(about.low, about.high)
+        fits |= (cells == "") & about.nullable
+        span = f" from {about.low:g} to {about.high:g}" if values.dtype == float else ""
+        _refuse(file, column, cells, ~fits, ", ".join(about.allowed) or about.type + span)
+        table[column] = values.astype(kinds[about.nullable])
     twice = table.duplicated(list(schema.unique))
     if twice.any():
         line = int(np.argmax(twice))
         found = ", ".join(str(value) for value in table.loc[line, list(schema.unique)])
         raise InputError(f"{file}, line {line + 2}: {found} was there already; {AGAIN}")
     return table
+
+
+def _is_object(cell: str) -> bool:
+    try:
+        return isinstance(json.loads(cell), dict)
+    except ValueError:
+        return False
 
 
 def _refuse(file: Path, name: str, cells: pd.Series, bad: pd.Series, expected: str) -> None:

@@ -45,10 +45,8 @@ def bootstrap_mean(
 
     Parameters
     ----------
-    values : array, (n,)
-        One score a clip; NaN where undefined.
-    groups : array, (n,)
-        The sequence of each clip.
+    values, groups : array, (n,)
+        One score a clip, NaN where undefined; the sequence of each clip.
     n_resamples : int
         Draws of as many sequences as there are, with replacement.
     seed : int
@@ -119,21 +117,12 @@ def bootstrap_auc(
 ) -> dict[str, float]:
     """ROC AUC of clips, or how far those of two scores are apart, with an interval.
 
-    Parameters
-    ----------
-    p, labels : array, (n,)
-        One score a clip, without NaN (larger speaks for class 1), and its class, 0 or 1.
-    groups, n_resamples, seed
-        As `bootstrap_mean`.
-    minus : array, (n,), optional
-        Another score of the same clips, whose AUC on the same draws is subtracted.
+    `p`, (n,), has one score a clip, without NaN (larger speaks for class 1), `labels` its class, 0
+    or 1, and `minus` another score, whose AUC on the same draws is subtracted; `groups` and the
+    other options are as in `bootstrap_mean`.
 
-    Returns
-    -------
-    dict
-        ``auc``: in [0, 1], ties count one half; NaN if there is one class only. ``low``, ``high``:
-        over the draws that have an AUC; NaN without any, or with fewer than two sequences. ``n``,
-        ``n_groups``: clips and sequences. ``n_one_class``: draws left out, of one class alone.
+    ``auc``: in [0, 1], ties count one half; NaN if there is one class only. ``low``, ``high``: over
+    the draws that have an AUC; NaN without any, or with fewer than two sequences.
 
     Raises
     ------
@@ -145,9 +134,7 @@ def bootstrap_auc(
         other, others = drawn_aucs(minus, labels, groups, n_resamples=n_resamples, seed=seed)
         auc, draws = auc - other, draws - others
     low, high = percentiles(draws[~np.isnan(draws)])
-    found = {"auc": auc, "low": low, "high": high, "n": len(np.asarray(groups))}
-    n_groups, n_one_class = len(np.unique(np.asarray(groups))), int(np.isnan(draws).sum())
-    return found | {"n_groups": n_groups, "n_one_class": n_one_class}
+    return {"auc": auc, "low": low, "high": high}
 
 
 def drawn_aucs(
@@ -179,40 +166,28 @@ def drawn_aucs(
 def sign_flip_test(differences: Any, groups: Any, *, seed: int = 0) -> dict[str, float]:
     """Two-sided test of "the mean difference is zero" by flipping the signs of sequences.
 
-    Parameters
-    ----------
-    differences : array, (n,)
-        a - b, one a clip; NaN is left out.
-    groups : array, (n,)
-        The sequence of each clip: its clips keep or change their sign together.
-    seed : int
-        Of random flips, with more than 30 sequences; up to 30, all flips are counted.
+    `differences`, (n,), are a - b, one a clip, NaN left out; clips of one of the `groups`, (n,),
+    keep or change their sign together. Up to 30 sequences all flips are counted; of more, some are
+    drawn by `seed`.
 
-    Returns
-    -------
-    dict
-        ``p``: in (0, 1], never 0 (the flip that changes nothing counts); NaN without values.
-        ``n_groups``; ``exact``: whether all flips were counted.
+    ``p``: in (0, 1], never 0 (the flip that changes nothing counts); NaN without values.
+    ``n_groups``; ``exact``: whether all flips were counted.
     """
     sums, _, _ = _by_group(differences, groups)
     exact = len(sums) <= MAX_EXACT_GROUPS
     # Sums of the same numbers in another order may differ in the last digits: ties must count.
     bound = abs(sums.sum()) - 1e-12 * np.abs(sums).sum()
-    if not len(sums):
-        p = np.nan
-    elif not exact:
+    p = 1.0 if len(sums) else np.nan
+    if not exact:
         signs = 1.0 - 2.0 * np.random.default_rng(seed).integers(0, 2, size=(N_FLIPS, len(sums)))
         p = (int((np.abs(signs @ sums) >= bound).sum()) + 1) / (N_FLIPS + 1)
-    elif bound <= 0:
-        p = 1.0
-    else:
+    elif bound > 0:
         # Totals of two halves are listed, and of each in one, those in the other counted.
-        totals = []
-        for half in (sums[: len(sums) // 2], sums[len(sums) // 2 :]):
-            listed = np.zeros(1)
-            for value in half:
-                listed = np.concatenate([listed + value, listed - value])
-            totals.append(np.sort(listed))
+        totals = [np.zeros(1), np.zeros(1)]
+        for i, value in enumerate(sums):
+            half = int(i >= len(sums) // 2)
+            totals[half] = np.concatenate([totals[half] + value, totals[half] - value])
+        totals[1].sort()
         above = len(totals[1]) - np.searchsorted(totals[1], bound - totals[0], side="left")
         below = np.searchsorted(totals[1], -bound - totals[0], side="right")
         p = int((above + below).sum()) / 2 ** len(sums)
@@ -268,7 +243,7 @@ def summarise(scores: pd.DataFrame, **options: Any) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If a column is missing, a score appears twice, or a clip is in two sequences.
+        If a score appears twice, or a clip is in two sequences.
     """
     keys = ["row", "level", "metric"]
     lines = []
@@ -280,32 +255,18 @@ def summarise(scores: pd.DataFrame, **options: Any) -> pd.DataFrame:
 
 
 def compare(
-    scores: pd.DataFrame,
-    pairs: Sequence[tuple[Sequence[str], Sequence[str]]],
-    *,
-    n_resamples: int = 2000,
-    seed: int = 0,
+    scores: pd.DataFrame, pairs: Sequence[tuple[Sequence[str], Sequence[str]]], **options: Any
 ) -> pd.DataFrame:
     """Judge comparisons that were fixed beforehand, on every level and metric in the table.
 
-    Parameters
-    ----------
-    scores : DataFrame
-        Tidy, one line a clip, row, level and metric.
-    pairs : sequence of (rows, rows)
-        Several rows on a side are averaged clip by clip (a family). A clip where any of them is
-        undefined is left out.
-    n_resamples, seed
-        As `bootstrap_mean`.
+    `scores` are tidy, `pairs` are of rows: several on a side (a family) are averaged clip by clip,
+    without clips where any is undefined. Options are as in `bootstrap_mean`.
 
-    Returns
-    -------
-    DataFrame
-        One line a pair, level and metric: ``first``, ``second`` (rows, apart by spaces), ``level``,
-        ``metric``; as `paired_difference`; ``p``; ``interval`` ("higher", "lower", "undecided"; the
-        last also on fewer than four sequences); ``better`` ("first", "second", or "" if undecided
-        or if no side is known to be better); ``p_holm`` (all lines are one family), ``smallest_p``
-        (attainable after the correction, by the best of the family).
+    One line a pair, level and metric: ``first``, ``second`` (rows, apart by spaces), ``level``,
+    ``metric``; as `paired_difference`; ``p``; ``interval`` ("higher", "lower", "undecided"; the
+    last also on fewer than four sequences); ``better`` ("first", "second", or "" if undecided or if
+    no side is known to be better); ``p_holm`` (all lines are one family), ``smallest_p``
+    (attainable after the correction, by the best of the family).
 
     Raises
     ------
@@ -321,7 +282,7 @@ def compare(
             if missing or not first or not second:
                 raise ValueError(f"no scores of {missing or 'no row'}; there are {list(wide)}")
             a, b = (wide[list(side)].to_numpy(np.float64).mean(axis=1) for side in (first, second))
-            found = paired_difference(a, b, groups, n_resamples=n_resamples, seed=seed)
+            found = paired_difference(a, b, groups, **options)
             enough = found["n_groups"] >= FEWEST_GROUPS
             interval = interval_sign(found["low"], found["high"]) if enough else UNDECIDED
             better = ""
@@ -329,7 +290,7 @@ def compare(
                 better = "first" if interval == direction(metric) else "second"
             line = {"first": " ".join(first), "second": " ".join(second), "level": at}
             line |= {"metric": metric} | found
-            line["p"] = sign_flip_test(a - b, groups, seed=seed)["p"]
+            line["p"] = sign_flip_test(a - b, groups, seed=options.get("seed", 0))["p"]
             lines.append(line | {"interval": interval, "better": better})
     columns = ["first", "second", "level", "metric", "difference", "low", "high", "n", "n_groups"]
     columns += ["n_undefined", "p", "interval", "better"]
@@ -343,9 +304,6 @@ def corrected(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _check_scores(scores: pd.DataFrame) -> pd.DataFrame:
-    missing = [column for column in SCORE_COLUMNS if column not in scores.columns]
-    if missing:
-        raise ValueError(f"scores lacks the columns {missing}; expected {', '.join(SCORE_COLUMNS)}")
     keys = ["clip_id", "row", "level", "metric"]
     twice = scores.duplicated(keys)
     if twice.any():
@@ -384,10 +342,9 @@ def resample(n_groups: int, n_resamples: int, seed: int | tuple[int, ...]) -> np
         raise ValueError(f"n_resamples is {n_resamples!r}; expected an integer of at least 1")
     drawn = np.random.default_rng(seed).integers(n_groups, size=(n_resamples, n_groups))
     cells = drawn + n_groups * np.arange(n_resamples)[:, None]
-    counts = np.bincount(cells.ravel(), minlength=n_resamples * n_groups)
-    counts = counts.reshape(n_resamples, n_groups).astype(np.float64)
+    counts = np.bincount(cells.ravel(), minlength=n_resamples * n_groups).astype(np.float64)
     counts.flags.writeable = False
-    return counts
+    return counts.reshape(n_resamples, n_groups)
 
 
 def percentiles(draws: np.ndarray) -> tuple[float, float]:

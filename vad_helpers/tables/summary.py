@@ -8,7 +8,6 @@ clip ids.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -48,9 +47,8 @@ def options(study: Study) -> dict[str, int]:
 
 def labels(study: Study) -> dict[str, str]:
     """Names of the rows for people, by key; names that two rows share get their key behind."""
-    known = dict(zip(study.rows["row"], study.rows["label"], strict=True))
-    times = Counter(known.values())
-    return {key: f"{name} [{key}]" if times[name] > 1 else name for key, name in known.items()}
+    known = study.rows.set_index("row")["label"]
+    return known.mask(known.duplicated(keep=False), known + " [" + known.index + "]").to_dict()
 
 
 def methods(study: Study) -> list[str]:
@@ -100,9 +98,9 @@ def timed(study: Study) -> pd.DataFrame:
 def scores(study: Study, table: str) -> pd.DataFrame:
     """Tidy scores: clip_id, sequence, row, level, metric, value.
 
-    `table` is "human_centric", "model_centric", "robustness", or "runtime": seconds,
-    baseline_seconds, superpixel_seconds and model_calls of the maps that are `timed` alike,
-    references apart, and auc_per_second: clip AUC above chance over the row's mean seconds.
+    `table` is one of `SCORED`, or "runtime": seconds, baseline_seconds, superpixel_seconds and
+    model_calls of the maps that are `timed` alike, references apart, and auc_per_second: clip AUC
+    above chance over the row's mean seconds.
     """
     keys = ["clip_id", "sequence", "row"]
     if table in SCORED:
@@ -153,8 +151,7 @@ def finished(study: Study, rows: Collection[str] | None = None) -> list[str]:
 
 def all_zero(study: Study) -> pd.MultiIndex:
     """Pairs (clip_id, row) whose map has no positive voxel."""
-    part = study.human_centric[study.human_centric["metric"] == "all_zero"]
-    part = part[part["value"] > 0][["clip_id", "row"]]
+    part = study.human_centric.query("metric == 'all_zero' and value > 0")[["clip_id", "row"]]
     # A map that is averaged over time is scored by its frames alone.
     steady = study.robustness[~study.robustness["row"].isin(study.human_centric["row"])]
     steady = steady.pivot(index=["clip_id", "row"], columns="metric", values="value")
@@ -176,12 +173,9 @@ def summary(
     By default of the main rows, over the clips that are `finished`, so that their means stand side
     by side; `rows` that are named are each over the clips that they have. Empty `metrics`: all.
 
-    Returns
-    -------
-    DataFrame
-        row, label, family, kind, level, metric, mean, low, high, n, n_groups, n_undefined (left
-        out of the mean), n_all_zero (values in the mean that are mere conventions, because their
-        map has no positive voxel).
+    row, label, family, kind, level, metric, mean, low, high, n, n_groups, n_undefined (left out of
+    the mean), n_all_zero (values in the mean that are mere conventions, because their map has no
+    positive voxel).
     """
     study = study.keep(clips=clips)
     if rows is None:
@@ -240,8 +234,7 @@ def flatness(study: Study, *, clips: Clips = "all") -> pd.DataFrame:
 def _paper_table(study: Study, columns: dict[str, list], clips: Clips) -> pd.DataFrame:
     parts = []
     for table, wanted in columns.items():
-        metrics = {metric for _, metric in wanted}
-        found = summary(study, table, clips=clips, metrics=metrics)
+        found = summary(study, table, clips=clips, metrics={metric for _, metric in wanted})
         at = [found[(found["level"] == a) & (found["metric"] == b)] for a, b in wanted]
         parts += [part for part in at if len(part)] or [found.iloc[:0]]
     return ranked(pd.concat(parts, ignore_index=True))
@@ -252,7 +245,7 @@ def paper() -> pd.DataFrame:
     return packaged("paper/printed")
 
 
-def wide(table: pd.DataFrame, *, digits: int = 3) -> pd.DataFrame:
+def wide(table: pd.DataFrame) -> pd.DataFrame:
     """Spell a summary for display: a line a label, a column (metric, "here" or "paper").
 
     Cells read "mean [low, high]", with "(n undefined)" where clips were left out, "(n all-zero)"
@@ -260,17 +253,14 @@ def wide(table: pd.DataFrame, *, digits: int = 3) -> pd.DataFrame:
     """
     columns = {}
     for (level, metric), part in table.groupby(["level", "metric"], sort=False):
-        name, sense = metric, None
-        if metric in METRICS:
-            name, sense = METRICS[metric].name, direction(metric)
+        known = METRICS.get(metric)
         several = table.loc[table["metric"] == metric, "level"].nunique() > 1
-        heading = name + (f", {level}" if several else "")
-        heading += {"higher": " ↑", "lower": " ↓"}.get(sense, "")
+        heading = (known.name if known else metric) + (f", {level}" if several else "")
+        heading += {"higher": " ↑", "lower": " ↓"}.get(known and known.direction, "")
         n_clips, cells = (part["n"] + part["n_undefined"]).max(), {}
         for line in part.itertuples():
-            cell = "undefined" if np.isnan(line.mean) else f"{line.mean:.{digits}f}"
-            if not np.isnan(line.low):
-                cell += f" [{line.low:.{digits}f}, {line.high:.{digits}f}]"
+            cell = "undefined" if np.isnan(line.mean) else f"{line.mean:.3f}"
+            cell += "" if np.isnan(line.low) else f" [{line.low:.3f}, {line.high:.3f}]"
             n = line.n + line.n_undefined
             cell += f" ({line.n_undefined} undefined)" if line.n_undefined else ""
             cell += f" ({line.n_all_zero} all-zero)" if line.n_all_zero else ""
@@ -294,13 +284,10 @@ def rank_stability(
 ) -> pd.DataFrame:
     """How firm the ranks of rows (by default the methods) are when sequences are drawn anew.
 
-    Returns
-    -------
-    DataFrame
-        Best first: row, label, rank (1 is best, equal means share the better one), rank_median,
-        rank_low, rank_high (percentile interval), p_best (share of resamples in which it is first):
-        NaN with one sequence; n: the clips on which all rows in it are defined, which alone count.
-        Rows with too few clips (see `SHARED`) are left out.
+    Best first: row, label, rank (1 is best, equal means share the better one), rank_median,
+    rank_low, rank_high (percentile interval), p_best (share of resamples in which it is first):
+    NaN with one sequence; n: the clips on which all rows in it are defined, which alone count.
+    Rows with too few clips (see `SHARED`) are left out.
 
     Raises
     ------
@@ -336,22 +323,17 @@ def breakdown(
     `by` is a column of `by_clip`: "scene", "sequence", "called" or "fold".
     """
     study = study.keep(clips=finished(study) or "all", rows=main_rows(study))
-    groups = by_clip(study).groupby(by)["clip_id"]
-    parts = [
-        summary(study, table, clips=set(clips), metrics=metrics).assign(part=part)
-        for part, clips in groups
-    ]
+    parts = []
+    for part, clips in by_clip(study).groupby(by)["clip_id"]:
+        parts.append(summary(study, table, clips=set(clips), metrics=metrics).assign(part=part))
     return pd.concat(parts, ignore_index=True)
 
 
 def by_clip(study: Study) -> pd.DataFrame:
     """What the network says of each clip of the evaluation set.
 
-    Returns
-    -------
-    DataFrame
-        fold, clip_id, scene, sequence; p_clip and p_baseline (of the first row; processors differ
-        in the last digits), gap: their difference; called ("anomalous", "normal").
+    fold, clip_id, scene, sequence; p_clip and p_baseline (of the first row; processors differ in
+    the last digits), gap: their difference; called ("anomalous", "normal").
     """
     table = study.evaluation[["fold", "clip_id", "scene", "sequence"]].set_index("clip_id")
     asked = study.model_centric.drop_duplicates(["clip_id", "metric"])
@@ -363,18 +345,15 @@ def by_clip(study: Study) -> pd.DataFrame:
     return table.assign(called=called.where(p.notna())).reset_index()
 
 
-def gaps(study: Study, *, bounds: Sequence[float] = GAPS, clips: Clips = "all") -> pd.DataFrame:
+def gaps(study: Study, *, clips: Clips = "all") -> pd.DataFrame:
     """Faithfulness where there is something to measure: by the gap p(x) - p(x_b).
 
     The gap is what the whole baseline does. One that keeps the probability leaves little to delete.
     It is no bound: what is left of a clip may be an input unlike any in training.
 
-    Returns
-    -------
-    DataFrame
-        As `statistics.summarise`, of the main rows, with min_gap (lower bound, exclusive; -inf
-        first): deletion and insertion on both axes; with a bound also gap, and the same over each
-        clip's gap (deletion_by_gap ...).
+    As `statistics.summarise`, of the main rows, with min_gap (lower bound, exclusive; -inf first):
+    deletion and insertion on both axes; with a bound also gap, and the same over each clip's gap
+    (deletion_by_gap ...).
     """
     study = study.keep(clips=clips)
     study = study.keep(clips=finished(study), rows=main_rows(study))
@@ -388,7 +367,7 @@ def gaps(study: Study, *, bounds: Sequence[float] = GAPS, clips: Clips = "all") 
     parts = [statistics.summarise(plain, **options(study)).assign(min_gap=-np.inf)]
     both = pd.concat([plain, _tidy(derived)], ignore_index=True)
     own = gap.reindex(pd.MultiIndex.from_frame(both[keys])).to_numpy()
-    for bound in bounds:
+    for bound in GAPS:
         found = statistics.summarise(both[own > bound], **options(study))
         parts.append(found.assign(min_gap=bound))
     return pd.concat(parts, ignore_index=True)
@@ -397,13 +376,10 @@ def gaps(study: Study, *, bounds: Sequence[float] = GAPS, clips: Clips = "all") 
 def costs(study: Study) -> pd.DataFrame:
     """What every row's maps cost, and what they are made of; none of a row that asks no network.
 
-    Returns
-    -------
-    DataFrame
-        row, label, family, n (maps), n_timed (of them `timed` alike), seconds (their mean),
-        seconds_min, seconds_max, precision (of these), medians of model_calls, baseline_seconds,
-        superpixel_seconds, n_segments and n_nonzero (superpixels, and those with a coefficient),
-        n_all_zero (maps), auc (mean clip AUC), auc_per_second (above chance).
+    row, label, family, n (maps), n_timed (of them `timed` alike), seconds (their mean),
+    seconds_min, seconds_max, precision (of these), medians of model_calls, baseline_seconds,
+    superpixel_seconds, n_segments and n_nonzero (superpixels, and those with a coefficient),
+    n_all_zero (maps), auc (mean clip AUC), auc_per_second (above chance).
     """
     made, alike = study.explanations[study.explanations["model_calls"] > 0], timed(study)
     of_row, timings = made.groupby("row", sort=False), alike.groupby("row")
@@ -442,45 +418,46 @@ def convergence(study: Study) -> pd.DataFrame:
 def performance(study: Study, *, split: str = "test") -> pd.DataFrame:
     """How well the networks tell clips of a split, "test" or "val", apart.
 
-    Returns
-    -------
-    DataFrame
-        pooling: "fold", "pooled" (clips of all folds together), "mean" (of the folds' values, each
-        fold's sequences drawn among its own) or "untuned" (pooled, without the fold on whose
-        sequences the recipe was tuned); folds ("0 1 2"), scene (or "both"), metric (accuracy at p
-        >= .5, auc), mean, low, high, n, n_groups, n_anomalous.
+    pooling: "fold", "pooled" (clips of all folds together), "mean" (of the folds' values, each
+    fold's sequences drawn among its own) or "untuned" (pooled, without the fold on whose sequences
+    the recipe was tuned); folds ("0 1 2"), scene (or "both"), metric (accuracy at p >= .5, auc),
+    mean, low, high, n, n_groups, n_anomalous.
     """
-    tested = study.predictions[study.predictions["split"] == split]
-    folds = sorted(tested["fold"].unique())
+    tested, drawn = study.predictions[study.predictions["split"] == split], options(study)
+    right = ((tested["p"] >= CALLED_FROM) == (tested["label"] == 1)).astype(float)
+    tested, folds = tested.assign(right=right), sorted(tested["fold"].unique())
     asked = [("fold", [fold]) for fold in folds]
     if len(folds) > 1:
         tuned = 1 % int(study.params["n_folds"])  # what fold 0 validates on
         asked += [("pooled", folds), ("mean", folds), ("untuned", [k for k in folds if k != tuned])]
+    judged = {
+        "accuracy": (statistics.drawn_means, ["right", "sequence"]),
+        "auc": (statistics.drawn_aucs, ["p", "label", "sequence"]),
+    }
     lines = []
     for pooling, chosen in asked:
         whole = tested[tested["fold"].isin(chosen)]
         for scene in ("both", *(sorted(whole["scene"].unique()) if pooling != "untuned" else ())):
             part = whole if scene == "both" else whole[whole["scene"] == scene]
+            blocks = {drawn["seed"]: part}
+            if pooling == "mean":
+                # Draws of its own for every fold: equal ones would pair sequences with no pair.
+                by_fold = enumerate(part.groupby("fold"))
+                blocks = {(drawn["seed"], i): block for i, (_, block) in by_fold}
             line = {"pooling": pooling, "folds": " ".join(map(str, chosen)), "scene": scene}
             line |= {"n": len(part), "n_groups": part["sequence"].nunique()}
             line |= {"n_anomalous": int(part["label"].sum())}
-            values: dict[str, list] = {"accuracy": [], "auc": []}
-            for i, (_, block) in enumerate(part.groupby("fold" if pooling == "mean" else "split")):
-                # Draws of its own for every fold: equal ones would pair sequences with no pair.
-                drawn = options(study)
-                drawn["seed"] = (drawn["seed"], i) if pooling == "mean" else drawn["seed"]
-                p, label, groups = block["p"], block["label"], block["sequence"]
-                right = ((p >= CALLED_FROM) == (label == 1)).astype(float)
-                values["accuracy"].append(statistics.drawn_means(right, groups, **drawn))
-                values["auc"].append(statistics.drawn_aucs(p, label, groups, **drawn))
-            for metric, found in values.items():
+            for metric, (draw, names) in judged.items():
+                found = [
+                    draw(*(block[name] for name in names), **drawn | {"seed": seed})
+                    for seed, block in blocks.items()
+                ]
                 found = [(value, draws) for value, draws in found if not np.isnan(value)]
                 mean = np.mean([value for value, _ in found]) if found else np.nan
                 draws = np.mean([d for _, d in found], axis=0) if found else np.array([])
                 # A draw whose clips are all of one class has no AUC, and does not count.
                 low, high = statistics.percentiles(draws[~np.isnan(draws)])
-                ends = {"metric": metric, "mean": mean, "low": low, "high": high}
-                lines.append(line | ends)
+                lines.append(line | {"metric": metric, "mean": mean, "low": low, "high": high})
     columns = ["pooling", "folds", "scene", "metric", "mean", "low", "high", "n", "n_groups"]
     return pd.DataFrame(lines, columns=[*columns, "n_anomalous"])
 
@@ -506,37 +483,26 @@ def compare(
     *,
     rows: Collection[str] = (),
     metrics: Collection[str] = (),
-    n_resamples: int = 2000,
-    seed: int = 0,
+    **drawn: int,
 ) -> pd.DataFrame:
     """Mean score of every row in every run, and its difference from the first run.
 
     Runs of the same data and cut share clips: the difference is then taken clip by clip, so that
     easy and hard clips cancel. Others are compared as independent samples, which is less sharp.
 
-    Parameters
-    ----------
-    paths : sequence of str or Path
-        Run folders, or folders of runs; the first is what the others are compared with.
-    rows, metrics : collection of str
-        Keys to keep; empty: every row, and every metric that has a better side.
-    n_resamples, seed : int
-        Of the bootstrap over sequences.
+    `paths` are run folders, or folders of runs. Empty `rows` and `metrics` keep every row, and
+    every metric that has a better side; n_resamples and seed are as in `statistics.bootstrap_mean`.
 
-    Returns
-    -------
-    DataFrame
-        One line a table, level, metric, row and run: mean, low, high, n (clips); from the second
-        run on difference (this run minus the first), difference_low, difference_high, n_shared
-        (clips that both have; 0: compared as independent samples), interval ("higher", "lower",
-        "undecided").
+    One line a table, level, metric, row and run: mean, low, high, n (clips); from the second run on
+    difference (this run minus the first), difference_low, difference_high, n_shared (clips that
+    both have; 0: compared as independent samples), interval ("higher", "lower", "undecided").
 
     Raises
     ------
     InputError
         If a path holds no run, or nothing is left of what was asked for.
     """
-    keys, drawn = ["table", "level", "metric", "row"], {"n_resamples": n_resamples, "seed": seed}
+    keys = ["table", "level", "metric", "row"]
     wanted = list(metrics) or [name for name, about in METRICS.items() if about.direction]
     lines, first, cuts = [], {}, []
     for i, path in enumerate(paths):
@@ -561,10 +527,9 @@ def compare(
             else:
                 one, two = ((x["value"], x["sequence"]) for x in (part, first[key]))
                 apart = statistics.independent_difference(*one, *two, **drawn) | {"n": 0}
-            low, high = apart["low"], apart["high"]
-            line |= {"difference": apart["difference"], "difference_low": low}
-            line |= {"difference_high": high, "n_shared": apart["n"]}
-            line |= {"interval": statistics.interval_sign(low, high)}
+            line["interval"] = statistics.interval_sign(apart["low"], apart["high"])
+            line |= {"difference": apart["difference"], "n_shared": apart["n"]}
+            line |= {f"difference_{end}": apart[end] for end in ("low", "high")}
     if not lines:
         asked = ", ".join([*metrics, *rows]) or "any metric"
         raise InputError(f"no run has scores of {asked}; see the columns metric and row")
