@@ -163,7 +163,7 @@ def test_the_command_writes_one_file_a_machine(tmp_path, monkeypatch, subject, c
     assert [row["method"] for row in found["rows"]] == ["guided_backprop"]
     assert found["rows"][0]["repeats"] == 2 and found["peak_gflops"] == PEAKS
     assert [row["method"] for row in found["exactness"]] == ["guided_backprop"]
-    (row,), (clip, _) = found["growth"], growth.resized(subject.clip, "pixels", 0.5)
+    (row,), clip = found["growth"], growth.resized(subject.clip, "pixels", 0.5)
     assert (row["axis"], row["sizes"]) == ("clips", [1, 2]) and clip.shape == (3, 8, 28, 34)
     assert row["exponent"] == pytest.approx(math.log2(row["seconds"][1] / row["seconds"][0]))
     assert found["subject"]["shape"] == [3, *SHAPE] and "processor" not in found["machine"]
