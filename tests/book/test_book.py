@@ -54,10 +54,7 @@ def test_the_drawing_is_in_the_page_and_named(built):
 
 
 def test_chapters_show_a_published_fold_without_its_videos(built, published, tmp_path):
-    """No other parameter than `run_dir` is needed, and nothing is written into the folder.
-
-    One after another in one kernel, whose start takes longer than a chapter.
-    """
+    """No other parameter than `run_dir` is needed, and nothing is written into the folder."""
     import papermill
 
     before = {path: path.stat().st_mtime_ns for path in published.rglob("*")}
