@@ -46,16 +46,26 @@ TINY = {
 }
 
 
+LONG = ("book", "run")
+"""Folders whose tests share what takes long to make."""
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Deal tests to processes file by file, but all of the built book to one: it is built once."""
+    """Deal tests to processes file by file, but those that share a book or a run to one process."""
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid):
-            return "book" if nodeid.startswith("tests/book/") else super()._split_scope(nodeid)
+            room = nodeid.split("/")[1]
+            return room if room in LONG else super()._split_scope(nodeid)
 
     return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    """The longest first, so that all processes end at about the same time."""
+    items.sort(key=lambda item: [f"tests/{room}/" not in item.nodeid for room in LONG])
 
 
 @pytest.fixture(scope="session")

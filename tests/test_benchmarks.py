@@ -2,7 +2,6 @@
 
 import json
 import math
-from itertools import product
 
 import numpy as np
 import pytest
@@ -131,8 +130,8 @@ def test_float64_equals_captum_and_float32_is_about_as_good(monkeypatch):
     kinds = [type(module).__name__ for module in subject.stock.modules()]
     assert "SameMaxPool3d" not in kinds and kinds.count("StockMaxPool3d") == 13
     monkeypatch.setattr(exactness, "FEWER", SETTINGS)
-    rows = exactness.rows(subject, list(METHODS))
-    assert [row["method"] for row in rows] == list(METHODS)
+    rows = exactness.rows(subject, ["ig", "guided_backprop", "lime", "occlusion_lp"])
+    assert len(rows) == 4
     for row in rows:
         assert set(row) == {"method", "clips", "float64", "ours_fp32", "captum_fp32", "ratio"}
         averaged = row["method"] in ("guided_backprop", "gradient_shap")
@@ -142,21 +141,6 @@ def test_float64_equals_captum_and_float32_is_about_as_good(monkeypatch):
         assert 0 <= row["float64"] < bound, row
         assert row["ours_fp32"] < 0.05 and row["captum_fp32"] < 0.05, row
     assert {p.dtype for p in subject.network.parameters()} == {torch.float32}
-
-
-def test_growth_has_an_exponent_an_axis_and_method(subject, monkeypatch):
-    shares = {"frames": (0.5, 1.0), "pixels": (0.5, 1.0), "clips": (1, 2)}
-    monkeypatch.setattr(growth, "SHARES", shares)
-    # In bf16 on AMX, oneDNN (before its pull request 5723) reads past channels whose number is no
-    # multiple of 16, as in a network this narrow, and NaN from there spreads.
-    rows = growth.rows(subject, precision="fp32")
-    assert [(r["axis"], r["method"]) for r in rows] == list(product(shares, growth.CHEAP))
-    sizes = {"frames": [4, 8], "pixels": [28 * 34, 40 * 48], "clips": [1, 2]}
-    for row in rows:
-        assert set(row) == {"axis", "method", "sizes", "seconds", "exponent"}
-        (small, large), (first, last) = row["sizes"], row["seconds"]
-        assert [small, large] == sizes[row["axis"]]
-        assert row["exponent"] == pytest.approx(math.log(last / first) / math.log(large / small))
 
 
 def test_machines_are_named_for_files(monkeypatch):
@@ -179,7 +163,9 @@ def test_the_command_writes_one_file_a_machine(tmp_path, monkeypatch, subject, c
     assert [row["method"] for row in found["rows"]] == ["guided_backprop"]
     assert found["rows"][0]["repeats"] == 2 and found["peak_gflops"] == PEAKS
     assert [row["method"] for row in found["exactness"]] == ["guided_backprop"]
-    assert [row["axis"] for row in found["growth"]] == ["clips"]
+    (row,), clip = found["growth"], growth.resized(subject.clip, "pixels", 0.5)
+    assert (row["axis"], row["sizes"]) == ("clips", [1, 2]) and clip.shape == (3, 8, 28, 34)
+    assert row["exponent"] == pytest.approx(math.log2(row["seconds"][1] / row["seconds"][0]))
     assert found["subject"]["shape"] == [3, *SHAPE] and "processor" not in found["machine"]
 
 

@@ -98,16 +98,6 @@ def test_a_chapter_runs_in_this_python_whatever_kernels_are_installed(
     assert os.environ["JUPYTER_PATH"] == str(tmp_path)
 
 
-@pytest.mark.slow
-def test_a_full_disk_while_weights_are_written_is_told_as_such(one_chapter, tmp_path, full_disk):
-    code = "from vad_helpers.run import open_run, steps\nrun = open_run(profile, run_dir=run_dir)\n"
-    with full_disk(200_000), pytest.raises(OSError):
-        book.execute_all("tiny", one_chapter(code + "steps.network(run)"))
-    files = [path.name for path in (tmp_path / "run").rglob("*") if path.is_file()]
-    assert "clips.csv" in files and "01_only-failed.ipynb" in files
-    assert not [name for name in files if "partial" in name or name.endswith((".pt", "tensors"))]
-
-
 def test_a_read_only_folder_is_shown_by_chapters_and_not_run(in_project, tmp_path, published):
     with pytest.raises(InputError, match="read-only"):
         book.execute_all("quick", {"run_dir": str(published)})

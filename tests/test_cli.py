@@ -18,6 +18,7 @@ from vad_helpers.attribution import METHODS
 from vad_helpers.data import walkway
 from vad_helpers.model import weights
 from vad_helpers.model.i3d import InceptionI3d
+from vad_helpers.run import steps
 
 SMALL = {"n_train": 5, "n_test": 5, "n_frames": 32, "ped1_size": (48, 64), "ped2_size": (48, 64)}
 
@@ -62,12 +63,12 @@ def archive(tree, tmp_path):
     return path
 
 
-def test_every_command_has_help():
+def test_every_command_has_help(call):
     for words in ([], ["data"], ["data", "fetch"], ["data", "check"], ["data", "walkway"]):
-        subprocess.run([*_vad(), *words, "--help"], check=True, capture_output=True)
+        assert call(*words, "--help")[0] == 0
     for name in ("run", "measure", "book", "methods", "compare"):
-        done = subprocess.run([*_vad(), name, "--help"], check=True, capture_output=True, text=True)
-        assert f" {name} [OPTIONS]" in done.stdout
+        status, out, _ = call(name, "--help")
+        assert status == 0 and f" {name} [OPTIONS]" in out
 
 
 def unusable_weights(path, kind):
@@ -81,22 +82,11 @@ def unusable_weights(path, kind):
         path.write_bytes(b"no weights")
 
 
-def _vad():
-    return [sys.executable, "-c", "from vad_helpers.cli import main; main()"]
-
-
 def test_fetch_extracts_a_local_archive_and_check_finds_it_usable(call, archive, tmp_path):
     status, out, _ = call("data", "fetch", "--archive", archive, "--dest", tmp_path / "data")
     assert status == 0 and out.strip().endswith("UCSD_Anomaly_Dataset.v1p2")
     status, out, _ = call("data", "check", tmp_path / "data")
     assert status == 0 and "ped1/Test001" in out and "missing" in out
-
-
-def test_a_damaged_archive_ends_with_one_line_and_nothing_written(refuse, archive, tmp_path):
-    archive.write_bytes(archive.read_bytes()[:-5000])
-    dest = tmp_path / "data"
-    refuse("data", "fetch", "--archive", archive, "--dest", dest, words=["archive.tar.gz"])
-    assert not list(dest.glob("*"))
 
 
 def test_a_tree_without_sequences_is_not_usable(refuse, tmp_path):
@@ -108,8 +98,8 @@ def test_a_tree_without_sequences_is_not_usable(refuse, tmp_path):
     refuse("data", "check", tmp_path, words=["UCSDped1.m is missing"])
 
 
-def test_a_mask_of_another_size_is_refused_by_name(in_project, refuse, tmp_path):
-    tree = walkway.write(tmp_path / "tree", **SMALL)
+def test_a_mask_of_another_size_is_refused_by_name(in_project, refuse, tree, tmp_path):
+    tree = shutil.copytree(tree, tmp_path / "tree")
     mask = tree / "UCSDped1" / "Test" / "Test001_gt" / "003.bmp"
     Image.fromarray(np.zeros((10, 10), dtype=np.uint8)).save(mask)
     refuse("data", "check", tree, words=["003.bmp"])
@@ -165,12 +155,6 @@ def test_bad_parameters_are_refused_before_anything_starts(
     refuse(command, *options, words=[word])
 
 
-def test_a_dry_run_refuses_what_a_run_refuses(in_project, refuse, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for device in ("cuda", "tpu"):
-        refuse("run", "--profile", "tiny", "--dry-run", "-p", f"device={device}", words=[device])
-
-
 @pytest.mark.parametrize("name", ["init_weights", "trained_weights"])
 @pytest.mark.parametrize("kind", ["nan", "architecture", "damaged"])
 def test_unusable_weights_are_refused_before_the_first_chapter(
@@ -195,12 +179,6 @@ def test_a_run_on_a_tree_without_sequences_is_refused(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_clip_longer_than_its_sequence_is_refused(in_project, refuse, tmp_path):
-    options = ["-p", f"run_dir={tmp_path}/long", "-p", "n_frames=99", "-p", "stride=99"]
-    refuse("measure", "--profile", "tiny", *options, words=["32 frames", "99"])
-    assert not (tmp_path / "long" / "model.safetensors").exists()
-
-
 def test_compare_puts_runs_side_by_side_and_refuses_an_empty_folder(
     measured, call, refuse, tmp_path
 ):
@@ -220,26 +198,22 @@ def test_a_dry_run_lists_what_is_left_and_starts_nothing(in_project, call, tmp_p
     assert not (tmp_path / "new" / "model.safetensors").exists()
 
 
-def test_output_that_cannot_hold_a_paths_letters_is_spelled_out(in_project, tmp_path):
-    command = [*_vad(), "run", "--profile", "tiny", "--dry-run", "-p", f"run_dir={tmp_path}/práce"]
+def test_output_that_cannot_hold_a_paths_letters_is_spelled_out(archive, tmp_path):
+    command = [sys.executable, "-c", "from vad_helpers.cli import main; main()", "data", "fetch"]
+    command += ["--archive", str(archive), "--dest", str(tmp_path / "práce")]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0 and "Traceback" not in done.stderr
     assert "pr\\xe1ce" in done.stdout
 
 
+def test_a_part_of_a_run_is_measured_and_its_convergence(in_project, call, monkeypatch):
+    seen = []
+    for name in ("measure", "converge"):
+        monkeypatch.setattr(steps, name, lambda run, *, part, progress: seen.append(part))
+    assert call("measure", "--profile", "tiny", "--part", "2/3")[0] == 0 and seen == [(2, 3)] * 2
+
+
 @pytest.mark.parametrize("part", ["2", "0/2", "3/2", "a/2", "1/", "-1/2", "1/2/3"])
 def test_a_part_that_makes_no_sense_is_refused(in_project, refuse, part):
     refuse("measure", "--profile", "tiny", "--part", part, words=[f"'{part}'", "K/N"])
-
-
-@pytest.mark.slow
-def test_parts_of_a_run_make_one_run(in_project, call, measured, tmp_path):
-    """Two processes that take a part each leave what one process leaves, run time apart."""
-    options = ["--profile", "tiny", "-p", "methods=[ig, lime]", "-p", "n_clips=2"]
-    options += ["-p", f"run_dir={tmp_path}/parts"]
-    for part in ("2/2", "1/2"):
-        assert call("measure", *options, "--part", part)[0] == 0
-    for name in ("human_centric", "model_centric", "robustness", "frame_auc"):
-        text = (tmp_path / "parts" / f"{name}.csv").read_text()
-        assert text == (measured.dir / f"{name}.csv").read_text(), name

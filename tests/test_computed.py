@@ -24,12 +24,6 @@ def examples(text):
     return found
 
 
-def test_code_prints_and_names_are_kept():
-    names = {}
-    assert computed.printed("a = 2\nprint(a)", names) == "2\n"
-    assert computed.printed("print(a + 1)", names) == "3\n"
-
-
 def test_a_failing_example_is_an_error_and_nothing_is_printed_elsewhere(capsys):
     with pytest.raises(ZeroDivisionError):
         computed.printed("print('before')\n1 / 0", {})

@@ -35,18 +35,15 @@ def test_escapes_what_rst_would_misread_and_nothing_else(extension, plain, escap
     assert extension.escape(plain) == escaped
 
 
-def test_headings_of_a_module_become_rubrics(extension):
-    lines = ["Title.", "", "Conventions", "-----------", "Text."]
-    extension.process(None, "module", "m", None, None, lines)
-    assert lines == ["Title.", "", ".. rubric:: Conventions", "", "Text."]
-
-
-def test_sections_of_a_function_are_left_to_numpydoc(extension):
-    lines = ["Title.", "", "Parameters", "----------", "x : int"]
-    extension.process(None, "function", "f", None, None, lines)
-    assert lines == ["Title.", "", "Parameters", "----------", "x : int"]
-
-
-def test_a_rule_that_underlines_nothing_stays(extension):
-    assert extension.rubrics(["", "-----"]) == ["", "-----"]
-    assert extension.rubrics(["    indented", "-----"]) == ["    indented", "-----"]
+@pytest.mark.parametrize(
+    ("kind", "lines", "shown"),
+    [
+        ("module", ["", "Title", "-----", "x"], ["", ".. rubric:: Title", "", "x"]),
+        *(("function", same, same) for same in (["", "Parameters", "----------", "x : int"],)),
+        *(("module", same, same) for same in (["", "-----"], ["    indented", "-----"])),
+    ],
+)
+def test_headings_of_a_module_alone_become_rubrics(extension, kind, lines, shown):
+    found = list(lines)
+    extension.process(None, kind, "m", None, None, found)
+    assert found == shown

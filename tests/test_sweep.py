@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from vad_helpers.errors import InputError
-from vad_helpers.run import open_run, steps
 
 pytestmark = pytest.mark.slow
 
@@ -23,12 +23,13 @@ def example():
 
 
 def test_a_sweep_runs_every_value_with_the_same_weights_and_compares(
-    example, in_project, tmp_path, monkeypatch, capsys
+    example, in_project, measured, tmp_path, monkeypatch, capsys
 ):
-    run = open_run("tiny", methods=["ig"], variants={})
-    steps.network(run)
-    command = ["sweep.py", "n_clips", "1", "2", "--profile", "tiny", "--folder", str(tmp_path)]
-    weights = ["--weights", str(run.path("model.safetensors"))]
+    profile = yaml.safe_load((in_project / "params" / "tiny.yaml").read_text())
+    few = tmp_path / "few.yaml"
+    few.write_text(yaml.safe_dump({**profile, "methods": ["ig"], "variants": {}}))
+    command = ["sweep.py", "n_clips", "1", "2", "--profile", str(few), "--folder", str(tmp_path)]
+    weights = ["--weights", str(measured.path("model.safetensors"))]
     monkeypatch.setattr(sys, "argv", [*command, *weights])
     example.main()
     out = capsys.readouterr().out

@@ -7,10 +7,9 @@ from captum.attr import Occlusion
 
 from benchmarks import plain_captum
 from vad_helpers.attribution import attribute, explain
-from vad_helpers.attribution.occlusion import IncrementalOcclusion, seconds_per_window
+from vad_helpers.attribution.occlusion import IncrementalOcclusion
 from vad_helpers.errors import InputError
 from vad_helpers.inference.chain import sequential
-from vad_helpers.inference.prepared import prepare
 
 FLOAT32 = 1e-6  # of the maximum: Captum adds up its map in float32 whatever the inputs are
 
@@ -152,9 +151,3 @@ def test_inputs_that_make_no_map_are_refused(clips):
 def test_a_target_must_be_a_column_of_the_output(model, target, clips):
     with pytest.raises(InputError, match=f"and target is {target}"):
         IncrementalOcclusion(model).attribute(clips, WINDOW, WINDOW, target=target)
-
-
-@pytest.mark.parametrize("name", ["function", "chain"])
-def test_windows_are_timed(name, clips):
-    seconds = seconds_per_window(prepare(MODELS[name]), clips[0], (2, 4, 4), (2, 3, 4))
-    assert 0 < seconds < 1

@@ -174,6 +174,7 @@ def test_nan_logits_are_an_error_in_one_line(key, tiny_net, make_clip, small_set
     assert "\n" not in str(caught.value)
 
 
+CLIP = torch.zeros(3, 4, 10, 12)
 BAD = [
     *({"method": one} for one in ("igg", "zzz", 3)),
     *({"baseline": one} for one in ("blue", 0.0, torch.zeros(3, 4, 10, 11))),
@@ -182,7 +183,8 @@ BAD = [
     *({"n_steps": one} for one in (0, 3.0)),
     *({"precision": "fp16"}, {"black": "dark"}, {"batch_size": 0}, {"model": "i3d.pt"}),
     *({"n_step": 3}, {"window": (1, 1, 1)}, {"channels": "mean"}),
-    {"clip": torch.zeros(1, 3, 4, 10, 12)},
+    *({"clip": CLIP.to(torch.uint8)}, {"clip": CLIP.numpy()}, {"clip": CLIP[None]}),
+    *({"clip": one} for one in (CLIP[:1], CLIP[:, :0], CLIP / 0, CLIP + torch.inf)),
     *({"method": "ig_smoothgrad", **one} for one in ({"sigma": -0.1}, {"noise": "pink"})),
     *({"method": "kernel_shap", name: 1} for name in ("n_samples", "alpha", "n_segments")),
     *({"method": "lime", name: 0} for name in ("kernel_width", "compactness", "n_segments")),
@@ -265,10 +267,3 @@ def test_what_a_method_returns_is_checked(tiny_net, make_clip):
 def test_a_wrong_field_is_refused(changes):
     with pytest.raises(InputError, match="method"):
         spec(**changes)
-
-
-def test_a_spec_keeps_its_own_settings():
-    settings = {"n": 1}
-    mine = spec(settings=settings)
-    settings["n"] = 2
-    assert mine.settings == mine.complete({}) == {"n": 1} and mine.complete({"n": 3}) == {"n": 3}

@@ -58,14 +58,6 @@ def test_the_list_decides_labels_and_eligible_are_those_whose_official_masks_agr
         assert rows["eligible"].tolist() == eligible, name
 
 
-def test_a_sequence_has_one_fold_and_one_split(sequences):
-    for run in (0, 1):
-        table = clips.clip_table(sequences, n_frames=3, stride=3, fold=run)
-        folds = clips.assign_folds(sequences)
-        assert table["fold"].tolist() == table["sequence"].map(folds).tolist()
-        assert table["split"].tolist() == [clips.split_of(f, fold=run) for f in table["fold"]]
-
-
 def test_split_by_clip_leaves_out_what_lies_across_splits(sequences, table):
     options = {"n_frames": 3, "split_by": "clip", "seed": 1}
     whole = clips.clip_table(sequences, stride=3, **options)

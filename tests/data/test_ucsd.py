@@ -80,15 +80,6 @@ def test_files_are_sorted_as_numbers_and_gaps_keep_their_place(writer):
             ucsd.index(writer.root)
 
 
-def test_a_tree_without_sequences_is_refused(writer):
-    writer.folder("ped1", "test", 1)
-    writer.truth("ped1", "1:2")
-    with pytest.raises(InputError, match="no sequence"):
-        ucsd.index(writer.root)
-    report = ucsd.check(writer.root)
-    assert not report.usable and "not usable" in report.summary()
-
-
 SPOILT = {
     r"UCSDped2\.m is missing": lambda tree: tree.truth("ped2").unlink(),
     "entry 1 names frames 1:7, but Test001 has 6": lambda tree: tree.truth("ped2", "1:7", ""),

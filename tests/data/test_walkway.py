@@ -183,7 +183,7 @@ def test_masks_hold_what_an_anomaly_changes_without_shadow_and_hidden_parts(foot
     assert hidden > 0 and darkened > 20
 
 
-@pytest.mark.parametrize("size", [(48, 64), (48, 96), (100, 130)])
+@pytest.mark.parametrize("size", [(48, 64), (100, 130)])
 @pytest.mark.parametrize("name", walkway.SCENES)
 def test_every_allowed_shape_and_length_has_room_for_all_kinds(name, size):
     scene = walkway.open_scene(walkway.WalkwaySpec(**{f"{name}_size": size}), name)

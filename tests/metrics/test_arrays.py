@@ -42,23 +42,10 @@ def test_odd_maps_are_refused(values, message):
         arrays.as_map(values, ndim=3)
 
 
-@pytest.mark.parametrize("dtype", [bool, np.uint8, np.float32])
-def test_binary_masks_of_any_type_become_bool(dtype):
-    mask = arrays.as_mask(np.array([0, 1, 1], dtype=dtype), shape=(3,))
-    assert mask.dtype == bool
-    assert mask.tolist() == [False, True, True]
-
-
 @pytest.mark.parametrize("values", [[0, 255], [0.0, 0.5], [0.0, np.nan], ["0", "1"], [0, 1, 1]])
 def test_masks_with_other_values_or_of_another_shape_are_refused_by_name(values):
     with pytest.raises(InputError, match="motion"):
         arrays.as_mask(np.array(values), shape=(2,), name="motion")
-
-
-@pytest.mark.parametrize("value", [0, -1, 1.5, True, "50", None])
-def test_a_count_must_be_a_positive_integer(value):
-    with pytest.raises(InputError, match="n_thresholds is .*at least 1"):
-        arrays.threshold_levels(np.ones(2), value)
 
 
 @pytest.mark.parametrize("share", [0.02, 0.97])

@@ -128,13 +128,6 @@ def test_head_pools_like_the_original_at_seven_by_seven():
     torch.testing.assert_close(HeadPool()(still), still.mean(dim=(2, 3, 4), keepdim=True))
 
 
-def test_dropout_acts_in_training_alone(make_model):
-    model = make_model()
-    features = torch.rand(1, model.logits.conv3d.in_channels, 2, 2, 2)
-    assert not torch.equal(model.train().head(features), model.head(features))
-    assert torch.equal(model.eval().head(features), model.head(features))
-
-
 def test_fresh_network_is_undecided_and_its_signal_neither_fades_nor_explodes(make_model):
     model = make_model(width=0.25).train()
     x = torch.rand(2, 3, 8, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -214,15 +207,6 @@ def test_half_precision_stops_before_the_classifier(trained):
         found, expected = copy(clips.bfloat16()), trained.eval()(clips)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected, rtol=0.1, atol=0.1 * float(expected.abs().max()))
-
-
-def test_an_inference_copy_has_gradients_to_the_clip_alone_and_can_be_copied(trained):
-    once, clips = trained.train().double().for_inference(), random_clips().requires_grad_()
-    assert not any(parameter.requires_grad for parameter in once.parameters())
-    logits = once(clips)
-    logits.sum().backward()
-    assert clips.grad.abs().max() > 0
-    torch.testing.assert_close(once.for_inference()(clips), logits)
 
 
 @pytest.mark.parametrize("folded", [False, True])

@@ -117,11 +117,6 @@ def test_numbers_read_back_and_half_lines_and_other_headings_are_not_read(run):
     assert fourth == ["a", "b", "2", "", "k"]
 
 
-def test_a_page_shows_what_a_run_is(run):
-    shown = run._repr_html_()
-    assert "8 frames of 40x60" in shown and "from random, 1 epochs" in shown
-
-
 def test_look_ups_are_made_once_a_handle_and_tables_are_the_callers_own(run):
     calls = []
 
