@@ -87,7 +87,7 @@ def tiny_root(tmp_path_factory):
     for name in ("params", "notebooks", "book", "examples", "benchmarks", "results"):
         ignore = shutil.ignore_patterns(".ipynb_checkpoints", "*.safetensors", "__pycache__")
         shutil.copytree(ROOT / name, root / name, ignore=ignore)
-    for name in ("_config.yml", "_toc.yml"):
+    for name in ("_config.yml", "_toc.yml", "CITATION.cff"):
         shutil.copy(ROOT / name, root / name)
     quick = yaml.safe_load((ROOT / "params" / "quick.yaml").read_text())
     (root / "params" / "tiny.yaml").write_text(yaml.safe_dump({**quick, **TINY}))

@@ -180,3 +180,25 @@ def test_the_zip_holds_the_whole_site_under_one_folder(tmp_path):
         assert archive.read("book/_static/deep/a.css") == b"p {}"
     assert packed.name == "book.zip" and "book/index.html" in names
     assert all(name.startswith("book/") for name in names)
+
+
+def test_stated_numbers_are_read_out_of_an_executed_chapter():
+    key = "application/papermill.record/text/plain"
+    page = notebook(("x", []), ("y", []))
+    about = {"scrapbook": {"name": "auc"}}
+    page.cells[0].outputs = [
+        nbformat.v4.new_output("display_data", {key: "'0.9'"}, metadata=about),
+        nbformat.v4.new_output("stream", text="z"),
+    ]
+    assert book.stated(page) == {"auc": "0.9"}
+
+
+def test_the_entry_to_cite_is_that_of_the_citation_file(tmp_path):
+    about = "title: A, title\nversion: 1.2.0\nlicense: MIT\ndate-released: 2026-11-29\n"
+    about += "authors:\n"
+    about += "  - name: The authors\n  - family-names: Noether\n    given-names: Emmy\n"
+    (tmp_path / "CITATION.cff").write_text(about)
+    entry = book.bibtex(tmp_path)
+    assert entry.startswith("@software{vad_explained,") and entry.count("{") == entry.count("}")
+    assert "title = {{A, title}}" in entry and "year = {2026}" in entry
+    assert "author = {{The authors} and Emmy Noether}" in entry

@@ -7,11 +7,13 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from vad_helpers import book
 from vad_helpers.run import params
 from vad_helpers.viz.style import MIN_ALT_WORDS
 
 ROOT = Path(__file__).parents[1]
-CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+OF_RUN, OF_STUDY = (book.chapters(ROOT, of=of) for of in ("run", "study"))
+CHAPTERS = [*OF_RUN, *OF_STUDY]
 # Numbers that may be typed: chance, the paper's printed values, the threshold of convergence.
 CITED = {".5", ".8886", ".9331", "0.95", "7.9"}
 
@@ -24,6 +26,16 @@ def path(request):
 @pytest.fixture
 def notebook(path):
     return nbformat.read(path, as_version=4)
+
+
+@pytest.fixture(params=OF_RUN, ids=lambda path: path.stem)
+def of_run(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+@pytest.fixture(params=OF_STUDY, ids=lambda path: path.stem)
+def of_study(request):
+    return nbformat.read(request.param, as_version=4)
 
 
 def code_cells(notebook):
@@ -71,8 +83,8 @@ def test_every_parameter_is_typed_commented_and_known(notebook):
     assert set(names[:-1]) <= set(params.names())
 
 
-def test_the_defaults_are_the_profile_s(notebook):
-    (cell,) = parameter_cells(notebook)
+def test_the_defaults_are_the_profile_s(of_run):
+    (cell,) = parameter_cells(of_run)
     values = {}
     exec(cell.source, {}, values)
     values.pop("__annotations__")
@@ -81,9 +93,9 @@ def test_the_defaults_are_the_profile_s(notebook):
     assert set(values.values()) == {None}
 
 
-def test_every_parameter_reaches_the_run(notebook):
-    (cell,) = parameter_cells(notebook)
-    head = notebook.cells[2].source
+def test_every_parameter_reaches_the_run(of_run):
+    (cell,) = parameter_cells(of_run)
+    head = of_run.cells[2].source
     for name in re.findall(r"^(\w+):", cell.source, flags=re.MULTILINE):
         assert name in ("profile", "overrides") or f"{name}={name}" in head
     assert "open_run(profile, " in head and "**overrides" in head
@@ -111,7 +123,15 @@ def test_every_figure_is_followed_by_how_to_read_it(notebook):
 def test_closes_with_summary_and_outlook(notebook):
     markdown = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     headings = re.findall(r"^## (.+)$", "\n".join(markdown), flags=re.MULTILINE)
-    assert headings[-2:] == ["What this run says", "What to try next"]
+    assert headings[-2] in ("What this run says", "What this chapter says")
+    assert headings[-1] == "What to try next"
+
+
+def test_every_headline_on_the_study_stands_above_its_condition(of_study):
+    text = "\n".join(cell.source for cell in of_study.cells)
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:-2]:
+        if not section.startswith("The maps, as in the paper's"):
+            assert "\nassert not study.committed or " in section, section[:60]
 
 
 def test_no_measured_number_is_typed_into_prose(notebook):

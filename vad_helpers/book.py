@@ -287,15 +287,17 @@ def stated(page: nbformat.NotebookNode) -> dict[str, str]:
     for output in (o for cell in page.cells for o in cell.get("outputs", ())):
         if name := output.get("metadata", {}).get("scrapbook", {}).get("name"):
             text = output["data"]["application/papermill.record/text/plain"]
-            found[name.removeprefix("application/papermill.record/")] = ast.literal_eval(text)
+            found[name] = ast.literal_eval(text)
     return found
 
 
 def bibtex(root: Path) -> str:
     """Write `CITATION.cff` as a BibTeX entry."""
     about = yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8"))
-    people = [" ".join(filter(None, (a.get("given-names"), a.get("family-names")))) or
-              f"{{{a['name']}}}" for a in about["authors"]]  # fmt: skip
+    people = [
+        f"{{{a['name']}}}" if "name" in a else f"{a['given-names']} {a['family-names']}"
+        for a in about["authors"]
+    ]
     fields = {
         "title": f"{{{about['title']}}}",
         "author": " and ".join(people),

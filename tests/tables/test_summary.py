@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from vad_helpers import tables
 from vad_helpers.errors import InputError
@@ -177,3 +178,18 @@ def test_runs_that_share_no_clips_are_compared_as_samples(study_folder, run_fold
     assert tables.compare(paths, **given)["n_shared"].dropna().unique().tolist() == [0]
     with pytest.raises(InputError, match="no run has scores of beauty, ig"):
         tables.compare(paths, rows=["ig"], metrics=["beauty"])
+
+
+def test_leakage_is_paired_on_the_clips_that_the_alternative_tests(study):
+    found = tables.leakage(study).set_index(["metric", "row"])
+    seen = study.alternatives["split_by_clip"].predictions.query("split == 'test'")
+    own = study.predictions.query("split == 'test'").set_index("clip_id").loc[seen["clip_id"]]
+    auc = [roc_auc_score(p["label"], p["p"]) for p in (seen, own)]
+    accuracy = [((p["p"] >= 0.5) == (p["label"] == 1)).mean() for p in (seen, own)]
+    for metric, (first, second) in {"auc": auc, "accuracy": accuracy}.items():
+        at = found.loc[metric]["mean"]
+        expected = [first, second, first - second]
+        np.testing.assert_allclose(at[["seen", "unseen", "difference"]], expected, atol=1e-12)
+    assert set(found["n"]) == {len(seen)} and (found["low"] < found["mean"]).all()
+    width = (found["high"] - found["low"])["auc"]  # clip by clip is sharper than two apart
+    assert width["difference"] < width["seen"] + width["unseen"]

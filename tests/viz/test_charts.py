@@ -208,3 +208,13 @@ def test_the_histogram_counts_every_clip_once_a_class(ax):
     counts = [sum(p.get_height() for p in c.patches) for c in bars if len(c.patches) == 20]
     assert counts == [2, 1]
     assert legend(ax) == ["normal clips", "anomalous clips", "decision at .5"]
+
+
+def test_tau_grid_has_a_line_an_alternative_and_leaves_out_what_was_not_measured(ax):
+    lines = [("signs", "abs", "clip", "auc", -0.2, 10), ("signs", "abs", "clip", "iou", 1.0, 9),
+             ("samples", "many", "clip", "auc", 0.5, 40)]  # fmt: skip
+    columns = ["choice", "alternative", "level", "metric", "tau", "n"]
+    charts.tau_grid(ax, pd.DataFrame(lines, columns=columns))
+    assert ticks(ax) == ["signs: abs (10)", "samples: many (40)"]
+    assert [text.get_text() for text in ax.texts] == ["-0.20", "1.00", "0.50"]
+    assert ax.images[0].get_array().mask.tolist() == [[False, False], [False, True]]

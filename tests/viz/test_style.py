@@ -103,3 +103,14 @@ def test_live_unless_the_batch_says_otherwise(monkeypatch):
     assert style.live() is True
     monkeypatch.setenv("VAD_BATCH", "1")
     assert style.live() is False
+
+
+def test_stated_numbers_reach_the_page_by_name(monkeypatch):
+    monkeypatch.setenv("VAD_BATCH", "1")
+    kept = {}
+    monkeypatch.setattr("myst_nb.glue", lambda name, text, display: kept.update({name: text}))
+    line = pd.Series({"mean": 0.916, "low": 0.905, "high": 0.931})
+    small = {"difference": -0.0131, "low": -0.02, "high": 0.001}
+    style.state(line=line, small=small, n=40, share=0.456, name="LIME")
+    assert kept == {"line": "0.92 [0.91, 0.93]", "small": "-0.013 [-0.020, 0.001]", "n": "40",
+                    "share": "0.46", "name": "LIME"}  # fmt: skip

@@ -463,7 +463,7 @@ def performance(study: Study, *, split: str = "test") -> pd.DataFrame:
 
 
 def performance_table(found: pd.DataFrame) -> pd.DataFrame:
-    """`performance` for a page: a line a fold, or folds together, and scene; text with intervals."""
+    """`performance` as a page shows it: a line a pooling, folds and scene, intervals as text."""
     ends = found[["mean", "low", "high"]].itertuples(index=False)
     found = found.assign(value=[f"{m:.3f} [{low:.3f}, {high:.3f}]" for m, low, high in ends])
     keys = ["pooling", "folds", "scene", "n", "n_groups"]

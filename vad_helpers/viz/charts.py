@@ -298,7 +298,7 @@ def tau_grid(ax: Axes, taus: DataFrame) -> Axes:
     `taus`: ``choice``, ``alternative``, ``level``, ``metric``, ``tau`` in [-1, 1], ``n`` (clips).
     Blue is the same order, white none, red the reverse; a cell that was not measured is grey.
     """
-    taus = taus.assign(ranking=[f"{a}\n{b}" for a, b in zip(taus["metric"], taus["level"])])
+    taus = taus.assign(ranking=taus["metric"] + "\n" + taus["level"])
     taus["ranking"] = taus["ranking"].str.replace("area_matched_", "equal area\n")
     keys = ["choice", "alternative"]
     wide = taus.pivot_table(index=keys, columns="ranking", values="tau", sort=False)
@@ -311,7 +311,7 @@ def tau_grid(ax: Axes, taus: DataFrame) -> Axes:
             colour = "white" if abs(tau) > 0.7 else "black"
             ax.text(x, y, f"{tau:.2f}", ha="center", va="center", fontsize=7, color=colour)
         _stack(ax, [f"{c}: {a} ({k})" for (c, a), k in n.items()])
-        ax.set_xticks(range(wide.shape[1]), wide.columns)
+        ax.set_xticks(range(wide.shape[1]), wide.columns, fontsize=7)
         ax.xaxis.tick_top()
     return ax
 

@@ -174,8 +174,8 @@ def state(**numbers: Any) -> None:
     """Give the prose its numbers: `{{ name }}` in a page's text becomes what has that name here.
 
     A line with mean (or difference), low and high reads "0.92 [0.91, 0.93]", with three digits
-    below a tenth; a float has two digits after the point; the rest is as it is. Pages outside the notebooks may use the same names. In a
-    live session the numbers are shown, because the text there keeps its braces.
+    below a tenth; a float has two digits after the point; the rest is as it is. Pages beside the
+    notebooks may use the same names. A live session shows the numbers: its text keeps the braces.
     """
     from myst_nb import glue  # brings Sphinx along: pages alone need it
 
