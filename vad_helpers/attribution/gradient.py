@@ -100,7 +100,8 @@ def gradient_shap(
 
     References
     ----------
-    Lundberg & Lee, A unified approach to interpreting model predictions, NeurIPS 2017.
+    Erion et al., Improving performance of deep learning models with axiomatic attribution priors
+    and expected gradients, Nature Machine Intelligence 2021.
     """
     # From NumPy's global generator, as Captum's GradientShap draws: one seed, the same points.
     points, weights = np.random.uniform(size=n_samples), np.full(n_samples, 1 / n_samples)

@@ -409,7 +409,7 @@ _SPECS = (
         name="GradientSHAP",
         attribute=gradient.gradient_shap,
         settings={"n_samples": 5, "sigma": 0.0, "channels": "sum"},
-        citation="lundberg2017unified",
+        citation="erion2021improving",
         **_GRADIENT,
     ),
     MethodSpec(

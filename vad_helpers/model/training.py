@@ -17,8 +17,8 @@ References
 ----------
 D. P. Kingma and J. Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015. L. N. Smith and
 N. Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates",
-2017 (the schedule "onecycle"). B. T. Polyak and A. B. Juditsky, "Acceleration of Stochastic
-Approximation by Averaging", SIAM Journal on Control and Optimization, 1992 (averaged weights).
+2017 (the schedule "onecycle"). A. Tarvainen and H. Valpola, "Mean Teachers Are Better Role Models",
+NeurIPS 2017 (exponentially averaged weights).
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ class TrainingSpec:
         In (0, 1].
     early_end : str
         Name of the first stage that is not early (`i3d.STAGES`). Early stages see edges and
-        motion, cost four fifths of the computation, and come from the initial weights.
+        motion and come from the initial weights; those before Mixed_3b cost about half of the
+        computation, those before Mixed_4b four fifths.
     early_lr : float
         Factor of the learning rate of early stages, in [0, 1]: a low one keeps them near the
         initial weights; 0 freezes them, batch norm statistics included.
