@@ -238,9 +238,9 @@ def claims_table(study: Study, *, few: int = 10) -> pd.DataFrame:
     -------
     DataFrame
         claim, statement, comparison, paper (difference of the printed values), here (ours, with its
-        interval), verdict (says where it rests on at most `few` clips, and where the corrected p do
-        not confirm it), detectable (of undecided claims: the smallest true difference whose
-        interval excludes zero in four of five repetitions).
+        interval), verdict (says where it rests on at most `few` clips, where the corrected p do not
+        confirm it, and if undecided, the smallest true difference whose interval would exclude zero
+        in four of five repetitions).
     """
     named, lines = labels(study), []
     groups = {" ".join(sides(study, name, "")[0]): words for name, words in GROUPS.items()}
@@ -267,10 +267,10 @@ def claims_table(study: Study, *, few: int = 10) -> pd.DataFrame:
             line["here"] = "{difference:.3f} [{low:.3f}, {high:.3f}]".format(**c)
             line["verdict"] += f" ({c['n']} clips)" if c["n"] <= few else ""
             line["verdict"] += " (not after correction)" if judged.stands is False else ""
-            if judged.verdict == UNDECIDED:
-                line["detectable"] = DETECTABLE * (c["high"] - c["low"]) / 2
+            least = DETECTABLE * (c["high"] - c["low"]) / 2
+            line["verdict"] += f" (detectable: {least:.3f})" if judged.verdict == UNDECIDED else ""
         lines.append(line)
-    columns = ["claim", "statement", "comparison", "paper", "here", "verdict", "detectable"]
+    columns = ["claim", "statement", "comparison", "paper", "here", "verdict"]
     return pd.DataFrame(lines, columns=columns)
 
 

@@ -80,7 +80,7 @@ STUDY_SCHEMAS = {name: SCHEMAS.pop(name) for name in ("ablation",)}
 SCORED = ("human_centric", "model_centric", "robustness")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Study:
     """Tables of one run, or of the runs of a study.
 
@@ -123,6 +123,11 @@ class Study:
     extras: dict[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
     alternatives: dict[str, Study] = dataclasses.field(default_factory=dict)
     committed: bool = False
+
+    def __repr__(self) -> str:
+        folds, chosen = " ".join(map(str, self.folds)), self.evaluation
+        parts = f"{len(chosen)} clips of {chosen['sequence'].nunique()} sequences"
+        return f"Study: {self.path.name}, folds {folds}; {len(self.rows)} rows on {parts}"
 
     @functools.cached_property
     def pivoted(self) -> dict[tuple[str, str, str], pd.DataFrame]:

@@ -496,10 +496,11 @@ def leakage(study: Study, *, alternative: str = "split_by_clip") -> pd.DataFrame
     for row, values in accuracies.items():
         found = statistics.bootstrap_mean(values, seen["sequence"], **drawn)
         lines.append({"metric": "accuracy", "row": row} | found)
+    sizes = {"n": len(seen), "n_groups": seen["sequence"].nunique()}
     asked = {"seen": (seen, None), "unseen": (unseen, None), "difference": (seen, unseen["p"])}
     for row, (part, minus) in asked.items():
         found = statistics.bootstrap_auc(part["p"], label, seen["sequence"], minus=minus, **drawn)
-        lines.append({"metric": "auc", "row": row, "mean": found.pop("auc")} | found)
+        lines.append({"metric": "auc", "row": row, "mean": found.pop("auc")} | found | sizes)
     return pd.DataFrame(lines)[columns]
 
 

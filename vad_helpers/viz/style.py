@@ -187,6 +187,8 @@ def state(**numbers: Any) -> None:
             ends = f"[{given['low']:.{digits}f}, {given['high']:.{digits}f}]"
             given = f"{centre:.{digits}f} {ends}"
         told[name] = f"{given:.2f}" if isinstance(given, float) else str(given)
+        if "nan" in told[name].split():
+            raise ValueError(f"{name} is {told[name]}: a sentence would state what is not there")
         glue(name, told[name], display=False)
     if live():
         display(told)
