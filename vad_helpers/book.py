@@ -337,32 +337,13 @@ def write_fragments(run: Run, folder: Path) -> None:
     study, committed = tables.load(run.dir), tables.load(run.root / STUDY)
     networks = tables.performance_table(tables.performance(committed))
     made = {"facts": run.facts(), "methods": method_table(study), "metrics": metric_table()}
-    made |= {"run_headline": headline(study), "study_performance": networks}
+    made["study_performance"] = networks
     for name, table in made.items():
         html = viz.table_html(table, index=not isinstance(table.index, pd.RangeIndex))
         (folder / f"{name}.md").write_text(html, encoding="utf-8")
     (folder / "explorer.html").write_text(explorer.explorer_html(run), encoding="utf-8")
     entry = f"```bibtex\n{bibtex(run.root)}```\n"
     (folder / "citation.md").write_text(entry, encoding="utf-8")
-
-
-def headline(study: tables.Study) -> pd.DataFrame:
-    """Means of the scores that decide, a line a row that is on every clip."""
-    columns = {
-        ("human_centric", "clip", "auc"): "AUC ↑",
-        ("human_centric", "moving", "auc"): "AUC, moving voxels ↑",
-        ("model_centric", "clip", "deletion"): "deletion ↑",
-        ("model_centric", "clip", "area_matched_deletion"): "deletion, equal area ↑",
-        ("robustness", "clip", "cv"): "C_v ↓",
-    }
-    found = {}
-    for (table, level, metric), name in columns.items():
-        part = tables.summary(study, table, metrics=[metric])
-        part = part[part["level"] == level]
-        found[name] = part[tables.complete(part)].set_index("label")["mean"]
-    found["seconds ↓"] = tables.costs(study).set_index("label")["seconds"]
-    rows = found["AUC ↑"].index  # in the order of the tables, references last
-    return pd.DataFrame({name: column.reindex(rows) for name, column in found.items()})
 
 
 def method_table(study: tables.Study) -> pd.DataFrame:
