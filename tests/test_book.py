@@ -56,7 +56,7 @@ def one_chapter(in_project, tmp_path, monkeypatch):
         path = tmp_path / "01_only.ipynb"
         head = 'profile: str = "tiny"\nrun_dir: str = None'
         nbformat.write(notebook((head, ["parameters"]), (code, [])), path)
-        monkeypatch.setattr(book, "chapters", lambda root: [path])
+        monkeypatch.setattr(book, "chapters", lambda root, of="run": [path] * (of == "run"))
         return {"run_dir": str(tmp_path / "run")}
 
     return make
@@ -108,7 +108,7 @@ def test_a_read_only_folder_is_shown_by_chapters_and_not_run(in_project, tmp_pat
 def executed(in_project, tmp_path, monkeypatch):
     """Writes an executed chapter that says it ran with these parameters."""
     chapter = tmp_path / "01_chapter.ipynb"
-    monkeypatch.setattr(book, "chapters", lambda root: [chapter])
+    monkeypatch.setattr(book, "chapters", lambda root, of="run": [chapter] * (of == "run"))
     monkeypatch.setattr(book, "write_fragments", lambda *given: None)
     overrides = {"run_dir": str(tmp_path / "run")}
 

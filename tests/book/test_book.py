@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from vad_helpers import book
-from vad_helpers.run import open_run, params
+from vad_helpers.run import params
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -77,15 +77,6 @@ def test_chapters_show_a_published_fold_without_its_videos(built, published, tmp
             progress_bar=False,
         )
     assert {path: path.stat().st_mtime_ns for path in published.rglob("*")} == before
-
-
-def test_a_chapter_alone_in_a_fresh_run_folder_brings_what_it_needs(built, tmp_path):
-    root, _ = built
-    values = {"run_dir": str(tmp_path / "alone"), "methods": ["ig"], "n_clips": 1}
-    (chapter,) = [c for c in book.chapters(root) if c.stem == "05_model_centric"]
-    run = open_run("tiny", **values)
-    assert book.execute(run, chapter, book.injected(chapter, "tiny", values)).is_file()
-    assert (tmp_path / "alone" / "model_centric.csv").is_file()
 
 
 def test_a_warning_fails_the_build(built, tmp_path, monkeypatch):

@@ -140,6 +140,9 @@ def comparisons(
     the number of sequences allows beside the other comparisons, NaN for what decides nothing.
     """
     rows = rows or {}
+    asked = "comparisons", str(clips), str(sorted(numbers)), str(rows)
+    if asked in study.pivoted:
+        return study.pivoted[asked].copy()
     kept = set(study.keep(clips=clips).evaluation["clip_id"])
     kept &= set(finished(study, [*rows, *rows.values()])) if rows else kept
     printed = paper().pivot(index="row", columns=["level", "metric"], values="paper")
@@ -171,7 +174,8 @@ def comparisons(
             lines.append(line)
     table = pd.DataFrame(lines).drop(columns=["Index", "each"])
     table.loc[table["n_groups"] < statistics.FEWEST_GROUPS, ["low", "high"]] = np.nan
-    return _corrected(table)
+    study.pivoted[asked] = _corrected(table)
+    return study.pivoted[asked].copy()
 
 
 def _corrected(table: pd.DataFrame) -> pd.DataFrame:

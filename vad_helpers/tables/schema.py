@@ -130,8 +130,8 @@ class Study:
         return f"Study: {self.path.name}, folds {folds}; {len(self.rows)} rows on {parts}"
 
     @functools.cached_property
-    def pivoted(self) -> dict[tuple[str, str, str], pd.DataFrame]:
-        """What `summary.pivot` made of the scores: hundreds of comparisons ask for the same."""
+    def pivoted(self) -> dict[tuple[str, ...], pd.DataFrame]:
+        """What `summary.pivot` and `claims.comparisons` made of the scores: many ask for the same."""
         return {}
 
     @property
