@@ -131,7 +131,7 @@ class Study:
 
     @functools.cached_property
     def pivoted(self) -> dict[tuple[str, ...], pd.DataFrame]:
-        """What `summary.pivot` and `claims.comparisons` made of the scores: many ask for the same."""
+        """What pivots and comparisons came to, which many ask for, by their name and arguments."""
         return {}
 
     @property
