@@ -220,3 +220,11 @@ def test_the_inference_copy_and_the_chain_are_the_network(folded, size, trained)
     with torch.no_grad():
         for found in (network(clips), chain(clips), chain.after_stem(chain.stem(clips))):
             torch.testing.assert_close(found, trained(clips), rtol=1e-10, atol=1e-10)
+
+
+def test_a_clip_s_logits_are_its_own_as_the_network_says(make_model):
+    model = make_model().eval()
+    clips = torch.rand(3, 3, 8, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(model(clips)[:1], model(clips[:1]), rtol=1e-4, atol=1e-5)
+    assert model.keeps_clips_apart
