@@ -187,6 +187,7 @@ def test_states_under_any_wrapper_load(tmp_path, make_model, keys, prefix):
     head = model.logits.conv3d.weight.detach().clone()
     report = initialise(model, write(content, tmp_path / "a.ckpt"))
     assert (len(report.convolutions_matched), report.convolutions_missing) == (58, ())
+    assert report.n_convolutions_loaded == 57  # all but the classifier
     assert report.classifier == (400, 2)
     assert report.mismatched == {} and report.missing == ()
     assert {"logits.conv3d.weight", "logits.conv3d.bias"} <= set(report.ignored)
