@@ -190,7 +190,12 @@ def test_stated_numbers_are_read_out_of_an_executed_chapter():
         nbformat.v4.new_output("display_data", {key: "'0.9'"}, metadata=about),
         nbformat.v4.new_output("stream", text="z"),
     ]
-    assert book.stated(page) == {"auc": "0.9"}
+    assert book.stated(page, page) == {"auc": "0.9"}
+    other = notebook(("x", []))
+    again = nbformat.v4.new_output("display_data", {key: "'0.8'"}, metadata=about)
+    other.cells[0].outputs = [again]
+    with pytest.raises(ValueError, match=r"auc is stated as 0\.9 and as 0\.8"):
+        book.stated(page, other)
 
 
 def test_the_entry_to_cite_is_that_of_the_citation_file(tmp_path):

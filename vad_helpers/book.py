@@ -66,7 +66,7 @@ def injected(chapter: Path, profile: str, overrides: Mapping[str, Any]) -> dict[
 
 
 def execute_all(profile: str, overrides: Mapping[str, Any]) -> Run:
-    """Execute every chapter; keep the executed copies; print how long each took.
+    """Execute the chapters on a run; keep the executed copies; print how long each took.
 
     Copies of an earlier run are removed first: after a failure, none can be taken for this run's.
     InputError for bad parameters, before anything runs; else the errors of `execute`.
@@ -226,10 +226,11 @@ def stage(run: Run) -> Path:
     parameters than the run's.
     """
     executed = {path.stem: _executed(run, path) for path in chapters(run.root)}
-    numbers = {}
-    for path in chapters(run.root, of="study"):
-        page = nbformat.read(execute(run, path, {}), as_version=4)
-        executed[path.stem], numbers = page, numbers | stated(page)
+    study = {
+        path.stem: nbformat.read(execute(run, path, {}), as_version=4)
+        for path in chapters(run.root, of="study")
+    }
+    numbers, executed = stated(*study.values()), executed | study
     staged = run.root / "_build" / "stage"
     shutil.rmtree(staged, ignore_errors=True)
     ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
@@ -281,13 +282,16 @@ def _executed(run: Run, chapter: Path) -> nbformat.NotebookNode:
     return page
 
 
-def stated(page: nbformat.NotebookNode) -> dict[str, str]:
-    """What an executed chapter states for the prose (`viz.state`), by name."""
-    found = {}
-    for output in (o for cell in page.cells for o in cell.get("outputs", ())):
+def stated(*pages: nbformat.NotebookNode) -> dict[str, str]:
+    """What executed chapters state for the prose (`viz.state`), by name; ValueError for a name that
+    is given two values, of which a sentence would show the wrong one."""
+    found: dict[str, str] = {}
+    for output in (o for page in pages for cell in page.cells for o in cell.get("outputs", ())):
         if name := output.get("metadata", {}).get("scrapbook", {}).get("name"):
             text = output["data"]["application/papermill.record/text/plain"]
-            found[name] = ast.literal_eval(text)
+            value = ast.literal_eval(text)
+            if found.setdefault(name, value) != value:
+                raise ValueError(f"{name} is stated as {found[name]} and as {value}; rename one")
     return found
 
 

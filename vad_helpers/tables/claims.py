@@ -140,9 +140,10 @@ def comparisons(
     the number of sequences allows beside the other comparisons, NaN for what decides nothing.
     """
     rows = rows or {}
-    asked = "comparisons", str(clips), str(sorted(numbers)), str(rows)
-    if asked in study.pivoted:
-        return study.pivoted[asked].copy()
+    chosen = clips if isinstance(clips, str) else tuple(sorted(clips))
+    asked = "comparisons", chosen, tuple(sorted(numbers)), tuple(sorted(rows.items()))
+    if asked in study.memo:
+        return study.memo[asked].copy()
     kept = set(study.keep(clips=clips).evaluation["clip_id"])
     kept &= set(finished(study, [*rows, *rows.values()])) if rows else kept
     printed = paper().pivot(index="row", columns=["level", "metric"], values="paper")
@@ -174,8 +175,8 @@ def comparisons(
             lines.append(line)
     table = pd.DataFrame(lines).drop(columns=["Index", "each"])
     table.loc[table["n_groups"] < statistics.FEWEST_GROUPS, ["low", "high"]] = np.nan
-    study.pivoted[asked] = _corrected(table)
-    return study.pivoted[asked].copy()
+    study.memo[asked] = _corrected(table)
+    return study.memo[asked].copy()
 
 
 def _corrected(table: pd.DataFrame) -> pd.DataFrame:

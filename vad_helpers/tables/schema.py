@@ -130,7 +130,7 @@ class Study:
         return f"Study: {self.path.name}, folds {folds}; {len(self.rows)} rows on {parts}"
 
     @functools.cached_property
-    def pivoted(self) -> dict[tuple[str, ...], pd.DataFrame]:
+    def memo(self) -> dict[tuple, pd.DataFrame]:
         """What pivots and comparisons came to, which many ask for, by their name and arguments."""
         return {}
 

@@ -128,12 +128,12 @@ def pivot(
 ) -> pd.DataFrame:
     """Scores of rows that are there, a column each: index (clip_id, sequence), NaN for none."""
     key = table, level, metric
-    if key not in study.pivoted:
+    if key not in study.memo:
         part = scores(study, table)
         part = part[(part["level"] == level) & (part["metric"] == metric)]
         index = ["clip_id", "sequence"]
-        study.pivoted[key] = part.pivot(index=index, columns="row", values="value")
-    found = study.pivoted[key]
+        study.memo[key] = part.pivot(index=index, columns="row", values="value")
+    found = study.memo[key]
     rows = study.rows["row"] if rows is None else rows
     return found[[row for row in rows if row in found.columns]]
 
