@@ -7,8 +7,6 @@ processes on one folder share its clips.
 Clips and network are those of `experiment`, and can be asked for here too.
 """
 
-# ruff: noqa: F403, F405
-
 from __future__ import annotations
 
 import dataclasses
@@ -38,7 +36,35 @@ from vad_helpers.files import atomic_write
 from vad_helpers.metrics import evaluate, human_centric, references, robustness
 from vad_helpers.run import cache, params
 from vad_helpers.run.cache import Pair, Run, key_of, once
-from vad_helpers.run.experiment import *
+from vad_helpers.run.experiment import (  # noqa: F401 (asked for here)
+    ENGINE,
+    Example,
+    baseline,
+    check,
+    check_writable,
+    clip,
+    clip_seed,
+    clips,
+    data_key,
+    data_root,
+    dataset,
+    evaluation,
+    example,
+    frames,
+    fresh_network,
+    history,
+    is_trained,
+    line_of,
+    mask,
+    network,
+    precision_of,
+    predictions,
+    predictor,
+    prepared,
+    processor,
+    torch_device,
+    weights_sha256,
+)
 from vad_helpers.run.rows import SLOW_CALLS, TIME_AVERAGE, Row, describe, rows_of
 from vad_helpers.tables import schema
 from vad_helpers.tables.schema import Study
@@ -440,7 +466,7 @@ def plan(run: Run) -> pd.DataFrame:
     return table
 
 
-def _seconds_per_clip(model: InceptionI3d, video: torch.Tensor) -> tuple[float, float]:
+def _seconds_per_clip(model: torch.nn.Module, video: torch.Tensor) -> tuple[float, float]:
     """Seconds of a clip through a network, warm: forward; forward and backward."""
     video = video.clone().requires_grad_()
     for _ in range(2):  # the first time pays for what later ones share
