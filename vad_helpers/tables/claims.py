@@ -261,10 +261,7 @@ def claims_table(study: Study, *, few: int = 10) -> pd.DataFrame:
         line = {"claim": judged.claim, "statement": judged.statement, "verdict": judged.verdict}
         if len(part):
             c = part.loc[part["reach"].idxmin()]
-            words = [
-                groups.get(side) or " and ".join(named[row] for row in side.split())
-                for side in (c["first"], c["second"])
-            ]
+            words = [_words(side, named, groups) for side in (c["first"], c["second"])]
             metric = METRICS[c["metric"]].name if c["metric"] in METRICS else c["metric"]
             about = f"{metric}, {c['level']}"
             line["comparison"] = f"{words[0]} \u2212 {words[1]} ({about})"
@@ -277,6 +274,11 @@ def claims_table(study: Study, *, few: int = 10) -> pd.DataFrame:
         lines.append(line)
     columns = ["claim", "statement", "comparison", "paper", "here", "verdict"]
     return pd.DataFrame(lines, columns=columns)
+
+
+def _words(side: str, named: Mapping[str, str], groups: Mapping[str, str]) -> str:
+    """A side for people: its group, or the names of its rows."""
+    return groups.get(side) or " and ".join(named.get(row, row) for row in side.split())
 
 
 def _verdict(results: pd.Series) -> str:
@@ -295,10 +297,7 @@ def contrasts(study: Study, table: str, *, clips: Clips = "all") -> pd.DataFrame
     study, parts = study.keep(clips=clips), []
     named = labels(study)
     for c in PLANNED[PLANNED["table"] == table].itertuples():
-        words = (
-            GROUPS.get(side) or " and ".join(named.get(row, row) for row in side.split())
-            for side in (c.first, c.second)
-        )
+        words = (_words(side, named, GROUPS) for side in (c.first, c.second))
         found = _compared(study, table, c.level, c.metric, [sides(study, c.first, c.second)])
         parts.append(found.drop(columns="label").assign(contrast=" - ".join(words)))
     parts = [part for part in parts if len(part)] or parts[:1]
