@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from vad_helpers import book
@@ -66,6 +67,14 @@ def pytest_xdist_make_scheduler(config, log):
 def pytest_collection_modifyitems(items):
     """The longest first, so that all processes end at about the same time."""
     items.sort(key=lambda item: [f"tests/{room}/" not in item.nodeid for room in LONG])
+
+
+@pytest.fixture(autouse=True)
+def fixed_draws():
+    """PyTorch draws the same in every test, and its generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -23,18 +23,17 @@ from vad_helpers.run import steps
 SMALL = {"n_train": 5, "n_test": 5, "n_frames": 32, "ped1_size": (48, 64), "ped2_size": (48, 64)}
 
 
-def vad(capsys, monkeypatch, *arguments):
-    """Run the command in this process: (status, output, error output)."""
-    monkeypatch.setattr(sys, "argv", ["vad", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    printed = capsys.readouterr()
-    return ended.value.code or 0, printed.out, printed.err
-
-
 @pytest.fixture
 def call(capsys, monkeypatch):
-    return lambda *arguments: vad(capsys, monkeypatch, *arguments)
+    """Run the command in this process: (status, output, error output)."""
+
+    def called(*arguments):
+        monkeypatch.setattr(sys, "argv", ["vad", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code or 0, *capsys.readouterr()
+
+    return called
 
 
 @pytest.fixture
@@ -69,17 +68,6 @@ def test_every_command_has_help(call):
     for name in ("run", "measure", "book", "methods", "compare"):
         status, out, _ = call(name, "--help")
         assert status == 0 and f" {name} [OPTIONS]" in out
-
-
-def unusable_weights(path, kind):
-    if kind == "nan":
-        model = InceptionI3d(width=0.1)
-        model.logits.conv3d.weight.data[0] = float("nan")
-        weights.save(model, path)
-    elif kind == "architecture":
-        save_file({"layer1.weight": torch.zeros(3, 3)}, path)
-    else:
-        path.write_bytes(b"no weights")
 
 
 def test_fetch_extracts_a_local_archive_and_check_finds_it_usable(call, archive, tmp_path):
@@ -161,7 +149,13 @@ def test_unusable_weights_are_refused_before_the_first_chapter(
     in_project, refuse, tmp_path, monkeypatch, name, kind
 ):
     path = tmp_path / "w.safetensors"
-    unusable_weights(path, kind)
+    path.write_bytes(b"no weights")
+    if kind == "nan":
+        model = InceptionI3d(width=0.1)
+        model.logits.conv3d.weight.data[0] = float("nan")
+        weights.save(model, path)
+    elif kind == "architecture":
+        save_file({"layer1.weight": torch.zeros(3, 3)}, path)
     monkeypatch.setattr(book, "execute", lambda *a: pytest.fail("a chapter was started"))
     options = ("--profile", "tiny", "-p", f"{name}={path}", "-p", f"run_dir={tmp_path}/run")
     refuse("run", *options, words=["w.safetensors"])

@@ -1,29 +1,18 @@
 """The example of a sweep: one run a value, the weights shared, the comparison printed."""
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import pytest
+import sweep
 import yaml
 
 from vad_helpers.errors import InputError
 
 pytestmark = pytest.mark.slow
 
-PATH = Path(__file__).parents[1] / "examples" / "sweep.py"
-
-
-@pytest.fixture
-def example():
-    spec = importlib.util.spec_from_file_location("sweep_example", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 def test_a_sweep_runs_every_value_with_the_same_weights_and_compares(
-    example, in_project, measured, tmp_path, monkeypatch, capsys
+    in_project, measured, tmp_path, monkeypatch, capsys
 ):
     profile = yaml.safe_load((in_project / "params" / "tiny.yaml").read_text())
     few = tmp_path / "few.yaml"
@@ -31,7 +20,7 @@ def test_a_sweep_runs_every_value_with_the_same_weights_and_compares(
     command = ["sweep.py", "n_clips", "1", "2", "--profile", str(few), "--folder", str(tmp_path)]
     weights = ["--weights", str(measured.path("model.safetensors"))]
     monkeypatch.setattr(sys, "argv", [*command, *weights])
-    example.main()
+    sweep.main()
     out = capsys.readouterr().out
     assert f"{tmp_path}/n_clips-1" in out and f"{tmp_path}/n_clips-2" in out
     assert "human_centric" in out and "ig" in out
@@ -41,8 +30,8 @@ def test_a_sweep_runs_every_value_with_the_same_weights_and_compares(
         assert not (run_dir / "training").exists()
 
 
-def test_a_bad_value_ends_a_sweep_before_it_runs(example, in_project, tmp_path):
+def test_a_bad_value_ends_a_sweep_before_it_runs(in_project, tmp_path):
     options = {"chapter": "04_human_centric", "profile": "tiny", "folder": tmp_path}
     with pytest.raises(InputError, match="n_clips"):
-        example.sweep("n_clips", ["many"], **options)
+        sweep.sweep("n_clips", ["many"], **options)
     assert not list(tmp_path.iterdir())

@@ -169,9 +169,8 @@ def test_an_all_zero_map_is_returned_with_a_warning(key, make_clip, small_settin
 @every_method
 def test_nan_logits_are_an_error_in_one_line(key, tiny_net, make_clip, small_settings):
     torch.nn.init.constant_(tiny_net.head.bias, torch.nan)
-    with pytest.raises(InputError, match="finite") as caught:
+    with pytest.raises(InputError, match=r"\A.*finite.*\Z"):
         explain(tiny_net, make_clip(), key, **small_settings[key])
-    assert "\n" not in str(caught.value)
 
 
 CLIP = torch.zeros(3, 4, 10, 12)
@@ -195,9 +194,8 @@ BAD = [
 @pytest.mark.parametrize("arguments", BAD, ids=str)
 def test_bad_arguments_are_named_in_one_line(arguments, tiny_net, make_clip):
     (wrong,) = {*arguments} - {"method"} or {"method"}
-    with pytest.raises(InputError, match=wrong) as caught:
+    with pytest.raises(InputError, match=rf"\A.*{wrong}.*\Z"):
         explain(**{"model": tiny_net, "clip": make_clip(), "method": "ig", **arguments})
-    assert "\n" not in str(caught.value)
 
 
 def spec(**fields):

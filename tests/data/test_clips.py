@@ -256,19 +256,14 @@ def test_items_are_the_clips_and_labels_of_the_table(sequences):
         clips.ClipDataset(known, table[:0])
 
 
-@pytest.fixture
-def augmented(sequences, table):
-    """Make a dataset of five clips with an augmentation."""
-
-    def make(*, seed=0, contrast=0.1):
+@pytest.mark.parametrize("n_workers", [0, 1])
+def test_augmentations_repeat_by_seed_epoch_and_index_in_lasting_workers_too(
+    sequences, table, n_workers
+):
+    def augmented(*, seed=0, contrast=0.1):
         options = {"augmentation": Augmentation(contrast=contrast), "seed": seed}
         return clips.ClipDataset(clips.by_id(sequences), table[:5], size=SIZE, **options)
 
-    return make
-
-
-@pytest.mark.parametrize("n_workers", [0, 1])
-def test_augmentations_repeat_by_seed_epoch_and_index_in_lasting_workers_too(augmented, n_workers):
     dataset, expected, state = augmented(), augmented(), torch.get_rng_state()
     options = {"num_workers": n_workers, "persistent_workers": n_workers > 0}
     loader = torch.utils.data.DataLoader(dataset, generator=torch.Generator(), **options)

@@ -19,13 +19,6 @@ AGREEMENT = 1e-10
 CHANNELS = 2
 
 
-@pytest.fixture(autouse=True)
-def fixed_draws():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
-
-
 def randomise(module):
     """Float64, evaluation mode, and batch norms that do something."""
     for part in module.modules():
@@ -92,8 +85,6 @@ def assert_same_map(found, expected, scale=1.0):
     bound = AGREEMENT * float(expected.abs().max()) + 1e-14 * scale
     assert float((found - expected).abs().max()) <= bound
 
-
-# --- random small networks ---------------------------------------------------------------------
 
 small = st.integers(1, 3)
 strides = st.integers(1, 4)
@@ -171,9 +162,6 @@ def test_random_networks_give_the_full_evaluation(data, at_once, whole_from):
     assert_same_map(found, expected, scale=1 + float(chain(clip[None]).abs().max()))
 
 
-# --- one network, many windows -----------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("size", "window", "stride"),
     [
@@ -208,9 +196,6 @@ def test_boxes_grow_as_worked_out_by_hand():
     activations, boxes, _ = change_one_window(chain, clip, (0, 3, 3), (3, 3, 3))
     # 5 of 9 rows and columns after the first stage; all three of them after the second.
     assert activations.sizes(boxes) == [(3, 5, 5), (1, 3, 3), (1, 3, 3)]
-
-
-# --- boxes -------------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=80)

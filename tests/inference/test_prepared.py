@@ -20,17 +20,15 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
-def fixed():
+def one_thread():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+    yield
     torch.set_num_threads(threads)
 
 
 @pytest.fixture
-def two_threads(fixed):
+def two_threads(one_thread):
     torch.set_num_threads(2)
 
 
@@ -52,9 +50,6 @@ def grey_clip(shape=(4, 10, 12)):
     return torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)).repeat(3, 1, 1, 1)
 
 
-# --- devices -----------------------------------------------------------------------------------
-
-
 def test_devices_resolve(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert [resolve_device(name).type for name in ("auto", "cuda", "cpu")] == ["cuda"] * 2 + ["cpu"]
@@ -71,9 +66,6 @@ def test_bf16_is_computed_or_emulated(monkeypatch):
         assert computes_bf16("cpu") == computes_bf16(CPU) == native
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     assert not computes_bf16("cuda:0")
-
-
-# --- what is prepared --------------------------------------------------------------------------
 
 
 def test_i3d_is_folded_and_laid_out_and_any_other_module_is_used_as_it_is():
@@ -109,9 +101,6 @@ def test_precisions_that_cannot_be_had_are_refused(first, asked):
         prepare(any_module(), precision="fp8")
     with pytest.raises(InputError, match="bare chain"):
         prepare(chain_of(), precision="bf16")
-
-
-# --- batch sizes -------------------------------------------------------------------------------
 
 
 class Work:
@@ -156,17 +145,12 @@ def test_the_batch_doubles_while_an_item_gets_clearly_cheaper(seconds, expected,
     assert size_of(Work(monkeypatch, {1: 1.0, 2: 1.0}), "b", prepared) == 1
 
 
-def cpu_error():
-    """What PyTorch's allocator says on this system."""
-    with pytest.raises(RuntimeError) as caught:
-        torch.empty(2**58)
-    return caught.value
-
-
+with pytest.raises(RuntimeError) as too_large:
+    torch.empty(2**58)
 OUT_OF_MEMORY = {
     "torch": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
     "Windows": RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9"),
-    "this system": cpu_error(),
+    "this system": too_large.value,
 }
 
 
@@ -180,9 +164,6 @@ def test_the_batch_ends_where_memory_does(kind, monkeypatch):
         assert out_of_memory(error) and not out_of_memory(other)
         with pytest.raises(type(other)):
             size_of(Work(monkeypatch, {1: 1.0}, most=1, error=other))
-
-
-# --- threads -----------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("two_threads")
@@ -233,9 +214,6 @@ def test_a_chain_is_spread_over_threads_of_one_core_and_nothing_else_is():
         seen.clear()
         prepare(noting)(clips)
     assert seen == [(here, 2, 5)]
-
-
-# --- the maps are those of the model -----------------------------------------------------------
 
 
 @pytest.mark.usefixtures("two_threads")

@@ -17,15 +17,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from vad_helpers.errors import InputError
-from vad_helpers.model import weights
-from vad_helpers.model.training import (
-    TrainingSpec,
-    draw,
-    in_batches,
-    kept_epoch,
-    predict,
-    train,
-)
+from vad_helpers.model.training import TrainingSpec, draw, in_batches, kept_epoch, predict, train
+from vad_helpers.model.weights import fingerprint, load
 
 SPEC = TrainingSpec(epochs=2, batch_size=3)
 FULL = {"average": 0.5, "early_lr": 0.1, "epoch_clips": 5, "label_smoothing": 0.1}
@@ -47,18 +40,10 @@ def fit(make_clips, make_model, tmp_path):
     return run
 
 
-def same_weights(one, other):
-    other = other.state_dict()
-    return all(torch.equal(tensor, other[name]) for name, tensor in one.state_dict().items())
-
-
 def assert_same_run(one, other):
     (model_one, history_one), (model_two, history_two) = one, other
     assert history_one.drop(columns="seconds").equals(history_two.drop(columns="seconds"))
-    assert same_weights(model_one, model_two)
-
-
-# -- The recipe -----------------------------------------------------------------------------------
+    assert fingerprint(model_one) == fingerprint(model_two)
 
 
 WRONG = "epochs=0 batch_size=0 lr=0 lr=inf weight_decay=-1 lr_step=0 lr_gamma=1.5 early_lr=1.1"
@@ -103,9 +88,6 @@ def test_batches_hold_every_clip_once_and_none_is_alone(n, batch_size):
     *full, last = [len(batch) for batch in batches]
     assert set(full) <= {batch_size}
     assert min(batch_size, 2) <= last <= batch_size + 1
-
-
-# -- What training does ---------------------------------------------------------------------------
 
 
 EARLY = {"early_end": "Mixed_3b"}
@@ -159,8 +141,8 @@ def test_model_ends_with_the_best_weights_on_file(fit, make_clips, tmp_path, rec
     assert history.columns.tolist() == COLUMNS
     assert history["epoch"].tolist() == clips.epochs == [0, 1] and val.epochs == []
     assert (history["seconds"] > 0).all() and history.notna().all().all()
-    loaded, found = weights.load(tmp_path / "run" / "best.safetensors")
-    assert same_weights(model, loaded) and not model.training
+    loaded, found = load(tmp_path / "run" / "best.safetensors")
+    assert fingerprint(model) == fingerprint(loaded) and not model.training
     assert (found["mean"], found["origin"]) == (0.4, "fresh")
     best = history[history["best"]].iloc[0]
     p = predict(model, val, device="cpu", batch_size=3)
@@ -195,7 +177,8 @@ def test_without_validation_the_last_epoch_is_kept(fit, make_clips, make_model, 
     history = train(model, make_clips(7, seed=1), None, spec, **options)
     assert history["best"].tolist() == [False, True] and history["val_auc"].isna().all()
     validated, other = fit(spec)  # whether it is validated changes no weight
-    assert same_weights(model, validated) and other["best"].tolist() == [False, True]
+    assert fingerprint(model) == fingerprint(validated)
+    assert other["best"].tolist() == [False, True]
     with pytest.raises(InputError, match="keep='last'"):
         train(make_model(), make_clips(7, seed=1), None, SPEC, **options)
 
@@ -215,7 +198,7 @@ def test_the_seed_alone_decides_and_global_generators_are_left_as_they_were(fit)
     assert before[1] == np.random.get_state()[1].tolist() and before[2] == random.getstate()
     torch.manual_seed(2)
     assert_same_run(first, fit(folder="b", seed=3))
-    assert not same_weights(first[0], fit(folder="c", seed=4)[0])
+    assert fingerprint(first[0]) != fingerprint(fit(folder="c", seed=4)[0])
 
 
 def test_bf16_trains_plain_sets_and_keeps_float32_weights(fit, capfd):
@@ -225,11 +208,8 @@ def test_bf16_trains_plain_sets_and_keeps_float32_weights(fit, capfd):
     assert capfd.readouterr() == ("", "")  # output would end up in the notebook's page
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert np.isfinite(history["train_loss"]).all()
-    assert not same_weights(model, fit(folder="exact", progress=True, **options)[0])
+    assert fingerprint(model) != fingerprint(fit(folder="exact", progress=True, **options)[0])
     assert "10/10" in capfd.readouterr().err  # 2 epochs of 2 + 3 batches
-
-
-# -- Resuming -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -314,16 +294,13 @@ def test_damaged_states_are_replaced_with_a_warning(fit, tmp_path):
             assert_same_run(fit(), expected)
     best.unlink()  # killed between its two files
     fit()
-    assert same_weights(weights.load(best)[0], expected[0])
+    assert fingerprint(load(best)[0]) == fingerprint(expected[0])
 
 
 def test_a_full_disk_is_an_os_error_and_leaves_no_half_of_a_state(fit, tmp_path, full_disk):
     with full_disk(100_000), pytest.raises(OSError, match="File too large"):
         fit()
     assert list((tmp_path / "run").iterdir()) == []
-
-
-# -- Bad input ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("part", ["train_set", "val_set"])
@@ -343,9 +320,6 @@ def test_loss_that_is_not_finite_stops_with_epoch_and_rate(fit, make_clips, part
     clips.clips[2] = float("nan")
     with pytest.raises(InputError, match=f"the {name} loss is nan in epoch 0 .*0.001"):
         fit(**{part: clips})
-
-
-# -- Predictions ----------------------------------------------------------------------------------
 
 
 def test_probabilities_are_the_softmax_in_the_order_of_the_set(make_clips, make_model):
@@ -368,10 +342,10 @@ def test_probabilities_are_the_softmax_in_the_order_of_the_set(make_clips, make_
 def test_predicting_leaves_the_model_as_it_was_even_after_a_failure(make_clips, make_model):
     model, clips = make_model().train(), make_clips(3)
     model.Mixed_3b.eval()
-    before = {k: v.clone() for k, v in model.state_dict().items()}
+    before = fingerprint(model)
     predict(model, clips, device="cpu")
     clips.fail_at_read = 5
     with pytest.raises(KeyboardInterrupt):
         predict(model, clips, device="cpu")
     assert model.training and model.Mixed_3c.training and not model.Mixed_3b.training
-    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert fingerprint(model) == before

@@ -20,16 +20,12 @@ def run(tmp_path):
     return open_run("tiny", run_dir=str(tmp_path / "run"))
 
 
-def build(value, calls):
+def get(run, key, value, calls):
     def made():
         calls.append(value)
         return pd.DataFrame([{**LINE, "settings": json.dumps({"value": value})}])
 
-    return made
-
-
-def get(run, key, value, calls):
-    return cache.load_or_build(run, "rows", key, build(value, calls))["settings"][0]
+    return cache.load_or_build(run, "rows", key, made)["settings"][0]
 
 
 def test_a_second_request_reads_and_another_key_computes_again(run):

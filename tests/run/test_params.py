@@ -30,9 +30,8 @@ def test_values_are_read_as_yaml_1_2_has_them(text, value):
     "text", ["epochs", "=3", "x={a: 1, a: 2}", "x=[1", "x=!!python/object:os.x"]
 )
 def test_overrides_that_are_none_are_refused(text):
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, match=r"\A.*\Z"):
         params.parse_override(text)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -52,9 +51,8 @@ def test_profile_files_with_a_fault_are_refused(tiny_root, tmp_path, change, wor
     text = (tiny_root / "params" / "tiny.yaml").read_text()
     path = tmp_path / "mine.yaml"
     path.write_bytes(text.replace("\nseed: 0", f"\n{change}").encode("latin-1"))
-    with pytest.raises(InputError, match=words) as error:
+    with pytest.raises(InputError, match=rf"\A.*{words}.*\Z"):
         params.load(str(path))
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -92,11 +90,8 @@ variants={'x':{'method':'ig','precision':'fp8'}} variants={'x':{'method':'ig','k
 @pytest.mark.parametrize("text", REFUSED.split())
 def test_values_that_make_no_sense_are_refused_in_one_line_that_names_them(text):
     name, value = params.parse_override(text)
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, match=rf"\A.*('{name}|variant '|{name} |n_test).*\Z"):
         params.load("quick", **{name: value})
-    message = str(error.value)
-    assert "\n" not in message
-    assert any(word in message for word in (f"'{name}", "variant '", f"{name} ", "n_test"))
 
 
 def test_unknown_parameters_profiles_and_places_are_refused(tmp_path):

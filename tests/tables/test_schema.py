@@ -1,7 +1,6 @@
 """Run folders are read as they were written, or refused with file and line."""
 
 import dataclasses
-import io
 import json
 import shutil
 
@@ -14,27 +13,17 @@ from vad_helpers.tables import load, read
 from vad_helpers.tables.schema import SCHEMAS
 
 
-def rewrite(folder, name, change):
-    """Change the lines of a table (heading first) of a run."""
-    path = folder / f"{name}.csv"
-    lines = change(path.read_text(encoding="utf-8").splitlines())
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
 def edit(manifest_of, **changes):
     path = manifest_of / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def set_cell(column, value, line=1):
-    """Put a value into a cell; line 1 is the first under the heading."""
-
-    def change(lines):
-        table = pd.read_csv(io.StringIO("\n".join(lines)), dtype=str, keep_default_na=False)
-        table.loc[line - 1, column] = value
-        return table.to_csv(index=False).splitlines()
-
-    return change
+def set_cell(folder, name, column, value, line=1):
+    """Put a value into a cell of a table; line 1 is the first under the heading."""
+    path = folder / f"{name}.csv"
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table.loc[line - 1, column] = value
+    table.to_csv(path, index=False)
 
 
 def test_a_run_is_read_with_its_types(run_folder, small_files):
@@ -54,7 +43,7 @@ def test_a_run_is_read_with_its_types(run_folder, small_files):
 
 
 def test_numbers_are_read_to_the_last_digit(run_folder):
-    rewrite(run_folder, "predictions", set_cell("p", repr(0.1 + 0.2)))
+    set_cell(run_folder, "predictions", "p", repr(0.1 + 0.2))
     assert load(run_folder).predictions["p"].iloc[0] == 0.1 + 0.2
 
 
@@ -89,10 +78,9 @@ def test_a_damaged_table_is_named(run_folder, name, damage):
     if damage in RAW_DAMAGES:
         path.write_bytes(RAW_DAMAGES[damage](path.read_bytes()))
     else:
-        rewrite(run_folder, name, DAMAGES[damage])
-    with pytest.raises(InputError, match=f"{name}.csv") as caught:
+        path.write_text("\n".join(DAMAGES[damage](path.read_text().splitlines())) + "\n")
+    with pytest.raises(InputError, match=rf"\A.*{name}.csv.*\Z"):
         load(run_folder)
-    assert "\n" not in str(caught.value)
 
 
 def wrong_cells(schema):
@@ -113,7 +101,7 @@ def wrong_cells(schema):
 def test_a_wrong_cell_is_named_with_its_line(run_folder, name):
     whole = (run_folder / f"{name}.csv").read_bytes()
     for column, value in wrong_cells(SCHEMAS[name]):
-        rewrite(run_folder, name, set_cell(column, value, line=2))
+        set_cell(run_folder, name, column, value, line=2)
         with pytest.raises(InputError, match=f"{name}.csv, line 3: {column} is {value!r}; expect"):
             read(run_folder, name)
         (run_folder / f"{name}.csv").write_bytes(whole)
@@ -132,7 +120,7 @@ def test_a_wrong_cell_is_named_with_its_line(run_folder, name):
     ],
 )
 def test_clips_and_rows_are_those_that_the_run_lists(run_folder, name, column, value):
-    rewrite(run_folder, name, set_cell(column, value))
+    set_cell(run_folder, name, column, value)
     with pytest.raises(InputError, match=f"{name}.csv, line 2: {column} is '?{value}"):
         load(run_folder)
 
@@ -188,7 +176,7 @@ def test_folds_that_define_a_row_differently_are_refused(run_folder):
     edit(twin, parameters=parameters, counts={}, evaluation=[])
     both = load(run_folder.parent)
     assert both.folds == (3, 4) and "seed" not in both.params and "n_folds" in both.params
-    rewrite(twin, "rows", set_cell("settings", '{"n_steps": 3}'))
+    set_cell(twin, "rows", "settings", '{"n_steps": 3}')
     with pytest.raises(InputError, match="differ in ig of rows.csv"):
         load(run_folder.parent)
 

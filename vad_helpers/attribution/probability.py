@@ -138,7 +138,7 @@ def refuse_mixing(prepared: Prepared, clip: Tensor) -> None:
     Its maps would depend on the batch size. It costs two forward passes, once: a prepared model
     keeps that it has passed. The clip is (C, T, H, W), where the model runs and of its type.
     """
-    if getattr(prepared, "keeps_clips_apart", False):
+    if prepared.keeps_clips_apart:
         return
     # Noise of another mean and deviation than a clip's: statistics over the batch show.
     noise = torch.randn(clip.shape, generator=torch.Generator().manual_seed(0))

@@ -130,6 +130,8 @@ class Prepared:
         plain = self.chain is None
         self.layout = torch.contiguous_format if plain else torch.channels_last_3d
         self._batch_sizes: dict[str, int] = {}
+        # Others are tried before two of their clips are evaluated together.
+        self.keeps_clips_apart = getattr(model, "keeps_clips_apart", False)
 
     def placement(self, clip: torch.Tensor) -> tuple[torch.device, torch.dtype]:
         """Where the model runs: its own device and floating type, or the clip's if it has none."""

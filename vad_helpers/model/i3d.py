@@ -262,6 +262,9 @@ class InceptionI3d(nn.Module):
     or fork it, for a reproducible start.
     """
 
+    keeps_clips_apart = True
+    """In evaluation mode, no layer looks at the other clips of a batch."""
+
     def __init__(self, num_classes: int = 2, width: float = 1.0, *, dropout: float = 0.5) -> None:
         super().__init__()
         if num_classes < 1:

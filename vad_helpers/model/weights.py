@@ -250,6 +250,11 @@ class LoadReport:
     convolutions_missing: tuple[str, ...]
     classifier: tuple[int, int] | None
 
+    @property
+    def n_convolutions_loaded(self) -> int:
+        """Convolutions whose weights were copied: a classifier of other classes starts fresh."""
+        return len(self.convolutions_matched) - (self.classifier is not None)
+
 
 def initialise(model: InceptionI3d, path: str | Path) -> LoadReport:
     """Start a model from a checkpoint: copy every tensor that fits by name and shape.
@@ -298,7 +303,7 @@ def initialise(model: InceptionI3d, path: str | Path) -> LoadReport:
         convolutions_missing=tuple(n for n in convolutions if n + _CONV not in state),
         classifier=classifier,
     )
-    loaded = len(report.convolutions_matched) - (classifier is not None)
+    loaded = report.n_convolutions_loaded
     if 2 * loaded < len(convolutions):
         other = [f"{name} {theirs} for {ours}" for name, (theirs, ours) in mismatched.items()]
         raise InputError(
