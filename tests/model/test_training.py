@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from vad_helpers.errors import InputError
-from vad_helpers.model.training import TrainingSpec, best_epoch, draw, in_batches, predict, train
+from vad_helpers.model.training import TrainingSpec, draw, in_batches, kept_epoch, predict, train
 from vad_helpers.model.weights import fingerprint, load
 
 SPEC = TrainingSpec(epochs=2, batch_size=3)
@@ -165,9 +165,22 @@ def test_schedules(fit):
     ("aucs", "losses", "best"),
     [([0.5, 0.9, 0.8], [1, 1, 0], 1), ([0.9] * 3, [1.0, 0.5, 0.7], 1), ([0.9] * 2, [0.5] * 2, 0)],
 )
-def test_best_epoch_has_the_highest_auc_then_the_lowest_loss_then_comes_first(aucs, losses, best):
+def test_kept_epoch_has_the_highest_auc_then_the_lowest_loss_then_comes_first(aucs, losses, best):
     rows = [{"val_auc": a, "val_loss": b} for a, b in zip(aucs, losses, strict=True)]
-    assert best_epoch(rows) == best
+    assert kept_epoch(rows) == best
+
+
+def test_without_validation_the_last_epoch_is_kept(fit, make_clips, make_model, tmp_path):
+    spec = TrainingSpec(epochs=2, batch_size=3, keep="last")
+    options = {"checkpoint_dir": str(tmp_path), "device": "cpu", "progress": False}
+    model = make_model()
+    history = train(model, make_clips(7, seed=1), None, spec, **options)
+    assert history["best"].tolist() == [False, True] and history["val_auc"].isna().all()
+    validated, other = fit(spec)  # whether it is validated changes no weight
+    assert fingerprint(model) == fingerprint(validated)
+    assert other["best"].tolist() == [False, True]
+    with pytest.raises(InputError, match="keep='last'"):
+        train(make_model(), make_clips(7, seed=1), None, SPEC, **options)
 
 
 def test_training_stops_when_no_epoch_was_better_for_a_while(fit):

@@ -36,6 +36,7 @@ def clip_table(
     n_folds: int = 5,
     seed: int = 0,
     split_by: str = "sequence",
+    with_validation: bool = True,
 ) -> pd.DataFrame:
     """Cut sequences into clips and say what each is for.
 
@@ -56,6 +57,8 @@ def clip_table(
         folds: a network is then tested on sequences that it was trained on, though not on the
         same frames. Clips that touch slots of different splits are left out. This is the split
         that the project argues against, to measure what it is worth.
+    with_validation : bool
+        False: the fold that validates is trained on like the others, and no clip is "val".
 
     Returns
     -------
@@ -105,6 +108,7 @@ def clip_table(
             first, last = (min(i // n_frames, len(folds) - 1) for i in (start, stop - 1))
             touched = folds[first : last + 1]
             splits = {split_of(f, fold=fold, n_folds=n_folds) for f in touched}
+            splits = splits if with_validation else {"train" if s == "val" else s for s in splits}
             if len(splits) > 1:
                 continue
             label = int(sequence.anomalous[start:stop].any())

@@ -11,7 +11,7 @@ Conventions
 - All that is random in an epoch (order, augmentation, dropout) follows from (seed, epoch): a
   resumed run repeats an uninterrupted one exactly on the CPU, and up to the rounding of
   non-deterministic kernels on a GPU. Global generators are as before on return.
-- The best epoch is that of `best_epoch`.
+- The epoch that is kept is that of `kept_epoch`.
 
 References
 ----------
@@ -95,6 +95,8 @@ class TrainingSpec:
         label) and without repetition while a group lasts; None takes every clip once.
     patience : int or None
         Epochs without a better one after which training stops; None never stops early.
+    keep : {"best", "last"}
+        The epoch whose weights are kept: the one that validates best, or the last.
 
     Raises
     ------
@@ -115,6 +117,7 @@ class TrainingSpec:
     label_smoothing: float = 0.0
     epoch_clips: int | None = None
     patience: int | None = None
+    keep: str = "best"
 
     def __post_init__(self) -> None:
         ranges = [
@@ -126,6 +129,7 @@ class TrainingSpec:
             ("early_lr", lambda x: 0 <= x <= 1, "a factor in [0, 1]"),
             ("average label_smoothing", lambda x: 0 <= x < 1, "a number in [0, 1)"),
             ("schedule", SCHEDULES.__contains__, " or ".join(SCHEDULES)),
+            ("keep", ("best", "last").__contains__, "best or last"),
             ("early_end", STAGES.__contains__, f"a stage: {', '.join(STAGES)}"),
         ]
         for names, holds, expected in ranges:
@@ -140,7 +144,7 @@ class TrainingSpec:
 def train(
     model: InceptionI3d,
     train_set: Dataset,
-    val_set: Dataset,
+    val_set: Dataset | None,
     spec: TrainingSpec | None = None,
     *,
     checkpoint_dir: str | Path,
@@ -151,7 +155,7 @@ def train(
     metadata: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Train a model, and leave it with the weights of its best epoch.
+    """Train a model, and leave it with the weights of the epoch that is kept.
 
     `checkpoint_dir` keeps the state after each epoch (`last.pt`) and the best weights
     (`best.safetensors`, for `weights.load`), each written whole or not at all. A run that was
@@ -162,7 +166,8 @@ def train(
     model : InceptionI3d
         With two classes; trained in place. It returns to its device, in evaluation mode.
     train_set, val_set : Dataset
-        Of (clip, label), both classes in each.
+        Of (clip, label), both classes in each. Without a `val_set` (None), the spec keeps the last
+        epoch, and what is measured on it is NaN.
     spec : TrainingSpec, optional
         The recipe; the paper's by default.
     checkpoint_dir : str or Path
@@ -201,6 +206,8 @@ def train(
     labels = []
     for name, dataset in (("training", train_set), ("validation", val_set)):
         found = getattr(dataset, "labels", None)
+        if dataset is None:
+            continue
         if found is None:
             found = [dataset[i][1] for i in range(len(dataset))]
         found = np.asarray(found, dtype=np.float64)
@@ -210,6 +217,8 @@ def train(
                 "expected both 0 (normal) and 1 (anomalous) and no other; choose another split"
             )
         labels.append(found.astype(np.int64))
+    if val_set is None and (spec.keep == "best" or spec.patience is not None):
+        raise InputError("without a validation set, give keep='last' and no patience")
     facts = {  # what decides the result, as far as it can be seen from here
         "version": STATE_VERSION,
         "key": key,
@@ -225,14 +234,15 @@ def train(
         header=describe(model, **(metadata or {})),
     )
     home = next(model.parameters()).device
-    trainer = _Trainer(model.to(target), train_set, val_set, labels[1], spec, precision, seed)
+    val_labels = labels[1] if val_set is not None else None
+    trainer = _Trainer(model.to(target), train_set, val_set, val_labels, spec, precision, seed)
     rows, best = folder.resume(trainer)
     total, initial = (n * trainer.n_batches for n in (spec.epochs, len(rows)))
     hidden = not progress or _ended(rows, spec)
     with tqdm(total=total, initial=initial, desc="train", unit="batch", disable=hidden) as bar:
         while not _ended(rows, spec):
             rows.append(trainer.epoch(len(rows), bar.update))
-            improved = best_epoch(rows) == len(rows) - 1
+            improved = kept_epoch(rows, spec.keep) == len(rows) - 1
             if improved:
                 state = trainer.result.state_dict()
                 best = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
@@ -240,17 +250,21 @@ def train(
             bar.set_postfix({name: f"{rows[-1][name]:.3f}" for name in ("train_loss", "val_auc")})
     model.load_state_dict(best)
     model.requires_grad_(True).to(home).eval()
-    return pd.DataFrame(rows).assign(best=[i == best_epoch(rows) for i in range(len(rows))])
+    kept = kept_epoch(rows, spec.keep)
+    return pd.DataFrame(rows).assign(best=[i == kept for i in range(len(rows))])
 
 
 def _ended(rows: Sequence[Mapping[str, float]], spec: TrainingSpec) -> bool:
     """Whether all epochs are done, or the last better one is `patience` epochs ago."""
-    waited = len(rows) - 1 - best_epoch(rows) if rows else 0
+    waited = len(rows) - 1 - kept_epoch(rows) if rows else 0
     return len(rows) == spec.epochs or (spec.patience is not None and waited >= spec.patience)
 
 
-def best_epoch(rows: Sequence[Mapping[str, float]]) -> int:
-    """Index of the row with the highest `val_auc`; ties by lower `val_loss`, then the earliest."""
+def kept_epoch(rows: Sequence[Mapping[str, float]], keep: str = "best") -> int:
+    """Index of the "last" row, or the "best": with the highest `val_auc`; ties by lower `val_loss`,
+    then the earliest."""
+    if keep == "last":
+        return len(rows) - 1
     return max(range(len(rows)), key=lambda i: (rows[i]["val_auc"], -rows[i]["val_loss"], -i))
 
 
@@ -285,15 +299,15 @@ class _Trainer:
         self,
         model: InceptionI3d,
         train_set: Dataset,
-        val_set: Dataset,
-        val_labels: np.ndarray,
+        val_set: Dataset | None,
+        val_labels: np.ndarray | None,
         spec: TrainingSpec,
         precision: str,
         seed: int,
     ) -> None:
         self.raw, self.spec, self.precision, self.seed = model, spec, precision, seed
         self.train_set, self.val_labels = train_set, val_labels
-        self.val_loader = _loader(val_set, batch_size=spec.batch_size)
+        self.val_loader = _loader(val_set, batch_size=spec.batch_size) if val_set else []
         self.n_clips = spec.epoch_clips or len(train_set)
         n_steps = len(in_batches(np.arange(self.n_clips), spec.batch_size))
         self.n_batches = n_steps + len(self.val_loader)
@@ -359,19 +373,18 @@ class _Trainer:
                 if "average" in self.parts:
                     self.parts["average"].update_parameters(self.raw)
                 on_batch()
-        logits = _logits(self.result.eval(), self.val_loader, self.device, self.precision, on_batch)
-        val_loss = F.cross_entropy(logits, torch.from_numpy(self.val_labels)).item()
-        p = logits.softmax(dim=1)[:, 1].numpy()
-        return {
-            "epoch": epoch,
-            "lr": lr,
-            "train_loss": loss_sum / self.n_clips,
-            "train_accuracy": n_correct / self.n_clips,
-            "val_loss": self._finite(val_loss, "validation", epoch),
-            "val_accuracy": float(np.mean((p >= 0.5) == self.val_labels)),
-            "val_auc": float(roc_auc_score(self.val_labels, p)),
-            "seconds": time.perf_counter() - start,
-        }
+        row = {"epoch": epoch, "lr": lr, "train_loss": loss_sum / self.n_clips}
+        row |= {"train_accuracy": n_correct / self.n_clips}
+        row |= dict.fromkeys(("val_loss", "val_accuracy", "val_auc"), float("nan"))
+        if self.val_loader:
+            model, labels = self.result.eval(), self.val_labels
+            logits = _logits(model, self.val_loader, self.device, self.precision, on_batch)
+            val_loss = F.cross_entropy(logits, torch.from_numpy(labels)).item()
+            p = logits.softmax(dim=1)[:, 1].numpy()
+            row["val_loss"] = self._finite(val_loss, "validation", epoch)
+            row["val_accuracy"] = float(np.mean((p >= 0.5) == labels))
+            row["val_auc"] = float(roc_auc_score(labels, p))
+        return row | {"seconds": time.perf_counter() - start}
 
     def _finite(self, loss: float, name: str, epoch: int) -> float:
         if not np.isfinite(loss):

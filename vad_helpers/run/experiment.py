@@ -83,7 +83,7 @@ def sequences(run: Run) -> dict[str, ucsd.Sequence]:
 
 
 def _cut(run: Run, stride: int) -> pd.DataFrame:
-    names = ("n_frames", "fold", "n_folds", "seed", "split_by")
+    names = ("n_frames", "fold", "n_folds", "seed", "split_by", "with_validation")
     options = {name: getattr(run.params, name) for name in names}
     return clip_data.clip_table(sequences(run).values(), stride=stride, **options)
 
@@ -350,7 +350,7 @@ def _train(run: Run, *, progress: bool) -> tuple[InceptionI3d, dict[str, Any], p
     history = training.train(
         model,
         dataset(run, "train", augmented=True),
-        dataset(run, "val"),
+        dataset(run, "val") if p.with_validation else None,
         training_spec(run),
         checkpoint_dir=run.path("training"),
         device=p.device,
@@ -460,7 +460,8 @@ def predictions(run: Run, *, progress: bool = False) -> pd.DataFrame:
     def build() -> pd.DataFrame:
         options = {"batch_size": run.params.eval_batch_size, "device": run.params.device}
         options |= {"precision": precision, "progress": progress}
-        model, parts = network(run), [dataset(run, split) for split in ("val", "test")]
+        there = ("val", "test") if run.params.with_validation else ("test",)
+        model, parts = network(run), [dataset(run, split) for split in there]
         asked = [training.predict(model, part, **options) for part in parts]
         return pd.concat([part.table for part in parts]).assign(p=np.concatenate(asked))
 

@@ -78,6 +78,8 @@ class Params(BaseModel):
     # What is assigned to folds. With "clip" a network is tested on sequences that it has seen:
     # for an alternative alone.
     split_by: Literal["sequence", "clip"]
+    # False: the validation fold joins the training, once a recipe is frozen; `keep` is then "last".
+    with_validation: bool
     masks: Literal["official", "added", "all"]  # which ones measure localisation
     walkway: dict[str, Any]  # options of `data.walkway.WalkwaySpec`
     # Name of the choice that this run settles differently from its profile, to be shown beside
@@ -112,6 +114,7 @@ class Params(BaseModel):
     average: Decay
     label_smoothing: Decay
     patience: Count | None
+    keep: Literal["best", "last"]
     augmentation: dict[str, Any]  # options of `data.augmentation.Augmentation`
 
     methods: Annotated[list[str], Field(min_length=1, strict=False)]  # in the order of the tables
@@ -226,6 +229,8 @@ def checked(values: Mapping[str, Any]) -> Params:
             "parameter 'split_by' is 'clip', which shows the network the tested sequences; measure "
             "it beside a study, with a name such as alternative=split_by_clip"
         )
+    if not params.with_validation and params.keep == "best":
+        raise InputError("without validation no epoch is known to be best; give keep=last")
     datasets.walkway_spec(params.walkway)
     try:
         Augmentation(**params.augmentation)
