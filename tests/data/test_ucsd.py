@@ -123,6 +123,12 @@ def test_fingerprint_covers_frames_masks_and_lists_but_no_dates_places_and_clutt
     assert len(seen) == 7
 
 
+def test_a_reader_that_shows_other_frames_gives_another_fingerprint(tree, monkeypatch):
+    before = ucsd.fingerprint(tree.root)
+    monkeypatch.setattr(ucsd, "VERSION", ucsd.VERSION + 1)
+    assert ucsd.fingerprint(tree.root) != before
+
+
 def test_official_sequences_are_known_by_numbers_and_lengths():
     train, test = ("ped2", "train", [159] * 15 + [165]), ("ped2", "test", [167] * 11 + [173])
     for lengths, expected in (

@@ -26,7 +26,8 @@ VERSION = 2
 _LEAST_WHITE_16_BIT = 1 << 14
 # A row of a frame is garbage if it differs from both neighbours by more than twice what these
 # differ, plus `_FAR` grey levels in the mean, where a pixel counts for `_CAP` at most, so that
-# someone who runs into the picture is none. A frame is damaged from `_ROWS` such rows on.
+# someone who runs into the picture is none. A frame is damaged from `_ROWS` such rows on: three of
+# UCSD's frames have 9, 19 and 25 of them, the others that can be decoded have none.
 _FAR, _CAP, _ROWS = 4, 32, 4
 
 
