@@ -182,6 +182,85 @@ def test_the_nearest_intact_frame_stands_in(tree, absent):
         assert frames.read_frames(sequence, start=i, n_frames=1)[0, 0, 0] == expected[i]
 
 
+def film(n, seed=0):
+    """Frames of a still scene, with noise and someone who runs along it: uint8 (n, 48, 72)."""
+    rng = np.random.default_rng(seed)
+    scene = rng.integers(60, 200, (48, 72))
+    found = np.stack([scene + rng.integers(-4, 5, scene.shape) for _ in range(n)])
+    for i in range(n):
+        found[i, 10:40, 5 * i : 5 * i + 6] = 255
+    return found.astype(np.uint8)
+
+
+def shift(frame):
+    """Displace rows, as data with a byte too few do."""
+    frame[38:44] = np.roll(frame[38:44], 5, axis=1)
+
+
+def noise(frame):
+    frame[:] = np.random.default_rng(9).integers(0, 256, frame.shape)
+
+
+def shown(writer, video):
+    """Which frame is shown as each frame of a video that is written as a sequence."""
+    folder = writer.folder("ped2", "train", 1)
+    for i, frame in enumerate(video, start=1):
+        Image.fromarray(frame).save(folder / f"{i:03d}.tif")
+    (sequence,) = ucsd.index(writer.root)
+    found = frames.read_frames(sequence)
+    for start in range(len(video)):  # a part shows what the whole shows
+        part = frames.read_frames(sequence, start=start, n_frames=min(2, len(video) - start))
+        np.testing.assert_array_equal(part, found[start : start + 2])
+    return [next(i for i, frame in enumerate(video) if (frame == one).all()) for one in found]
+
+
+@pytest.mark.parametrize(
+    ("n", "spoil", "at", "expected"),
+    [
+        (6, shift, [3], [0, 1, 2, 2, 4, 5]),
+        (6, noise, [3], [0, 1, 2, 2, 4, 5]),
+        (6, shift, [1, 4], [0, 0, 2, 3, 3, 5]),
+        (6, shift, [0], [1, 1, 2, 3, 4, 5]),
+        (6, shift, [5], [0, 1, 2, 3, 4, 4]),
+        (3, shift, [1], [0, 0, 2]),
+        (3, shift, [2], [0, 1, 1]),
+        (2, shift, [1], [0, 1]),  # which of the two?
+        (1, noise, [0], [0]),
+    ],
+)
+def test_a_frame_that_decodes_to_garbage_is_found_by_its_neighbours(writer, n, spoil, at, expected):
+    video = film(n)
+    for i in at:
+        spoil(video[i])
+    assert shown(writer, video) == expected
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+def test_cuts_jumps_and_changing_light_are_no_damage(writer, at):
+    video = film(6)
+    video[at:] = film(6, seed=1)[at:]
+    assert shown(writer, video) == list(range(6))
+    video = film(6)
+    video[at:] //= 2
+    assert shown(writer, video) == list(range(6))
+    video[at, :, :12] = 0  # somebody large in a single frame
+    assert shown(writer, video) == list(range(6))
+
+
+def test_neighbours_that_cannot_be_compared_are_left_out(writer):
+    video = film(6)
+    shift(video[3])
+    folder = writer.folder("ped2", "train", 1)
+    assert shown(writer, video) == [0, 1, 2, 2, 4, 5]
+    (folder / "003.tif").write_bytes(b"broken")
+    (sequence,) = ucsd.index(writer.root)
+    np.testing.assert_array_equal(frames.read_frames(sequence)[[2, 3]], video[[1, 4]])
+    Image.fromarray(video[2]).save(folder / "003.tif")
+    Image.fromarray(np.full((48, 72), 99, np.int32)).save(folder / "005.tif")  # its range?
+    found = frames.read_frames(sequence, start=3, n_frames=1)
+    np.testing.assert_array_equal(found[0], video[2])
+
+
 def test_frames_that_cannot_be_had_are_refused(tree, sequence):
     folder, train = tree.folder("ped2", "train", 1), sequence("ped2/Train001")
     for start, n_frames in ((0, 7), (6, 1), (-1, 2), (2, 0), (9, None)):

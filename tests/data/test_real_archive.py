@@ -10,6 +10,11 @@ pytestmark = pytest.mark.slow
 # Frames on which the extra masks of Ped1 disagree with the list; the official ones never do.
 DISAGREEMENTS = {1: 11, 5: 49, 6: 9, 8: 1, 9: 10, 10: 43, 11: 53, 13: 28, 17: 37}
 
+DAMAGED = (
+    *("Test003/080.tif (garbage)", "Test010/065.tif (garbage)", "Test012/107.tif (garbage)"),
+    "Test017/142.tif",
+)
+
 
 @pytest.fixture(scope="module")
 def sequences(ucsd_root):
@@ -34,17 +39,23 @@ def test_sequences_frames_and_labels_are_counted(sequences):
         assert 0.001 < ucsd.read_masks(sequences[name], size=(158, 237)).mean() < 0.2
 
 
-def test_the_undecodable_frame_is_repeated_from_its_neighbour(sequences):
-    frames = ucsd.read_frames(sequences["ped1/Test017"])
+@pytest.mark.parametrize("damaged", DAMAGED)
+def test_a_damaged_frame_is_repeated_from_its_neighbour(sequences, damaged):
+    name, i = damaged.split("/")[0], int(damaged[8:11]) - 1
+    frames = ucsd.read_frames(sequences[f"ped1/{name}"])
     assert frames.shape == (200, 158, 238)
-    np.testing.assert_array_equal(frames[141], frames[140])
-    assert (frames[141] != frames[142]).any()
+    np.testing.assert_array_equal(frames[i], frames[i - 1])
+    assert (frames[i] != frames[i + 1]).any()
+    clip = ucsd.read_frames(sequences[f"ped1/{name}"], start=i, n_frames=1)
+    np.testing.assert_array_equal(clip[0], frames[i])
 
 
 def test_the_report_names_what_is_odd(ucsd_root, capfd):
     report = ucsd.check(ucsd_root)
     assert report.usable
-    assert "UCSDped1/Test/Test017/142.tif" in report.unreadable
+    assert report.unreadable == tuple(f"UCSDped1/Test/{name}" for name in DAMAGED)
+    official = report.table.set_index("sequence")["official"]
+    assert (official[[f"ped1/{name[:7]}" for name in DAMAGED]] > 0).all()
     assert report.stray == () == report.missing
     assert report.clutter > 0
     found = report.table[report.table["masks"] > 0].set_index("sequence")["disagreements"]

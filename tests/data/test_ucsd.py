@@ -1,5 +1,6 @@
 """The tree in UCSD's layout: its root, index, labels, fingerprint and report."""
 
+import hashlib
 import os
 import shutil
 from types import SimpleNamespace
@@ -122,6 +123,12 @@ def test_fingerprint_covers_frames_masks_and_lists_but_no_dates_places_and_clutt
     assert len(seen) == 7
 
 
+def test_a_reader_that_shows_other_frames_gives_another_fingerprint(tree, monkeypatch):
+    before = ucsd.fingerprint(tree.root)
+    monkeypatch.setattr(ucsd, "VERSION", ucsd.VERSION + 1)
+    assert ucsd.fingerprint(tree.root) != before
+
+
 def test_official_sequences_are_known_by_numbers_and_lengths():
     train, test = ("ped2", "train", [159] * 15 + [165]), ("ped2", "test", [167] * 11 + [173])
     for lengths, expected in (
@@ -150,8 +157,9 @@ def test_the_report_counts_and_names_what_is_odd_and_handled(tree):
     table = report.table.set_index("sequence")
     assert list(table.index) == [s.id for s in ucsd.index(tree.root)]
     assert table.loc["ped1/Test003"].to_dict() == {
-        **{"scene": "ped1", "kind": "test", "frames": 6, "masks": 6, "anomalous": 4},
-        **{"mask_anomalous": 4, "disagreements": 0, "unreadable": 0, "size": "12x18"},
+        **{"scene": "ped1", "kind": "test", "frames": 6, "official": 0, "masks": 6},
+        **{"anomalous": 4, "mask_anomalous": 4, "disagreements": 0, "unreadable": 0},
+        "size": "12x18",
     }
     # A disagreement of masks and list is reported, not repaired.
     assert table.loc["ped1/Test005", "disagreements"] == 2
@@ -175,10 +183,60 @@ def test_the_report_counts_and_names_what_is_odd_and_handled(tree):
         assert line in report.summary()
 
 
+def test_frames_that_are_the_official_ones_are_counted(tree, monkeypatch):
+    hashes = ucsd.official_hashes()
+    assert sum(map(len, hashes.values())) == 18560
+    assert {len(digits) for of in hashes.values() for digits in of} == {8}
+    assert (len(hashes["ped1/Test001"]), hashes["ped1/Test001"][0]) == (200, "471f62aa")
+    assert ucsd.check(tree.root).table["official"].sum() == 0
+    folder = tree.folder("ped2", "train", 1)
+    own = [hashlib.sha256((folder / f"{i:03d}.tif").read_bytes()).hexdigest() for i in range(1, 7)]
+    own[1:3] = own[2:0:-1]  # two of the six at another place
+    monkeypatch.setattr(ucsd, "official_hashes", lambda: {"ped2/Train001": [h[:8] for h in own]})
+    (folder / "005.tif").unlink()
+    report = ucsd.check(tree.root)
+    assert report.usable and report.table["official"].tolist() == [0, 0, 0, 3, 0, 0, 0]
+    assert "3 of 44 are byte for byte" in report.summary()
+
+
+@pytest.mark.parametrize("kind", ["jpg", "PNG", "bmp", "lower case"])
+def test_copies_of_other_formats_and_in_lower_case_are_read(tree, kind):
+    before = [(s.id, s.masks is None, s.anomalous.tolist()) for s in ucsd.index(tree.root)]
+    for path in sorted(tree.root.rglob("*"), reverse=True):  # what is inside first
+        if kind == "lower case":
+            path.rename(path.with_name(path.name.lower()))
+        elif path.suffix == ".tif" and not path.name.startswith("."):
+            Image.open(path).save(path.with_suffix(f".{kind}"))
+            path.unlink()
+    found = ucsd.index(tree.root)
+    assert [(s.id, s.masks is None, s.anomalous.tolist()) for s in found] == before
+    assert ucsd.read_frames(found[0])[:, 0, 0].tolist() == [10, 20, 30, 40, 50, 60]
+    report = ucsd.check(tree.root)
+    assert report.usable and not report.stray
+    assert len(ucsd.fingerprint(tree.root)) == 64
+
+
+def test_names_in_two_spellings_are_refused(tree):
+    for parts in (["ucsdped1"], ["UCSDped1", "test"], ["UCSDped1", "Test", "test003"]):
+        twice = tree.root.joinpath(*parts)
+        twice.mkdir()
+        with pytest.raises(InputError, match=f"and {parts[-1]}: keep one of them"):
+            ucsd.index(tree.root)
+        twice.rmdir()
+
+
+def test_a_tree_without_test_frames_is_not_usable(tree):
+    for path in tree.root.glob("UCSDped?/Test/Test???/*.tif"):
+        path.rename(path.with_suffix(".gif"))
+    report = ucsd.check(tree.root)
+    assert not report.usable and len(report.table) == 2
+    assert report.errors[0].startswith("no sequence to test on")
+
+
 def test_clutter_is_counted_and_strays_are_named(tree):
     test = "UCSDped1/Test"
     strays = {
-        *("notes.txt", f"{test}/UCSDped2.m", f"{test}/Test003/001.jpg", f"{test}/Other/001.tif"),
+        *("notes.txt", f"{test}/UCSDped2.m", f"{test}/Test003/001.gif", f"{test}/Other/001.tif"),
         *(f"{test}/Test003_gt/001.tif", f"{test}/Test003/deep/001.tif", f"{test}/Test3/001.tif"),
         *(f"UCSDped2/Train/{name}" for name in ("Train001_gt/001.bmp", "Train0001/001.tif")),
         *(f"UCSDped2/Train/Train001/{name}" for name in ("20130227.tif", "x1.tif")),

@@ -17,11 +17,13 @@ What this reader knows about the dataset, so that nobody else need:
 
 - The lists of anomalous frames (``.m``) count from 1 and include both ends, an entry may hold
   several ranges, and entry k belongs to TestNNN with NNN = k even if other sequences are absent.
-- A frame that cannot be decoded (Ped1 Test017/142.tif) is replaced by its nearest neighbour, for
+- Four frames of Ped1 are damaged: Test017/142.tif cannot be decoded; Test003/080, Test010/065 and
+  Test012/107 can, but show garbage in some rows. Each is replaced by its nearest neighbour, for
   dropping it would shift every later label.
 - Masks have 1 or 8 bits, and are named ``NNN.bmp`` or ``frameNNN.bmp``.
 - Only ten test sequences of Ped1 have official masks; a sequence without masks is not normal.
 - ``._*``, ``.DS_Store`` and ``*.m~`` are clutter.
+- Copies have frames as JPEG, PNG or BMP, and names in lower case: these are read all the same.
 
 References
 ----------
@@ -31,6 +33,8 @@ IEEE Conference on Computer Vision and Pattern Recognition, 2010.
 
 from __future__ import annotations
 
+import functools
+import gzip
 import hashlib
 import itertools
 import os
@@ -38,6 +42,7 @@ import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +50,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from vad_helpers.data.frames import (
+    VERSION,
     Sequence,
     decoder,
     mask_presence,
@@ -86,20 +92,22 @@ N_OFFICIAL = {
 MASKED_PED1 = frozenset({3, 4, 14, 18, 19, 21, 22, 23, 24, 32})
 
 # Four digits at most: a date in a file name is no frame number.
-_FRAME = r"(?i:(?:frame)?(\d{1,4})\.tiff?)"
-_MASK = r"(?i:(?:frame)?(\d{1,4})\.(?:bmp|png))"
-FRAME_PATH = re.compile(r"UCSDped[12]/(?:Train/Train|Test/Test)\d{3}/" + _FRAME)
+_FRAME = r"(?:frame)?(\d{1,4})\.(?:tiff?|jpe?g|png|bmp)"
+_MASK = r"(?:frame)?(\d{1,4})\.(?:bmp|png)"  # no JPEG, which makes black pixels nearly black
+FRAME_PATH = re.compile(r"UCSDped[12]/(?:Train/Train|Test/Test)\d{3}/" + _FRAME, re.IGNORECASE)
 """Path of a frame below the root."""
 # All paths below the root that the layout foresees; the two others say where a tree comes from:
 # which archive, or which synthetic options.
 _LAYOUT = re.compile(
     rf"{FRAME_PATH.pattern}|UCSDped[12]/Test/Test\d{{3}}_gt/{_MASK}|(UCSDped[12])/Test/\3\.m"
-    rf"|(?i:README)[^/]*|{re.escape(ORIGIN_NAME)}|walkway\.json"
+    rf"|README[^/]*|{re.escape(ORIGIN_NAME)}|walkway\.json",
+    re.IGNORECASE,
 )
-_CLUTTER = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\._.*|.*~")
-_NO_SEQUENCE = "no sequence: expected frames such as UCSDped2/Test/Test001/001.tif"
+_CLUTTER = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\._.*|.*~", re.IGNORECASE)
+_EXPECTED = "expected frames such as UCSDped2/Test/Test001/001.tif (or .jpg, .png, .bmp)"
 
-_COUNTS = ("frames", "masks", "anomalous", "mask_anomalous", "disagreements", "unreadable")
+_COUNTS = ("frames", "official", "masks", "anomalous", "mask_anomalous", "disagreements")
+_COUNTS += ("unreadable",)
 
 Ranges = list[tuple[int, int]]
 
@@ -112,7 +120,7 @@ def find_root(path: str | Path) -> Path:
     """
 
     def is_root(folder: Path) -> bool:
-        return any((folder / name).is_dir() for name in SCENES.values())
+        return any(_below(folder, name).is_dir() for name in SCENES.values())
 
     path = Path(path)
     if not path.is_dir():
@@ -155,7 +163,7 @@ def index(root: str | Path) -> list[Sequence]:
         more = f" (and {len(errors) - 1} more problems in this tree)" if len(errors) > 1 else ""
         raise InputError(errors[0] + more)
     if not sequences:
-        raise InputError(f"{root} holds {_NO_SEQUENCE}")
+        raise InputError(f"{root} holds no sequence: {_EXPECTED}")
     return sequences
 
 
@@ -189,18 +197,36 @@ def _scan(root: Path) -> tuple[list[Sequence], list[str]]:
     return sequences, errors
 
 
+def _below(folder: Path, *names: str) -> Path:
+    """Path below a folder, with its names in upper or lower case as they stand there.
+
+    InputError if one name stands there in two spellings.
+    """
+    for name in names:
+        there = [] if not folder.is_dir() else os.listdir(folder)
+        there = [found for found in there if found.lower() == name.lower()] or [name]
+        if len(there) > 1:
+            raise InputError(f"{folder} holds {' and '.join(sorted(there))}: keep one of them")
+        folder = folder / there[0]
+    return folder
+
+
 def _truth_path(root: Path, scene: str) -> Path:
-    return root / SCENES[scene] / KINDS["test"] / f"{SCENES[scene]}.m"
+    return _below(root, SCENES[scene], KINDS["test"], f"{SCENES[scene]}.m")
+
+
+def _masks_folder(folder: Path) -> Path:
+    return _below(folder.parent, f"{folder.name}_gt")
 
 
 def _sequence_folders(root: Path, scene: str, kind: str) -> dict[int, Path]:
     """Find the folders of sequences on one side of one scene, by number and sorted."""
-    side = root / SCENES[scene] / KINDS[kind]
+    side = _below(root, SCENES[scene], KINDS[kind])
     found = {}
     for folder in side.iterdir() if side.is_dir() else ():
-        match = re.fullmatch(KINDS[kind] + r"(\d{3})", folder.name)
+        match = re.fullmatch(KINDS[kind] + r"(\d{3})", folder.name, re.IGNORECASE)
         if match and folder.is_dir():
-            found[int(match[1])] = folder
+            found[int(match[1])] = _below(side, folder.name)
     return dict(sorted(found.items()))
 
 
@@ -208,7 +234,7 @@ def _numbered(folder: Path, pattern: str) -> dict[int, Path]:
     """Find a folder's files that are named by a number, sorted as numbers; {} without folder."""
     found: dict[int, Path] = {}
     for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
-        match = re.fullmatch(pattern, name)
+        match = re.fullmatch(pattern, name, re.IGNORECASE)
         if not match:
             continue
         number = int(match[1])
@@ -275,16 +301,16 @@ def _sequence(
     n_frames = max(found)
     masks, labels = None, np.zeros(n_frames, dtype=bool)
     if entries is not None:
-        masks_folder = folder.with_name(f"{folder.name}_gt")
+        masks_folder = _masks_folder(folder)
         if masks_folder.is_dir():
             files = _numbered(masks_folder, _MASK)
             if list(files) != list(range(1, n_frames + 1)):
                 raise InputError(
-                    f"{masks_folder} holds {len(files)} masks, expected one for each of the "
-                    f"{n_frames} frames of {folder.name}, with the same numbers"
+                    f"{masks_folder} holds {len(files)} masks (.bmp or .png), expected one for "
+                    f"each of the {n_frames} frames of {folder.name}, with the same numbers"
                 )
             masks = tuple(files.values())
-        path = folder.parent / f"{SCENES[scene]}.m"
+        path = _below(folder.parent, f"{SCENES[scene]}.m")
         if number > len(entries):
             raise InputError(
                 f"{path} has {len(entries)} entries, none for {folder.name}: expected entry "
@@ -299,7 +325,7 @@ def _sequence(
             labels[first - 1 : last] = True
     labels.flags.writeable = False
     return Sequence(
-        id=f"{scene}/{folder.name}",
+        id=f"{scene}/{KINDS[kind]}{number:03d}",
         scene=scene,
         kind=kind,
         number=number,
@@ -333,13 +359,14 @@ def fingerprint(root: str | Path) -> str:
 
     Covers the names and the whole content of frames, masks and ``.m`` lists, and nothing else
     that lies in the tree: no dates, so that it is the same wherever the tree is and whenever it
-    was unpacked. It reads every file once, about a second for a gigabyte that is in memory.
+    was unpacked. It reads every file once, about a second for a gigabyte that is in memory. A
+    reader that shows the same files otherwise (`frames.VERSION`) gives other names.
 
     `root` is that of the tree, or the folder it lies in; the name has 64 hexadecimal digits.
     InputError if there is no tree, or two of its files share one number.
     """
     root = find_root(root)
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(f"reader {VERSION}\n".encode())
 
     def add(name: str, file: Path) -> None:
         content = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -348,12 +375,24 @@ def fingerprint(root: str | Path) -> str:
     for scene in SCENES:
         for kind in KINDS:
             for folder in _sequence_folders(root, scene, kind).values():
-                masks = _numbered(folder.with_name(f"{folder.name}_gt"), _MASK)
+                masks = _numbered(_masks_folder(folder), _MASK)
                 for file in (*_numbered(folder, _FRAME).values(), *masks.values()):
                     add(file.relative_to(root).as_posix(), file)
         if _truth_path(root, scene).is_file():
             add(scene, _truth_path(root, scene))
     return digest.hexdigest()
+
+
+@functools.cache
+def official_hashes() -> dict[str, list[str]]:
+    """Give the first 8 hexadecimal digits of the SHA-256 of every official frame file, in order.
+
+    By sequence id. `official_frames.txt.gz` holds them; they come from the Git LFS pointers of a
+    public copy of the official files.
+    """
+    packed = resources.files("vad_helpers.data").joinpath("official_frames.txt.gz").read_bytes()
+    lines = gzip.decompress(packed).decode().splitlines()[1:]
+    return {name: re.findall(".{8}", digits) for name, digits in map(str.split, lines)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -366,16 +405,19 @@ class TreeReport:
         Root of the tree.
     table : pandas.DataFrame
         One row a sequence: ``sequence``, ``scene``, ``kind`` ("train" or "test"), counts of
-        ``frames``, ``masks``, ``anomalous`` frames (by the ``.m`` list), ``mask_anomalous``
-        frames (mask not empty), ``disagreements`` (frames where the two differ) and
-        ``unreadable`` frames (missing ones included), and ``size`` ("height x width", pixels).
-        Counts are Int64: without masks, ``mask_anomalous`` and ``disagreements`` are NA.
+        ``frames``, ``official`` frames (byte for byte those of the dataset; others are
+        recompressed or changed, not unusable), ``masks``, ``anomalous`` frames (by the ``.m``
+        list), ``mask_anomalous`` frames (mask not empty), ``disagreements`` (frames where the two
+        differ) and ``unreadable`` frames (missing and garbage included), and ``size`` ("height x
+        width", pixels). Counts are Int64: without masks, ``mask_anomalous`` and
+        ``disagreements`` are NA.
     errors : tuple of str
         What makes the tree unusable, one line each.
     warnings : tuple of str
         What is odd, but handled, one line each.
     unreadable : tuple of str
-        Frames that are missing or cannot be decoded, as paths below the root.
+        Frames that their nearest neighbour stands in for, as paths below the root: those that
+        cannot be decoded, are ``(absent)``, or decode to ``(garbage)``.
     stray : tuple of str
         Files that belong neither to the dataset nor to known clutter, as paths below the root.
     clutter : int
@@ -395,8 +437,8 @@ class TreeReport:
 
     @property
     def usable(self) -> bool:
-        """True if no error was found and at least one sequence can be read."""
-        return not self.errors and len(self.table) > 0
+        """True if no error was found; at least one test sequence can be read then."""
+        return not self.errors
 
     def summary(self) -> str:
         """Write the report as text: totals by scene, one row a sequence, what is odd."""
@@ -418,6 +460,11 @@ class TreeReport:
             lines += ["", self.table.astype(object).fillna("-").to_string(index=False), ""]
         lines += [f"error: {line}" for line in self.errors]
         lines += [f"warning: {line}" for line in self.warnings]
+        same, n = self.table["official"].sum(), self.table["frames"].sum()
+        lines.append(
+            f"official frames: {same} of {n} are byte for byte those of the dataset (any other is "
+            f"recompressed or changed, which does not make it unusable)"
+        )
         lines.append(f"unreadable frames (nearest neighbour repeated): {listed(self.unreadable)}")
         lines.append(f"missing from the official dataset: {', '.join(self.missing) or 'none'}")
         lines.append(f"stray files (ignored): {listed(self.stray)}")
@@ -458,8 +505,8 @@ def check(root: str | Path, *, progress: bool = False) -> TreeReport:
             rows.append(row)
             for found, more in zip((errors, warnings, unreadable), lines, strict=True):
                 found += more
-    if not sequences and not errors:
-        errors = [_NO_SEQUENCE]
+    if not errors and not any(sequence.kind == "test" for sequence in sequences):
+        errors = [f"no sequence to test on: {_EXPECTED}"]
     stray, clutter = [], 0
     for file in sorted(path for path in root.rglob("*") if path.is_file()):
         name = file.relative_to(root).as_posix()
@@ -488,17 +535,18 @@ def _look(
     folder = next(path for path in sequence.frames if path is not None).parent
     decoded = decoder(sequence)
     for i, path in enumerate(sequence.frames):
+        name = (path or folder / f"{i + 1:03d}.tif (absent)").relative_to(root).as_posix()
         try:
-            intact = stand_in(sequence, i, decoded) == i
+            if stand_in(sequence, i, decoded) == i:
+                picture = decoded(i)
+                sizes.add(f"{picture.height}x{picture.width}")
+            else:
+                unreadable.append(name if decoded(i) is None else f"{name} (garbage)")
         except InputError as error:
             refusals.append(str(error))
-            intact = False
-        if intact:
-            picture = decoded(i)
-            sizes.add(f"{picture.height}x{picture.width}")
-        else:
-            name = path or folder / f"{i + 1:03d}.tif (absent)"
-            unreadable.append(name.relative_to(root).as_posix())
+            unreadable.append(name)
+    hashes = zip(sequence.frames, official_hashes().get(sequence.id, ()), strict=False)
+    official = [hashlib.sha256(p.read_bytes()).hexdigest().startswith(h) for p, h in hashes if p]
     if refusals:
         more = f" (and {len(refusals) - 1} more frames)" if len(refusals) > 1 else ""
         errors.append(refusals[0] + more)
@@ -509,6 +557,7 @@ def _look(
         "scene": sequence.scene,
         "kind": sequence.kind,
         "frames": sequence.n_frames,
+        "official": sum(official),
         "masks": len(sequence.masks or ()),
         "anomalous": int(sequence.anomalous.sum()),
         "unreadable": len(unreadable),

@@ -60,7 +60,8 @@ def data_key(run: Run) -> str:
     p = run.params
     folder = data_root(run) if p.dataset == "ucsd" else run.root / p.data_dir
     found = datasets.content_key(p.dataset, folder, seed=p.seed, options=p.walkway)
-    return _as_before(run, "data", found, f"{folder} holds other videos", "data_dir")
+    told = f"{folder}, as this version reads it, holds other videos"
+    return _as_before(run, "data", found, told, "data_dir")
 
 
 def _as_before(run: Run, entry: str, found: str, told: str, name: str) -> str:
