@@ -124,7 +124,9 @@ def read_grey(tree: Path, clip: dict[str, str], size: tuple[int, int]) -> torch.
     frames = np.stack([_frame(folder, first + i) for i in range(int(clip["n_frames"]))])
     grey = torch.from_numpy(frames).float()[None]
     options = {"mode": "bilinear", "align_corners": False, "antialias": True}
-    return torch.nn.functional.interpolate(grey, size, **options)[0].round()
+    for shape in ((grey.shape[2], size[1]), size):  # pictures are whole levels after each axis
+        grey = (torch.nn.functional.interpolate(grey, shape, **options) + 0.5).floor()
+    return grey[0]
 
 
 def _frame(folder: Path, number: int) -> np.ndarray:
