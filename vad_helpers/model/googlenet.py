@@ -20,10 +20,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from vad_helpers.errors import InputError
-from vad_helpers.model.i3d import BN_MOMENTUM, STAGES, InceptionI3d
 
 MEAN = (104.0, 117.0, 123.0)  # of blue, green and red
 BLOCKS = ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
@@ -35,6 +34,7 @@ UNITS = {"conv1_7x7_s2": "conv1", "conv2_3x3_reduce": "conv2", "conv2_3x3": "con
     for name, other in _BRANCHES.items()
 }
 """Convolutions by Caffe's names -> names in torchvision's GoogLeNet."""
+TENSORS = {f"{name}.{leaf}" for name in UNITS for leaf in ("weight", "bias")}
 # A 5x5 kernel's outer ring goes into the nearest taps of a 3x3 one: FOLD @ kernel @ FOLD.T.
 FOLD = torch.tensor([[1.0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 1]])
 
@@ -72,13 +72,7 @@ def features(state: Mapping[str, Tensor], images: Tensor) -> tuple[Tensor, dict[
 def as_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The network as `weights.inflate` expects one: names, conv1 for images in [-1, 1], kernels
     of 5x5 folded to 3x3, and batch norms that add the bias until they are measured."""
-    expected = {f"{name}.{leaf}" for name in UNITS for leaf in ("weight", "bias")}
-    if missing := sorted(expected - state.keys()):
-        raise InputError(
-            f"BVLC GoogLeNet lacks {len(missing)} of {len(expected)} tensors, such as "
-            f"{missing[0]}: give a file of the whole network"
-        )
-    found = {name: tensor for name, tensor in state.items() if name not in expected}
+    found = {name: tensor for name, tensor in state.items() if name not in TENSORS}
     for name, other in UNITS.items():
         kernel, bias = state[f"{name}.weight"], state[f"{name}.bias"]
         if name == "conv1_7x7_s2":  # the shift, 127.5 - MEAN, is left to the running mean
@@ -112,22 +106,3 @@ def matched_norms(state: Mapping[str, Tensor], clips: Sequence[Tensor]) -> dict[
         norms[f"{UNITS[name]}.bn.weight"] = (square - mean**2).clamp(min=0).sqrt().float()
         norms[f"{UNITS[name]}.bn.bias"] = mean.float() + state[f"{name}.bias"]
     return norms
-
-
-@torch.no_grad()
-def measure_statistics(model: InceptionI3d, clips: Sequence[Tensor]) -> None:
-    """Set the running statistics of batch norms to the mean over batches of clips (3, T, H, W),
-    each normalised by its own, as in training; nothing else of the model changes."""
-    training, n_batches = model.training, -(-len(clips) // 5)
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm3d)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a cumulative average
-    model.train()
-    for batch in range(n_batches):
-        x = torch.stack(list(clips[batch::n_batches]))
-        for stage in STAGES:  # the head's dropout would draw random numbers
-            x = model.get_submodule(stage)(x)
-    for norm in norms:
-        norm.momentum = BN_MOMENTUM
-    model.train(training)

@@ -34,6 +34,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
+from torch.optim.swa_utils import update_bn
 
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
@@ -285,14 +286,16 @@ def initialise(
     clips = list(clips or ()) if network_2d else []
     if network_2d and not clips:
         raise InputError(
-            f"{path} is a network in Caffe's layout, whose batch norms are measured on training "
-            "clips, and there are none: give clips"
+            f"{path} has no batch norms, which are measured on training clips, and there are none: "
+            "give clips"
         )
     if network_2d:
         matched |= inflate(googlenet.matched_norms(network_2d, clips))
     model.load_state_dict(matched, strict=False)
     if network_2d:
-        googlenet.measure_statistics(model, clips)
+        n = -(-len(clips) // 5)  # batches as even as can be: batch norm may refuse a single clip
+        with torch.random.fork_rng(devices=[]):  # dropout draws
+            update_bn((torch.stack(clips[i::n]) for i in range(n)), model)
     return report
 
 
@@ -307,7 +310,7 @@ def _fit(model: InceptionI3d, path: str | Path) -> tuple[State, LoadReport, Stat
     network_2d: State = {}
     prefix = _common_prefix(state, own, path)
     state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    if "conv1_7x7_s2.weight" in state:
+    if googlenet.TENSORS <= state.keys():
         network_2d, state = state, googlenet.as_torchvision(state)
     if not own.keys() & state.keys():
         state = inflate(state)
@@ -337,7 +340,7 @@ def _fit(model: InceptionI3d, path: str | Path) -> tuple[State, LoadReport, Stat
         raise InputError(
             f"{path} fits {loaded} of the model's {len(convolutions)} convolutions (prefix "
             f"{prefix!r}; {len(other)} tensors of another shape, such as {'; '.join(other[:2])}): "
-            "expected an I3D, or a 2-D Inception-v1 in GoogLeNet's layout, of the same width"
+            "expected an I3D, or a whole 2-D Inception-v1 in GoogLeNet's layout, of the same width"
         )
     _check_values(matched, path)
     return matched, report, network_2d
@@ -400,7 +403,7 @@ def _common_prefix(names: Iterable[str], own: Iterable[str], path: str | Path) -
     for name in names:
         for cut in (0, *(dot.end() for dot in re.finditer(r"\.", name))):
             rest = name[cut:]
-            if rest in own or _name_in_3d(rest) or rest.rpartition(".")[0] in googlenet.UNITS:
+            if rest in own or _name_in_3d(rest) or rest in googlenet.TENSORS:
                 fits[name[:cut]] += 1
                 break
     if not fits:

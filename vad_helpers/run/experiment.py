@@ -29,8 +29,7 @@ from vad_helpers.run.cache import Run, key_of, once
 from vad_helpers.tables import schema
 
 ENGINE = "torch"
-INITIAL_CLIPS = 40
-"""Training clips on which batch norms are measured, where initial weights have none."""
+INITIAL_CLIPS = 40  # on which batch norms are measured, where initial weights have none
 DIGESTS = {"init_weights": "initial_weights_sha256", "trained_weights": "trained_weights_sha256"}
 
 # -- Data -----------------------------------------------------------------------------------------
@@ -386,7 +385,7 @@ def _initialise(
             "stay near random: give other weights, early_lr=1, or an earlier early_end"
         )
     if videos is not None:
-        # The first clips of the first epoch: what training will see first.
+        # What training will see first.
         rng, spec = np.random.default_rng([p.seed, 0]), training_spec(run)
         first = training.draw(rng, len(videos), spec, videos.groups)[:INITIAL_CLIPS]
         model_weights.initialise(model, path, clips=(videos[i][0] for i in first))
