@@ -12,6 +12,7 @@ import yaml
 
 from vad_helpers import book
 from vad_helpers.data import archive as archives
+from vad_helpers.model.i3d import InceptionI3d
 from vad_helpers.run import open_run, steps
 
 ROOT = Path(__file__).parents[1]
@@ -101,6 +102,27 @@ def tiny_root(tmp_path_factory):
     quick = yaml.safe_load((ROOT / "params" / "quick.yaml").read_text())
     (root / "params" / "tiny.yaml").write_text(yaml.safe_dump({**quick, **TINY}))
     return root
+
+
+@pytest.fixture(scope="session")
+def caffe_state():
+    """Random weights of a 2-D Inception-v1 in Caffe's layout, for an I3D of the tiny project."""
+    theirs = {"Conv3d_1a_7x7": "conv1_7x7_s2", "Conv3d_2b_1x1": "conv2_3x3_reduce"}
+    theirs["Conv3d_2c_3x3"] = "conv2_3x3"
+    branches = {"b0": "1x1", "b1a": "3x3_reduce", "b1b": "3x3"}
+    branches |= {"b2a": "5x5_reduce", "b2b": "5x5", "b3b": "pool_proj"}
+    for pair in "3a:3b 3b:3c 4a:4b 4b:4c 4c:4d 4d:4e 4e:4f 5a:5b 5b:5c".split():
+        other, ours = pair.split(":")
+        theirs |= {f"Mixed_{ours}.{k}": f"inception_{other}_{name}" for k, name in branches.items()}
+    model = InceptionI3d(width=TINY["model_width"])
+    generator, state = torch.Generator().manual_seed(0), {"loss3_classifier.weight": torch.ones(1)}
+    for unit, name in theirs.items():
+        outputs, inputs, _, *size = model.get_submodule(unit).conv3d.weight.shape
+        size = (5, 5) if name.endswith("5x5") else size
+        kernel = torch.randn(outputs, inputs, *size, generator=generator)
+        state[f"{name}.weight"] = kernel * (2 / kernel[0].numel()) ** 0.5
+        state[f"{name}.bias"] = 0.2 * torch.randn(outputs, generator=generator)
+    return state
 
 
 @pytest.fixture(scope="session")

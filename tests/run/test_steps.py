@@ -148,6 +148,27 @@ def test_initial_weights_are_told_in_the_manifest(run, weights, tmp_path):
     assert known["weights_sha256"] != cache.manifest_in(run.dir)["weights_sha256"]
 
 
+def test_a_2d_start_is_measured_on_training_clips_when_the_network_is_trained(
+    caffe_state, tmp_path, monkeypatch
+):
+    path = tmp_path / "caffe.safetensors"
+    model_weights.save_state(caffe_state, path, {})
+    options = {"init_weights": str(path), "run_dir": str(tmp_path / "run"), "early_lr": 0.0}
+    started = open_run("tiny", early_end="Mixed_3b", **options)
+    with monkeypatch.context() as patched:  # a look beforehand must be cheap
+        patched.setattr(experiment, "dataset", None)
+        steps.check(started)
+    model = steps.network(started)
+    known = cache.manifest_in(started.dir)
+    assert known["left_fresh"] == ["logits"] and known["initial_weights"] == path.name
+    # Its first stages are frozen: they are as they were initialised.
+    expected = experiment.fresh_network(started)
+    experiment._initialise(started, expected, experiment.dataset(started, "train", augmented=True))
+    for name in ("running_mean", "weight"):
+        found = getattr(model.Conv3d_1a_7x7.bn, name)
+        assert torch.equal(found, getattr(expected.Conv3d_1a_7x7.bn, name)) and found.std() > 0.1
+
+
 def test_automatic_precision_is_resolved_once_and_then_obeyed(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "computes_bf16", lambda device: True)
     auto = {"precision": "auto", "run_dir": tmp_path / "run", "methods": ["kernel_shap", "ig"]}

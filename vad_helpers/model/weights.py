@@ -6,7 +6,8 @@ Conventions
 - `initialise` reads checkpoints of whatever origin: `.safetensors`, or what `torch.load` reads with
   `weights_only=True` (files that would run code are refused). Wrappers around the state
   (`{"state_dict": ...}`) and prefixes of its names (`module.`, `_orig_mod.`, `model.i3d.`) are
-  taken off. A 2-D Inception-v1 in the layout of torchvision's GoogLeNet is inflated.
+  taken off. A 2-D Inception-v1 is inflated, in the layout of torchvision's GoogLeNet or of
+  Caffe's; for the latter, batch norms are measured on training clips (`googlenet`).
 - A state is a dict from names to CPU tensors, floats as float32 whatever the file holds.
 - The classifier of a checkpoint for another number of classes is matched by name but ignored: the
   model's own, fresh one is trained instead, and the report says so.
@@ -33,9 +34,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
+from torch.optim.swa_utils import update_bn
 
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
+from vad_helpers.model import googlenet
 from vad_helpers.model.i3d import InceptionI3d
 
 State = dict[str, Tensor]
@@ -256,7 +259,9 @@ class LoadReport:
         return len(self.convolutions_matched) - (self.classifier is not None)
 
 
-def initialise(model: InceptionI3d, path: str | Path) -> LoadReport:
+def initialise(
+    model: InceptionI3d, path: str | Path, *, clips: Iterable[Tensor] | None = None
+) -> LoadReport:
     """Start a model from a checkpoint: copy every tensor that fits by name and shape.
 
     Parameters
@@ -266,6 +271,9 @@ def initialise(model: InceptionI3d, path: str | Path) -> LoadReport:
     path : str or Path
         A `.safetensors` file, or one that `torch.load` reads (`.pt`, `.pth`, `.ckpt`, ...), of an
         I3D, or of a 2-D Inception-v1 to be inflated.
+    clips : iterable of Tensor (3, T, H, W), optional
+        Training clips in [-1, 1], some forty, of one shape. Only for a network in Caffe's layout,
+        whose batch norms are measured on them.
 
     Returns
     -------
@@ -276,11 +284,39 @@ def initialise(model: InceptionI3d, path: str | Path) -> LoadReport:
     InputError
         If there is no such file, it is damaged or no checkpoint, or loading it would run code; if
         fewer than half of the model's convolutions fit (it is of another architecture or width),
-        two prefixes hold a network each, or a weight is not finite. The model is then as before.
+        two prefixes hold a network each, a weight is not finite, or a network in Caffe's layout
+        comes without clips. The model is then as before.
     """
+    matched, report, network_2d = _fit(model, path)
+    clips = list(clips or ()) if network_2d else []
+    if network_2d and not clips:
+        raise InputError(
+            f"{path} has no batch norms, which are measured on training clips, and there are none: "
+            "give clips"
+        )
+    if network_2d:
+        matched |= inflate(googlenet.matched_norms(network_2d, clips))
+    model.load_state_dict(matched, strict=False)
+    if network_2d:
+        n = -(-len(clips) // 5)  # batches as even as can be: batch norm may refuse a single clip
+        with torch.random.fork_rng(devices=[]):  # dropout draws
+            update_bn((torch.stack(clips[i::n]) for i in range(n)), model)
+    return report
+
+
+def fits(model: InceptionI3d, path: str | Path) -> LoadReport:
+    """What `initialise` would do, InputError included, without clips and without doing it."""
+    return _fit(model, path)[1]
+
+
+def _fit(model: InceptionI3d, path: str | Path) -> tuple[State, LoadReport, State]:
+    """What of a checkpoint fits a model, the report, and its 2-D network if Caffe's, else {}."""
     own, (state, _) = model.state_dict(), _read(Path(path))
+    network_2d: State = {}
     prefix = _common_prefix(state, own, path)
     state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    if googlenet.TENSORS <= state.keys():
+        network_2d, state = state, googlenet.as_torchvision(state)
     if not own.keys() & state.keys():
         state = inflate(state)
     shapes = {
@@ -309,12 +345,10 @@ def initialise(model: InceptionI3d, path: str | Path) -> LoadReport:
         raise InputError(
             f"{path} fits {loaded} of the model's {len(convolutions)} convolutions (prefix "
             f"{prefix!r}; {len(other)} tensors of another shape, such as {'; '.join(other[:2])}): "
-            "expected an I3D, or a 2-D Inception-v1 in torchvision's GoogLeNet layout, of the same "
-            "width"
+            "expected an I3D, or a whole 2-D Inception-v1 in GoogLeNet's layout, of the same width"
         )
     _check_values(matched, path)
-    model.load_state_dict(matched, strict=False)
-    return report
+    return matched, report, network_2d
 
 
 def _read(path: Path) -> tuple[State, dict[str, str]]:
@@ -373,14 +407,15 @@ def _common_prefix(names: Iterable[str], own: Iterable[str], path: str | Path) -
     fits: Counter[str] = Counter()
     for name in names:
         for cut in (0, *(dot.end() for dot in re.finditer(r"\.", name))):
-            if name[cut:] in own or _name_in_3d(name[cut:]):
+            rest = name[cut:]
+            if rest in own or _name_in_3d(rest) or rest in googlenet.TENSORS:
                 fits[name[:cut]] += 1
                 break
     if not fits:
         raise InputError(
             f"{path} fits 0 of the model's convolutions, whatever prefix is cut from its names, "
             f"such as {', '.join(names[:2])}; expected an I3D (Mixed_3b.b0.conv3d.weight), or a "
-            "2-D Inception-v1 in torchvision's GoogLeNet layout (inception3a.branch1.conv.weight)"
+            "2-D Inception-v1 (inception3a.branch1.conv.weight, inception_3a_1x1.weight)"
         )
     (prefix, most), *others = fits.most_common()
     if rivals := [repr(other) for other, n in others if 2 * n > most]:

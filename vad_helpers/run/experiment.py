@@ -29,6 +29,7 @@ from vad_helpers.run.cache import Run, key_of, once
 from vad_helpers.tables import schema
 
 ENGINE = "torch"
+INITIAL_CLIPS = 40  # on which batch norms are measured, where initial weights have none
 DIGESTS = {"init_weights": "initial_weights_sha256", "trained_weights": "trained_weights_sha256"}
 
 # -- Data -----------------------------------------------------------------------------------------
@@ -344,13 +345,14 @@ def _train(run: Run, *, progress: bool) -> tuple[InceptionI3d, dict[str, Any], p
     about |= {"fold": p.fold, "n_folds": p.n_folds, "seed": p.seed}
     about["sequences_seen"] = sorted({*by_split.get("train", ()), *by_split.get("val", ())})
     model, told = fresh_network(run), {"initial_weights": initial, "left_fresh": []}
+    videos = dataset(run, "train", augmented=True)
     if p.init_weights:
         told[DIGESTS["init_weights"]] = _weights(run, "init_weights")
-        told["left_fresh"] = list(_initialise(run, model))
+        told["left_fresh"] = list(_initialise(run, model, videos))
     cache.update(run, **told)
     history = training.train(
         model,
-        dataset(run, "train", augmented=True),
+        videos,
         dataset(run, "val") if p.with_validation else None,
         training_spec(run),
         checkpoint_dir=run.path("training"),
@@ -366,12 +368,16 @@ def _train(run: Run, *, progress: bool) -> tuple[InceptionI3d, dict[str, Any], p
     return model.cpu().eval(), about, history.rename(columns={"best": "chosen"})
 
 
-def _initialise(run: Run, model: InceptionI3d) -> tuple[str, ...]:
-    """Load `init_weights`: names of the convolutions that they lack; InputError if stages that
-    would stay near random are slowed down or frozen."""
+def _initialise(
+    run: Run, model: InceptionI3d, videos: clip_data.ClipDataset | None = None
+) -> tuple[str, ...]:
+    """Load `init_weights`, or only see whether they fit where there are no `videos` to measure
+    batch norms on: names of the convolutions that they lack; InputError if stages that would stay
+    near random are slowed down or frozen."""
     p = run.params
     _weights(run, "init_weights")  # says what is missing
-    missing = model_weights.initialise(model, run.root / p.init_weights).convolutions_missing
+    path = run.root / p.init_weights
+    missing = model_weights.fits(model, path).convolutions_missing
     early = STAGES[: STAGES.index(p.early_end)]
     fresh = [name for name in missing if name.split(".")[0] in early]
     if fresh and p.early_lr < 1:
@@ -379,6 +385,11 @@ def _initialise(run: Run, model: InceptionI3d) -> tuple[str, ...]:
             f"early_lr is {p.early_lr}, but {p.init_weights} lacks {', '.join(fresh)}, which would "
             "stay near random: give other weights, early_lr=1, or an earlier early_end"
         )
+    if videos is not None:
+        # What training will see first.
+        rng, spec = np.random.default_rng([p.seed, 0]), training_spec(run)
+        first = training.draw(rng, len(videos), spec, videos.groups)[:INITIAL_CLIPS]
+        model_weights.initialise(model, path, clips=(videos[i][0] for i in first))
     return missing
 
 
