@@ -1,7 +1,7 @@
 """What does the training recipe owe to each of its parts? One network without each, on a fold.
 
-`python -m benchmarks.ablation -p init_weights=FILE --out results/ucsd/ablation.csv`, with the
-study's parameters, trains in folders inside the run's; a killed training goes on. All are judged on
+`python -m benchmarks.ablation -p with_validation=true -p run_dir=runs/tuning -p init_weights=FILE
+--out results/ucsd/ablation.csv`, with the study's parameters else, trains in folders inside the run's; a killed training goes on. All are judged on
 the validation part, on which the recipe was tuned: no test score is looked at. Each is one
 training; intervals leave out what training again would change."""
 
@@ -20,12 +20,18 @@ from vad_helpers.run import Run, open_run, params, steps
 from vad_helpers.tables import schema, statistics
 
 COLUMNS = schema.STUDY_SCHEMAS["ablation"].columns
+FLIPS = {"flip": True, "reverse": True, "contrast": 0.2}
 PARTS: dict[str, dict[str, Any]] = {
     "the recipe": {},
     "early stages learn too": {"early_lr": 1.0},
     "no overlapping clips": {"train_stride": None},
     "no overlapping clips, no even draw": {"train_stride": None, "epoch_clips": None},
     "no augmentation": {"augmentation": {}},
+    "nothing pasted": {"augmentation": {**FLIPS, "scale": 1.1}},
+    "nothing pasted, 8 epochs": {"augmentation": {**FLIPS, "scale": 1.1}, "epochs": 8},
+    "larger crops": {"augmentation": {**FLIPS, "scale": 1.3, "paste": 0.5}},
+    "8 epochs": {"epochs": 8},
+    "trained again": {"train_seed": 1},
     "no averaging of weights": {"average": 0.0},
     "no label smoothing": {"label_smoothing": 0.0},
     "random weights to start from": {"init_weights": None},

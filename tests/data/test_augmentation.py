@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
+from torch.nn import functional
 
 from vad_helpers.data import augmentation
 from vad_helpers.data.augmentation import Augmentation
@@ -74,8 +75,32 @@ def test_contrast_scales_about_the_mean_and_stays_in_range(drawn):
         assert augment(grey, Augmentation(contrast=contrast)).flatten().tolist() == after
 
 
+def test_a_region_is_pasted_whole_with_a_soft_seam_and_moves_with_its_content():
+    background, donor = torch.zeros(2, 50, 80), torch.arange(80.0).repeat(2, 50, 1) + 100
+    region = torch.zeros(2, 50, 80, dtype=torch.bool)
+    region[0, 20:30, 30:40] = True  # in the first frame alone
+    still = augmentation.paste(background, donor, region, right=0, down=0)
+    assert torch.equal(still[0, 20:30, 30:40], donor[0, 20:30, 30:40])
+    assert torch.equal(still[0] > 0, functional.pad(torch.ones(18, 18), (26, 36, 16, 16)) > 0)
+    assert (still[0, 25, 26:30].diff() > 0).all()  # fades in
+    assert not still[1].any()
+    moved = augmentation.paste(background, donor, region, right=-1, down=1)
+    assert torch.equal(moved[0, 22:32, 20:30], donor[0, 20:30, 30:40])
+    region = region.roll(-28, dims=2)  # columns 2 to 11: ten to the left, most would be outside
+    kept = augmentation.paste(background, donor, region, right=-1, down=0)
+    assert torch.equal(kept[0, 20:30, 2:12], donor[0, 20:30, 2:12])
+
+
 @pytest.mark.parametrize(
-    "options", [{"scale": 0.9}, {"scale": "big"}, {"contrast": 1.5}, {"blur": True}, {"flip": 1}]
+    "options",
+    [
+        {"scale": 0.9},
+        {"scale": "big"},
+        {"contrast": 1.5},
+        {"paste": 2},
+        {"blur": True},
+        {"flip": 1},
+    ],
 )
 def test_values_out_of_range_are_refused(options):
     with pytest.raises(InputError, match=next(iter(options))):

@@ -277,3 +277,44 @@ def test_augmentations_repeat_by_seed_epoch_and_index_in_lasting_workers_too(
         assert torch.equal(expected[-1][0], found[0])
     assert len(seen) == 2 + 2 * 5
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_pasting_puts_the_anomaly_into_a_normal_clip_and_as_often_a_normal_region(sequences, table):
+    known, two = clips.by_id(sequences), table[table["scene"] == "ped2"].reset_index(drop=True)
+    options = {"size": (48, 72), "augmentation": Augmentation(paste=1.0)}
+    dataset, seen = clips.ClipDataset(known, two, **options), set()
+    for epoch in range(30):
+        dataset.set_epoch(epoch)
+        for i, row in two.iterrows():
+            clip, label = dataset[i]
+            assert label == row["label"]
+            assert torch.equal(clip[0], clip[2])
+            levels = (clip[0, 0] + 1) * 127.5  # a first frame is of level 10 or 40
+            own, below = 10 * (row["start"] + 1), levels[-1, -1].item()  # no mask reaches there
+            others = levels[(levels - below).abs() > 29.9]  # the region, without its seam
+            inside = others.mean().item() if len(others) else below
+            if label:  # its own region in another clip
+                assert inside == pytest.approx(own, abs=0.1)
+            else:
+                assert below == pytest.approx(own, abs=0.1)
+            seen.add((label, round(below), round(inside)))
+    assert seen == {(label, a, b) for label in (0, 1) for a in (10, 40) for b in (10, 40)}
+    again = clips.ClipDataset(known, two, **options)
+    again.set_epoch(29)
+    assert torch.equal(again[0][0], dataset[0][0])
+
+
+def test_pasting_draws_by_its_share_and_leaves_what_has_no_mask_or_no_other_class(sequences, table):
+    known, ped2 = clips.by_id(sequences), table["scene"] == "ped2"
+    for part, share, expected in (
+        (table[ped2], 0.6, 0.3),  # half of the mixtures are of clips with the same grey levels
+        (table[ped2].assign(has_mask=False), 1.0, 0),
+        (table[~ped2 & (table["sequence"] != "ped1/Test006")], 1.0, 0),  # anomalous alone
+    ):
+        plain = clips.ClipDataset(known, part, size=SIZE)
+        spec = Augmentation(paste=share)
+        dataset, changed = clips.ClipDataset(known, part, size=SIZE, augmentation=spec), []
+        for epoch in range(60):
+            dataset.set_epoch(epoch)
+            changed += [not torch.equal(dataset[i][0], plain[i][0]) for i in range(len(part))]
+        assert abs(np.mean(changed) - expected) <= (0.07 if expected else 0)

@@ -19,6 +19,7 @@ PICTURES = EVERYTHING - {"clips"}
 TEXT = [
     ("seed=1 n_frames=16 stride=4", EVERYTHING),
     ("fold=1 n_folds=4 masks=added", {"clips", *NETWORK}),
+    ("train_seed=1 keep=last", NETWORK),
     ("frame_size=[44,60] mean=0.4 std=0.4 precision=bf16", PICTURES),
     ("model_width=0.2 epochs=2 batch_size=4 lr=0.5 weight_decay=0.5 lr_schedule=step", NETWORK),
     ("lr_step=3 lr_gamma=0.5 train_stride=4 epoch_clips=4 early_end=Mixed_3b", NETWORK),
@@ -39,8 +40,8 @@ CHANGES = {
     "variants": ({"ig_black": {**VARIANTS["ig_black"], "n_steps": 5}}, {"ig_black"}),
 }
 """Parameter -> another value, and what it touches."""
-NOT_HERE = {"profile", "run_dir", "data_dir", "dataset", "split_by", "early_lr", "init_weights",
-            "trained_weights"}  # fmt: skip
+NOT_HERE = {"profile", "run_dir", "data_dir", "dataset", "split_by", "with_validation", "early_lr",
+            "init_weights", "trained_weights"}  # fmt: skip
 """Places, and what needs files or another parameter: tested on their own."""
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from vad_helpers.data.augmentation import Augmentation, augment
+from vad_helpers.data.augmentation import Augmentation, augment, paste
 from vad_helpers.data.frames import Sequence, mask_presence, read_frames, read_masks
 from vad_helpers.data.ucsd import KINDS, N_OFFICIAL, is_official
 from vad_helpers.errors import InputError
@@ -414,6 +414,14 @@ class ClipDataset(torch.utils.data.Dataset):
             start, stop = rows["start"].min(), (rows["start"] + rows["n_frames"]).max()
             window = {"start": int(start), "n_frames": int(stop - start), "size": size}
             self._frames[name] = int(start), read_frames(_known(sequences_by_id, name), **window)
+        # Masks of the clips that can be pasted: those that show the anomaly half of the time.
+        self._masks: dict[int, np.ndarray] = {}
+        if augmentation is not None and augmentation.paste > 0:
+            masked = self.table[(self.table["label"] == 1) & self.table["has_mask"]]
+            for i, row in masked.iterrows():
+                mask = load_mask(sequences_by_id, row, size=size)
+                if 2 * mask.any(axis=(1, 2)).sum() >= len(mask):
+                    self._masks[i] = np.packbits(mask)
 
     @property
     def labels(self) -> np.ndarray:
@@ -437,14 +445,41 @@ class ClipDataset(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         """Give a clip, float32 (3, T, H, W), and its label."""
+        index %= len(self)
+        grey = self._grey(index)
+        if self._augmentation is not None:
+            # A seed sequence of several numbers: near ones give unrelated draws.
+            key = np.random.SeedSequence((self._seed, int(self._epoch), index))
+            seed = int(key.generate_state(1, np.uint64)[0]) >> 1
+            generator = torch.Generator().manual_seed(seed)
+            draws = np.random.default_rng(key.spawn(1)[0]).random(5)
+            if draws[0] < self._augmentation.paste:
+                grey = self._pasted(index, *draws[1:])
+            grey = augment(grey, self._augmentation, generator=generator)
+        return _to_clip(grey, self._mean, self._std), int(self.table["label"].iat[index])
+
+    def _grey(self, index: int) -> torch.Tensor:
         row = self.table.iloc[index]
         first, frames = self._frames[row["sequence"]]
         start = row["start"] - first
-        grey = torch.from_numpy(frames[start : start + row["n_frames"]]).float()
-        if self._augmentation is not None:
-            # A seed sequence of several numbers: near ones give unrelated draws.
-            key = np.random.SeedSequence((self._seed, int(self._epoch), index % len(self)))
-            seed = int(key.generate_state(1, np.uint64)[0]) >> 1
-            generator = torch.Generator().manual_seed(seed)
-            grey = augment(grey, self._augmentation, generator=generator)
-        return _to_clip(grey, self._mean, self._std), int(row["label"])
+        return torch.from_numpy(frames[start : start + row["n_frames"]]).float()
+
+    def _pasted(
+        self, index: int, one: float, two: float, right: float, down: float
+    ) -> torch.Tensor:
+        """Another clip of the same class, see `Augmentation.paste`; `one`, `two`: which."""
+        here = self.table["scene"] == self.table["scene"].iat[index]
+        normal, anomalous = (np.flatnonzero(here & (self.table["label"] == k)) for k in (0, 1))
+        if not len(normal) or not len(anomalous):
+            return self._grey(index)
+        other = int(normal[int(one * len(normal))])
+        # The shape is drawn from all anomalous clips: of both classes as many are changed.
+        shape, donor, background = index, index, other
+        if self.table["label"].iat[index] == 0:
+            shape, donor, background = int(anomalous[int(two * len(anomalous))]), other, index
+        if shape not in self._masks:
+            return self._grey(index)
+        donor = self._grey(donor)
+        region = np.unpackbits(self._masks[shape], count=donor.numel()).reshape(donor.shape)
+        moves = {"right": 2 * right - 1, "down": 2 * down - 1}
+        return paste(self._grey(background), donor, torch.from_numpy(region) > 0, **moves)

@@ -36,7 +36,7 @@ STEPS = {
     "clips": (2, "n_frames stride fold n_folds seed split_by with_validation masks"),
     "training": (
         2,
-        "seed model_width frame_size mean std train_stride augmentation epochs batch_size lr "
+        "seed train_seed model_width frame_size mean std train_stride augmentation epochs batch_size lr "
         "weight_decay lr_schedule lr_step lr_gamma epoch_clips early_lr early_end average "
         "label_smoothing patience keep",
     ),

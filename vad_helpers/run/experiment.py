@@ -179,7 +179,7 @@ def dataset(run: Run, split: str, *, augmented: bool = False) -> clip_data.ClipD
         mean=p.mean,
         std=p.std,
         augmentation=Augmentation(**p.augmentation) if augmented else None,
-        seed=p.seed,
+        seed=p.training_seed,
     )
 
 
@@ -245,7 +245,7 @@ def check(run: Run) -> None:
 def fresh_network(run: Run) -> InceptionI3d:
     """Network with seeded random weights, before any training or loading."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(run.params.seed)
+        torch.manual_seed(run.params.training_seed)
         return InceptionI3d(num_classes=2, width=run.params.model_width)
 
 
@@ -342,7 +342,7 @@ def _train(run: Run, *, progress: bool) -> tuple[InceptionI3d, dict[str, Any], p
     p, by_split = run.params, clips(run).groupby("split")["sequence"].unique()
     initial = Path(p.init_weights).name if p.init_weights else "none"
     about = {"mean": p.mean, "std": p.std, "initial_weights": initial, "data": data_key(run)}
-    about |= {"fold": p.fold, "n_folds": p.n_folds, "seed": p.seed}
+    about |= {"fold": p.fold, "n_folds": p.n_folds, "seed": p.training_seed}
     about["sequences_seen"] = sorted({*by_split.get("train", ()), *by_split.get("val", ())})
     model, told = fresh_network(run), {"initial_weights": initial, "left_fresh": []}
     videos = dataset(run, "train", augmented=True)
@@ -358,7 +358,7 @@ def _train(run: Run, *, progress: bool) -> tuple[InceptionI3d, dict[str, Any], p
         checkpoint_dir=run.path("training"),
         device=p.device,
         precision=precision_of(run, "training"),
-        seed=p.seed,
+        seed=p.training_seed,
         key=model_key(run),
         metadata=about,
         progress=progress,
@@ -387,7 +387,7 @@ def _initialise(
         )
     if videos is not None:
         # What training will see first.
-        rng, spec = np.random.default_rng([p.seed, 0]), training_spec(run)
+        rng, spec = np.random.default_rng([p.training_seed, 0]), training_spec(run)
         first = training.draw(rng, len(videos), spec, videos.groups)[:INITIAL_CLIPS]
         model_weights.initialise(model, path, clips=(videos[i][0] for i in first))
     return missing

@@ -99,6 +99,9 @@ class Params(BaseModel):
     model_width: Positive  # multiplier of the network's channels; 1 is the Inception-I3D
     init_weights: str | None  # 2-D Inception-v1 or I3D checkpoint to start from; None: at random
     trained_weights: str | None  # weights to evaluate instead of training
+    train_seed: Seed | None = (
+        None  # of training alone: another network of the same split; None: `seed`
+    )
     # The recipe, see `model.training.TrainingSpec`.
     epochs: Count
     batch_size: Count
@@ -133,6 +136,11 @@ class Params(BaseModel):
     n_resamples: Count  # of the bootstrap
     eval_batch_size: Count  # changes speed and memory, not results
     runtime_repeats: Count  # timed repetitions of a method
+
+    @property
+    def training_seed(self) -> int:
+        """Seed of what training draws: fresh weights, order, augmentation, dropout."""
+        return self.seed if self.train_seed is None else self.train_seed
 
     @property
     def black(self) -> float:
