@@ -1,9 +1,10 @@
 """What does the training recipe owe to each of its parts? One network without each, on a fold.
 
 `python -m benchmarks.ablation -p with_validation=true -p run_dir=runs/tuning -p init_weights=FILE
---out results/ucsd/ablation.csv`, with the study's parameters else, trains in folders inside the run's; a killed training goes on. All are judged on
-the validation part, on which the recipe was tuned: no test score is looked at. Each is one
-training; intervals leave out what training again would change."""
+--out results/ucsd/ablation.csv`, with the study's parameters else, trains in folders inside the
+run's; a killed training goes on. All are judged on the validation part, on which the recipe was
+tuned: no test score is looked at. Each is one training; intervals leave out what training again
+would change, of which the line of another seed gives an idea."""
 
 from __future__ import annotations
 

@@ -103,6 +103,24 @@ def test_training_leaves_a_network_that_half_precision_holds_and_its_history(run
     assert json.loads(about["sequences_seen"]) == sorted(seen.unique())
 
 
+def test_a_frozen_recipe_trains_on_the_fold_that_validated_and_on_another_seed(run, tmp_path):
+    options = {"with_validation": False, "keep": "last", "epochs": 2, "n_clips": 2}
+    frozen = open_run("tiny", run_dir=str(tmp_path / "a"), **options)
+    own, given = steps.predictions(frozen), steps.predictions(run)
+    assert set(own["split"]) == {"test"}
+    assert set(own["clip_id"]) == set(given.loc[given["split"] == "test", "clip_id"])
+    history = steps.history(frozen)
+    assert history["chosen"].tolist() == [False, True] and history["val_auc"].isna().all()
+    validated = set(given.loc[given["split"] == "val", "sequence"])
+    about = model_weights.load(frozen.path("model.safetensors"))[1]
+    assert validated < set(json.loads(about["sequences_seen"]))
+    again = open_run("tiny", run_dir=str(tmp_path / "b"), train_seed=1, **options)
+    assert steps.clips(again).equals(steps.clips(frozen))
+    assert not np.allclose(steps.predictions(again)["p"], own["p"])
+    with pytest.raises(InputError, match="keep=last"):
+        open_run("tiny", run_dir=str(tmp_path / "c"), with_validation=False)
+
+
 def test_predictions_are_those_of_the_network(run):
     found = steps.predictions(run)
     assert set(found["split"]) == {"val", "test"} and found["p"].between(0, 1).all()

@@ -193,6 +193,12 @@ def test_training_curves_mark_the_kept_epoch_and_of_several_folds_show_validatio
     loss, quality = charts.training_curves(style.subplots(1, 2)[1], folds)
     assert legend(loss) == legend(quality) == ["fold 0", "fold 3"]
     assert len({line.get_linestyle() for line in loss.lines}) == 2
+    alone = folds.assign(val_auc=np.nan, val_loss=np.nan, train_loss=[0.6, 0.4, 0.8, 0.7])
+    loss, quality = charts.training_curves(style.subplots(1, 2)[1], alone)
+    assert legend(quality) == ["fold 0", "fold 3"] and quality.get_ylabel().startswith("training")
+    assert loss.lines[2].get_ydata().tolist() == [0.8, 0.7]
+    loss, _ = charts.training_curves(style.subplots(1, 2)[1], alone[:2])
+    assert legend(loss) == ["training"]
 
 
 def test_roc_curves_pooled_and_by_scene_and_none_of_one_class(ax):

@@ -464,10 +464,9 @@ class ClipDataset(torch.utils.data.Dataset):
         start = row["start"] - first
         return torch.from_numpy(frames[start : start + row["n_frames"]]).float()
 
-    def _pasted(
-        self, index: int, one: float, two: float, right: float, down: float
-    ) -> torch.Tensor:
-        """Another clip of the same class, see `Augmentation.paste`; `one`, `two`: which."""
+    def _pasted(self, index: int, one: float, two: float, x: float, y: float) -> torch.Tensor:
+        """Another clip of the same class, see `Augmentation.paste`. All in [0, 1): `one` and `two`
+        draw clips, `x` and `y` the move."""
         here = self.table["scene"] == self.table["scene"].iat[index]
         normal, anomalous = (np.flatnonzero(here & (self.table["label"] == k)) for k in (0, 1))
         if not len(normal) or not len(anomalous):
@@ -481,5 +480,5 @@ class ClipDataset(torch.utils.data.Dataset):
             return self._grey(index)
         donor = self._grey(donor)
         region = np.unpackbits(self._masks[shape], count=donor.numel()).reshape(donor.shape)
-        moves = {"right": 2 * right - 1, "down": 2 * down - 1}
+        moves = {"right": 2 * x - 1, "down": 2 * y - 1}
         return paste(self._grey(background), donor, torch.from_numpy(region) > 0, **moves)

@@ -36,9 +36,9 @@ STEPS = {
     "clips": (2, "n_frames stride fold n_folds seed split_by with_validation masks"),
     "training": (
         2,
-        "seed train_seed model_width frame_size mean std train_stride augmentation epochs batch_size lr "
-        "weight_decay lr_schedule lr_step lr_gamma epoch_clips early_lr early_end average "
-        "label_smoothing patience keep",
+        "seed train_seed model_width frame_size mean std train_stride augmentation epochs "
+        "batch_size lr weight_decay lr_schedule lr_step lr_gamma epoch_clips early_lr early_end "
+        "average label_smoothing patience keep",
     ),
     "given": (2, ""),
     "predictions": (2, "frame_size mean std"),

@@ -393,7 +393,8 @@ def fold_strips(ax: Axes, clips: DataFrame) -> Axes:
 
 
 def training_curves(axes: Sequence[Axes], history: DataFrame) -> Sequence[Axes]:
-    """Draw losses, then accuracies and AUC, against the epoch; of several folds, validation alone.
+    """Draw losses, then accuracies and AUC, against the epoch; of several folds, validation alone,
+    or training where nothing validated.
 
     `axes` are two. `history`, one line an epoch, from 0: ``epoch``, ``train_loss``, ``val_loss``
     (nats), ``train_accuracy``, ``val_accuracy``, ``val_auc`` (in [0, 1]), ``chosen`` (the epoch
@@ -401,10 +402,12 @@ def training_curves(axes: Sequence[Axes], history: DataFrame) -> Sequence[Axes]:
     """
     folds = list(history.groupby("fold")) if "fold" in history else [(0, history)]
     several = len(folds) > 1
-    lines = [(0, "val_loss", "validation"), (1, "val_auc", "AUC, validation")]
-    if not several:
+    validated = bool(history["val_auc"].notna().any())
+    lines = [(0, "val_loss", "validation"), (1, "val_auc", "AUC, validation")] * validated
+    if not several or not validated:
         lines += [(0, "train_loss", "training"), (1, "train_accuracy", "accuracy, training")]
-        lines += [(1, "val_accuracy", "accuracy, validation")]
+    if not several:
+        lines += [(1, "val_accuracy", "accuracy, validation")] * validated
     with styled():
         for n, (fold, part) in enumerate(folds):
             kept = part[part["chosen"].astype(bool)]
@@ -414,7 +417,8 @@ def training_curves(axes: Sequence[Axes], history: DataFrame) -> Sequence[Axes]:
                 label = f"fold {fold}" if several else name
                 axes[i].plot(part["epoch"] + 1, part[column], label=label, **marks)
                 axes[i].plot(kept["epoch"] + 1, kept[column], marker="o", **marks)
-        whose, scores = ("validation ", "AUC") if several else ("", "accuracy, AUC")
+        whose = ("validation " if validated else "training ") if several else ""
+        scores = ("AUC" if several else "accuracy, AUC") if validated else "accuracy"
         names = f"{whose}cross-entropy (nats)", f"{whose}{scores} (higher is better)"
         for ax, name in zip(axes, names, strict=True):
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
