@@ -15,28 +15,30 @@ import pandas as pd
 import typer
 from sklearn.metrics import roc_auc_score
 
+from vad_helpers.data.augmentation import Augmentation
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
 from vad_helpers.run import Run, open_run, params, steps
 from vad_helpers.tables import schema, statistics
 
 COLUMNS = schema.STUDY_SCHEMAS["ablation"].columns
-FLIPS = {"flip": True, "reverse": True, "contrast": 0.2}
+PLAIN = {"flip": False, "reverse": False, "contrast": 0.0, "scale": 1.0, "paste": 0.0}
 PARTS: dict[str, dict[str, Any]] = {
     "the recipe": {},
+    "trained again": {"train_seed": 1},
+    "random weights to start from": {"init_weights": None},
     "early stages learn too": {"early_lr": 1.0},
+    "8 epochs": {"epochs": 8},
+    "nothing pasted": {"augmentation": {"paste": 0.0}},
+    "nothing pasted, 8 epochs": {"augmentation": {"paste": 0.0}, "epochs": 8},
+    "larger crops": {"augmentation": {"scale": 1.3}},
+    "no augmentation": {"augmentation": PLAIN},
     "no overlapping clips": {"train_stride": None},
     "no overlapping clips, no even draw": {"train_stride": None, "epoch_clips": None},
-    "no augmentation": {"augmentation": {}},
-    "nothing pasted": {"augmentation": {**FLIPS, "scale": 1.1}},
-    "nothing pasted, 8 epochs": {"augmentation": {**FLIPS, "scale": 1.1}, "epochs": 8},
-    "larger crops": {"augmentation": {**FLIPS, "scale": 1.3, "paste": 0.5}},
-    "8 epochs": {"epochs": 8},
-    "trained again": {"train_seed": 1},
     "no averaging of weights": {"average": 0.0},
     "no label smoothing": {"label_smoothing": 0.0},
-    "random weights to start from": {"init_weights": None},
 }
+"""What a network is trained without, or otherwise; of `augmentation` the options that change."""
 
 
 def main(
@@ -48,10 +50,10 @@ def main(
     """Train without each part of the recipe, and compare on the validation part."""
     run = open_run(profile, **dict(params.parse_override(text) for text in param))
     steps.check_writable(run)
+    if not run.params.with_validation:
+        raise InputError("nothing to judge on: give -p with_validation=true, and a run_dir for it")
     for name in part:
-        # Stages learn slowly only from given weights.
-        kept = {"early_lr": 1.0} if not run.params.init_weights else {}
-        if PARTS[name] and PARTS[name].items() <= (run.params.dump() | kept).items():
+        if PARTS[name] and _recipe(without(run, name)) == _recipe(run):
             told = "give the study's parameters (-p init_weights=...), or other parts (--part)"
             raise InputError(f"“{name}” is this run's recipe already; {told}")
     for name in part:
@@ -67,9 +69,19 @@ def main(
 def without(run: Run, name: str) -> Run:
     """The run without one part of its recipe; the recipe itself is the run."""
     folder = run.path("ablation") / name.replace(" ", "_").replace(",", "")
+    values, changes = run.params.dump(), {**PARTS[name], "run_dir": None}
+    if "augmentation" in changes:
+        changes["augmentation"] = values["augmentation"] | changes["augmentation"]
     # Not by overrides, among which None would keep a value.
-    changed = params.checked(run.params.dump() | PARTS[name] | {"run_dir": None})
+    changed = params.checked(values | changes)
     return Run(params=changed, root=run.root, dir=folder) if PARTS[name] else run
+
+
+def _recipe(run: Run) -> dict[str, Any]:
+    varied = {"augmentation": Augmentation(**run.params.augmentation), "run_dir": None}
+    # Stages learn slowly only from given weights.
+    varied |= {} if run.params.init_weights else {"early_lr": 1.0}
+    return run.params.dump() | varied
 
 
 def line(run: Run, name: str) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 `python -m benchmarks.recheck` takes `InceptionI3d` alone from this package. Frames, labels, sizes
 and scores come from Pillow, PyTorch and scikit-learn: an error in the package's own code for them
-shows here as a difference. It exits with status 1 if something differs; so may other videos than
-those that the study was made from."""
+shows here as a difference. Of damaged frames it replaces those alone that cannot be decoded, so
+that clips with another one differ a little. It exits with status 1 if something differs; so may
+other videos than those that the study was made from."""
 
 from __future__ import annotations
 

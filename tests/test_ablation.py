@@ -23,7 +23,10 @@ def test_each_network_differs_from_the_recipe_in_one_part_and_stays_in_its_folde
         other = ablation.without(run, name)
         assert other.dir.is_relative_to(run.dir)
         for key in set(vars(run.params)) - {"run_dir"}:
-            assert getattr(other.params, key) == changes.get(key, getattr(run.params, key))
+            own = getattr(run.params, key)
+            changed = changes.get(key, own)
+            merged = own | changed if key == "augmentation" else changed
+            assert getattr(other.params, key) == merged
 
 
 def test_lines_score_the_validation_part_alone_and_are_kept_one_by_one(run, tmp_path):
@@ -51,7 +54,10 @@ def test_lines_score_the_validation_part_alone_and_are_kept_one_by_one(run, tmp_
 
 def test_a_part_that_the_recipe_lacks_is_refused_before_anything_is_trained(run, tmp_path):
     given = [*GIVEN, f"run_dir={run.dir}"]
-    for part in ("early stages learn too", "random weights to start from"):
+    for part in ("early stages learn too", "random weights to start from", "nothing pasted"):
         with pytest.raises(InputError, match=f"“{part}” is this run's recipe already"):
             ablation.main("tiny", given, ["the recipe", part], tmp_path / "ablation.csv")
+    with pytest.raises(InputError, match="with_validation=true"):
+        blind = [*given, "with_validation=false", "keep=last"]
+        ablation.main("tiny", blind, ["the recipe"], tmp_path / "ablation.csv")
     assert not run.dir.exists()

@@ -302,6 +302,7 @@ def test_pasting_puts_the_anomaly_into_a_normal_clip_and_as_often_a_normal_regio
     again = clips.ClipDataset(known, two, **options)
     again.set_epoch(29)
     assert torch.equal(again[0][0], dataset[0][0])
+    assert len(list(dataset)) == len(two)
 
 
 def test_pasting_draws_by_its_share_and_leaves_what_has_no_mask_or_no_other_class(sequences, table):

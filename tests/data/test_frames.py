@@ -182,11 +182,11 @@ def test_the_nearest_intact_frame_stands_in(tree, absent):
         assert frames.read_frames(sequence, start=i, n_frames=1)[0, 0, 0] == expected[i]
 
 
-def film(n, seed=0):
+def film(n, seed=0, noise=4):
     """Frames of a still scene, with noise and someone who runs along it: uint8 (n, 48, 72)."""
     rng = np.random.default_rng(seed)
     scene = rng.integers(60, 200, (48, 72))
-    found = np.stack([scene + rng.integers(-4, 5, scene.shape) for _ in range(n)])
+    found = np.stack([scene + rng.integers(-noise, noise + 1, scene.shape) for _ in range(n)])
     for i in range(n):
         found[i, 10:40, 5 * i : 5 * i + 6] = 255
     return found.astype(np.uint8)
@@ -220,11 +220,8 @@ def shown(writer, video):
         (6, shift, [3], [0, 1, 2, 2, 4, 5]),
         (6, noise, [3], [0, 1, 2, 2, 4, 5]),
         (6, shift, [1, 4], [0, 0, 2, 3, 3, 5]),
-        (6, shift, [0], [1, 1, 2, 3, 4, 5]),
-        (6, shift, [5], [0, 1, 2, 3, 4, 4]),
+        (6, shift, [0, 5], [0, 1, 2, 3, 4, 5]),  # at an end: no neighbours to ask
         (3, shift, [1], [0, 0, 2]),
-        (3, shift, [2], [0, 1, 1]),
-        (2, shift, [1], [0, 1]),  # which of the two?
         (1, noise, [0], [0]),
     ],
 )
@@ -243,8 +240,13 @@ def test_cuts_jumps_and_changing_light_are_no_damage(writer, at):
     video = film(6)
     video[at:] //= 2
     assert shown(writer, video) == list(range(6))
-    video[at, :, :12] = 0  # somebody large in a single frame
+    video[at, :, :26] = 0  # somebody large in a single frame
     assert shown(writer, video) == list(range(6))
+    for noise in (0, 4):  # a flash
+        video = np.clip(
+            film(6, noise=noise).astype(int) + 40 * (np.arange(6) == at)[:, None, None], 0, 255
+        )
+        assert shown(writer, video.astype(np.uint8)) == list(range(6))
 
 
 def test_neighbours_that_cannot_be_compared_are_left_out(writer):
@@ -254,11 +256,11 @@ def test_neighbours_that_cannot_be_compared_are_left_out(writer):
     assert shown(writer, video) == [0, 1, 2, 2, 4, 5]
     (folder / "003.tif").write_bytes(b"broken")
     (sequence,) = ucsd.index(writer.root)
-    np.testing.assert_array_equal(frames.read_frames(sequence)[[2, 3]], video[[1, 4]])
+    np.testing.assert_array_equal(frames.read_frames(sequence)[[2, 3]], video[[1, 3]])
     Image.fromarray(video[2]).save(folder / "003.tif")
     Image.fromarray(np.full((48, 72), 99, np.int32)).save(folder / "005.tif")  # its range?
     found = frames.read_frames(sequence, start=3, n_frames=1)
-    np.testing.assert_array_equal(found[0], video[2])
+    np.testing.assert_array_equal(found[0], video[3])
 
 
 def test_frames_that_cannot_be_had_are_refused(tree, sequence):

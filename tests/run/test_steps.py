@@ -117,6 +117,8 @@ def test_a_frozen_recipe_trains_on_the_fold_that_validated_and_on_another_seed(r
     again = open_run("tiny", run_dir=str(tmp_path / "b"), train_seed=1, **options)
     assert steps.clips(again).equals(steps.clips(frozen))
     assert not np.allclose(steps.predictions(again)["p"], own["p"])
+    random = [steps.map_key(one, steps.rows(one)["random_weights"]) for one in (frozen, again)]
+    assert random[0] != random[1]
     with pytest.raises(InputError, match="keep=last"):
         open_run("tiny", run_dir=str(tmp_path / "c"), with_validation=False)
 
@@ -412,6 +414,12 @@ def test_a_folder_from_elsewhere_is_shown_and_never_written(copied, few, lacking
         with pytest.raises(InputError, match="can be shown but not computed with"):
             refused(run, clip_id)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_folders_from_before_a_parameter_open_as_they_were_made():
+    run = open_run(run_dir="results/ucsd/fold-0")
+    assert run.readonly and run.params.with_validation and run.params.keep == "best"
+    assert len(steps.predictions(run)) > 0
 
 
 def test_other_videos_and_weights_than_a_folder_was_made_with_are_refused(copied, tmp_path):

@@ -410,18 +410,21 @@ class ClipDataset(torch.utils.data.Dataset):
         # Shared memory: workers that outlive an epoch see the next one.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._frames: dict[str, tuple[int, np.ndarray]] = {}  # first frame, frames from there on
+        # Masks of the same frames, in bits; and the clips that show the anomaly half of the time.
+        self._masks: dict[str, np.ndarray] = {}
+        self._pasteable: set[int] = set()
         for name, rows in self.table.groupby("sequence", sort=False):
             start, stop = rows["start"].min(), (rows["start"] + rows["n_frames"]).max()
             window = {"start": int(start), "n_frames": int(stop - start), "size": size}
             self._frames[name] = int(start), read_frames(_known(sequences_by_id, name), **window)
-        # Masks of the clips that can be pasted: those that show the anomaly half of the time.
-        self._masks: dict[int, np.ndarray] = {}
-        if augmentation is not None and augmentation.paste > 0:
-            masked = self.table[(self.table["label"] == 1) & self.table["has_mask"]]
-            for i, row in masked.iterrows():
-                mask = load_mask(sequences_by_id, row, size=size)
-                if 2 * mask.any(axis=(1, 2)).sum() >= len(mask):
-                    self._masks[i] = np.packbits(mask)
+            if augmentation is None or augmentation.paste == 0 or not rows["has_mask"].any():
+                continue
+            masks = read_masks(_known(sequences_by_id, name), **window).reshape(stop - start, -1)
+            self._masks[name] = np.packbits(masks, axis=1)
+            for i, first in rows.loc[rows["label"] == 1, "start"].items():
+                shows = masks[first - start : first - start + rows["n_frames"][i]].any(axis=1)
+                if 2 * shows.sum() >= len(shows):
+                    self._pasteable.add(i)
 
     @property
     def labels(self) -> np.ndarray:
@@ -445,8 +448,8 @@ class ClipDataset(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         """Give a clip, float32 (3, T, H, W), and its label."""
+        grey = self._grey(index)  # IndexError ends a loop over the clips
         index %= len(self)
-        grey = self._grey(index)
         if self._augmentation is not None:
             # A seed sequence of several numbers: near ones give unrelated draws.
             key = np.random.SeedSequence((self._seed, int(self._epoch), index))
@@ -476,9 +479,11 @@ class ClipDataset(torch.utils.data.Dataset):
         shape, donor, background = index, index, other
         if self.table["label"].iat[index] == 0:
             shape, donor, background = int(anomalous[int(two * len(anomalous))]), other, index
-        if shape not in self._masks:
+        if shape not in self._pasteable:
             return self._grey(index)
-        donor = self._grey(donor)
-        region = np.unpackbits(self._masks[shape], count=donor.numel()).reshape(donor.shape)
+        donor, row = self._grey(donor), self.table.iloc[shape]
+        start = row["start"] - self._frames[row["sequence"]][0]
+        bits = self._masks[row["sequence"]][start : start + row["n_frames"]]
+        region = np.unpackbits(bits, axis=1, count=donor[0].numel()).reshape(donor.shape)
         moves = {"right": 2 * x - 1, "down": 2 * y - 1}
         return paste(self._grey(background), donor, torch.from_numpy(region) > 0, **moves)

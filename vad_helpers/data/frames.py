@@ -24,11 +24,10 @@ VERSION = 2
 """Raised whenever the same files are read as other frames: networks trained on them are others."""
 # 16-bit files of cameras with 8 to 14 bits end below this; scaled as 16 bits they would be black.
 _LEAST_WHITE_16_BIT = 1 << 14
-# A row of a frame is garbage if it differs from both neighbours by more than twice what these
-# differ, plus `_FAR` grey levels in the mean, where a pixel counts for `_CAP` at most, so that
-# someone who runs into the picture is none. A frame is damaged from `_ROWS` such rows on: three of
-# UCSD's frames have 9, 19 and 25 of them, the others that can be decoded have none.
-_FAR, _CAP, _ROWS = 4, 32, 4
+# A row of a frame is garbage if half of it differs from both neighbours by more than twice what
+# these differ, plus `_FAR` grey levels: someone who runs into the picture does not fill half a row.
+# From `_ROWS` such rows on a frame is damaged: three of UCSD's have 9, 18 and 25, no other has any.
+_FAR, _ROWS = 4, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,27 +147,17 @@ def stand_in(sequence: Sequence, i: int, decoded: Callable[[int], Image.Image | 
 def _is_garbage(sequence: Sequence, i: int, decoded: Callable[[int], Image.Image | None]) -> bool:
     """Say whether rows of frame i are far from both neighbours, while these agree.
 
-    Motion and noise part the neighbours as much, and a cut leaves one of them near. Two frames
-    damaged in a row are not found. At an end of the sequence both neighbours lie on one side.
-    They may be copies of one another, so more is asked for; and a frame that differs in most rows
-    may belong to another scene, and counts as intact.
+    Motion and noise part the neighbours as much, a cut leaves one of them near, and a flash changes
+    all rows by one level. Two frames damaged in a row, or one at an end, are not found.
     """
-    own, around = _levels(decoded, i), []
-    for j in (i - 1, i + 1, i - 2, i + 2):
-        levels = _levels(decoded, j) if 0 <= j < sequence.n_frames and len(around) < 2 else None
-        if levels is not None and levels.shape == own.shape:
-            around.append((j, levels))
-    if len(around) < 2:
+    if not 0 < i < sequence.n_frames - 1:
         return False
-    (j, one), (k, other) = around
-    near, far, apart = (
-        np.minimum(np.abs(a - b), _CAP).sum(axis=1) / own.shape[1]
-        for a, b in ((own, one), (own, other), (one, other))
-    )
-    between = (j < i) != (k < i)
-    least = 2 * apart + (_FAR if between else 2 * _FAR)
-    rows = np.count_nonzero(np.minimum(near, far) > least)
-    return rows >= _ROWS and (between or 2 * rows < len(own))
+    before, own, after = (_levels(decoded, j) for j in (i - 1, i, i + 1))
+    if before is None or after is None or not before.shape == own.shape == after.shape:
+        return False
+    changes = (own - before, own - after, before - after)
+    near, far, apart = (np.median(np.abs(c - np.median(c)), axis=1) for c in changes)
+    return np.count_nonzero(np.minimum(near, far) > 2 * apart + _FAR) >= _ROWS
 
 
 @functools.lru_cache(maxsize=64)

@@ -157,7 +157,7 @@ def train(
 ) -> pd.DataFrame:
     """Train a model, and leave it with the weights of the epoch that is kept.
 
-    `checkpoint_dir` keeps the state after each epoch (`last.pt`) and the best weights
+    `checkpoint_dir` keeps the state after each epoch (`last.pt`) and the weights to keep so far
     (`best.safetensors`, for `weights.load`), each written whole or not at all. A run that was
     killed goes on after its last whole epoch; one that had ended returns at once.
 
@@ -307,7 +307,9 @@ class _Trainer:
     ) -> None:
         self.raw, self.spec, self.precision, self.seed = model, spec, precision, seed
         self.train_set, self.val_labels = train_set, val_labels
-        self.val_loader = _loader(val_set, batch_size=spec.batch_size) if val_set else []
+        self.val_loader = (
+            _loader(val_set, batch_size=spec.batch_size) if val_set is not None else []
+        )
         self.n_clips = spec.epoch_clips or len(train_set)
         n_steps = len(in_batches(np.arange(self.n_clips), spec.batch_size))
         self.n_batches = n_steps + len(self.val_loader)

@@ -288,7 +288,7 @@ def initialise(
         comes without clips. The model is then as before.
     """
     matched, report, network_2d = _fit(model, path)
-    clips = list(clips or ()) if network_2d else []
+    clips = [] if clips is None or not network_2d else list(clips)
     if network_2d and not clips:
         raise InputError(
             f"{path} has no batch norms, which are measured on training clips, and there are none: "
@@ -404,20 +404,20 @@ def _read(path: Path) -> tuple[State, dict[str, str]]:
 def _common_prefix(names: Iterable[str], own: Iterable[str], path: str | Path) -> str:
     """What to cut from a state's names so that they fit an I3D or a 2-D Inception-v1."""
     own, names = set(own), list(names)
-    fits: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for name in names:
         for cut in (0, *(dot.end() for dot in re.finditer(r"\.", name))):
             rest = name[cut:]
             if rest in own or _name_in_3d(rest) or rest in googlenet.TENSORS:
-                fits[name[:cut]] += 1
+                counts[name[:cut]] += 1
                 break
-    if not fits:
+    if not counts:
         raise InputError(
             f"{path} fits 0 of the model's convolutions, whatever prefix is cut from its names, "
             f"such as {', '.join(names[:2])}; expected an I3D (Mixed_3b.b0.conv3d.weight), or a "
             "2-D Inception-v1 (inception3a.branch1.conv.weight, inception_3a_1x1.weight)"
         )
-    (prefix, most), *others = fits.most_common()
+    (prefix, most), *others = counts.most_common()
     if rivals := [repr(other) for other, n in others if 2 * n > most]:
         raise InputError(
             f"{path} holds a network under each of the prefixes {prefix!r}, {', '.join(rivals)}: "

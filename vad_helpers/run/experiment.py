@@ -342,7 +342,8 @@ def _train(run: Run, *, progress: bool) -> tuple[InceptionI3d, dict[str, Any], p
     p, by_split = run.params, clips(run).groupby("split")["sequence"].unique()
     initial = Path(p.init_weights).name if p.init_weights else "none"
     about = {"mean": p.mean, "std": p.std, "initial_weights": initial, "data": data_key(run)}
-    about |= {"fold": p.fold, "n_folds": p.n_folds, "seed": p.training_seed}
+    about |= {"fold": p.fold, "n_folds": p.n_folds, "seed": p.seed}
+    about |= {"train_seed": p.training_seed}
     about["sequences_seen"] = sorted({*by_split.get("train", ()), *by_split.get("val", ())})
     model, told = fresh_network(run), {"initial_weights": initial, "left_fresh": []}
     videos = dataset(run, "train", augmented=True)

@@ -237,8 +237,10 @@ def checked(values: Mapping[str, Any]) -> Params:
             "parameter 'split_by' is 'clip', which shows the network the tested sequences; measure "
             "it beside a study, with a name such as alternative=split_by_clip"
         )
-    if not params.with_validation and params.keep == "best":
-        raise InputError("without validation no epoch is known to be best; give keep=last")
+    if not params.with_validation and (params.keep == "best" or params.patience is not None):
+        raise InputError(
+            "without validation no epoch is known to be best; give keep=last, patience=null"
+        )
     datasets.walkway_spec(params.walkway)
     try:
         Augmentation(**params.augmentation)
@@ -319,8 +321,10 @@ def open_run(profile: str = "quick", **overrides: Any) -> Run:
         name = f"{params.alternative}-" if params.alternative else ""
         usual = f"runs/{Path(params.profile).stem}/{name}fold-{params.fold}"
         return Run(params=params, root=root, dir=root / (params.run_dir or usual))
-    # Of a folder from elsewhere, what holds for its machine alone may not be said.
-    values = {"device": "auto", "eval_batch_size": 1, **known["parameters"], "run_dir": None}
+    # Of a folder from elsewhere, what holds for its machine alone may not be said; of an older one,
+    # what was no choice then.
+    values = {"device": "auto", "eval_batch_size": 1, "with_validation": True, "keep": "best"}
+    values |= {**known["parameters"], "run_dir": None}
     before = checked(values)
     params = checked(override(values, overrides))
     converted = "counts" in known and "files" not in known

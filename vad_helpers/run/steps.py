@@ -110,7 +110,7 @@ def map_key(run: Run, row: Row) -> str:
     if row.method is None:
         return key_of(run, "map", row=row.key, **parts)
     trained = row.weights == "trained"
-    parts["network"] = weights_sha256(run) if trained else [p.model_width, p.seed]
+    parts["network"] = weights_sha256(run) if trained else [p.model_width, p.training_seed]
     parts["method"] = [row.method, METHODS[row.method].version, row.all_settings]
     parts |= {"baseline": row.baseline, "precision": _precision(run, row)}
     return key_of(run, "map", **parts)
