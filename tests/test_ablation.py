@@ -1,7 +1,7 @@
 """Networks trained without one part of the recipe, judged on the validation part."""
 
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from benchmarks import ablation
 from vad_helpers import tables
@@ -47,6 +47,10 @@ def test_lines_score_the_validation_part_alone_and_are_kept_one_by_one(run, tmp_
     apart = line["auc"] - roc_auc_score(recipe["label"], recipe["p"])
     assert line["auc_difference"] == pytest.approx(apart, abs=1e-5)
     assert line["auc_difference_low"] <= line["auc_difference"] <= line["auc_difference_high"]
+    called = found["p"] >= line["threshold"] - 1e-6
+    balanced = balanced_accuracy_score(found["label"], called)
+    for cut in found["p"]:
+        assert balanced >= balanced_accuracy_score(found["label"], found["p"] >= cut) - 1e-9
     epochs = steps.history(other)
     assert line["auc_last_epoch"] == pytest.approx(epochs["val_auc"].iloc[-1], 1e-5)
     assert line["epochs"] == 2 and epochs.loc[line["best_epoch"], "chosen"]

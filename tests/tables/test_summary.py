@@ -163,6 +163,12 @@ def test_the_papers_tables_are_whole():
 def test_one_run_has_no_mean_over_folds(small):
     found = tables.performance(small)
     assert set(found["pooling"]) == {"fold"} and set(found["folds"]) == {"4"}
+    for cut, expected in ((0.0, "n_anomalous"), (1.1, "n_normal")):  # all called one way
+        line = tables.performance(small, called_from=cut).query("scene == 'both'").iloc[0]
+        n = {"n_anomalous": line["n_anomalous"], "n_normal": line["n"] - line["n_anomalous"]}
+        assert line["metric"] == "accuracy" and line["mean"] == pytest.approx(
+            n[expected] / line["n"]
+        )
     assert tables.leakage(small).empty and tables.costs(small)["n"].tolist() == [3, 3, 3]
     empty = dataclasses.replace(small, explanations=small.explanations.iloc[:0])
     assert tables.summary(empty, "runtime").empty and tables.costs(empty).empty

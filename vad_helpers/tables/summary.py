@@ -415,16 +415,18 @@ def convergence(study: Study) -> pd.DataFrame:
     return found.assign(of=found["row"].map(of)).reset_index(drop=True)
 
 
-def performance(study: Study, *, split: str = "test") -> pd.DataFrame:
+def performance(
+    study: Study, *, split: str = "test", called_from: float = CALLED_FROM
+) -> pd.DataFrame:
     """How well the networks tell clips of a split, "test" or "val", apart.
 
     pooling: "fold", "pooled" (clips of all folds together), "mean" (of the folds' values, each
     fold's sequences drawn among its own) or "untuned" (pooled, without the fold on whose sequences
-    the recipe was tuned); folds ("0 1 2"), scene (or "both"), metric (accuracy at p >= .5, auc),
-    mean, low, high, n, n_groups, n_anomalous.
+    the recipe was tuned); folds ("0 1 2"), scene (or "both"), metric (accuracy at p >= `called_from`,
+    auc), mean, low, high, n, n_groups, n_anomalous.
     """
     tested, drawn = study.predictions[study.predictions["split"] == split], options(study)
-    right = ((tested["p"] >= CALLED_FROM) == (tested["label"] == 1)).astype(float)
+    right = ((tested["p"] >= called_from) == (tested["label"] == 1)).astype(float)
     tested, folds = tested.assign(right=right), sorted(tested["fold"].unique())
     asked = [("fold", [fold]) for fold in folds]
     if len(folds) > 1:
