@@ -422,8 +422,8 @@ def performance(
 
     pooling: "fold", "pooled" (clips of all folds together), "mean" (of the folds' values, each
     fold's sequences drawn among its own) or "untuned" (pooled, without the fold on whose sequences
-    the recipe was tuned); folds ("0 1 2"), scene (or "both"), metric (accuracy at p >= `called_from`,
-    auc), mean, low, high, n, n_groups, n_anomalous.
+    the recipe was tuned); folds ("0 1 2"), scene (or "both"), metric (auc, or accuracy at
+    p >= `called_from`), mean, low, high, n, n_groups, n_anomalous.
     """
     tested, drawn = study.predictions[study.predictions["split"] == split], options(study)
     right = ((tested["p"] >= called_from) == (tested["label"] == 1)).astype(float)
