@@ -1,12 +1,15 @@
 """Parameters: strict types and names, one-line messages, YAML 1.2."""
 
+import dataclasses
+
 import pytest
 
 from vad_helpers.errors import InputError
-from vad_helpers.run import params
+from vad_helpers.model.training import TrainingSpec
+from vad_helpers.run import experiment, open_run, params
 
 
-@pytest.mark.parametrize("profile", ["quick", "ucsd"])
+@pytest.mark.parametrize("profile", ["quick", "ucsd", "paper"])
 def test_profiles_load_and_survive_their_own_dump(profile):
     loaded = params.load(profile)
     assert loaded.profile == profile
@@ -125,3 +128,10 @@ def test_settings_and_variants_are_merged_entry_by_entry():
 def test_what_is_special_but_allowed():
     found = params.load("quick", split_by="clip", alternative="split_by_clip", mean=0.5, std=0.25)
     assert found.alternative == "split_by_clip" and found.black == -2.0
+
+
+def test_the_papers_profile_is_the_recipe_that_training_has_by_default():
+    run = open_run("paper")
+    stated = dataclasses.replace(experiment.training_spec(run), early_end="Mixed_4b", keep="best")
+    assert stated == TrainingSpec()  # nothing is early, no epoch is chosen
+    assert run.params.alternative and run.params.split_by == "clip"
