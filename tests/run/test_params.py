@@ -102,7 +102,7 @@ def test_unknown_parameters_profiles_and_places_are_refused(tmp_path):
         params.load("quick", epohcs=3)
     with pytest.raises(InputError, match="choose from profile, dataset"):
         params.load("quick", zzz=3)
-    with pytest.raises(InputError, match="there are quick"):
+    with pytest.raises(InputError, match="there are paper, quick"):
         params.load("quik")
     with pytest.raises(InputError, match="--profile"):
         params.override({}, {"profile": "ucsd"})
