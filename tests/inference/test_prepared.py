@@ -13,7 +13,13 @@ from vad_helpers.attribution import explain
 from vad_helpers.errors import InputError
 from vad_helpers.inference import prepared as prepared_module
 from vad_helpers.inference.chain import Chain, sequential
-from vad_helpers.inference.prepared import computes_bf16, out_of_memory, prepare, resolve_device
+from vad_helpers.inference.prepared import (
+    computes_bf16,
+    out_of_memory,
+    prepare,
+    resolve_device,
+    side_by_side,
+)
 from vad_helpers.model.i3d import InceptionI3d
 
 CPU = torch.device("cpu")
@@ -247,3 +253,60 @@ def test_maps_depend_neither_on_the_batch_nor_on_memory_that_runs_out(key, setti
     most = 0  # and for one clip it is an error
     with pytest.raises(RuntimeError, match="memory"):
         explain(model, grey_clip(), key, **options)
+
+
+# -- Engines --------------------------------------------------------------------------------------
+
+
+def test_ways_take_turns_and_the_first_turn_does_not_count(monkeypatch):
+    turns, now = [], iter(range(1000))
+    monkeypatch.setattr(prepared_module.time, "perf_counter", lambda: float(next(now)))
+    ways = {name: lambda name=name: turns.append(name) or next(now) for name in "ab"}
+    assert side_by_side(ways, device=CPU, repeats=2) == {"a": 2.0, "b": 2.0}
+    assert turns == list("ababab")
+
+
+def test_openvino_gives_the_same_logits(monkeypatch):
+    pytest.importorskip("openvino", reason="the extra `fast` is not installed")
+    clips = torch.stack([grey_clip((8, 20, 24)), grey_clip((8, 20, 24)).flip(1)])
+    for network in (InceptionI3d(width=0.1), any_module()):
+        network.train()
+        ready, plain = prepare(network, engine="openvino"), prepare(network.eval())
+        network.train()
+        with torch.no_grad():
+            found, expected = ready(clips), plain(clips) if plain.chain else network.eval()(clips)
+        assert torch.allclose(found, expected, atol=1e-5 * float(expected.abs().max()))
+    # Gradients are PyTorch's.
+    ways = [prepare(network.eval(), engine=engine) for engine in ("openvino", "torch")]
+    maps = [explain(way, clips[0], "ig", batch_size=1) for way in ways]
+    assert np.array_equal(*maps)
+
+
+class Fickle(nn.Module):
+    """What it computes depends on the values of the clip."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = any_module()
+
+    def forward(self, x):
+        return self.inner(x) if x.sum() > 0 else -self.inner(x)
+
+
+def test_openvino_refuses_what_it_cannot_keep_to(monkeypatch):
+    with pytest.raises(InputError, match="unknown engine: 'tpu'"):
+        prepare(any_module(), engine="tpu")
+    monkeypatch.setattr(prepared_module, "has_openvino", lambda: True)
+    for model in (lambda x: x, any_module().double()):
+        with pytest.raises(InputError, match="give a float32 module on the CPU"):
+            prepare(model, engine="openvino")
+    monkeypatch.setattr(prepared_module, "has_openvino", lambda: False)
+    with pytest.raises(InputError, match="is not installed"):
+        prepare(any_module(), engine="openvino")
+
+
+def test_a_model_whose_steps_depend_on_the_clip_is_not_compiled():
+    pytest.importorskip("openvino", reason="the extra `fast` is not installed")
+    ready = prepare(Fickle(), engine="openvino")
+    with torch.no_grad(), pytest.raises(InputError, match="depend on the clip"):
+        ready(grey_clip()[None])

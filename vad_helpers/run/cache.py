@@ -77,14 +77,16 @@ class Run:
 
     def facts(self) -> pd.DataFrame:
         """What a reader of a page must know of the run: one column of text."""
-        p = self.params
+        p, known = self.params, manifest_in(self.dir).get("measured", {})
+        # What "auto" came to, and with which engine.
+        auto = [f"{w} {min(s, key=s.get)}" for w, s in known.items() if isinstance(s, Mapping)]
         found = {
             "profile": p.profile,
             "data": f"{p.dataset}: {p.n_frames} frames of {'x'.join(map(str, p.frame_size))}",
             "tested fold": f"{p.fold} of {p.n_folds}",
             "weights": p.trained_weights or f"from {p.init_weights or 'random'}, {p.epochs} epochs",
             "seed": str(p.seed),
-            "precision": p.precision,
+            "precision": ", ".join([p.precision, *auto]),
             "read-only": self.readonly or "no",
         }
         return pd.DataFrame({"this run": found})

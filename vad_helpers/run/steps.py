@@ -98,7 +98,15 @@ def clips_of(run: Run, row: Row) -> list[str]:
 
 def _precision(run: Run, row: Row) -> str:
     """Precision of a row's maps; a row without a method has none."""
-    return precision_of(run, "map", usual=row.precision or METHODS[row.method].precision)
+    usual = row.precision or METHODS[row.method].precision
+    return precision_of(run, "map", usual=usual, work=_work_of(row))
+
+
+def _work_of(row: Row) -> str:
+    """What the maps of a row mostly cost, of `experiment.measured`."""
+    spec = METHODS[row.method]
+    windows = spec.attribute is occlusion.occlusion
+    return "gradient" if spec.family == "gradient" else "occlusion" if windows else "forward"
 
 
 @once
@@ -177,7 +185,8 @@ def _explained(
         about["seconds"] += finding
         about["superpixel_seconds"] += finding
         about |= {"precision": options["precision"], "batch_size": p.eval_batch_size}
-        about |= {"engine": ENGINE, "processor": processor(run)}
+        engine = ready.engine if _work_of(row) == "forward" else ENGINE
+        about |= {"engine": engine, "processor": processor(run)}
         content = to_bytes({"attribution": values}, {"record": json.dumps(about, default=list)})
         # Written by Python, whose error on a full disk is an OSError; the library's own is not.
         with atomic_write(path) as temporary:
