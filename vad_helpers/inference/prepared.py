@@ -251,7 +251,8 @@ class Prepared:
         One clip a core beats one clip on all cores: nothing waits for the slowest. A model that
         does not describe itself may hold state that two threads would spoil.
         """
-        if self.chain is None or device.type != "cpu":
+        inside = self.engine == "openvino" and not torch.is_grad_enabled()  # it has its own threads
+        if self.chain is None or device.type != "cpu" or inside:
             return 1
         return torch.get_num_threads()
 
