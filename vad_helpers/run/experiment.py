@@ -243,36 +243,44 @@ def engine_of(run: Run, precision: str) -> str:
 
 
 def measured(run: Run, work: str) -> dict[str, float]:
-    """Seconds of a unit of work on the run's device: by "fp32", "bf16", "fp32 openvino", ...
+    """Seconds of a unit of work on the run's device: `time_work` on a network of the run's size.
 
-    Measured once a run, on a network of its size with random weights, kept in the manifest, and
-    obeyed when the run goes on elsewhere. `work` is "forward" (a batch), "gradient" (two steps of
-    IG), "occlusion" (a few small windows) or "training" (a batch). Left out is what cannot win:
-    bf16 where the device only emulates it, OpenVINO where it is not installed.
+    Measured once a run, kept in the manifest, and obeyed when the run goes on elsewhere.
     """
     with cache.lock(run.dir, "measured"):
         known = cache.manifest_in(run.dir).get("measured", {})
         if work in known:
             return known[work]
-        p, device = run.params, resolve_device(run.params.device)
-        names = [name for name in PRECISIONS if name == "fp32" or computes_bf16(device)]
-        model = fresh_network(run).to(device)
+        p = run.params
         n_clips = p.batch_size if work == "training" else p.eval_batch_size
         shape = (n_clips, 3, p.n_frames, *p.frame_size)
-        clips = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
-        if work == "training":
-            spec = training_spec(run)
-            ways = {n: partial(training.pass_back, model, clips, spec, precision=n) for n in names}
-        else:
-            ready = {name: prepare(model, precision=name) for name in names}
-            if work == "forward" and device.type == "cpu" and has_openvino():
-                for name in names:
-                    one = prepare(model, precision=name, engine="openvino")
-                    ready[f"{name} openvino"] = one
-            ways = {name: partial(UNITS[work], one, clips) for name, one in ready.items()}
-        seconds = {k: round(s, 4) for k, s in side_by_side(ways, device=device).items()}
+        clips = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        model, clips = (x.to(torch_device(run)) for x in (fresh_network(run), clips))
+        seconds = time_work(model, work, clips, spec=training_spec(run))
         cache.update(run, measured={work: seconds})
         return seconds
+
+
+def time_work(
+    model: InceptionI3d, work: str, clips: torch.Tensor, *, spec: training.TrainingSpec
+) -> dict[str, float]:
+    """Median seconds of a unit of work by "fp32", "bf16", "fp32 openvino", "bf16 openvino".
+
+    `work` is "forward" (a batch of clips), "gradient" (two steps of IG), "occlusion" (a few small
+    windows) or "training" (a batch, as `spec` trains). Left out is what cannot win: bf16 where the
+    device only emulates it, OpenVINO where it is not installed.
+    """
+    device = clips.device
+    names = [name for name in PRECISIONS if name == "fp32" or computes_bf16(device)]
+    if work == "training":
+        ways = {n: partial(training.pass_back, model, clips, spec, precision=n) for n in names}
+    else:
+        ready = {name: prepare(model, precision=name) for name in names}
+        if work == "forward" and device.type == "cpu" and has_openvino():
+            other = {n: prepare(model, precision=n, engine="openvino") for n in names}
+            ready |= {f"{name} openvino": one for name, one in other.items()}
+        ways = {name: partial(UNITS[work], one, clips) for name, one in ready.items()}
+    return {name: round(s, 4) for name, s in side_by_side(ways, device=device).items()}
 
 
 def _two_steps(ready: Prepared, clips: torch.Tensor) -> None:
