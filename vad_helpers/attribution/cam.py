@@ -126,12 +126,9 @@ def _at_layer(
 
     handle = modules[layer].register_forward_hook(keep)
     try:
-        logits = probability.prepared(clip[None])
+        score = (probability.logit if of_logit else probability)(clip[None])
     finally:
         handle.remove()
-    p = probability.of(logits)
-    probability.count(1)
-    score = logits[:, probability.target] if of_logit else p
     if len(kept) != 1:
         raise InputError(f"layer {layer!r} was used {len(kept)} times; give one that is used once")
     gradient = None

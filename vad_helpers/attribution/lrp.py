@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -54,9 +55,9 @@ def lrp(
     ReLU, such as the classifier, shares it by all contributions, max pooling gives it to the
     winner, averages and sums share it in proportion.
 
-    The map sums to the logit, less what is kept by biases: those of layers without a ReLU, constants
-    that the model adds, and units that only their bias turns on. Biases of other layers keep
-    nothing. Reported are `logit` and `kept_by_biases`.
+    The map sums to the logit, less what is kept by biases: those of layers without a ReLU,
+    constants that the model adds, and units that only their bias turns on. Biases of other layers
+    keep nothing. Reported are `logit` and `kept_by_biases`.
 
     Parameters
     ----------
@@ -82,13 +83,8 @@ def lrp(
     low, high = min(low, float(clip.min())), max(high, float(clip.max()))
     parts = [part.requires_grad_() for part in (clip[None], clip[None] - low, clip[None] - high)]
     with _Watched(*parts, composite=rule == "composite") as watched:
-        logits = probability.prepared(parts[0])
-    probability.of(logits)
-    probability.count(1)
-    logit = logits[0, probability.target]
-    if not torch.isfinite(logit):
-        raise InputError("lrp: the model's logit is not finite; check the clip and the weights")
-    watched.refuse(logits.grad_fn)
+        logit = probability.logit(parts[0]).sum()
+    watched.refuse(logit.grad_fn)
     gradients = torch.autograd.grad(logit, parts, allow_unused=True)
     found = sum(
         part.detach() * gradient
@@ -128,7 +124,7 @@ class _Watched(TorchFunctionMode):
         node = getattr(x, "grad_fn", None)  # before it is changed in place
         layer = self.layers.get(node)
         if name == "relu" and self.composite and layer is not None:
-            return self._activate(x, layer, inplace=kwargs.get("inplace", False) or len(args) > 1)
+            return self._activate(x, layer, inplace=kwargs.get("inplace", False))
         found = func(*args, **kwargs)
         if not isinstance(found, Tensor) or found.grad_fn is None:
             return found
@@ -136,13 +132,13 @@ class _Watched(TorchFunctionMode):
             weight, _, *rest = [*args[1:], *([kwargs.pop("bias", None)] if len(args) < 3 else [])]
             self.layers[found.grad_fn] = func, x, weight, rest, kwargs
             self.inputs[found.grad_fn] = node
-        elif name == "batch_norm" and layer is not None and not args[5]:
-            function, x, weight, *others = layer
-            _, _, variance, factor, *_, epsilon = args
-            factor = (1 if factor is None else factor) / (variance + epsilon).sqrt()
+        elif func is F.batch_norm and layer is not None and not kwargs["training"]:
+            function, before, weight, *others = layer
+            factor = (args[2] + kwargs["eps"]).rsqrt()
+            factor = factor if kwargs["weight"] is None else factor * kwargs["weight"]
             merged = weight * factor.view(-1, *[1] * (weight.ndim - 1))
-            self.layers[found.grad_fn] = function, x, merged, *others
-            self.inputs[found.grad_fn] = x.grad_fn
+            self.layers[found.grad_fn] = function, before, merged, *others
+            self.inputs[found.grad_fn] = before.grad_fn
         elif name in _MOVES and id(x) in self.pixels:
             moved = (func(part, *args[1:], **kwargs) for part in self.pixels[id(x)][1:])
             self.pixels[id(found)] = found, *moved

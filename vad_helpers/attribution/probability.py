@@ -109,6 +109,15 @@ class Probability(torch.nn.Module):
             )
         return p
 
+    def logit(self, clips: Tensor) -> Tensor:
+        """Logit (N,) of the target class; counts the clips. InputError also if it is not finite."""
+        logits = self.prepared(clips)
+        self.of(logits)  # checks them
+        self.count(len(clips))
+        if not torch.isfinite(logits).all():
+            raise InputError("the model's logits are not finite; check the clip and the weights")
+        return logits[:, self.target]
+
     def of(self, logits: Tensor) -> Tensor:
         """Probability (N,) of the target class by logits (N, classes); counts nothing."""
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
