@@ -38,6 +38,8 @@ CASES = {
     "gradient_shap, absolute channels": ("gradient_shap", {**SHAP, "channels": "abs"}),
     "guided_backprop, absolute channels": ("guided_backprop", {"channels": "abs"}),
 }
+BEYOND = ("input_x_gradient", "smoothgrad", "vargrad")
+CASES |= {key: (key, {"n_samples": 4, "sigma": 0.4} if "grad" in key[-4:] else {}) for key in BEYOND}
 LINES = ["ig", "smoothgrad", "gradient_shap", "gradient_shap with noise"]
 
 

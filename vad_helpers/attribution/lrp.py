@@ -86,12 +86,10 @@ def lrp(
         logit = probability.logit(parts[0]).sum()
     watched.refuse(logit.grad_fn)
     gradients = torch.autograd.grad(logit, parts, allow_unused=True)
-    found = sum(
-        part.detach() * gradient
-        for part, gradient in zip(parts, gradients, strict=True)
-        if gradient is not None
-    )
-    relevance = found[0].sum(dim=0)
+    relevance = torch.zeros_like(clip[0])
+    for part, gradient in zip(parts, gradients, strict=True):
+        if gradient is not None:
+            relevance += (part.detach() * gradient)[0].sum(dim=0)
     value = float(logit.detach())
     return relevance, {"logit": value, "kept_by_biases": value - float(relevance.sum())}
 
