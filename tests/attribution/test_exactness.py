@@ -140,7 +140,8 @@ def test_captum_gives_the_same_map(case, subject):
     # Captum's linear models give float32 coefficients whatever they are fitted to.
     assert found.dtype == (torch.float32 if METHODS[key].superpixels else torch.float64)
     largest = float(expected.abs().max())
-    assert largest > 1e-10 and np.ptp(expected.numpy()) > 0
+    # A variance is of the gradient's square.
+    assert largest > (1e-30 if key == "vargrad" else 1e-7) and np.ptp(expected.numpy()) > 0
     assert float((found - expected).abs().max()) <= AGREEMENT * largest
 
 
