@@ -41,8 +41,10 @@ from tqdm.auto import tqdm
 
 from vad_helpers.attribution import (
     baselines,
+    cam,
     checks,
     gradient,
+    lrp,
     occlusion,
     perturbation,
     superpixels,
@@ -343,7 +345,7 @@ def explain(model: Model | Prepared, clip: Tensor, method: str, **options: Any) 
 explain.__signature__ = inspect.signature(attribute).replace(return_annotation="np.ndarray")
 
 
-# --- the eight methods ------------------------------------------------------------------------
+# --- the methods ------------------------------------------------------------------------------
 
 
 def _samples(settings: Mapping[str, Any], *_: object) -> int:
@@ -360,6 +362,7 @@ _LIMITS = {
     "kernel_width": "> 0",
     "window": ">= 1",
     "stride": ">= 1",
+    "rule": lrp.RULES,
     **superpixels.LIMITS,
 }
 _GRADIENT = {"family": "gradient", "model_calls": _samples, "limits": _LIMITS, "precision": "bf16"}
@@ -376,6 +379,13 @@ _OCCLUSION = {
     "limits": _LIMITS,
     "check": occlusion.check_windows,
     "citation": "zeiler2014visualizing",
+}
+# Of one clip alone, or of noisy copies of it.
+_LOCAL = {
+    "family": "gradient",
+    "model_calls": _samples,
+    "limits": _LIMITS,
+    "uses_baseline": False,
 }
 _SPECS = (
     MethodSpec(
@@ -442,6 +452,72 @@ _SPECS = (
         settings={"window": (4, 16, 24), "stride": (2, 8, 8)},
         precision="bf16",
         **_OCCLUSION,
+    ),
+    # --- beyond the paper ---
+    MethodSpec(
+        key="input_x_gradient",
+        name="Input × Gradient",
+        attribute=gradient.input_x_gradient,
+        settings={"channels": "sum"},
+        citation="shrikumar2016not",
+        **_LOCAL,
+    ),
+    MethodSpec(
+        key="smoothgrad",
+        name="SmoothGrad",
+        attribute=gradient.smoothgrad,
+        settings={"n_samples": 25, "sigma": 0.3, "channels": "sum"},
+        citation="smilkov2017smoothgrad",
+        **_LOCAL,
+    ),
+    MethodSpec(
+        key="vargrad",
+        name="VarGrad",
+        attribute=gradient.vargrad,
+        settings={"n_samples": 25, "sigma": 0.3},
+        citation="adebayo2018local",
+        **_LOCAL | {"limits": {**_LIMITS, "n_samples": ">= 2"}},
+    ),
+    MethodSpec(
+        key="grad_cam",
+        name="Grad-CAM",
+        attribute=cam.grad_cam,
+        settings={"layer": "Mixed_5c"},
+        citation="selvaraju2017grad",
+        **_LOCAL,
+    ),
+    MethodSpec(
+        key="grad_cam_pp",
+        name="Grad-CAM++",
+        attribute=cam.grad_cam_pp,
+        settings={"layer": "Mixed_5c"},
+        citation="chattopadhay2018grad",
+        **_LOCAL,
+    ),
+    MethodSpec(
+        key="hirescam",
+        name="HiResCAM",
+        attribute=cam.hirescam,
+        settings={"layer": "Mixed_4f"},
+        citation="draelos2020use",
+        **_LOCAL,
+    ),
+    MethodSpec(
+        key="layercam",
+        name="LayerCAM",
+        attribute=cam.layercam,
+        settings={"layer": "Mixed_4f"},
+        citation="jiang2021layercam",
+        **_LOCAL,
+    ),
+    MethodSpec(
+        key="lrp",
+        name="LRP",
+        attribute=lrp.lrp,
+        settings={"rule": "composite", "low": -1.0, "high": 1.0},
+        check=lrp.check_bounds,
+        citation="bach2015pixel",
+        **_LOCAL,
     ),
 )
 METHODS: dict[str, MethodSpec] = {spec.key: spec for spec in _SPECS}

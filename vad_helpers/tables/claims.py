@@ -25,6 +25,7 @@ from vad_helpers.tables import statistics
 from vad_helpers.tables.schema import Study, packaged
 from vad_helpers.tables.summary import (
     CHANCE,
+    IN_PAPER,
     Clips,
     all_zero,
     finished,
@@ -68,6 +69,7 @@ def sides(study: Study, first: str, second: str) -> tuple[list[str], list[str]]:
         black = _variants_with(study, {"baseline": "black"})
         return list(black), list(black.values())
     family = study.rows[study.rows["kind"] == "method"].set_index("row")["family"]
+    family = family[family.index.isin(IN_PAPER)]  # a claim is about the methods that it knew
 
     def members(side: str) -> list[str]:
         if side in GROUPS:

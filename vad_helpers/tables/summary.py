@@ -38,6 +38,10 @@ GAPS = (0.0, 0.05, 0.1, 0.2)
 """Lower bounds of the gap p(x) - p(x_b)."""
 NOT_A_CHANGE = {"n_clips", "precision", "paired"}
 """Settings of a variant that do not say what it varies."""
+IN_PAPER = frozenset(packaged("paper/printed")["row"])
+"""Rows of the paper's own tables."""
+BEYOND = " (beyond the paper)"
+"""Behind the name of any other method."""
 
 
 def options(study: Study) -> dict[str, int]:
@@ -46,8 +50,11 @@ def options(study: Study) -> dict[str, int]:
 
 
 def labels(study: Study) -> dict[str, str]:
-    """Names of the rows for people, by key; names that two rows share get their key behind."""
-    known = study.rows.set_index("row")["label"]
+    """Names of the rows for people, by key; names that two rows share get their key behind, and
+    methods that the paper does not have are marked."""
+    about = study.rows.set_index("row")
+    beyond = (about["kind"] == "method") & ~about.index.isin(IN_PAPER)
+    known = about["label"].mask(beyond, about["label"] + BEYOND)
     return known.mask(known.duplicated(keep=False), known + " [" + known.index + "]").to_dict()
 
 
