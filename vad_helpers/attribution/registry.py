@@ -53,7 +53,7 @@ from vad_helpers.inference.prepared import Model, Prepared, out_of_memory, prepa
 
 FAMILIES = ("gradient", "perturbation")
 LARGEST_SEED = 2**32 - 1  # NumPy's legacy generator takes no larger one
-_SLOW_TO_IMPORT = ("captum.attr", "scipy.ndimage", "skimage.segmentation")
+_SLOW_TO_IMPORT = ("captum.attr", "scipy.ndimage", "skimage.segmentation", "sklearn.linear_model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -358,16 +358,19 @@ _LIMITS = {
     "noise": gradient.NOISE,
     "alpha": ">= 0",
     "kernel_width": "> 0",
+    "agreement": ">= 0",
+    "grid": ">= 1",
+    "p_keep": "> 0",
     "window": ">= 1",
     "stride": ">= 1",
     **superpixels.LIMITS,
 }
 _GRADIENT = {"family": "gradient", "model_calls": _samples, "limits": _LIMITS, "precision": "bf16"}
-_SURROGATE = {
+_SAMPLED = {
     "family": "perturbation",
     "model_calls": _samples,
     "limits": {**_LIMITS, "n_samples": ">= 2"},
-    "superpixels": True,
+    "check": perturbation.check,
 }
 _OCCLUSION = {
     "family": "perturbation",
@@ -416,19 +419,21 @@ _SPECS = (
         key="kernel_shap",
         name="KernelSHAP",
         attribute=perturbation.kernel_shap,
-        settings={"n_samples": 25, "paired": False, **superpixels.SETTINGS},
+        settings={"n_samples": 25, "paired": False, "agreement": 0.0, **superpixels.SETTINGS},
+        superpixels=True,
         precision="bf16",
         citation="lundberg2017unified",
-        **_SURROGATE,
+        **_SAMPLED,
     ),
     MethodSpec(
         key="lime",
         name="LIME",
         attribute=perturbation.lime,
-        settings={"n_samples": 25, "alpha": 1e-3, "kernel_width": 1000.0, "paired": False}
-        | superpixels.SETTINGS,
+        settings={"n_samples": 25, "alpha": 1e-3, "kernel_width": 1000.0}
+        | {"paired": False, "agreement": 0.0, **superpixels.SETTINGS},
+        superpixels=True,
         citation="ribeiro2016should",
-        **_SURROGATE,
+        **_SAMPLED,
     ),
     MethodSpec(
         key="occlusion_lp",
@@ -442,6 +447,15 @@ _SPECS = (
         settings={"window": (4, 16, 24), "stride": (2, 8, 8)},
         precision="bf16",
         **_OCCLUSION,
+    ),
+    MethodSpec(
+        key="rise",
+        name="RISE",
+        attribute=perturbation.rise,
+        settings={"n_samples": 500, "grid": (2, 7, 7), "p_keep": 0.5}
+        | {"paired": True, "agreement": 0.0},
+        citation="petsiuk2018rise",
+        **_SAMPLED,
     ),
 )
 METHODS: dict[str, MethodSpec] = {spec.key: spec for spec in _SPECS}
