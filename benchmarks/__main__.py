@@ -10,8 +10,7 @@ import torch
 import typer
 from tqdm.auto import tqdm
 
-from benchmarks import bench, exactness, growth, machine, table
-from vad_helpers.attribution import METHODS
+from benchmarks import bench, exactness, growth, machine, plain_captum, table
 from vad_helpers.data import clips, walkway
 from vad_helpers.files import atomic_write
 from vad_helpers.inference.prepared import resolve_device
@@ -27,7 +26,9 @@ SMALLER = (20, 64, 96)
 def main(
     profile: Annotated[str, typer.Option(help="Take network and clip from a run.")] = "",
     param: Annotated[list[str], typer.Option("-p", "--param", help="Of that run.")] = [],  # noqa: B006
-    methods: Annotated[str, typer.Option(help="Separated by commas.")] = ",".join(METHODS),
+    methods: Annotated[str, typer.Option(help="Separated by commas.")] = ",".join(
+        plain_captum.METHODS
+    ),
     repeats: Annotated[int, typer.Option(help="Timed runs; medians are reported.")] = 3,
     slow_repeats: Annotated[int, typer.Option(help="The same for the slow methods.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",

@@ -63,6 +63,7 @@ _LOOKS = {
     "lime": ("#E69F00", "--", "P"),
     "occlusion_lp": ("#D55E00", "--", "X"),
     "occlusion_sp": ("#8C510A", "--", "*"),
+    "rise": ("#6A3D9A", "--", "h"),
     "random": ("#B0B0B0", ":", "1"),
     "centre": ("#8F8F8F", ":", "2"),
     "motion": ("#4D4D4D", ":", "+"),
