@@ -93,4 +93,5 @@ def small_settings():
         "vargrad": {"n_samples": 3},
         **dict.fromkeys(("grad_cam", "grad_cam_pp", "hirescam", "layercam"), {"layer": "body.2"}),
         "lrp": {},
+        "rise": {"n_samples": 9, "grid": (2, 3, 3)},
     }

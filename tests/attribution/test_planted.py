@@ -23,6 +23,7 @@ SMALL = {
     "lime": {"n_segments": 24},
     "occlusion_lp": {"window": (4, 8, 12), "stride": (4, 4, 6)},
     "occlusion_sp": {"window": (2, 4, 6), "stride": (2, 2, 2)},
+    "rise": {"n_samples": 200, "grid": (1, 4, 6)},
 }
 
 CAMS = ("grad_cam", "grad_cam_pp", "hirescam", "layercam")

@@ -109,6 +109,33 @@ def test_precisions_that_cannot_be_had_are_refused(first, asked):
         prepare(chain_of(), precision="bf16")
 
 
+@pytest.mark.parametrize(("kind", "close"), [("float64", 1e-12), ("fp32", 1e-5), ("bf16", 2e-2)])
+def test_three_equal_channels_are_convolved_as_one_without_gradients_alone(kind, close):
+    network = InceptionI3d(width=0.1).eval()
+    network = network.double() if kind == "float64" else network
+    ready = prepare(network, precision="bf16" if kind == "bf16" else "fp32")
+    channels, grey = [], torch.stack([grey_clip((8, 32, 40)), grey_clip((8, 32, 40)) ** 2])
+    grey = grey.to(ready.dtype)
+    weight = ready.model.Conv3d_1a_7x7.conv3d.weight
+    assert ready.chain.takes_grey and not chain_of().takes_grey
+    convolve, expected = nn.functional.conv3d, ready.evaluate(grey)  # with gradients enabled
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+
+        def spy(x, own, *rest, **options):
+            channels.append(x.shape[1] if len(own) == len(weight) else None)
+            return convolve(x, own, *rest, **options)
+
+        patch.setattr(nn.functional, "conv3d", spy)
+        found = ready.evaluate(grey)
+        first, before = channels[0], len(channels)
+        coloured = ready.evaluate(grey + torch.tensor([0, 0, 0.5]).view(3, 1, 1, 1).to(grey))
+    folded = 2 if kind == "bf16" else 1  # its columns are channels
+    assert first == folded and channels[before] == 3 * folded
+    scale = float(expected.abs().max())
+    assert float((found - expected).abs().max()) <= close * scale
+    assert float((coloured - expected).abs().max()) > 1e-3 * scale
+
+
 class Work:
     """Takes `seconds[n]` an item on a clock of its own, and has memory for `most` items."""
 

@@ -55,7 +55,7 @@ from vad_helpers.inference.prepared import Model, Prepared, out_of_memory, prepa
 
 FAMILIES = ("gradient", "perturbation")
 LARGEST_SEED = 2**32 - 1  # NumPy's legacy generator takes no larger one
-_SLOW_TO_IMPORT = ("captum.attr", "scipy.ndimage", "skimage.segmentation")
+_SLOW_TO_IMPORT = ("captum.attr", "scipy.ndimage", "skimage.segmentation", "sklearn.linear_model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -360,17 +360,20 @@ _LIMITS = {
     "noise": gradient.NOISE,
     "alpha": ">= 0",
     "kernel_width": "> 0",
+    "agreement": ">= 0",
+    "grid": ">= 1",
+    "p_keep": "> 0",
     "window": ">= 1",
     "stride": ">= 1",
     "rule": lrp.RULES,
     **superpixels.LIMITS,
 }
 _GRADIENT = {"family": "gradient", "model_calls": _samples, "limits": _LIMITS, "precision": "bf16"}
-_SURROGATE = {
+_SAMPLED = {
     "family": "perturbation",
     "model_calls": _samples,
     "limits": {**_LIMITS, "n_samples": ">= 2"},
-    "superpixels": True,
+    "check": perturbation.check,
 }
 _OCCLUSION = {
     "family": "perturbation",
@@ -426,19 +429,21 @@ _SPECS = (
         key="kernel_shap",
         name="KernelSHAP",
         attribute=perturbation.kernel_shap,
-        settings={"n_samples": 25, "paired": False, **superpixels.SETTINGS},
+        settings={"n_samples": 25, "paired": False, "agreement": 0.0, **superpixels.SETTINGS},
+        superpixels=True,
         precision="bf16",
         citation="lundberg2017unified",
-        **_SURROGATE,
+        **_SAMPLED,
     ),
     MethodSpec(
         key="lime",
         name="LIME",
         attribute=perturbation.lime,
-        settings={"n_samples": 25, "alpha": 1e-3, "kernel_width": 1000.0, "paired": False}
-        | superpixels.SETTINGS,
+        settings={"n_samples": 25, "alpha": 1e-3, "kernel_width": 1000.0}
+        | {"paired": False, "agreement": 0.0, **superpixels.SETTINGS},
+        superpixels=True,
         citation="ribeiro2016should",
-        **_SURROGATE,
+        **_SAMPLED,
     ),
     MethodSpec(
         key="occlusion_lp",
@@ -518,6 +523,15 @@ _SPECS = (
         check=lrp.check_bounds,
         citation="bach2015pixel",
         **_LOCAL,
+    ),
+    MethodSpec(
+        key="rise",
+        name="RISE",
+        attribute=perturbation.rise,
+        settings={"n_samples": 500, "grid": (2, 7, 7), "p_keep": 0.5}
+        | {"paired": True, "agreement": 0.0},
+        citation="petsiuk2018rise",
+        **_SAMPLED,
     ),
 )
 METHODS: dict[str, MethodSpec] = {spec.key: spec for spec in _SPECS}

@@ -207,7 +207,14 @@ class Prepared:
         return logits[0] if len(logits) == 1 else torch.cat(logits)
 
     def evaluate(self, clips: torch.Tensor) -> torch.Tensor:
-        """The same in this thread, with gradients if they are enabled."""
+        """The same in this thread, with gradients if they are enabled.
+
+        Without, three equal channels go through a chain as one, if its first stage takes it.
+        """
+        if self.chain is not None and self.chain.takes_grey and not torch.is_grad_enabled():
+            one = clips[:, :1]
+            if clips.ndim == 5 and clips.shape[1] == 3 and torch.equal(one.expand_as(clips), clips):
+                return self.chain(self.fit(one))
         with torch.autocast(clips.device.type, dtype=torch.bfloat16, enabled=self._autocast):
             return self.model(self.fit(clips))
 

@@ -44,7 +44,7 @@ STEPS = {
     "predictions": (2, "frame_size mean std"),
     "map": (1, "n_frames stride frame_size mean std"),
     "scores": (1, "n_thresholds area_steps baseline seed"),
-    "convergence": (1, ""),
+    "convergence": (2, ""),
 }
 """Step -> version, raised whenever its code changes its result, and the parameters that it depends
 on, beside those of the steps that it is computed from."""

@@ -411,7 +411,7 @@ def costs(study: Study) -> pd.DataFrame:
 
 
 def convergence(study: Study) -> pd.DataFrame:
-    """How maps of two seeds correlate as samples double: lines at both ends of each doubling.
+    """How maps of two draws correlate as samples double: lines at both ends of each doubling.
 
     As `Study.convergence`, with end ("fewest" or "most" samples) and of (the method).
     """
