@@ -86,7 +86,8 @@ def test_an_explanation_holds_a_map_and_what_it_took_and_tells_its_progress(
     assert done.seconds >= done.baseline_seconds + done.superpixel_seconds >= 0
     assert (done.superpixel_seconds > 0) == METHODS[key].superpixels == ("n_segments" in done.info)
     assert (done.baseline_seconds > 0) == METHODS[key].uses_baseline
-    assert METHODS[key].uses_baseline == (key in DEFAULTS and key != "guided_backprop")
+    uses = {*DEFAULTS, "rise"} - {"guided_backprop"}
+    assert METHODS[key].uses_baseline == (key in uses)
     assert done.settings == {**METHODS[key].settings, **small_settings[key]}
     n_segments = done.info.get("n_segments")
     assert done.model_calls == METHODS[key].model_calls(done.settings, clip.shape, n_segments)

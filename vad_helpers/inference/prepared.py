@@ -211,21 +211,30 @@ class Prepared:
 
         Without, three equal channels go through a chain as one, if its first stage takes it.
         """
-        if self.chain is not None and self.chain.takes_grey and not torch.is_grad_enabled():
-            one = clips[:, :1]
-            if clips.ndim == 5 and clips.shape[1] == 3 and torch.equal(one.expand_as(clips), clips):
-                return self.chain(self.fit(one))
+        if (one := self._grey(clips)) is not None:
+            return self.chain(self.fit(one))
         with torch.autocast(clips.device.type, dtype=torch.bfloat16, enabled=self._autocast):
             return self.model(self.fit(clips))
+
+    def _grey(self, clips: torch.Tensor) -> torch.Tensor | None:
+        """One channel (N, 1, T, H, W) of clips, where it stands for three equal ones."""
+        if torch.is_grad_enabled() or self.chain is None or not self.chain.takes_grey:
+            return None
+        one = clips[:, :1]
+        equal = clips.ndim == 5 and clips.shape[1] == 3 and torch.equal(one.expand_as(clips), clips)
+        return one if equal else None
 
     def _by_openvino(self, clips: torch.Tensor) -> torch.Tensor:
         """The same by OpenVINO, clip by clip, as many at once as it wants."""
         import openvino as ov
 
-        shape, threads = tuple(clips.shape[1:]), torch.get_num_threads()
+        one = self._grey(clips)
+        clips, threads = clips if one is None else one, torch.get_num_threads()
+        shape = tuple(clips.shape[1:])
         if shape not in self._compiled:  # PyTorch's exporter refuses what depends on the data
             lean = getattr(self._source, "for_inference", None)
             source = lean() if lean else copy.deepcopy(self._source).eval()
+            source = source if one is None else _AsModule(source)
             with warnings.catch_warnings(), torch.no_grad():
                 warnings.simplefilter("ignore")
                 try:
@@ -343,6 +352,18 @@ class Prepared:
             best, fastest, n = n, found, 2 * n
         self._batch_sizes[name] = best
         return best
+
+
+class _AsModule(torch.nn.Module):
+    """A network that describes itself as a chain, evaluated as one."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network, self.chain = network, network.chain()
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        return self.chain(clips)
 
 
 def _check_openvino(model: Model, device: torch.device | None, dtype: torch.dtype | None) -> None:
