@@ -28,7 +28,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 from tqdm.auto import tqdm
 
-from vad_helpers.attribution import METHODS, attribute, occlusion, superpixels
+from vad_helpers.attribution import METHODS, MethodSpec, attribute, occlusion, superpixels
 from vad_helpers.data import datasets
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
@@ -100,12 +100,11 @@ def clips_of(run: Run, row: Row) -> list[str]:
 def _precision(run: Run, row: Row) -> str:
     """Precision of a row's maps; a row without a method has none."""
     usual = row.precision or METHODS[row.method].precision
-    return precision_of(run, "map", usual=usual, work=_work_of(row))
+    return precision_of(run, "map", usual=usual, work=work_of(METHODS[row.method]))
 
 
-def _work_of(row: Row) -> str:
-    """What the maps of a row mostly cost, of `experiment.measured`."""
-    spec = METHODS[row.method]
+def work_of(spec: MethodSpec) -> str:
+    """What the maps of a method mostly cost, of `experiment.measured`."""
     windows = spec.attribute is occlusion.occlusion
     return "gradient" if spec.family == "gradient" else "occlusion" if windows else "forward"
 
@@ -189,7 +188,7 @@ def _explained(
         about["seconds"] += finding
         about["superpixel_seconds"] += finding
         about |= {"precision": options["precision"], "batch_size": p.eval_batch_size}
-        engine = ready.engine if _work_of(row) == "forward" else ENGINE
+        engine = ready.engine if work_of(METHODS[row.method]) == "forward" else ENGINE
         about |= {"engine": engine, "processor": processor(run)}
         content = to_bytes({"attribution": values}, {"record": json.dumps(about, default=list)})
         # Written by Python, whose error on a full disk is an OSError; the library's own is not.
