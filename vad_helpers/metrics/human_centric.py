@@ -251,6 +251,63 @@ def concentration(attribution: Any, mask: Any) -> dict[str, float]:
     }
 
 
+def pointing(attribution: Any, mask: Any) -> float:
+    """Pointing game: does the largest value of the map lie in the mask?
+
+    Parameters
+    ----------
+    attribution, mask
+        As `localization`.
+
+    Returns
+    -------
+    float
+        1 or 0, higher is better; where several voxels share the maximum, the share of them in the
+        mask. 0 without a positive voxel, NaN for an empty mask, which nothing can hit.
+
+    Raises
+    ------
+    InputError
+        As `localization`.
+
+    References
+    ----------
+    J. Zhang et al., "Top-down neural attention by excitation backprop", IJCV 2018.
+    """
+    positive, mask = validate(attribution, mask)
+    if not mask.any():
+        return np.nan
+    return float(mask[positive == positive.max()].mean()) if positive.any() else 0.0
+
+
+def sparseness(attribution: Any) -> float:
+    """Gini index of |E|: 0 for a constant map, near 1 if few voxels hold everything.
+
+    Parameters
+    ----------
+    attribution : array or tensor
+        Signed map of any shape.
+
+    Returns
+    -------
+    float
+        In [0, 1); sparser, which is higher, counts as better. NaN for an all-zero map.
+
+    Raises
+    ------
+    InputError
+        If the map is empty or not finite.
+
+    References
+    ----------
+    P. Chalasani et al., "Concise explanations of neural networks using adversarial training",
+    ICML 2020.
+    """
+    values = np.sort(np.abs(as_map(attribution)), axis=None).astype(np.float64)
+    n, total = values.size, values.sum()
+    return float(np.arange(1 - n, n, 2) @ values / (n * total)) if total else np.nan
+
+
 def moving_voxels(clip: Any, *, n_mads: float = 3.0, step: float = 0.0) -> np.ndarray:
     """Find the voxels whose grey value changes: |dI/dt| above `n_mads` deviations of the clip.
 
