@@ -262,8 +262,8 @@ def importance_rank(positive: np.ndarray, *, seed: int) -> np.ndarray:
     return ranks.reshape(positive.shape)
 
 
-def _block_means(attribution: np.ndarray, block: tuple[int, int, int]) -> np.ndarray:
-    """Mean of each block of a (T, H, W) map; blocks at the end may be cut."""
+def block_means(attribution: np.ndarray, block: tuple[int, int, int]) -> np.ndarray:
+    """Mean of each block of a (T, H, W) array; blocks at the end may be cut."""
     if len(block) != 3:
         raise InputError(f"block is {block}; expected frames, rows and columns")
     sums, counts = attribution.astype(np.float64), np.ones(attribution.shape)
@@ -272,6 +272,13 @@ def _block_means(attribution: np.ndarray, block: tuple[int, int, int]) -> np.nda
         starts = np.arange(0, attribution.shape[axis], side)
         sums, counts = (np.add.reduceat(one, starts, axis) for one in (sums, counts))
     return sums / counts
+
+
+def spread(values: np.ndarray, block: Sequence[int], shape: Sequence[int]) -> np.ndarray:
+    """Give every voxel of a (T, H, W) `shape` the value of its block."""
+    for axis, side in enumerate(block):
+        values = values.repeat(side, axis).take(np.arange(shape[axis]), axis)
+    return values
 
 
 @torch.no_grad()
@@ -299,7 +306,7 @@ def _measure(
     as_numpy = not isinstance(clip, torch.Tensor)
     clip, baseline, positive = _checked(clip, baseline, attribution)
     if block is not None:
-        positive = np.maximum(_block_means(as_map(attribution), block), 0)
+        positive = np.maximum(block_means(as_map(attribution), block), 0)
     n_voxels = positive.size  # or blocks
     sizes = {}
     if "threshold" in axes:
@@ -320,9 +327,7 @@ def _measure(
     # The clip without its first n voxels, or these alone; with n = 0, clip and baseline themselves.
     mixtures = [(0, True), (0, False), *((n, d) for d in (True, False) for n in partial)]
     rank = importance_rank(positive, seed=seed)
-    for axis, side in enumerate(block or ()):
-        rank = rank.repeat(side, axis).take(np.arange(clip.shape[1 + axis]), axis)
-    rank = torch.from_numpy(rank).to(clip.device)
+    rank = torch.from_numpy(spread(rank, block or (), clip.shape[1:])).to(clip.device)
     found = []
     starts = range(0, len(mixtures), batch_size)
     for start in tqdm(starts, desc="masked clips", disable=not progress, leave=False):
