@@ -2,9 +2,9 @@
 
 Nobody knows which voxels a trained network used; of a *planted* detector one does. Its probability
 is sigmoid(k (f - c)) of a quadratic f of the grey voxels, 1 at the clip x and 0 at its baseline b.
-Then E = (x - b) * grad f((x + b) / 2) is the exact Shapley value of every voxel (of `and` while both
-of its factors are not negative). `ladders` spoil that map by known steps, and `try_metrics` scores
-every step by every metric; `tables.judge` asks each metric for the order.
+Then E = (x - b) * grad f((x + b) / 2) is the exact Shapley value of every voxel (of `and` while
+both of its factors are not negative). `ladders` spoil that map by known steps, `try_clip` scores
+every step by every metric, and `tables.judge` asks each metric for the order.
 
 Regions: A is the annotated object, B the same shape where most moves elsewhere, P a still textured
 square. Of a clip one grey channel is used, (1, T, H, W).
@@ -119,7 +119,7 @@ def places(
     down, right = np.unravel_index(energy.argmax(), energy.shape)
     offset = int(down - rows.min()), int(right - columns.min())
     moved = np.roll(mask, offset, axis=(1, 2))
-    side = max(2, round(float(np.sqrt(mask.sum() / len(mask)))))
+    side = min(height, width, max(2, round(float(np.sqrt(mask.sum() / len(mask))))))
     taken = ndimage.binary_dilation(mask | moved, around).any(axis=0)
     texture = ((grey - smooth) ** 2).mean(axis=0)
     windows = np.lib.stride_tricks.sliding_window_view
@@ -263,6 +263,7 @@ def try_clip(
     *,
     detectors: Collection[str] = (),
     moving: np.ndarray | None = None,
+    sensitivity: int = 4,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Score the true maps of a clip's planted detectors, all that spoils them, and references.
@@ -276,7 +277,8 @@ def try_clip(
         Empty: all.
     moving : ndarray of bool, (T, H, W), optional
         For `motion_auc`; by default `human_centric.moving_voxels`.
-    seed : int
+    sensitivity, seed : int
+        As `score`.
 
     Returns
     -------
@@ -316,7 +318,8 @@ def try_clip(
             maps["object", 1] = lambda video, e=apart: e
             truth = object_map
         for (ladder, level), explain in maps.items():
-            given = score(detector.predict, explain, truth=truth, **scene)
+            noisy = 0 if ladder == "grid" else sensitivity
+            given = score(detector.predict, explain, truth=truth, sensitivity=noisy, **scene)
             lines += [(name, ladder, level, metric, value) for metric, value in given.items()]
     return pd.DataFrame(lines, columns=["detector", "ladder", "level", "metric", "value"])
 

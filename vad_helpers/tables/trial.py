@@ -21,8 +21,9 @@ NO_VERDICT = ("fragile_minus", "fragile_plus", "diffuse", "gated_i3d")
 REFERENCES = ("constant", "random", "motion", "annotation")
 RULES = {"tau": 0.8, "ladder": 0.5, "wins": 0.05, "value_effect": 0.05}
 """A metric passes if the lower end of its tau and each ladder's tau are above the first two, a
-constant and a random map beat the truth in at most the share `wins`, and `value_effect`, what powers
-change over what permuting the truth does, is below the last: fixed before a result was seen."""
+constant and a random map beat the truth in at most the share `wins`, and `value_effect`, what
+powers change over what permuting the truth does, is below the last: fixed before a result was
+seen."""
 
 
 def kendall(scores: np.ndarray, recall: np.ndarray) -> np.ndarray:
@@ -45,7 +46,7 @@ def kendall(scores: np.ndarray, recall: np.ndarray) -> np.ndarray:
     if not pairs:
         return np.full(scores.shape[1], np.nan)
     apart = np.array([scores[i] - scores[j] for i, j in pairs])
-    return (np.sign(apart) * (np.abs(apart) >= TIE)).mean(axis=0)
+    return (np.sign(np.nan_to_num(apart)) * (np.abs(apart) >= TIE)).mean(axis=0)
 
 
 def judge(scores: pd.DataFrame) -> pd.DataFrame:
