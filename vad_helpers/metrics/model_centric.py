@@ -327,13 +327,15 @@ def _measure(
     # The clip without its first n voxels, or these alone; with n = 0, clip and baseline themselves.
     mixtures = [(0, True), (0, False), *((n, d) for d in (True, False) for n in partial)]
     rank = importance_rank(positive, seed=seed)
-    rank = torch.from_numpy(spread(rank, block or (), clip.shape[1:])).to(clip.device)
+    rank = torch.from_numpy(spread(rank, block or (), clip.shape[1:])).to(clip.device, torch.int32)
     found = []
     starts = range(0, len(mixtures), batch_size)
     for start in tqdm(starts, desc="masked clips", disable=not progress, leave=False):
         chosen = mixtures[start : start + batch_size]
-        mixed = [torch.where((rank < n) == deletes, baseline, clip) for n, deletes in chosen]
-        batch = torch.stack(mixed)
+        batch = clip.new_empty((len(chosen), *clip.shape))
+        for mixed, (n, deletes) in zip(batch, chosen, strict=True):
+            top, rest = (baseline, clip) if deletes else (clip, baseline)
+            torch.where(rank < n, top, rest, out=mixed)
         found.append(_probabilities(predict(batch.numpy() if as_numpy else batch), len(batch)))
     p = np.concatenate(found)
 

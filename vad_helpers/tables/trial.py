@@ -128,3 +128,18 @@ def _summarised(taus: pd.DataFrame) -> pd.DataFrame:
         line = dict(zip(keys, key, strict=True))
         lines.append(line | {new: drawn[old] for old, new in names.items()})
     return pd.DataFrame(lines)
+
+
+def agreement(scores: pd.DataFrame) -> float:
+    """Krippendorff's alpha of the ranks that clips (lines) give to rows (columns).
+
+    1: all clips rank alike; 0: as by chance. Distances of ranks are squared; clips without all
+    scores are left out.
+
+    References
+    ----------
+    A. F. Hayes, K. Krippendorff, "Answering the call for a standard reliability measure for coding
+    data", Communication Methods and Measures 1, 2007.
+    """
+    ranks = scores.dropna().rank(axis=1).to_numpy()
+    return float(1 - ranks.var(axis=0, ddof=1).mean() / ranks.var(ddof=1))
