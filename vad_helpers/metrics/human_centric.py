@@ -252,23 +252,10 @@ def concentration(attribution: Any, mask: Any) -> dict[str, float]:
 
 
 def pointing(attribution: Any, mask: Any) -> float:
-    """Pointing game: does the largest value of the map lie in the mask?
+    """Pointing game: 1 if the map's largest value lies in the mask, else 0; higher is better.
 
-    Parameters
-    ----------
-    attribution, mask
-        As `localization`.
-
-    Returns
-    -------
-    float
-        1 or 0, higher is better; where several voxels share the maximum, the share of them in the
-        mask. 0 without a positive voxel, NaN for an empty mask, which nothing can hit.
-
-    Raises
-    ------
-    InputError
-        As `localization`.
+    Parameters and errors are those of `localization`. Where several voxels share the maximum, it is
+    the share of them in the mask; 0 without a positive voxel, NaN for an empty mask, never a hit.
 
     References
     ----------
@@ -281,22 +268,10 @@ def pointing(attribution: Any, mask: Any) -> float:
 
 
 def sparseness(attribution: Any) -> float:
-    """Gini index of |E|: 0 for a constant map, near 1 if few voxels hold everything.
+    """Gini index of |E|, of a map of any shape: 0 if constant, near 1 if few voxels hold all.
 
-    Parameters
-    ----------
-    attribution : array or tensor
-        Signed map of any shape.
-
-    Returns
-    -------
-    float
-        In [0, 1); sparser, which is higher, counts as better. NaN for an all-zero map.
-
-    Raises
-    ------
-    InputError
-        If the map is empty or not finite.
+    In [0, 1); sparser, which is higher, counts as better. NaN for an all-zero map, InputError for
+    one that is empty or not finite.
 
     References
     ----------

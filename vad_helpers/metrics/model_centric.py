@@ -202,20 +202,9 @@ def area_matched(
 ) -> dict[str, Any]:
     """Deletion, insertion and SRG at fixed shares of the voxels, or of blocks of voxels.
 
-    Results are those of `area_curves`, less its curves over all areas.
-
-    Parameters
-    ----------
-    predict, clip, baseline, attribution, areas, seed, batch_size, progress
-        As `area_curves`; `areas` are shares of the blocks, if there are any.
-    block : tuple of int, optional
-        Frames, rows and columns of the blocks that are ranked by mean signed attribution and
-        replaced whole; (1, H, W) are whole frames. None: voxels are ranked.
-
-    Raises
-    ------
-    InputError
-        As `area_curves`; also if `block` is not three positive integers.
+    Parameters, errors and results are those of `area_curves`, less its curves over all areas.
+    `block` has the frames, rows and columns of blocks that are ranked by mean signed attribution
+    and replaced whole, (1, H, W) for whole frames; `areas` are then shares of the blocks.
     """
     asked = {"areas": areas, "seed": seed, "batch_size": batch_size, "progress": progress}
     found = _measure(("matched",), predict, clip, baseline, attribution, block=block, **asked)

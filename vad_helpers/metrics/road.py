@@ -51,16 +51,7 @@ def road(
 ) -> dict[str, Any]:
     """Mean drop of p while the top voxels are replaced by `fill`.
 
-    Parameters
-    ----------
-    predict, clip, attribution
-        As `model_centric.deletion_insertion`; there is no baseline.
-    areas : sequence of float
-        Shares of voxels, in (0, 1].
-    noise : float
-        Standard deviation, see `fill`.
-    seed : int
-        Of the order among ties, and of the noise.
+    Parameters and errors are those of `model_centric.area_matched`, without a baseline.
 
     Returns
     -------
@@ -68,11 +59,6 @@ def road(
         ``road``: mean over `areas` of p(x) - p(x, filled), in [-1, 1], **higher** is better (the
         published curves are of p, lower is better). ``road_curve``: ndarray (n_areas,).
         ``model_calls``: `areas` and one.
-
-    Raises
-    ------
-    InputError
-        As `model_centric.area_matched`.
     """
     tensor, _, positive = _checked(clip, clip, attribution)
     shares = np.asarray(areas, dtype=np.float64)
@@ -89,26 +75,10 @@ def road(
 
 
 def fill(clip: np.ndarray, removed: Any, *, noise: float = 0.01, seed: int = 0) -> np.ndarray:
-    """Replace removed voxels by what their neighbours in the frame suggest.
+    """Replace `removed` voxels, bool (T, H, W), in all channels of a clip, floats (C, T, H, W).
 
-    Parameters
-    ----------
-    clip : ndarray of float, (C, T, H, W)
-    removed : array of bool, (T, H, W)
-        Removed in all channels.
-    noise : float
-        Standard deviation of what is added to them, in the clip's units.
-    seed : int
-
-    Returns
-    -------
-    ndarray, (C, T, H, W)
-        Of the clip's type.
-
-    Raises
-    ------
-    InputError
-        If `removed` does not fit the clip.
+    `noise` is the standard deviation of what is added to them, in the clip's units. The filled
+    clip is a new array of its type; InputError if `removed` does not fit.
     """
     removed = as_mask(removed, shape=clip.shape[1:], name="removed")
     n, index = np.count_nonzero(removed), np.full(removed.shape, -1)

@@ -97,29 +97,12 @@ def max_sensitivity(
     n_samples: int = 10,
     seed: int = 0,
 ) -> float:
-    """Largest change of a map under small noise on its clip, over the map's size.
+    """Largest change of a map under noise on its clip: max ||E(x + noise) - E(x)|| / ||E(x)||.
 
-    Parameters
-    ----------
-    explain : callable
-        (C, T, H, W) -> map (T, H, W). It is called `n_samples` + 1 times.
-    clip : torch.Tensor, (C, T, H, W)
-    radius : float
-        Noise is uniform in [-radius, radius], in the clip's units.
-    n_samples : int
-        Noisy clips, at least 1.
-    seed : int
-
-    Returns
-    -------
-    float
-        max ||E(x + noise) - E(x)|| / ||E(x)||, at least 0, lower is better. A map that does not
-        look at the clip has 0. NaN for an all-zero map.
-
-    Raises
-    ------
-    InputError
-        If `n_samples` or `radius` is not positive, or a map is not finite.
+    `explain` maps clips (C, T, H, W) to maps (T, H, W), `n_samples` + 1 times; noise is uniform in
+    [-`radius`, `radius`], in the clip's units. At least 0, lower is better; a map that does not
+    look at the clip has 0. NaN for an all-zero map; InputError if `n_samples` or `radius` is not
+    positive, or a map is not finite.
 
     References
     ----------

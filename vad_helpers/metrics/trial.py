@@ -83,21 +83,9 @@ class Detector:
 def places(
     clip: Any, baseline: Any, mask: np.ndarray
 ) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
-    """Find the regions A, B and P, and by how many rows and columns B is A moved.
+    """Find the regions A, B and P, bool (T, H, W), and by how many rows and columns B is A moved.
 
-    Parameters
-    ----------
-    clip, baseline : array or tensor, (1, T, H, W)
-    mask : array of bool, (T, H, W)
-
-    Returns
-    -------
-    dict of str to ndarray of bool, tuple of int
-
-    Raises
-    ------
-    InputError
-        If the mask is empty, or leaves no room for B or P.
+    Clip and baseline are (1, T, H, W), the mask is A. InputError if it is empty, or leaves no room.
     """
     grey, smooth = (np.asarray(one, dtype=np.float64)[0] for one in (clip, baseline))
     mask, change = as_mask(mask, shape=grey.shape), grey_change(grey) ** 2
@@ -140,20 +128,10 @@ def places(
 def planted(
     clip: Tensor, baseline: Tensor, regions: dict[str, np.ndarray], *, seed: int = 0
 ) -> dict[str, Detector]:
-    """Make the detectors of a clip, by name; those of `STRESS` are no part of a verdict.
+    """Make the detectors of a clip (1, T, H, W), by name; those of `STRESS` get no verdict.
 
-    Parameters
-    ----------
-    clip, baseline : torch.Tensor, (1, T, H, W)
-    regions : dict
-        As from `places`.
-    seed : int
-        Of the frames that `frames` looks at, and of the filter of `diffuse`.
-
-    Raises
-    ------
-    InputError
-        If blurring does not lower what a detector looks for.
+    `regions` are those of `places`; the seed chooses the frames of `frames` and the filter of
+    `diffuse`. InputError if blurring does not lower what a detector looks for.
     """
     x, b, rng = clip[0].double(), baseline[0].double(), np.random.default_rng(seed)
 
@@ -268,27 +246,10 @@ def try_clip(
 ) -> pd.DataFrame:
     """Score the true maps of a clip's planted detectors, all that spoils them, and references.
 
-    Parameters
-    ----------
-    clip, baseline : torch.Tensor, (1, T, H, W)
-        One grey channel, in the network's units.
-    mask : ndarray of bool, (T, H, W)
-    detectors : collection of str
-        Empty: all.
-    moving : ndarray of bool, (T, H, W), optional
-        For `motion_auc`; by default `human_centric.moving_voxels`.
-    sensitivity, seed : int
-        As `score`.
-
-    Returns
-    -------
-    DataFrame
-        detector, ladder, level, metric (of `TRIED`, and "recall"), value.
-
-    Raises
-    ------
-    InputError
-        As `places` and `planted`.
+    Clip and baseline are tensors (1, T, H, W), in the network's units; `detectors` are names
+    (empty: all); `moving` is for `motion_auc`, by default `human_centric.moving_voxels`;
+    `sensitivity` as in `score`. Gives detector, ladder, level, metric (of `TRIED`, and "recall"),
+    value. Errors are those of `places` and `planted`.
     """
     regions, offset = places(clip, baseline, mask)
     found = planted(clip, baseline, regions, seed=seed)

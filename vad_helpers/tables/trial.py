@@ -27,19 +27,11 @@ seen."""
 
 
 def kendall(scores: np.ndarray, recall: np.ndarray) -> np.ndarray:
-    """Kendall's tau_a of the levels of one ladder, of several metrics at once.
+    """Kendall's tau_a of a ladder's levels, for each column of `scores`, (n_levels, n_metrics).
 
-    Parameters
-    ----------
-    scores : ndarray, (n_levels, n_metrics)
-        From the truth down the ladder; higher is better.
-    recall : ndarray, (n_levels,)
-        Evidence recall; pairs that differ by less than .05 in it are left out.
-
-    Returns
-    -------
-    ndarray, (n_metrics,)
-        In [-1, 1]; a tie of a metric, or an undefined score, counts 0. NaN without a pair.
+    Levels go from the truth down, higher scores are better. Pairs whose evidence `recall`,
+    (n_levels,), differs by less than .05 are left out; a tie of a metric, or an undefined score,
+    counts 0. In [-1, 1], NaN without a pair.
     """
     pairs = list(itertools.combinations(range(len(recall)), 2))
     pairs = [(i, j) for i, j in pairs if abs(recall[i] - recall[j]) >= SAME_RECALL]
@@ -50,22 +42,13 @@ def kendall(scores: np.ndarray, recall: np.ndarray) -> np.ndarray:
 
 
 def judge(scores: pd.DataFrame) -> pd.DataFrame:
-    """Judge every metric by `RULES`.
+    """Judge every metric by `RULES`, from clip_id, detector, ladder, level, metric and value.
 
-    Parameters
-    ----------
-    scores : DataFrame
-        clip_id, detector, ladder, level, metric, value.
-
-    Returns
-    -------
-    DataFrame
-        A line a metric, detector and ladder: tau, its mean over clips, low and high (clips drawn
-        anew, 2,000 times), n clips. Detector "all": the mean over those with a verdict; ladder
-        "all", and "all but blur": over ladders. The line "all", "all" also has: truth_wins, the
-        rate at which the truth beats a spoiled map; how often each of `REFERENCES` beats the truth
-        (constant_wins ...); value_effect; quality and flatness, shares of the variance of noise by
-        powers; passed.
+    A line a metric, detector and ladder: tau, its mean over clips, with low and high (clips drawn
+    anew, 2,000 times), and n clips. Detector "all": the mean over those with a verdict; ladder
+    "all", and "all but blur": over ladders. The line "all", "all" also has: truth_wins, how often
+    the truth beats a spoiled map; how often each of `REFERENCES` beats the truth (constant_wins
+    ...); value_effect; quality and flatness, shares of the variance of noise by powers; passed.
     """
     keys, metrics = ["clip_id", "detector", "ladder", "level"], scores["metric"].drop_duplicates()
     wide = scores.pivot(index=keys, columns="metric", values="value")[list(metrics)]
