@@ -165,9 +165,10 @@ def planted(
     few = np.isin(np.arange(len(x)), rng.permutation(len(x))[:4])[:, None, None]
     # Per block, a filter without its component along x - b: it sums to zero there.
     drawn = rng.standard_normal(contrast.shape)
-    along, size = (model_centric.block_means(c * contrast, (4, 8, 8)) for c in (drawn, contrast))
+    block = model_centric.BLOCK
+    along, size = (model_centric.block_means(c * contrast, block) for c in (drawn, contrast))
     share = np.divide(along, size, out=np.zeros_like(along), where=size > 0)
-    drawn = drawn - contrast * model_centric.spread(share, (4, 8, 8), contrast.shape)
+    drawn = drawn - contrast * model_centric.spread(share, block, contrast.shape)
     drawn *= WEIGHT / np.maximum(drawn * contrast, 0).sum()
 
     def diffuse(z: Tensor) -> Tensor:
@@ -322,10 +323,7 @@ def score(
     if sensitivity:
         noisy = {"n_samples": sensitivity, "seed": seed}
         given["max_sensitivity"] = robustness.max_sensitivity(explain, clip, **noisy)
-    evidence, rank = (
-        np.maximum(truth, 0),
-        model_centric.importance_rank(np.maximum(values, 0), seed=seed),
-    )
-    top = rank < np.count_nonzero(evidence)
+    evidence, positive = np.maximum(truth, 0), np.maximum(values, 0)
+    top = model_centric.importance_rank(positive, seed=seed) < np.count_nonzero(evidence)
     recall = float(evidence[top].sum() / evidence.sum())
     return {name: float(given[name]) for name in TRIED if name in given} | {"recall": recall}
