@@ -43,7 +43,7 @@ STEPS = {
     "given": (2, ""),
     "predictions": (2, "frame_size mean std"),
     "map": (1, "n_frames stride frame_size mean std"),
-    "scores": (1, "n_thresholds area_steps baseline seed"),
+    "scores": (2, "n_thresholds area_steps baseline seed"),
     "convergence": (2, ""),
 }
 """Step -> version, raised whenever its code changes its result, and the parameters that it depends

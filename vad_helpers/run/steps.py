@@ -32,7 +32,7 @@ from vad_helpers.attribution import METHODS, MethodSpec, attribute, occlusion, s
 from vad_helpers.data import datasets
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
-from vad_helpers.metrics import evaluate, human_centric, references, robustness
+from vad_helpers.metrics import evaluate, human_centric, model_centric, references, robustness
 from vad_helpers.run import cache, params
 from vad_helpers.run.cache import Pair, Run, key_of, once
 from vad_helpers.run.experiment import (  # noqa: F401 (asked for here)
@@ -456,7 +456,8 @@ def plan(run: Run) -> pd.DataFrame:
             made = [c for c, _ in left if keys and row.method and map_path(run, c, row).is_file()]
             calls = (len(left) - len(made)) * row.model_calls(p)
             # Two curves on each axis; equal sets are asked once, so this is the most there can be.
-            curves = 0 if key == TIME_AVERAGE else 2 * (p.n_thresholds + p.area_steps)
+            sizes = [*model_centric.MATCHED_AREAS, *model_centric.BLOCK_AREAS]
+            curves = 2 * (p.n_thresholds + p.area_steps + len(sizes)) * (key != TIME_AVERAGE)
             scored, state = len(left) * curves, f"{len(mine) - len(left)} of {len(mine)} done"
             gradients = row.method and METHODS[row.method].family == "gradient"
             per_call = backward if gradients else forward
