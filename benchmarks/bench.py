@@ -143,17 +143,18 @@ def _scoring(subject: Subject, ours: dict[str, Prepared], repeats: int = 1) -> d
     fill, device = baselines.make("blur", subject.clip), str(subject.device)
     blocks = {"areas": model_centric.BLOCK_AREAS, "block": model_centric.BLOCK}
 
-    def score(ready: Prepared) -> None:
-        asked = probability_of(ready, device), subject.clip, fill, values
+    def score(predict: Callable[[Tensor], Any]) -> None:
+        asked = predict, subject.clip, fill, values
         model_centric.both_axes(*asked, n_steps=20, batch_size=2)
         model_centric.area_matched(*asked, **blocks, batch_size=2)
 
-    ways = {"captum_fp32": Prepared(subject.stock, precision="fp32")}
-    ways |= {f"ours_{name}": ready for name, ready in ours.items()}
+    stock = plain_captum.AnomalyProbability(subject.stock)
+    ways: dict[str, Callable[[Tensor], Any]] = {"captum_fp32": torch.no_grad()(stock)}
+    ways |= {f"ours_{name}": probability_of(ready, device) for name, ready in ours.items()}
     spent: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
-        for name, ready in ways.items():
-            spent[name].append(_clocked(subject, lambda r=ready: score(r))[1])
+        for name, predict in ways.items():
+            spent[name].append(_clocked(subject, lambda p=predict: score(p))[1])
     medians = {f"{name}_s": statistics.median(times) for name, times in spent.items()}
     row = {"method": "scoring", "name": "Scores of one map", "repeats": repeats}
     return row | _speedups(medians) | {"auto": _name(ours["auto"])}
