@@ -136,6 +136,8 @@ def test_what_has_no_rule_is_refused_however_it_is_called(make_clip):
         "Rel": Functional(torch.ops.aten.relu.default),
         "BatchNorm": nn.Sequential(nn.BatchNorm3d(3), small(nn.ReLU())),
         "Convolution": nn.Sequential(nn.ConvTranspose3d(3, 3, 1), small(nn.ReLU())),
+        # Its weight is not fixed.
+        "Conv": Functional(lambda x: F.conv3d(x, x[:, :, :1, :1, :1].expand(2, -1, -1, -1, -1))),
         "Softmax": nn.Sequential(small(nn.ReLU()), nn.Softmax(dim=1)),
     }
     for kind, model in wrong.items():
@@ -171,9 +173,14 @@ def test_units_that_only_their_bias_turns_on_keep_their_share(make_clip):
     assert done.info["kept_by_biases"] == done.info["logit"] != 0
 
 
-def test_bounds_are_checked_and_widened_to_the_clip(tiny_net, make_clip):
+def test_a_relu_in_place_makes_no_difference(tiny_net, make_clip):
+    found = explain(tiny_net, make_clip(), "lrp")
+    assert tiny_net.body[2].inplace and found.any()
+    tiny_net.body[2].inplace = False
+    np.testing.assert_array_equal(explain(tiny_net, make_clip(), "lrp"), found)
+
+
+def test_bounds_are_widened_to_the_clip(tiny_net, make_clip):
     clip = make_clip(high=3.0)
     wide = explain(tiny_net, clip, "lrp", high=float(clip.max()))
     np.testing.assert_array_equal(explain(tiny_net, clip, "lrp"), wide)
-    with pytest.raises(InputError, match="give low < high"):
-        explain(tiny_net, clip, "lrp", low=1.0)

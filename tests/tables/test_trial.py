@@ -67,6 +67,7 @@ def test_each_rule_can_fail_and_a_perfect_metric_passes(scores, tmp_path):
     assert whole.loc["cv", ["tau", "low", "high", "truth_wins"]].tolist() == [1, 1, 1, 1]
     assert whole.loc["gini", ["tau", "truth_wins"]].tolist() == [0, 0]
     assert whole.loc["auc", "constant_wins"] == 1 and whole.loc["cv", "constant_wins"] == 0
+    assert np.isnan(whole.loc["gini", "value_effect"])
     assert whole.loc["iou", "value_effect"] == pytest.approx(0.5 / 0.8)
     assert whole.loc["iou", ["quality", "flatness"]].tolist() == pytest.approx([0, 1])
     assert whole.loc["cv", ["quality", "flatness"]].tolist() == pytest.approx([1, 0])

@@ -1,17 +1,17 @@
 """Class activation maps: what one layer holds, weighted by what the answer would gain from it.
 
-With A (K, t, h, w) for the layer's output and g for the gradient of the score with respect to it,
-each map is a sum over the K channels, (t, h, w), enlarged by trilinear interpolation to the clip's
-(T, H, W). The score is the probability, but for `grad_cam_pp`. `layer` names a module of the model
-as `named_modules` does, such as "Mixed_5c"; its output must be (N, K, t, h, w).
+A (K, t, h, w) is the layer's output, g the gradient of the probability (of the logit in
+`grad_cam_pp`) with respect to it. Each map is a sum over the K channels, enlarged by trilinear
+interpolation to (T, H, W). `layer` names a module of the model as `named_modules` does, such as
+"Mixed_5c"; its output must be (N, K, t, h, w).
 
 The papers end with a ReLU. `grad_cam` and `hirescam` leave it out here: what speaks against the
 class keeps its sign, and metrics take the positive part themselves. In `layercam` and `grad_cam_pp`
 it is part of the definition: their maps are never negative.
 
-`vad_helpers.attribution.registry` says what `probability` and `clip` are; maps are (T, H, W); users
-call the methods through `vad_helpers.attribution.explain`. All raise InputError if the model is a
-plain function, which has no layers, or `layer` is not as described.
+`vad_helpers.attribution.registry` says what `probability` and `clip` are; users call the methods
+through `vad_helpers.attribution.explain`. InputError if the model is a plain function, which has no
+layers, or `layer` is not as described.
 """
 
 from __future__ import annotations

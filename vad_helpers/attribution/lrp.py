@@ -12,7 +12,6 @@ found in autograd's graph, however it was called, and refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -94,12 +93,6 @@ def lrp(
     return relevance, {"logit": value, "kept_by_biases": value - float(relevance.sum())}
 
 
-def check_bounds(settings: Mapping[str, Any], shape: tuple[int, ...]) -> None:
-    """Raise InputError unless low < high."""
-    if not settings["low"] < settings["high"]:
-        raise InputError(f"lrp: low is {settings['low']}, high {settings['high']}; give low < high")
-
-
 class _Watched(TorchFunctionMode):
     """Gradients by rules, for what runs inside this context.
 
@@ -126,7 +119,7 @@ class _Watched(TorchFunctionMode):
         found = func(*args, **kwargs)
         if not isinstance(found, Tensor) or found.grad_fn is None:
             return found
-        if name in _LAYERS:
+        if name in _LAYERS and len(args) > 1 and args[1].grad_fn is None:  # its weight is fixed
             weight, _, *rest = [*args[1:], *([kwargs.pop("bias", None)] if len(args) < 3 else [])]
             self.layers[found.grad_fn] = func, x, weight, rest, kwargs
             self.inputs[found.grad_fn] = node

@@ -383,13 +383,18 @@ _OCCLUSION = {
     "check": occlusion.check_windows,
     "citation": "zeiler2014visualizing",
 }
-# Of one clip alone, or of noisy copies of it.
-_LOCAL = {
-    "family": "gradient",
-    "model_calls": _samples,
-    "limits": _LIMITS,
-    "uses_baseline": False,
-}
+_NOISE = {"n_samples": 25, "sigma": 0.3}
+# Beyond the paper; keys are the functions' names.
+_BEYOND = (
+    ("Input × Gradient", gradient.input_x_gradient, {"channels": "sum"}, "shrikumar2016not"),
+    ("SmoothGrad", gradient.smoothgrad, {**_NOISE, "channels": "sum"}, "smilkov2017smoothgrad"),
+    ("VarGrad", gradient.vargrad, _NOISE, "adebayo2018local"),
+    ("Grad-CAM", cam.grad_cam, {"layer": "Mixed_5c"}, "selvaraju2017grad"),
+    ("Grad-CAM++", cam.grad_cam_pp, {"layer": "Mixed_5c"}, "chattopadhay2018grad"),
+    ("HiResCAM", cam.hirescam, {"layer": "Mixed_4f"}, "draelos2020use"),
+    ("LayerCAM", cam.layercam, {"layer": "Mixed_4f"}, "jiang2021layercam"),
+    ("LRP", lrp.lrp, {"rule": "composite", "low": -1.0, "high": 1.0}, "bach2015pixel"),
+)
 _SPECS = (
     MethodSpec(
         key="ig",
@@ -458,71 +463,19 @@ _SPECS = (
         precision="bf16",
         **_OCCLUSION,
     ),
-    # --- beyond the paper ---
-    MethodSpec(
-        key="input_x_gradient",
-        name="Input × Gradient",
-        attribute=gradient.input_x_gradient,
-        settings={"channels": "sum"},
-        citation="shrikumar2016not",
-        **_LOCAL,
-    ),
-    MethodSpec(
-        key="smoothgrad",
-        name="SmoothGrad",
-        attribute=gradient.smoothgrad,
-        settings={"n_samples": 25, "sigma": 0.3, "channels": "sum"},
-        citation="smilkov2017smoothgrad",
-        **_LOCAL,
-    ),
-    MethodSpec(
-        key="vargrad",
-        name="VarGrad",
-        attribute=gradient.vargrad,
-        settings={"n_samples": 25, "sigma": 0.3},
-        citation="adebayo2018local",
-        **_LOCAL | {"limits": {**_LIMITS, "n_samples": ">= 2"}},
-    ),
-    MethodSpec(
-        key="grad_cam",
-        name="Grad-CAM",
-        attribute=cam.grad_cam,
-        settings={"layer": "Mixed_5c"},
-        citation="selvaraju2017grad",
-        **_LOCAL,
-    ),
-    MethodSpec(
-        key="grad_cam_pp",
-        name="Grad-CAM++",
-        attribute=cam.grad_cam_pp,
-        settings={"layer": "Mixed_5c"},
-        citation="chattopadhay2018grad",
-        **_LOCAL,
-    ),
-    MethodSpec(
-        key="hirescam",
-        name="HiResCAM",
-        attribute=cam.hirescam,
-        settings={"layer": "Mixed_4f"},
-        citation="draelos2020use",
-        **_LOCAL,
-    ),
-    MethodSpec(
-        key="layercam",
-        name="LayerCAM",
-        attribute=cam.layercam,
-        settings={"layer": "Mixed_4f"},
-        citation="jiang2021layercam",
-        **_LOCAL,
-    ),
-    MethodSpec(
-        key="lrp",
-        name="LRP",
-        attribute=lrp.lrp,
-        settings={"rule": "composite", "low": -1.0, "high": 1.0},
-        check=lrp.check_bounds,
-        citation="bach2015pixel",
-        **_LOCAL,
+    *(
+        MethodSpec(
+            key=function.__name__,
+            name=name,
+            family="gradient",
+            attribute=function,
+            model_calls=_samples,
+            settings=settings,
+            limits=_LIMITS,
+            uses_baseline=False,
+            citation=citation,
+        )
+        for name, function, settings, citation in _BEYOND
     ),
     MethodSpec(
         key="rise",

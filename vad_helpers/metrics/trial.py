@@ -55,7 +55,7 @@ CALLS |= {"area_matched_deletion": 11, "area_matched_insertion": 11, "srg": 20, 
 CALLS |= {"srg_blocks": 40, "road": 4, "frame_deletion": 5}
 """Model calls a map, those of clip and baseline too; metrics that are not listed ask none."""
 PART = (2, 4, 4)
-WEIGHT = 5.0
+WEIGHT = 3.0
 """Positive part of the filter of `diffuse`, in units of the object's evidence."""
 Explain = Callable[[Tensor], np.ndarray]
 

@@ -83,7 +83,8 @@ def judge(scores: pd.DataFrame) -> pd.DataFrame:
     found = pd.DataFrame(taus).melt(["clip_id", "detector", "ladder"], metrics, "metric", "tau")
     table = _summarised(found)
     shared = pd.concat(cases).groupby(level="metric").mean().loc[metrics]
-    shared["value_effect"] = shared["power"] / shared.pop("noise").abs()
+    lost = shared.pop("noise").abs()
+    shared["value_effect"] = shared["power"] / lost.where(lost >= TIE)
     shared[["quality", "flatness"]] = np.mean(grids, axis=0).T if grids else np.nan
     whole = table[table["detector"] == "all"]
     taus_of = whole.pivot(index="metric", columns="ladder", values="tau").loc[metrics]
