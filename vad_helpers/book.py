@@ -36,7 +36,7 @@ from vad_helpers.run import open_run, params, steps
 from vad_helpers.run.cache import Run
 
 STUDY = "results/ucsd"
-"""Folder of the committed study, in the project."""
+"""Folder of the published networks and what they say of every clip, in the project."""
 PAPER_CLIP = (3, 20, 158, 237)
 """A clip of the paper's study as the network gets it: channels, frames, height, width."""
 
@@ -244,7 +244,8 @@ def stage(run: Run) -> Path:
         config["html"]["use_repository_button"] = True
     config["sphinx"]["config"]["myst_substitutions"] = numbers
     (staged / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    shutil.copytree(run.root / STUDY / "figures", staged / STUDY / "figures")
+    for figures in (run.root / "results").glob("*/figures"):
+        shutil.copytree(figures, staged / figures.relative_to(run.root))
     write_fragments(run, staged / "book" / "_run")
     (staged / "notebooks").mkdir()
     for name, page in executed.items():

@@ -462,7 +462,7 @@ def test_a_folder_from_elsewhere_is_shown_and_never_written(copied, few, lacking
 
 
 def test_folders_from_before_a_parameter_open_as_they_were_made():
-    run = open_run(run_dir="results/ucsd/fold-0")
+    run = open_run(run_dir="results/ucsd-earlier/fold-0")
     assert run.readonly and run.params.with_validation and run.params.keep == "best"
     assert len(steps.predictions(run)) > 0
 
