@@ -1,4 +1,4 @@
-"""Which metrics recover a known order? Planted detectors on real clips; see `metrics.trial`.
+"""Which metrics recover a known order? Planted detectors on real clips; see `benchmarks.planted`.
 
 `python -m benchmarks.metrics_on_trial -p "frame_size=[79, 118]" -p run_dir=runs/trial --out
 results/ucsd/metrics_on_trial.csv` scores one clip of each of 20 sequences, whose object covers .3
@@ -20,10 +20,11 @@ import pandas as pd
 import torch
 import typer
 
+from benchmarks import planted
 from vad_helpers import tables
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
-from vad_helpers.metrics import human_centric, trial
+from vad_helpers.metrics import human_centric
 from vad_helpers.run import Run, open_run, params, steps
 
 AREA = (0.003, 0.06)
@@ -83,7 +84,7 @@ def eligible(run: Run) -> Iterator[str]:
             mask = steps.mask(run, clip_id)
             if mask.any(axis=(1, 2)).all() and AREA[0] <= mask.mean() <= AREA[1]:
                 try:
-                    trial.places(*_grey(run, clip_id), mask)
+                    planted.places(*_grey(run, clip_id), mask)
                 except InputError:
                     continue
                 yield clip_id
@@ -98,14 +99,14 @@ def plant(run: Run, clip_id: str) -> pd.DataFrame:
     """Scores of the planted detectors on one clip."""
     moving = human_centric.moving_voxels(steps.clip(run, clip_id))
     options = {"moving": moving, "seed": steps.clip_seed(run, clip_id)}
-    return trial.try_clip(*_grey(run, clip_id), steps.mask(run, clip_id), **options)
+    return planted.try_clip(*_grey(run, clip_id), steps.mask(run, clip_id), **options)
 
 
 def gate(run: Run, clip_id: str) -> pd.DataFrame:
     """Scores of the run's network, to which the object alone gets through."""
     (clip, baseline), mask = _grey(run, clip_id), steps.mask(run, clip_id)
     open_at, predict = torch.from_numpy(mask), steps.predictor(run)
-    model, (_, offset) = steps.network(run).eval(), trial.places(clip, baseline, mask)
+    model, (_, offset) = steps.network(run).eval(), planted.places(clip, baseline, mask)
     device = next(model.parameters()).device
 
     def behind(batch: torch.Tensor) -> np.ndarray:
@@ -120,10 +121,10 @@ def gate(run: Run, clip_id: str) -> pd.DataFrame:
     moving, seed = human_centric.moving_voxels(clip), steps.clip_seed(run, clip_id)
     scene = {"clip": clip, "baseline": baseline, "mask": mask, "moving": moving, "seed": seed}
     lines = []
-    for (ladder, level), step in trial.ladders(truth, offset, seed=seed).items():
+    for (ladder, level), step in planted.ladders(truth, offset, seed=seed).items():
         if ladder in GATED:
             made = step(truth)
-            given = trial.score(behind, lambda _, e=made: e, truth=truth, sensitivity=0, **scene)
+            given = planted.score(behind, lambda _, e=made: e, truth=truth, sensitivity=0, **scene)
             lines += [("gated_i3d", ladder, level, name, value) for name, value in given.items()]
     return pd.DataFrame(lines, columns=["detector", "ladder", "level", "metric", "value"])
 

@@ -4,9 +4,8 @@ import functools
 
 import pytest
 
-from benchmarks import metrics_on_trial
+from benchmarks import metrics_on_trial, planted
 from vad_helpers import tables
-from vad_helpers.metrics import trial
 from vad_helpers.run import open_run, steps
 
 
@@ -27,8 +26,8 @@ def test_clips_are_of_as_many_sequences_scenes_in_turns_and_show_the_object_thro
 
 
 def test_clips_are_scored_once_and_judged_together(run, tmp_path, monkeypatch, capsys):
-    few = functools.partial(trial.try_clip, detectors=["appearance"], sensitivity=1)
-    monkeypatch.setattr(trial, "try_clip", few)
+    few = functools.partial(planted.try_clip, detectors=["appearance"], sensitivity=1)
+    monkeypatch.setattr(planted, "try_clip", few)
     monkeypatch.setattr(metrics_on_trial, "GATED", ("truth", "noise"))
     out, given = tmp_path / "metrics_on_trial.csv", [f"run_dir={run.dir}"]
     metrics_on_trial.main("tiny", given, n_clips=1, gated=1, part="1/1", out=out)
@@ -38,7 +37,7 @@ def test_clips_are_scored_once_and_judged_together(run, tmp_path, monkeypatch, c
     assert len(kept) == 2
     table = tables.read(tmp_path, "metrics_on_trial")
     assert set(table["detector"]) == {"appearance", "all", "gated_i3d"}
-    assert set(table["metric"]) == set(trial.TRIED)
+    assert set(table["metric"]) == set(planted.TRIED)
     own = table[table["detector"] == "appearance"].set_index(["metric", "ladder"])["tau"]
     assert own["srg", "noise"] > 0.9 and own["deletion", "blur"] < 0
     metrics_on_trial.main("tiny", given, n_clips=1, gated=1, part="1/1", out=out)

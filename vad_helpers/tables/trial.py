@@ -1,6 +1,7 @@
 """The verdict on metrics: how well each recovers the order of maps that is known.
 
-Scores are those of `metrics.trial.try_clip`, of several clips (column clip_id), one a sequence.
+Scores are those of `benchmarks.planted.try_clip`, of several clips (column clip_id), one a
+sequence.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from benchmarks import planted
 from vad_helpers.errors import InputError
-from vad_helpers.metrics import catalog, trial
+from vad_helpers.metrics import catalog
 
 SHAPE = (8, 24, 32)
 
@@ -31,12 +32,12 @@ def scene():
 
 @pytest.fixture(scope="module")
 def detectors(scene):
-    regions, _ = trial.places(*scene)
-    return trial.planted(*scene[:2], regions)
+    regions, _ = planted.places(*scene)
+    return planted.planted(*scene[:2], regions)
 
 
 def test_regions_are_apart_and_the_other_object_is_where_most_moves(scene):
-    regions, (down, right) = trial.places(*scene)
+    regions, (down, right) = planted.places(*scene)
     assert (regions["A"] == scene[2]).all()
     assert (regions["B"] == np.roll(scene[2], (down, right), axis=(1, 2))).all()
     assert 7 <= down <= 13  # onto what moves below
@@ -47,7 +48,7 @@ def test_regions_are_apart_and_the_other_object_is_where_most_moves(scene):
     clip, baseline, mask = scene
     for wrong, message in ((mask & ~mask, "empty"), (mask | ~mask, "no room")):
         with pytest.raises(InputError, match=message):
-            trial.places(clip, baseline, wrong)
+            planted.places(clip, baseline, wrong)
 
 
 def test_truth_sums_to_one_and_p_is_as_published_at_both_ends(scene, detectors):
@@ -70,7 +71,7 @@ def test_truth_is_the_shapley_value_of_a_quadratic():
         return ((flat @ matrix) * flat).sum(1) + flat[:, 0]
 
     x, b = torch.randn(2, 1, 1, 2, 3, generator=torch.Generator().manual_seed(0)).double()
-    found = trial.Detector(evidence).truth(x, b).ravel()
+    found = planted.Detector(evidence).truth(x, b).ravel()
 
     def value(members):
         z = b.reshape(6).clone()
@@ -88,13 +89,13 @@ def test_truth_is_the_shapley_value_of_a_quadratic():
 
 def test_evidence_lies_where_the_detector_looks(scene, detectors):
     clip, baseline, mask = scene
-    regions, _ = trial.places(*scene)
+    regions, _ = planted.places(*scene)
     truth = {name: one.truth(clip, baseline) for name, one in detectors.items()}
     for name, region in {"appearance": mask, "hans": regions["P"], "weighted": mask}.items():
         share = {"weighted": 0.7}.get(name, 1)
         assert truth[name][region].sum() == pytest.approx(share, abs=1e-9)
     assert np.count_nonzero(truth["frames"].any(axis=(1, 2))) == 4
-    mean = trial.model_centric.block_means(truth["diffuse"] - truth["appearance"], (4, 8, 8))
+    mean = planted.model_centric.block_means(truth["diffuse"] - truth["appearance"], (4, 8, 8))
     assert np.abs(mean).max() < 1e-12
     # Voxels that jump between clip and baseline flicker; the way between them is a smooth one.
     noisy = torch.where(torch.rand(clip.shape) < 0.5, clip, baseline)
@@ -111,16 +112,16 @@ def test_evidence_lies_where_the_detector_looks(scene, detectors):
 
 
 def test_ladders_spoil_by_what_they_say(scene, detectors):
-    truth, offset = detectors["appearance"].truth(*scene[:2]), trial.places(*scene)[1]
-    steps = trial.ladders(truth, offset, seed=3)
-    assert {name for name, _ in steps} >= {*trial.LADDERS, "power", "inversion", "grid", "truth"}
+    truth, offset = detectors["appearance"].truth(*scene[:2]), planted.places(*scene)[1]
+    steps = planted.ladders(truth, offset, seed=3)
+    assert {name for name, _ in steps} >= {*planted.LADDERS, "power", "inversion", "grid", "truth"}
     assert (steps["truth", 0](truth) == truth).all()
-    for i, share in enumerate(trial.LADDERS["noise"], 1):
+    for i, share in enumerate(planted.LADDERS["noise"], 1):
         noisy = steps["noise", i](truth)
         assert (np.sort(noisy, axis=None) == np.sort(truth, axis=None)).all()
         own = np.arange(truth.size).reshape(truth.shape)
         assert (steps["noise", i](own) != own).mean() == pytest.approx(share, abs=0.01)
-    for i, share in enumerate(trial.LADDERS["parts"], 1):
+    for i, share in enumerate(planted.LADDERS["parts"], 1):
         left = steps["parts", i](truth).sum()
         assert 1 - share - 1e-9 <= left <= 1 - share + 0.05
     assert (steps["shift", 2](truth)[:, :, 3:] == truth[:, :, :-3]).all()
@@ -133,11 +134,11 @@ def test_ladders_spoil_by_what_they_say(scene, detectors):
 
 
 def test_a_clip_is_scored_by_every_metric_and_every_score_is_in_its_range(scene):
-    found = trial.try_clip(*scene, detectors=["appearance", "diffuse"], sensitivity=1)
+    found = planted.try_clip(*scene, detectors=["appearance", "diffuse"], sensitivity=1)
     own = found[found["detector"] == "appearance"]
-    assert set(own["metric"]) == {*trial.TRIED, "recall"}
+    assert set(own["metric"]) == {*planted.TRIED, "recall"}
     assert not found.duplicated(["detector", "ladder", "level", "metric"]).any()
-    for metric in trial.TRIED:
+    for metric in planted.TRIED:
         low, high = catalog.METRICS[metric].range
         values = found.loc[found["metric"] == metric, "value"].dropna()
         assert values.between(low - 1e-9, high + 1e-9).all(), metric
