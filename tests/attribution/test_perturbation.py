@@ -88,6 +88,12 @@ def test_lime_is_a_weighted_lasso_on_fair_coins(kernel_width, as_logits):
     torch.testing.assert_close(torch.cat(game.seen), coins)
 
 
+def test_a_single_superpixel_is_enough_for_lime(as_logits):
+    game = Game(lambda shown: 0.2 + 0.5 * shown[:, 0], 1, as_logits)
+    found, _ = game.run(lime, n_samples=20, **LASSO)
+    assert found == pytest.approx([0.5], abs=1e-3)
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_kernel_that_weighs_nothing_gives_an_all_zero_map_with_a_warning(make_clip, tiny_net):
     with pytest.warns(UserWarning, match="all-zero map.*widen the kernel"):

@@ -76,9 +76,11 @@ def lime(
     ask = _asked(probability, clip, baseline, segments)
 
     def observe(rows: Tensor) -> Tensor:
-        # In float32 like Captum's kernel, which rounds: the same weights to the last bit.
-        distances = [torch.where(row.to(clip.device)[segments], 0, apart).norm() for row in rows]
-        weights = [math.exp(-(d**2) / (2 * kernel_width**2)) for d in distances]
+        weights = []
+        for row in rows.to(clip.device):
+            # In float32 like Captum's kernel, which rounds: the same weights to the last bit.
+            distance = torch.where(row[segments], 0, apart).norm()
+            weights.append(math.exp(-(distance**2) / (2 * kernel_width**2)))
         return torch.stack([ask(rows), torch.tensor(weights)], dim=1)
 
     def fit(rows: Tensor, seen: Tensor) -> Tensor:
