@@ -12,8 +12,8 @@ from vad_helpers.errors import InputError
 from vad_helpers.inference.prepared import resolve_device
 
 COLUMNS = (
-    *("device", "method", "captum_fp32_s", "ours_fp32_s", "ours_bf16_s"),
-    *("speedup_fp32", "speedup_bf16"),
+    *("device", "method", "captum_fp32_s", "ours_fp32_s", "ours_bf16_s", "ours_auto_s", "auto"),
+    *("speedup_fp32", "speedup_bf16", "speedup_auto"),
 )
 
 
@@ -24,8 +24,8 @@ def table(folder: str | Path = "benchmarks/results") -> pd.DataFrame:
     -------
     DataFrame
         Columns of `COLUMNS`, a line a device and method: seconds of one clip by plain Captum and by
-        this project, and how many times as fast that is; NaN where bf16 was not timed. Empty if
-        there are no results.
+        this project, and how many times as fast that is; NaN where something was not timed. `auto`
+        is the precision and engine that a run takes of itself. Empty if there are no results.
 
     Raises
     ------

@@ -10,8 +10,7 @@ import torch
 import typer
 from tqdm.auto import tqdm
 
-from benchmarks import bench, exactness, growth, machine, table
-from vad_helpers.attribution import METHODS
+from benchmarks import bench, exactness, growth, machine, plain_captum, table
 from vad_helpers.data import clips, walkway
 from vad_helpers.files import atomic_write
 from vad_helpers.inference.prepared import resolve_device
@@ -27,7 +26,9 @@ SMALLER = (20, 64, 96)
 def main(
     profile: Annotated[str, typer.Option(help="Take network and clip from a run.")] = "",
     param: Annotated[list[str], typer.Option("-p", "--param", help="Of that run.")] = [],  # noqa: B006
-    methods: Annotated[str, typer.Option(help="Separated by commas.")] = ",".join(METHODS),
+    methods: Annotated[str, typer.Option(help="Separated by commas.")] = ",".join(
+        plain_captum.METHODS
+    ),
     repeats: Annotated[int, typer.Option(help="Timed runs; medians are reported.")] = 3,
     slow_repeats: Annotated[int, typer.Option(help="The same for the slow methods.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
@@ -39,22 +40,43 @@ def main(
     smaller = torch.nn.functional.interpolate(subject.clip[None], size=SMALLER, mode="trilinear")[0]
     keys = [key.strip() for key in methods.split(",")]
     peaks = bench.peak_gflops(place)
+    facts = runtime.machine()
     result: dict[str, Any] = {
         "device": machine.name(place),
-        "machine": {k: v for k, v in runtime.machine().items() if k != "processor"},
+        "processor": facts.pop("processor"),
+        "amx": "AMX" in facts["instructions"],
+        "machine": facts,
         "subject": words,
         "peak_gflops": peaks,
+        "unit_seconds": bench.unit_seconds(subject),
         "forward_fp32_s": bench.forward_seconds(subject),
-        "exactness": exactness.rows(bench.Subject(subject.network, smaller), keys),
-        "growth": growth.rows(subject),
         "rows": [],
     }
     path = out / f"{result['device']}.json"
-    measured = bench.rows(subject, keys, peaks=peaks, repeats=repeats, slow_repeats=slow_repeats)
-    for row in tqdm(measured, desc="bench", total=len(keys)):
-        result["rows"].append(row)
-        with atomic_write(path) as temporary:  # row by row: a break loses what it interrupts alone
+
+    def keep() -> None:  # row by row: a break loses what it interrupts alone
+        with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+    measured = bench.rows(subject, keys, peaks=peaks, repeats=repeats, slow_repeats=slow_repeats)
+    # Captum's calls: about how long a row takes, so that the bar can tell the time left.
+    calls = [bench.captum_calls(subject, key) for key in keys]
+    with tqdm(desc="bench", total=sum(calls) + 2, unit="call") as bar:
+        for row, n in zip(measured, [*calls, 1, 1], strict=True):
+            result["rows"].append(row)
+            keep()
+            spent = ", ".join(
+                f"{k.removesuffix('_s')} {row[k]:.2f} s" for k in bench.seconds_of(row)
+            )
+            tqdm.write(f"{row['method']}: {spent}")
+            bar.update(n)
+    for name, more in (
+        ("exactness", lambda: exactness.rows(bench.Subject(subject.network, smaller), keys)),
+        ("growth", lambda: growth.rows(subject)),
+    ):
+        print(name, flush=True)
+        result[name] = more()
+        keep()
     print(table(out).to_string(index=False, float_format="{:.2f}".format))
     print(path)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import re
 import statistics
 import time
 import warnings
@@ -22,7 +23,11 @@ from benchmarks import machine, plain_captum
 from vad_helpers import tables
 from vad_helpers.attribution import METHODS, Explanation, attribute, baselines
 from vad_helpers.attribution.probability import seeded
-from vad_helpers.inference.prepared import Prepared, computes_bf16, prepare
+from vad_helpers.inference.prepared import PRECISIONS, Prepared, computes_bf16, prepare
+from vad_helpers.metrics import model_centric
+from vad_helpers.model.training import TrainingSpec
+from vad_helpers.run import steps
+from vad_helpers.run.experiment import probability_of, time_work
 
 COARSER = (2, 2, 2)
 """Captum's Occlusion_sp is timed on a grid this much coarser, and scaled by the windows."""
@@ -85,21 +90,98 @@ def rows(
     Yields
     ------
     dict
-        One a method, in the schema of `benchmarks/results`; nothing of bf16 where the device only
-        emulates it, which would take hours.
+        One a method, in the schema of `benchmarks/results`; then "scoring", all that one map's
+        faithfulness scores ask, and "whole_clip": every method and the scoring of its map. Nothing
+        of bf16 where the device only emulates it, which would take hours. Of Captum's side, the
+        scores are asked of the network of stock layers.
     """
     ours = {p: prepare(subject.network, precision=p) for p in precisions(subject.device)}
+    seconds = unit_seconds(subject)
     printed = tables.paper().query("metric == 'seconds'").set_index("row")["paper"].to_dict()
+    done = []
     for method in methods:
         n = slow_repeats if method in SLOW else repeats
         row = {"method": method, "name": METHODS[method].name, "repeats": n}
         row |= {"paper_s": printed.get(method)}
-        row |= _timed(subject, ours, method, n)
+        row |= _timed(subject, ours | _auto(subject, ours, method, seconds), method, n)
         row |= _work(subject, ours, method)
         for precision in ours:
             rate = row["ours_gflop"] / row[f"ours_{precision}_s"]
             row[f"peak_share_{precision}"] = rate / peaks[precision]
+        done.append(row)
         yield row
+    scoring = _scoring(subject, ours | _auto(subject, ours, "", seconds))
+    yield scoring
+    whole = {name: sum(row[name] + scoring[name] for row in done) for name in seconds_of(scoring)}
+    yield {"method": "whole_clip", "name": "A whole clip", "methods": methods} | _speedups(whole)
+
+
+def unit_seconds(subject: Subject) -> dict[str, dict[str, float]]:
+    """Seconds of each kind of work, by precision and engine, by which a run would decide."""
+    clips = torch.stack([subject.clip, subject.clip.flip(1)])
+    works = ("forward", "gradient", "occlusion")
+    return {w: time_work(subject.network, w, clips, spec=TrainingSpec()) for w in works}
+
+
+def _auto(
+    subject: Subject, ours: dict[str, Prepared], method: str, seconds: dict[str, dict[str, float]]
+) -> dict[str, Prepared]:
+    """What a run takes of itself for a method, or for scoring (""), under the name "auto"."""
+    work = steps.work_of(METHODS[method]) if method else "forward"
+    allowed = [p for p in ours if not method or p in ("fp32", METHODS[method].precision)]
+    precision = min(allowed, key=seconds[work].get)
+    other = f"{precision} openvino"
+    if work == "forward" and seconds[work].get(other, np.inf) < seconds[work][precision]:
+        return {"auto": prepare(subject.network, precision=precision, engine="openvino")}
+    return {"auto": ours[precision]}
+
+
+def _scoring(subject: Subject, ours: dict[str, Prepared], repeats: int = 1) -> dict[str, Any]:
+    """Row of the scores of deletion and insertion, SRG of blocks too, of a map by Guided
+    Backpropagation, the cheapest."""
+    values = _ours(subject, ours["fp32"], "guided_backprop").map
+    fill, device = baselines.make("blur", subject.clip), str(subject.device)
+    blocks = {"areas": model_centric.BLOCK_AREAS, "block": model_centric.BLOCK}
+
+    def score(predict: Callable[[Tensor], Any]) -> None:
+        asked = predict, subject.clip, fill, values
+        model_centric.both_axes(*asked, n_steps=20, batch_size=2)
+        model_centric.area_matched(*asked, **blocks, batch_size=2)
+
+    stock = plain_captum.AnomalyProbability(subject.stock)
+    ways: dict[str, Callable[[Tensor], Any]] = {"captum_fp32": torch.no_grad()(stock)}
+    ways |= {f"ours_{name}": probability_of(ready, device) for name, ready in ours.items()}
+    spent: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, predict in ways.items():
+            spent[name].append(_clocked(subject, lambda p=predict: score(p))[1])
+    medians = {f"{name}_s": statistics.median(times) for name, times in spent.items()}
+    row = {"method": "scoring", "name": "Scores of one map", "repeats": repeats}
+    return row | _speedups(medians) | {"auto": _name(ours["auto"])}
+
+
+def seconds_of(row: dict[str, Any]) -> list[str]:
+    """Keys of a row's seconds by implementation."""
+    return [name for name in row if re.fullmatch(r"(captum|ours)_[a-z0-9]+_s", name)]
+
+
+def captum_calls(subject: Subject, method: str) -> int:
+    """Clips that plain Captum puts through the network for a method, as it is timed."""
+    options, shape = subject.options(method), tuple(subject.clip.shape)
+    changed, _ = coarse(subject, method)
+    return METHODS[method].model_calls(options | changed, shape, options.get("n_segments"))
+
+
+def _name(ready: Prepared) -> str:
+    return f"{ready.precision} {ready.engine}"
+
+
+def _speedups(seconds: dict[str, float]) -> dict[str, float]:
+    """Seconds by implementation, and how many times as fast as Captum's each of ours is."""
+    names = [name.removeprefix("ours_").removesuffix("_s") for name in seconds if "ours" in name]
+    return seconds | {
+        f"speedup_{n}": seconds["captum_fp32_s"] / seconds[f"ours_{n}_s"] for n in names
+    }
 
 
 def precisions(device: torch.device) -> tuple[str, ...]:
@@ -135,11 +217,17 @@ def forward_seconds(subject: Subject, *, repeats: int = 5) -> dict[str, float]:
 def _timed(
     subject: Subject, ours: dict[str, Prepared], method: str, repeats: int
 ) -> dict[str, Any]:
-    """Seconds by implementation, how much faster ours is, and whether the maps agree."""
+    """Seconds by implementation, how much faster ours is, and whether the maps agree.
+
+    What "auto" takes is not timed again where it is one of the others.
+    """
+    auto = ours["auto"]
+    twin = next((name for name in PRECISIONS if ours.get(name) is auto), None)
     changed, scale = coarse(subject, method)
     runs: dict[str, Callable[[], Any]] = {"captum_fp32": lambda: _captum(subject, method, changed)}
     for p, prepared in ours.items():
-        runs[f"ours_{p}"] = lambda m=prepared: _ours(subject, m, method)
+        if p != "auto" or twin is None:
+            runs[f"ours_{p}"] = lambda m=prepared: _ours(subject, m, method)
     if method not in SLOW:  # warm, and with batch sizes measured
         for run in runs.values():
             run()
@@ -149,6 +237,8 @@ def _timed(
         for whose, run in runs.items():
             found[whose], spent = _clocked(subject, run)
             seconds[whose].append(spent * (scale if whose == "captum_fp32" else 1))
+    if twin is not None:
+        seconds["ours_auto"] = seconds[f"ours_{twin}"]
     medians = {f"{whose}_s": statistics.median(times) for whose, times in seconds.items()}
     maps = {whose: one if whose == "captum_fp32" else one.map for whose, one in found.items()}
     # Compare what both computed.
@@ -157,10 +247,10 @@ def _timed(
     if "bf16" in ours:
         agreed["agreement_bf16"] = agreement(maps["ours_fp32"], maps["ours_bf16"])
     return {
-        **medians,
+        **_speedups(medians),
         **{f"{whose}_all_s": times for whose, times in seconds.items()},
         "captum_scaled_by": scale,
-        **{f"speedup_{p}": medians["captum_fp32_s"] / medians[f"ours_{p}_s"] for p in ours},
+        "auto": _name(auto),
         **agreed,
         "model_calls": found["ours_fp32"].model_calls,
     }

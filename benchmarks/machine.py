@@ -17,10 +17,13 @@ CLEAR = Path("/proc/self/clear_refs")
 
 
 def name(device: torch.device) -> str:
-    """Short name for files: a GPU's model, or the number of CPU cores in use."""
+    """Short name for files: a GPU's model, or a CPU's, its instructions, and the cores in use."""
     if device.type == "cuda":
-        return re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name(device).lower()).strip("-")
-    return f"cpu-{torch.get_num_threads()}-cores"
+        words = torch.cuda.get_device_name(device)
+    else:
+        facts = runtime.machine()
+        words = f"{facts['processor']} {facts['instructions']} {facts['threads']} cores"
+    return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
 
 
 def synchronize(device: torch.device) -> None:

@@ -157,10 +157,11 @@ def kernel_shap(
     n_segments: int,
     compactness: float,
     paired: bool = False,
+    agreement: float = 0.0,
 ) -> Tensor:
     """KernelSHAP on superpixels, or another explainer of its kind."""
-    if paired:
-        raise NotImplementedError("Captum draws no samples in pairs; compare with paired=False")
+    if paired or agreement:
+        raise NotImplementedError("Captum has no pairs and doubles no samples; compare without")
     explainer = model if isinstance(model, Lime) else KernelShap(model)
     labels = superpixels.slic(clip, n_segments=n_segments, compactness=compactness)
     found = explainer.attribute(

@@ -13,6 +13,7 @@ from benchmarks import bench, exactness, growth, machine, plain_captum
 from vad_helpers.attribution import METHODS
 from vad_helpers.errors import InputError
 from vad_helpers.model.i3d import InceptionI3d
+from vad_helpers.run import experiment
 from vad_helpers.tables import paper
 
 SHAPE = (8, 40, 48)
@@ -29,8 +30,8 @@ SETTINGS = {
 }
 KEYS = {
     *("method", "name", "repeats", "model_calls", "captum_scaled_by", "paper_s"),
-    *("captum_fp32_s", "ours_fp32_s", "ours_bf16_s"),
-    *("captum_fp32_all_s", "ours_fp32_all_s", "ours_bf16_all_s"),
+    *("captum_fp32_s", "ours_fp32_s", "ours_bf16_s", "ours_auto_s", "auto", "speedup_auto"),
+    *("captum_fp32_all_s", "ours_fp32_all_s", "ours_bf16_all_s", "ours_auto_all_s"),
     *(f"{what}_{p}" for what in ("speedup", "peak_share", "agreement") for p in ("fp32", "bf16")),
     *("ours_gflop", "captum_gflop", "peak_fp32_gb", "peak_bf16_gb"),
 }
@@ -55,15 +56,22 @@ def subject():
 @pytest.mark.slow
 def test_every_method_has_a_row_in_the_schema_with_its_work(subject, monkeypatch):
     monkeypatch.setattr(bench, "computes_bf16", lambda device: True)
-    found = bench.rows(subject, list(METHODS), peaks=PEAKS, repeats=3, slow_repeats=1)
+    found = bench.rows(subject, list(plain_captum.METHODS), peaks=PEAKS, repeats=3, slow_repeats=1)
     rows = {row["method"]: row for row in found}
-    assert list(rows) == list(METHODS) == list(plain_captum.METHODS)
+    scoring, whole = rows.pop("scoring"), rows.pop("whole_clip")
+    for key in ("captum_fp32_s", "ours_fp32_s", "ours_bf16_s", "ours_auto_s"):
+        parts = [row[key] + scoring[key] for row in rows.values()]
+        assert min(parts) > scoring[key] > 0 and whole[key] == pytest.approx(sum(parts))
+    assert whole["speedup_auto"] == pytest.approx(whole["captum_fp32_s"] / whole["ours_auto_s"])
+    assert list(rows) == list(plain_captum.METHODS) and rows.keys() <= METHODS.keys()
     printed = paper().query("metric == 'seconds'").set_index("row")["paper"]
     for method, row in rows.items():
         assert set(row) == KEYS, method
         assert row["name"] == METHODS[method].name and row["paper_s"] == printed[method]
         assert row["repeats"] == (1 if method in bench.SLOW else 3)
-        for key in KEYS - {"method", "name"}:
+        assert row["auto"] in ("fp32 torch", "bf16 torch", "fp32 openvino", "bf16 openvino")
+        assert METHODS[method].precision == "bf16" or row["auto"].startswith("fp32")
+        for key in KEYS - {"method", "name", "auto"}:
             values = row[key] if isinstance(row[key], list) else [row[key]]
             assert all(math.isfinite(value) and value > 0 for value in values), (method, key)
         for whose in ("captum_fp32", "ours_fp32", "ours_bf16"):
@@ -77,8 +85,7 @@ def test_every_method_has_a_row_in_the_schema_with_its_work(subject, monkeypatch
     json.dumps(list(rows.values()))  # no NumPy numbers
     # The work is Captum's where nothing can be saved, and less elsewhere.
     shares = {key: row["ours_gflop"] / row["captum_gflop"] for key, row in rows.items()}
-    for method in ("guided_backprop", "lime", "kernel_shap"):
-        assert shares.pop(method) == pytest.approx(1, abs=1e-6)
+    assert shares.pop("guided_backprop") == pytest.approx(1, abs=1e-6)
     assert all(0.1 < share < 0.9 for share in shares.values())
     forward, backward = bench.network_gflop(subject)
     assert 0 < backward < 2 * forward
@@ -88,7 +95,8 @@ def test_every_method_has_a_row_in_the_schema_with_its_work(subject, monkeypatch
 
 def test_where_bf16_is_emulated_only_fp32_is_timed(subject, monkeypatch):
     monkeypatch.setattr(bench, "computes_bf16", lambda device: False)
-    (row,) = bench.rows(subject, ["guided_backprop"], peaks=PEAKS, repeats=1, slow_repeats=1)
+    monkeypatch.setattr(experiment, "computes_bf16", lambda device: False)
+    row, *_ = bench.rows(subject, ["guided_backprop"], peaks=PEAKS, repeats=1, slow_repeats=1)
     assert set(row) == {key for key in KEYS if "bf16" not in key}
 
 
@@ -109,7 +117,7 @@ def test_operations_are_counted_by_the_formula_in_one_thread():
 def test_captums_small_occlusion_is_timed_on_a_coarser_grid_and_scaled(subject):
     # 3 x 5 x 5 windows and the clip itself, over 2 x 3 x 3 and the clip.
     assert bench.coarse(subject, "occlusion_sp") == ({"stride": (4, 14, 16)}, 76 / 19)
-    for method in set(METHODS) - {"occlusion_sp"}:
+    for method in set(plain_captum.METHODS) - {"occlusion_sp"}:
         assert bench.coarse(subject, method) == ({}, 1)
     full = bench.Subject(subject.network, torch.zeros(3, 20, 158, 237))
     assert bench.coarse(full, "occlusion_sp")[1] == 4789 / (5 * 10 * 15 + 1)
@@ -158,9 +166,12 @@ def test_the_command_writes_one_file_a_machine(tmp_path, monkeypatch, subject, c
     command.main(methods="guided_backprop", repeats=2, device="cpu", out=tmp_path)
     (path,) = tmp_path.iterdir()
     assert path.stem == machine.name(torch.device("cpu")) and path.suffix == ".json"
-    assert str(path) in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert str(path) in shown and "\nscoring: captum_fp32 " in shown
     found = json.loads(path.read_text(encoding="utf-8"))
-    assert [row["method"] for row in found["rows"]] == ["guided_backprop"]
+    names = [row["method"] for row in found["rows"]]
+    assert names == ["guided_backprop", "scoring", "whole_clip"]
+    assert found["processor"] and found["amx"] in (True, False)
     assert found["rows"][0]["repeats"] == 2 and found["peak_gflops"] == PEAKS
     assert [row["method"] for row in found["exactness"]] == ["guided_backprop"]
     (row,), clip = found["growth"], growth.resized(subject.clip, "pixels", 0.5)

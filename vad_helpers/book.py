@@ -341,8 +341,10 @@ def write_fragments(run: Run, folder: Path) -> None:
 
     study, committed = tables.load(run.dir), tables.load(run.root / STUDY)
     networks = tables.performance_table(tables.performance(committed))
-    made = {"facts": run.facts(), "methods": method_table(study), "metrics": metric_table()}
-    made["study_performance"] = networks
+    listed = method_table(study)
+    in_paper = listed["key"].isin(tables.paper()["row"])
+    made = {"methods": listed[in_paper], "methods_beyond": listed[~in_paper]}
+    made |= {"facts": run.facts(), "metrics": metric_table(), "study_performance": networks}
     for name, table in made.items():
         html = viz.table_html(table, index=not isinstance(table.index, pd.RangeIndex))
         (folder / f"{name}.md").write_text(html, encoding="utf-8")

@@ -88,4 +88,10 @@ def small_settings():
         "lime": {"n_samples": 9, "n_segments": 6, "alpha": 1e-5},
         "occlusion_lp": {"window": (4, 6, 6), "stride": (4, 5, 4)},
         "occlusion_sp": {"window": (2, 4, 4), "stride": (1, 3, 4)},
+        "input_x_gradient": {},
+        "smoothgrad": {"n_samples": 3},
+        "vargrad": {"n_samples": 3},
+        **dict.fromkeys(("grad_cam", "grad_cam_pp", "hirescam", "layercam"), {"layer": "body.2"}),
+        "lrp": {},
+        "rise": {"n_samples": 9, "grid": (2, 3, 3)},
     }

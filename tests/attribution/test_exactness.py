@@ -1,4 +1,4 @@
-"""Every method but occlusion against Captum in float64, given the same samples.
+"""Every method that Captum has, but occlusion, against Captum in float64, given the same samples.
 
 Occlusion has files of its own: Captum accumulates it in float32.
 """
@@ -6,6 +6,14 @@ Occlusion has files of its own: Captum accumulates it in float32.
 import numpy as np
 import pytest
 import torch
+from captum.attr import (
+    InputXGradient,
+    LayerAttribution,
+    LayerGradCam,
+    LayerGradientXActivation,
+    NoiseTunnel,
+    Saliency,
+)
 
 from benchmarks import plain_captum
 from vad_helpers.attribution import METHODS, superpixels
@@ -37,6 +45,29 @@ CASES = {
     "smoothgrad, absolute channels": ("ig_smoothgrad", {**SMOOTH, "channels": "abs"}),
     "gradient_shap, absolute channels": ("gradient_shap", {**SHAP, "channels": "abs"}),
     "guided_backprop, absolute channels": ("guided_backprop", {"channels": "abs"}),
+}
+
+
+def noisy(kind):
+    def theirs(model, clip, baseline, *, n_samples, sigma):
+        draws = {"nt_samples": n_samples, "stdevs": sigma, "nt_samples_batch_size": 1}
+        explainer = NoiseTunnel(Saliency(model))
+        found = explainer.attribute(clip[None], nt_type=kind, abs=False, **draws)
+        return found[0].sum(dim=0)
+
+    return theirs
+
+
+def input_x_gradient(model, clip, baseline):
+    return InputXGradient(model).attribute(clip[None].clone().requires_grad_())[0].sum(dim=0)
+
+
+CAPTUM = plain_captum.METHODS | {"input_x_gradient": input_x_gradient}
+CAPTUM |= {kind: noisy(kind) for kind in ("smoothgrad", "vargrad")}
+CASES |= {
+    "input_x_gradient": ("input_x_gradient", {}),
+    "smoothgrad of gradients": ("smoothgrad", SHAP),
+    "vargrad": ("vargrad", SHAP),
 }
 LINES = ["ig", "smoothgrad", "gradient_shap", "gradient_shap with noise"]
 
@@ -90,7 +121,7 @@ def ours(model, key, clip, baseline, settings, batch_size):
     probability = Probability(prepare(model), batch_size=batch_size, example=clip)
     with evaluating(probability.model), seeded(SEED, CPU):
         found = METHODS[key].attribute(probability, clip, baseline, **settings)
-    return found[0] if isinstance(found, tuple) else found
+    return (found[0] if isinstance(found, tuple) else found).detach()
 
 
 @pytest.mark.filterwarnings("ignore:Setting .*backward hooks")
@@ -104,13 +135,33 @@ def test_captum_gives_the_same_map(case, subject):
         return  # it is refused
     wrapped = plain_captum.AnomalyProbability(model).eval()
     with seeded(SEED, CPU):
-        expected = plain_captum.METHODS[key](wrapped, clip, baseline, **settings).detach()
+        expected = CAPTUM[key](wrapped, clip, baseline, **settings).detach()
     found = ours(model, key, clip, baseline, settings, batch_size=3)
     # Captum's linear models give float32 coefficients whatever they are fitted to.
     assert found.dtype == (torch.float32 if METHODS[key].superpixels else torch.float64)
     largest = float(expected.abs().max())
-    assert largest > 1e-7 and np.ptp(expected.numpy()) > 0
+    # A variance is of the gradient's square.
+    assert largest > (1e-30 if key == "vargrad" else 1e-7) and np.ptp(expected.numpy()) > 0
     assert float((found - expected).abs().max()) <= AGREEMENT * largest
+
+
+@pytest.mark.parametrize("layer", ["Mixed_4f", "Mixed_5c", "body.2"])
+def test_captum_has_the_same_maps_of_layers(layer, i3d, tiny_net, make_clip):
+    model, shape = (i3d, (16, 32, 40)) if layer != "body.2" else (tiny_net, (4, 10, 12))
+    clip = make_clip(shape, grey=False, dtype=torch.float64)
+    wrapped = plain_captum.AnomalyProbability(model.double().eval())
+    inner = wrapped.network.get_submodule(layer)
+    theirs = {
+        "grad_cam": LayerGradCam(wrapped, inner).attribute(clip[None]),
+        "hirescam": LayerGradientXActivation(wrapped, inner).attribute(clip[None]),
+    }
+    for key, expected in theirs.items():
+        expected = expected.sum(dim=1, keepdim=True).detach()
+        expected = LayerAttribution.interpolate(expected, shape, "trilinear")[0, 0]
+        found = ours(model, key, clip, None, {"layer": layer}, batch_size=3)
+        largest = float(expected.abs().max())
+        assert largest > 1e-7 and expected.min() < 0
+        assert float((found - expected).abs().max()) <= AGREEMENT * largest
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])

@@ -7,9 +7,12 @@ the class; the region is made of whole superpixels.
 import numpy as np
 import pytest
 import sklearn.metrics
+import torch
 
 from vad_helpers.attribution import explain
 from vad_helpers.attribution.superpixels import slic
+from vad_helpers.inference.prepared import prepare
+from vad_helpers.model.i3d import InceptionI3d
 
 SMALL = {
     "ig": {"n_steps": 8},
@@ -20,7 +23,12 @@ SMALL = {
     "lime": {"n_segments": 24},
     "occlusion_lp": {"window": (4, 8, 12), "stride": (4, 4, 6)},
     "occlusion_sp": {"window": (2, 4, 6), "stride": (2, 2, 2)},
+    "rise": {"n_samples": 200, "grid": (1, 4, 6)},
 }
+
+CAMS = ("grad_cam", "grad_cam_pp", "hirescam", "layercam")
+LAYER = dict.fromkeys(CAMS, {"layer": "1"})
+BEYOND = {"input_x_gradient": {}, "smoothgrad": {}, "vargrad": {"sigma": 0.02}, **LAYER, "lrp": {}}
 
 
 @pytest.mark.filterwarnings("ignore:.*all-zero map")
@@ -36,3 +44,45 @@ def test_every_method_finds_the_region(key, planted, make_clip):
     for target, low, high in ((1, 0.95, 1), (0, 0, 0.5)):  # it speaks against the other class
         found = np.maximum(explain(planted(region), clip, key, target=target, **options), 0)
         assert low <= sklearn.metrics.roc_auc_score(region.ravel(), found.ravel()) <= high
+
+
+@pytest.mark.filterwarnings("ignore:.*all-zero map")
+@pytest.mark.parametrize("key", BEYOND)
+def test_methods_beyond_the_paper_find_what_a_detector_of_bright_voxels_reads(key, make_clip):
+    """Half as fine as the clip, it also looks for dark voxels, and does not care."""
+    layers = torch.nn.Conv3d(3, 2, (1, 2, 2), (1, 2, 2)), torch.nn.ReLU(), MeanOf()
+    detector = torch.nn.Sequential(*layers, torch.nn.Linear(2, 2)).requires_grad_(False)
+    detector[0].weight[:], detector[0].bias[:] = (
+        torch.tensor([1 / 12, -1 / 12]).view(2, *[1] * 4),
+        0,
+    )
+    detector[0].bias[0] = -0.6
+    detector[3].weight[:], detector[3].bias[:] = torch.tensor([[0, 0], [90.0, 0]]), 0
+    region = np.zeros((8, 32, 48), bool)
+    region[2:6, 8:24, 16:36] = True
+    clip = make_clip((8, 32, 48), low=-0.8, high=0.5)
+    clip[:, region] = make_clip((8, 32, 48), low=0.75, high=1.0)[:, region]
+    for target, low, high in ((1, 0.95, 1), (0, 0, 0.5)):
+        if key == "vargrad" and target == 0:
+            continue  # it has no sign
+        found = np.maximum(explain(detector, clip, key, target=target, **BEYOND[key]), 0)
+        assert low <= sklearn.metrics.roc_auc_score(region.ravel(), found.ravel()) <= high
+
+
+class MeanOf(torch.nn.Module):
+    def forward(self, x):
+        return x.mean(dim=(2, 3, 4))
+
+
+@pytest.mark.filterwarnings("ignore:.*all-zero map")
+@pytest.mark.parametrize("key", BEYOND)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_methods_beyond_the_paper_take_any_clip_and_any_batch_size(key, precision, make_clip):
+    network, settings = InceptionI3d(width=0.1), {"precision": precision}
+    settings |= {"n_samples": 3} if key in ("smoothgrad", "vargrad") else {}
+    torch.nn.init.normal_(network.logits.conv3d.weight)
+    ready = prepare(network, precision=precision)
+    for clip in (make_clip((1, 24, 33)), torch.full((3, 7, 24, 33), 0.25)):
+        one, more = (explain(ready, clip, key, batch_size=n, **settings) for n in (1, 5))
+        np.testing.assert_array_equal(one, more)
+        assert np.isfinite(one).all()

@@ -13,7 +13,13 @@ from vad_helpers.attribution import explain
 from vad_helpers.errors import InputError
 from vad_helpers.inference import prepared as prepared_module
 from vad_helpers.inference.chain import Chain, sequential
-from vad_helpers.inference.prepared import computes_bf16, out_of_memory, prepare, resolve_device
+from vad_helpers.inference.prepared import (
+    computes_bf16,
+    out_of_memory,
+    prepare,
+    resolve_device,
+    side_by_side,
+)
 from vad_helpers.model.i3d import InceptionI3d
 
 CPU = torch.device("cpu")
@@ -101,6 +107,33 @@ def test_precisions_that_cannot_be_had_are_refused(first, asked):
         prepare(any_module(), precision="fp8")
     with pytest.raises(InputError, match="bare chain"):
         prepare(chain_of(), precision="bf16")
+
+
+@pytest.mark.parametrize(("kind", "close"), [("float64", 1e-12), ("fp32", 1e-5), ("bf16", 2e-2)])
+def test_three_equal_channels_are_convolved_as_one_without_gradients_alone(kind, close):
+    network = InceptionI3d(width=0.1).eval()
+    network = network.double() if kind == "float64" else network
+    ready = prepare(network, precision="bf16" if kind == "bf16" else "fp32")
+    channels, grey = [], torch.stack([grey_clip((8, 32, 40)), grey_clip((8, 32, 40)) ** 2])
+    grey = grey.to(ready.dtype)
+    weight = ready.model.Conv3d_1a_7x7.conv3d.weight
+    assert ready.chain.takes_grey and not chain_of().takes_grey
+    convolve, expected = nn.functional.conv3d, ready.evaluate(grey)  # with gradients enabled
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+
+        def spy(x, own, *rest, **options):
+            channels.append(x.shape[1] if len(own) == len(weight) else None)
+            return convolve(x, own, *rest, **options)
+
+        patch.setattr(nn.functional, "conv3d", spy)
+        found = ready.evaluate(grey)
+        first, before = channels[0], len(channels)
+        coloured = ready.evaluate(grey + torch.tensor([0, 0, 0.5]).view(3, 1, 1, 1).to(grey))
+    folded = 2 if kind == "bf16" else 1  # its columns are channels
+    assert first == folded and channels[before] == 3 * folded
+    scale = float(expected.abs().max())
+    assert float((found - expected).abs().max()) <= close * scale
+    assert float((coloured - expected).abs().max()) > 1e-3 * scale
 
 
 class Work:
@@ -247,3 +280,60 @@ def test_maps_depend_neither_on_the_batch_nor_on_memory_that_runs_out(key, setti
     most = 0  # and for one clip it is an error
     with pytest.raises(RuntimeError, match="memory"):
         explain(model, grey_clip(), key, **options)
+
+
+# -- Engines --------------------------------------------------------------------------------------
+
+
+def test_ways_take_turns_and_the_first_turn_does_not_count(monkeypatch):
+    turns, now = [], iter(range(1000))
+    monkeypatch.setattr(prepared_module.time, "perf_counter", lambda: float(next(now)))
+    ways = {name: lambda name=name: turns.append(name) or next(now) for name in "ab"}
+    assert side_by_side(ways, device=CPU, repeats=2) == {"a": 2.0, "b": 2.0}
+    assert turns == list("ababab")
+
+
+def test_openvino_gives_the_same_logits(monkeypatch):
+    pytest.importorskip("openvino", reason="the extra `fast` is not installed")
+    clips = torch.stack([grey_clip((8, 20, 24)), grey_clip((8, 20, 24)).flip(1)])
+    for network in (InceptionI3d(width=0.1), any_module()):
+        network.train()
+        ready, plain = prepare(network, engine="openvino"), prepare(network.eval())
+        network.train()
+        with torch.no_grad():
+            found, expected = ready(clips), plain(clips) if plain.chain else network.eval()(clips)
+        assert torch.allclose(found, expected, atol=1e-5 * float(expected.abs().max()))
+    # Gradients are PyTorch's.
+    ways = [prepare(network.eval(), engine=engine) for engine in ("openvino", "torch")]
+    maps = [explain(way, clips[0], "ig", batch_size=1) for way in ways]
+    assert np.array_equal(*maps)
+
+
+class Fickle(nn.Module):
+    """What it computes depends on the values of the clip."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = any_module()
+
+    def forward(self, x):
+        return self.inner(x) if x.sum() > 0 else -self.inner(x)
+
+
+def test_openvino_refuses_what_it_cannot_keep_to(monkeypatch):
+    with pytest.raises(InputError, match="unknown engine: 'tpu'"):
+        prepare(any_module(), engine="tpu")
+    monkeypatch.setattr(prepared_module, "has_openvino", lambda: True)
+    for model in (lambda x: x, any_module().double()):
+        with pytest.raises(InputError, match="give a float32 module on the CPU"):
+            prepare(model, engine="openvino")
+    monkeypatch.setattr(prepared_module, "has_openvino", lambda: False)
+    with pytest.raises(InputError, match="is not installed"):
+        prepare(any_module(), engine="openvino")
+
+
+def test_a_model_whose_steps_depend_on_the_clip_is_not_compiled():
+    pytest.importorskip("openvino", reason="the extra `fast` is not installed")
+    ready = prepare(Fickle(), engine="openvino")
+    with torch.no_grad(), pytest.raises(InputError, match="depend on the clip"):
+        ready(grey_clip()[None])

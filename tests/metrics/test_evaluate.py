@@ -82,6 +82,14 @@ def test_each_level_is_that_of_its_function(scene):
     model = values_of(found, "model_centric")
     for name in ("deletion", "insertion", "area_matched_deletion"):
         assert model["clip", name] == pytest.approx(faithful[name], abs=1e-6)
+    assert model["clip", "srg"] == pytest.approx(faithful["srg"], abs=1e-6)
+    blocks = {"block": model_centric.BLOCK, "areas": model_centric.BLOCK_AREAS, "seed": 5}
+    of_blocks = model_centric.area_matched(*inputs, **blocks)
+    assert model["clip", "srg_blocks"] == of_blocks["srg"]
+    both = model_centric.both_axes(*inputs, n_steps=4, seed=5, **n)["shared"]["model_calls"]
+    assert model["clip", "model_calls"] == both + of_blocks["model_calls"]
+    assert people["clip", "pointing"] == human_centric.pointing(values, mask)
+    assert people["clip", "gini"] == human_centric.sparseness(values)
     steady = evaluate.over_time(values, mask)
     assert (
         steady["frame_auc"] == found["frame_auc"] == [(0, robustness.frame_aucs(values, mask)[0])]

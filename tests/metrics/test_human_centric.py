@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
+from sklearn.metrics import auc, f1_score, jaccard_score, roc_auc_score
 
 from vad_helpers.errors import InputError
 from vad_helpers.metrics import human_centric as hc
@@ -257,3 +257,35 @@ def test_normalising_a_clip_does_not_change_what_moves(n_mads):
     normalised = ((torch.tensor(grey).float() / 255 - 0.45) / 0.225).expand(3, -1, -1, -1)
     found = hc.moving_voxels(normalised, n_mads=n_mads)
     np.testing.assert_array_equal(found, hc.moving_voxels(grey, n_mads=n_mads))
+
+
+def test_pointing_counts_the_largest_value_shares_ties_and_never_hits_an_empty_mask():
+    mask = np.array([[[True, True, False, False]]])
+    for values, expected in (
+        ([1, 3, 2, 0], 1),
+        ([1, 2, 3, -9], 0),
+        ([3, 1, 3, 3], 1 / 3),
+        ([2, 2, 2, 2], 0.5),
+        ([0, 0, 0, 0], 0),
+        ([-1, -2, -3, -4], 0),
+    ):
+        values = np.array(values, dtype=float).reshape(1, 1, 4)
+        assert hc.pointing(values, mask) == pytest.approx(expected)
+        assert np.isnan(hc.pointing(values, ~mask & mask))
+        assert hc.pointing(values, mask | ~mask) == (1 if values.max() > 0 else 0)
+    with pytest.raises(InputError, match="NaN"):
+        hc.pointing(np.full((1, 1, 4), np.nan), mask)
+
+
+def test_sparseness_is_twice_the_area_that_the_lorenz_curve_leaves():
+    rng = np.random.default_rng(0)
+    values = np.round(rng.standard_normal((3, 4, 5)), 1)
+    lorenz = np.concatenate([[0], np.sort(np.abs(values), axis=None).cumsum()])
+    area = auc(np.linspace(0, 1, 61), lorenz / lorenz[-1])
+    assert hc.sparseness(values) == pytest.approx(1 - 2 * area, abs=1e-12)
+    assert hc.sparseness(7 * values) == pytest.approx(1 - 2 * area, abs=1e-12)
+    assert hc.sparseness(np.full((2, 3), -2.0)) == 0
+    one = np.zeros((1, 2, 5))
+    one[0, 0, 0] = 3
+    assert hc.sparseness(one) == pytest.approx(0.9)
+    assert np.isnan(hc.sparseness(np.zeros((1, 2, 2))))

@@ -98,6 +98,7 @@ def test_scores_are_those_of_the_protocol_alone_and_together(scene, name, n):
     matched = {"matched_deletion_curve": deletion, "matched_insertion_curve": insertion}
     matched |= {"area_matched_deletion": deletion.mean(), "matched_areas": (0.05, 0.3, 1.0)}
     matched |= {"area_matched_insertion": insertion.mean()}
+    matched |= {"srg": deletion.mean() - insertion.mean()}
 
     options = {"areas": (0.05, 0.3, 1.0), "seed": 4}
     found = mc.both_axes(*scene, MAPS[name], n_thresholds=n, n_steps=7, **options)
@@ -239,3 +240,57 @@ def test_rounding_hard_labels_and_other_types_of_clips_and_probabilities_pass(ti
         assert found.get("shared", found)["p_clip"] == pytest.approx(1, abs=1e-3)
     found = score(lambda batch: batch[:, 0, 0, 0, 0], tiny[0].int(), tiny[1] + 0.25, tiny[2])
     assert found.get("shared", found)["p_baseline"] == 0.25  # between integers
+
+
+def test_srg_is_insertion_minus_deletion_of_rise_by_hand_and_for_random_order(tiny):
+    found = mc.area_matched(linear, *tiny, areas=(0.25, 0.5))
+    # Without the top p is .6, .3; with it alone .4, .7.
+    assert found["srg"] == pytest.approx(((0.4 - 0.6) + (0.7 - 0.3)) / 2, abs=1e-6)
+    seeds = [mc.area_matched(linear, *tiny[:2], np.zeros((1, 1, 4)), seed=i) for i in range(400)]
+    # Of a sum, a share a of the voxels takes a away, and alone leaves 1 - a: their difference.
+    shares = np.mean([one["matched_areas"] for one in seeds])
+    assert np.mean([one["srg"] for one in seeds]) == pytest.approx(2 * shares - 1, abs=0.03)
+
+
+def test_blocks_are_ranked_by_mean_signed_relevance_and_replaced_whole():
+    """Frames of 3 x 5 in blocks of 2 x 2 x 2: those at the end are cut; by another route here."""
+    rng, shape = np.random.default_rng(0), (3, 3, 5)
+    values = rng.standard_normal(shape)
+    clip, baseline = np.ones((1, *shape)), np.zeros((1, *shape))
+    weights = rng.random(shape) / 60
+    corners = [(t, y, x) for t in (0, 2) for y in (0, 2) for x in (0, 2, 4)]
+    blocks = [tuple(slice(i, i + 2) for i in corner) for corner in corners]
+    order = sorted(blocks, key=lambda b: -max(values[b].mean(), 0))[:4]  # as many are positive
+    assert all(values[b].mean() > 0 for b in order)
+    removed = [sum(weights[b].sum() for b in order[:n]) for n in (1, 4)]
+    found = mc.area_matched(
+        lambda batch: (batch[:, 0] * weights).sum(axis=(1, 2, 3)),
+        *(clip, baseline, values),
+        areas=(0.01, 4 / 12),
+        block=(2, 2, 2),
+    )
+    assert found["matched_deletion_curve"] == pytest.approx(removed)
+    assert found["matched_areas"] == pytest.approx([1 / 12, 4 / 12])
+    assert found["model_calls"] == 2 + 2 * 2
+
+
+def test_whole_frames_are_blocks_and_one_frame_is_the_whole_clip():
+    clip = np.arange(1.0, 5).reshape(1, 4, 1, 1) * np.ones((1, 4, 2, 3)) / 24
+    values = np.array([0.0, 3, 2, 1]).reshape(4, 1, 1) * np.ones((4, 2, 3))
+
+    def predict(batch):
+        return batch.mean(axis=(1, 2, 3, 4)) * 4
+
+    options = {"areas": (0.25, 0.5), "block": (1, 2, 3)}
+    found = mc.area_matched(predict, clip, 0 * clip, values, **options)
+    assert found["matched_deletion_curve"] == pytest.approx([2 / 24, 5 / 24])
+    found = mc.area_matched(predict, clip[:, :1], 0 * clip[:, :1], values[:1], **options)
+    assert found["matched_deletion_curve"] == pytest.approx([4 / 24] * 2)
+    for block in ((2, 2), (0, 2, 2), (1.5, 1, 1)):
+        with pytest.raises(InputError, match="block"):
+            mc.area_matched(predict, clip, clip, values, block=block)
+
+
+def test_log_areas_reach_from_a_few_voxels_to_all_of_them():
+    assert mc.LOG_AREAS[0] == pytest.approx(2e-4) and mc.LOG_AREAS[-1] == 1
+    assert np.ptp(np.diff(np.log(mc.LOG_AREAS))) < 1e-9 and len(mc.LOG_AREAS) == 24

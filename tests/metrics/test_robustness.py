@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from vad_helpers.errors import InputError
 from vad_helpers.metrics import robustness
 
 
@@ -69,3 +70,23 @@ def test_time_average_repeats_the_signed_mean(scene):
     assert still.dtype == np.float32
     expected = np.broadcast_to(scene[0].mean(axis=0), scene[0].shape)
     np.testing.assert_allclose(still, expected, atol=1e-6)
+
+
+def test_max_sensitivity_of_a_linear_map_is_that_of_its_noise():
+    clip, asked = torch.randn(1, 2, 3, 4, generator=torch.Generator().manual_seed(1)), []
+
+    def explain(video):
+        asked.append(video)
+        return 3 * video[0]
+
+    found = robustness.max_sensitivity(explain, clip, radius=0.1, n_samples=4, seed=2)
+    noises = [(one - clip).norm() for one in asked[1:]]
+    assert len(asked) == 5 and all((one - clip).abs().max() <= 0.1 for one in asked)
+    assert found == pytest.approx(float(max(noises) / clip.norm()), rel=1e-5)
+    assert found == robustness.max_sensitivity(explain, clip, radius=0.1, n_samples=4, seed=2)
+    blind = np.ones((2, 3, 4))
+    assert robustness.max_sensitivity(lambda video: blind, clip) == 0
+    assert np.isnan(robustness.max_sensitivity(lambda video: 0 * blind, clip))
+    for options in ({"radius": 0}, {"n_samples": 0}):
+        with pytest.raises(InputError, match=next(iter(options))):
+            robustness.max_sensitivity(explain, clip, **options)

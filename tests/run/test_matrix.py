@@ -121,6 +121,17 @@ def test_a_methods_version_is_in_the_keys_of_its_rows(keys, monkeypatch):
     assert {name for name in before if before[name] != after[name]} == {"lime"}
 
 
+def test_agreement_is_in_the_keys_of_its_rows_only_where_it_is_asked_for(keys, monkeypatch):
+    before, asked = keys(), keys(settings={"lime": {"agreement": 0.9}})
+    assert {name for name in before if before[name] != asked[name]} == {"lime"}
+    older = dict(METHODS["lime"].settings)
+    del older["agreement"]
+    monkeypatch.setitem(
+        METHODS, "lime", dataclasses.replace(METHODS["lime"], settings=older, check=None)
+    )
+    assert keys() == before
+
+
 def test_weights_are_told_by_their_content(few, weights, tmp_path, keys):
     moved = tmp_path / "moved.safetensors"
     moved.write_bytes(few.path("model.safetensors").read_bytes())

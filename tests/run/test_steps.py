@@ -189,8 +189,22 @@ def test_a_2d_start_is_measured_on_training_clips_when_the_network_is_trained(
         assert torch.equal(found, getattr(expected.Conv3d_1a_7x7.bn, name)) and found.std() > 0.1
 
 
-def test_automatic_precision_is_resolved_once_and_then_obeyed(tmp_path, monkeypatch):
+def clock(monkeypatch, fp32, **others):
+    """Processor on which a unit of any work takes these seconds."""
+    seconds = {"fp32": fp32, **{name.replace("_", " "): s for name, s in others.items()}}
+
+    def timed(ways, *, device):
+        for work in ways.values():
+            work()
+        return {name: seconds.get(name, 9.0) for name in ways}
+
+    monkeypatch.setattr(experiment, "side_by_side", timed)
+
+
+def test_automatic_precision_is_measured_once_and_then_obeyed(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "computes_bf16", lambda device: True)
+    monkeypatch.setattr(experiment, "has_openvino", lambda: False)
+    clock(monkeypatch, 2.0, bf16=1.0)
     auto = {"precision": "auto", "run_dir": tmp_path / "run", "methods": ["kernel_shap", "ig"]}
     run = open_run("tiny", variants={"fast": {"method": "ig", "precision": "bf16"}}, **auto)
     assert {experiment.precision_of(run, what) for what in ("scores", "training")} == {"bf16"}
@@ -198,14 +212,45 @@ def test_automatic_precision_is_resolved_once_and_then_obeyed(tmp_path, monkeypa
     assert steps._explained(run, clip_id, steps.rows(run)["fast"])[1]["precision"] == "bf16"
     own = steps._explained(run, clip_id, steps.rows(run)["kernel_shap"])[1]["precision"]
     assert own == METHODS["kernel_shap"].precision
-    monkeypatch.setattr(experiment, "computes_bf16", lambda device: False)
+    known = cache.manifest_in(run.dir)["measured"]
+    assert known["forward"] == known["training"] == {"fp32": 2.0, "bf16": 1.0}
+    assert "forward bf16" in run.facts().loc["precision", "this run"]
+
+    clock(monkeypatch, 1.0, bf16=2.0)  # elsewhere
     assert experiment.precision_of(open_run(run_dir=tmp_path / "run")) == "bf16"
     other = open_run("tiny", precision="auto", run_dir=tmp_path / "other")
-    assert experiment.precision_of(other) == "fp32"
+    works = ("forward", "gradient", "occlusion")
+    assert {experiment.precision_of(other, "map", work=work) for work in works} == {"fp32"}
+    monkeypatch.setattr(experiment, "computes_bf16", lambda device: False)
+    third = open_run("tiny", precision="auto", run_dir=tmp_path / "third")
+    assert experiment.measured(third, "forward") == {"fp32": 1.0}  # bf16 is not even tried
     named = open_run("tiny", precision="auto", train_precision="bf16", run_dir=tmp_path / "named")
     assert experiment.precision_of(named, "training") == "bf16"
     with pytest.warns(UserWarning, match="train_precision is bf16, which this cpu only emulates"):
         steps.check(named)
+
+
+def test_folders_from_before_precision_was_measured_keep_theirs(tmp_path, monkeypatch):
+    clock(monkeypatch, 1.0, bf16=2.0)
+    run = open_run("tiny", precision="auto", run_dir=tmp_path / "run")
+    cache.update(run, measured={"precision": "bf16", "engine": "torch"})
+    assert experiment.precision_of(run) == experiment.precision_of(run, "training") == "bf16"
+    assert experiment.engine_of(run, "bf16") == "torch"
+
+
+def test_the_engine_is_the_faster_of_those_that_are_here(tmp_path, monkeypatch):
+    pytest.importorskip("openvino", reason="the extra `fast` is not installed")
+    monkeypatch.setattr(experiment, "computes_bf16", lambda device: False)
+    clock(monkeypatch, 2.0, fp32_openvino=1.0)
+    run = open_run("tiny", precision="auto", run_dir=tmp_path / "run", methods=["lime"])
+    assert experiment.engine_of(run, "fp32") == "openvino"
+    clip_id = steps.evaluation(run)["clip_id"][0]
+    fast, about = steps._explained(run, clip_id, steps.rows(run)["lime"])
+    assert about["engine"] == "openvino"
+    monkeypatch.setattr(experiment, "has_openvino", lambda: False)
+    shutil.rmtree(run.path("attributions"))
+    plain, about = steps._explained(open_run(run_dir=run.dir), clip_id, steps.rows(run)["lime"])
+    assert about["engine"] == "torch" and np.allclose(fast, plain, atol=1e-4 * np.abs(plain).max())
 
 
 # -- Rows and maps --------------------------------------------------------------------------------

@@ -124,3 +124,21 @@ def test_a_page_shows_the_comparison_that_decides_each_claim(study):
     low, high = (float(x) for x in shown.at[2, "here"].split("[")[1][:-1].split(","))
     least = float(shown.at[2, "verdict"].split(": ")[1][:-1])
     assert least == pytest.approx((high - low) / 2 * 2.8016 / 1.96, abs=2e-3)
+
+
+def test_claims_on_faithfulness_are_judged_by_srg_beside_the_papers_pair(study):
+    """A study of before has no SRG: nothing changes; one that has it is judged by both."""
+    usual = tables.claims(study, numbers=[5, 6, 7])
+    assert (usual["by_srg"] == "").all() and "by SRG" not in tables.claims_table(study)
+    scored = study.model_centric
+    lines = scored[scored["metric"] == "area_matched_deletion"]
+    apart = {"perturbation": -1.0, "gradient": 0.0, "reference": 0.0}
+    shift = lines["row"].map(study.rows.set_index("row")["family"]).map(apart)
+    new = [lines.assign(metric=m, value=shift) for m in ("srg", "srg_blocks")]
+    both = dataclasses.replace(study, model_centric=pd.concat([scored, *new]))
+    found = tables.claims(both, numbers=[5, 6, 7])
+    assert found["verdict"].tolist() == usual["verdict"].tolist()
+    assert found["by_srg"].tolist()[0] == "does not hold"
+    shown = tables.claims_table(both).set_index("claim")["by SRG"]
+    assert shown[5] == "does not hold" and not shown[1]
+    assert {"srg", "srg_blocks"} <= {*tables.table_two(both)["metric"]}

@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from vad_helpers import tables
 from vad_helpers.errors import InputError
+from vad_helpers.tables.claims import sides
 
 
 def renamed(study, names):
@@ -49,6 +50,18 @@ def test_a_variant_changes_what_differs_from_its_methods_own_row(small):
     assert found.loc["ig2", "changes"] == {"seed": 1}
     assert tables.many_samples(study) == {"lime_more": "lime"}, "the most samples on all clips"
     assert "lime_few" not in tables.main_rows(study)
+
+
+def test_methods_that_the_paper_lacks_are_marked_and_take_no_side_in_its_claims(small):
+    one = small.rows[small.rows["row"] == "ig"]
+    more = one.assign(row="grad_cam", of="grad_cam", label="Grad-CAM")
+    copied = one.assign(row="ig2", kind="variant", label="IG (n_steps=9)")
+    study = dataclasses.replace(small, rows=pd.concat([small.rows, more, copied]))
+    before, after = tables.labels(small), tables.labels(study)
+    assert after == before | {"grad_cam": "Grad-CAM (beyond the paper)", "ig2": "IG (n_steps=9)"}
+    assert tables.methods(study) == ["ig", "lime", "grad_cam"]
+    for first, second in (("gradient", "perturbation"), ("lime", "others")):
+        assert sides(study, first, second) == sides(small, first, second)
 
 
 def test_hits_and_misses_are_parts_of_all(study):

@@ -9,7 +9,7 @@ from PIL import Image
 from vad_helpers.attribution import METHODS
 from vad_helpers.viz import style
 
-PERTURBATION = {"kernel_shap", "lime", "occlusion_lp", "occlusion_sp"}
+PERTURBATION = {"kernel_shap", "lime", "occlusion_lp", "occlusion_sp", "rise"}
 
 
 @pytest.fixture

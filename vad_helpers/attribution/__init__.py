@@ -1,4 +1,4 @@
-"""Explaining a video classifier's decision: eight attribution methods behind one function."""
+"""Explaining a video classifier's decision: attribution methods behind one function."""
 
 from vad_helpers.attribution.registry import (
     METHODS,

@@ -157,6 +157,70 @@ def guided_backprop(
     return _one_channel(gradients, channels)
 
 
+def input_x_gradient(
+    probability: Probability, clip: Tensor, baseline: None = None, *, channels: str = "sum"
+) -> Tensor:
+    """Multiply the gradient at the clip by the clip: the baseline is grey, zero once normalised.
+
+    References
+    ----------
+    Shrikumar et al., Not just a black box: learning important features through propagating
+    activation differences, arXiv:1605.01713, 2016.
+    """
+    from captum.attr import InputXGradient
+
+    found = InputXGradient(probability).attribute(clip[None].requires_grad_())
+    return _one_channel(found[0], channels)
+
+
+def smoothgrad(
+    probability: Probability,
+    clip: Tensor,
+    baseline: None = None,
+    *,
+    n_samples: int,
+    sigma: float,
+    channels: str = "sum",
+) -> Tensor:
+    """Average the gradient over noisy copies of the clip.
+
+    Parameters
+    ----------
+    n_samples : int
+        Noisy copies, at least 1.
+    sigma : float
+        Standard deviation of the noise in normalised units, drawn for every channel on its own.
+
+    References
+    ----------
+    Smilkov et al., SmoothGrad: removing noise by adding noise, arXiv:1706.03825, 2017.
+    """
+    found = _over_noise("smoothgrad", probability, clip, n_samples, sigma)
+    return _one_channel(found, channels)
+
+
+def vargrad(
+    probability: Probability,
+    clip: Tensor,
+    baseline: None = None,
+    *,
+    n_samples: int,
+    sigma: float,
+) -> Tensor:
+    """Add up over channels the variance of the gradient over noisy copies of the clip.
+
+    The map has no sign: it tells where the gradient depends on the noise, not for which class.
+    `n_samples` and `sigma` are those of `smoothgrad`; a single copy has no variance.
+
+    References
+    ----------
+    Adebayo et al., Local explanation methods for deep neural networks lack sensitivity to parameter
+    values, ICLR workshop 2018.
+    """
+    found = _over_noise("vargrad", probability, clip, n_samples, sigma)
+    return found.clamp(min=0).sum(dim=0)  # a difference of two means: rounding may end below zero
+
+
 def path_attribution(
     probability: Probability,
     clip: Tensor,
@@ -218,6 +282,17 @@ def _legendre(n_steps: int) -> tuple[np.ndarray, np.ndarray]:
 def _noise(like: Tensor, sigma: float) -> Tensor:
     # Drawn as Captum's NoiseTunnel draws, in float32: one seed, the same copies.
     return torch.normal(0.0, torch.full_like(like, sigma, dtype=torch.float32))
+
+
+def _over_noise(
+    kind: str, probability: Probability, clip: Tensor, n_samples: int, sigma: float
+) -> Tensor:
+    from captum.attr import NoiseTunnel, Saliency
+
+    # One copy at a time: memory does not grow, and batches would draw other noise.
+    noise = {"nt_samples": n_samples, "nt_samples_batch_size": 1, "stdevs": sigma}
+    explainer = NoiseTunnel(Saliency(probability))
+    return explainer.attribute(clip[None], nt_type=kind, abs=False, **noise)[0]
 
 
 def _one_channel(attribution: Tensor, channels: str) -> Tensor:

@@ -96,6 +96,18 @@ class Probability(torch.nn.Module):
 
     def uncounted(self, clips: Tensor) -> Tensor:
         """The same, leaving the count to the caller."""
+        return self._asked(clips)[0]
+
+    def logit(self, clips: Tensor) -> Tensor:
+        """Logit (N,) of the target class, as `forward`; InputError also if one is not finite."""
+        _, logits = self._asked(clips)
+        self.count(len(clips))
+        if not torch.isfinite(logits).all():
+            raise InputError("the model's logits are not finite; check the clip and the weights")
+        return logits[:, self.target]
+
+    def _asked(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """Probability (N,) and logits (N, classes)."""
         logits = self.prepared(clips)
         p = self.of(logits)
         if len(p) != len(clips):
@@ -107,7 +119,7 @@ class Probability(torch.nn.Module):
                 "the model's logits have no gradient with respect to the clip; use a perturbation "
                 "method, or compute them in PyTorch without detach() and no_grad()"
             )
-        return p
+        return p, logits
 
     def of(self, logits: Tensor) -> Tensor:
         """Probability (N,) of the target class by logits (N, classes); counts nothing."""

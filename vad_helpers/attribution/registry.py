@@ -41,8 +41,10 @@ from tqdm.auto import tqdm
 
 from vad_helpers.attribution import (
     baselines,
+    cam,
     checks,
     gradient,
+    lrp,
     occlusion,
     perturbation,
     superpixels,
@@ -53,7 +55,7 @@ from vad_helpers.inference.prepared import Model, Prepared, out_of_memory, prepa
 
 FAMILIES = ("gradient", "perturbation")
 LARGEST_SEED = 2**32 - 1  # NumPy's legacy generator takes no larger one
-_SLOW_TO_IMPORT = ("captum.attr", "scipy.ndimage", "skimage.segmentation")
+_SLOW_TO_IMPORT = ("captum.attr", "scipy.ndimage", "skimage.segmentation", "sklearn.linear_model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,7 +345,7 @@ def explain(model: Model | Prepared, clip: Tensor, method: str, **options: Any) 
 explain.__signature__ = inspect.signature(attribute).replace(return_annotation="np.ndarray")
 
 
-# --- the eight methods ------------------------------------------------------------------------
+# --- the methods ------------------------------------------------------------------------------
 
 
 def _samples(settings: Mapping[str, Any], *_: object) -> int:
@@ -358,16 +360,20 @@ _LIMITS = {
     "noise": gradient.NOISE,
     "alpha": ">= 0",
     "kernel_width": "> 0",
+    "agreement": ">= 0",
+    "grid": ">= 1",
+    "p_keep": "> 0",
     "window": ">= 1",
     "stride": ">= 1",
+    "rule": lrp.RULES,
     **superpixels.LIMITS,
 }
 _GRADIENT = {"family": "gradient", "model_calls": _samples, "limits": _LIMITS, "precision": "bf16"}
-_SURROGATE = {
+_SAMPLED = {
     "family": "perturbation",
     "model_calls": _samples,
     "limits": {**_LIMITS, "n_samples": ">= 2"},
-    "superpixels": True,
+    "check": perturbation.check,
 }
 _OCCLUSION = {
     "family": "perturbation",
@@ -377,6 +383,18 @@ _OCCLUSION = {
     "check": occlusion.check_windows,
     "citation": "zeiler2014visualizing",
 }
+_NOISE = {"n_samples": 25, "sigma": 0.3}
+# Beyond the paper; keys are the functions' names.
+_BEYOND = (
+    ("Input × Gradient", gradient.input_x_gradient, {"channels": "sum"}, "shrikumar2016not"),
+    ("SmoothGrad", gradient.smoothgrad, {**_NOISE, "channels": "sum"}, "smilkov2017smoothgrad"),
+    ("VarGrad", gradient.vargrad, _NOISE, "adebayo2018local"),
+    ("Grad-CAM", cam.grad_cam, {"layer": "Mixed_5c"}, "selvaraju2017grad"),
+    ("Grad-CAM++", cam.grad_cam_pp, {"layer": "Mixed_5c"}, "chattopadhay2018grad"),
+    ("HiResCAM", cam.hirescam, {"layer": "Mixed_4f"}, "draelos2020use"),
+    ("LayerCAM", cam.layercam, {"layer": "Mixed_4f"}, "jiang2021layercam"),
+    ("LRP", lrp.lrp, {"rule": "composite", "low": -1.0, "high": 1.0}, "bach2015pixel"),
+)
 _SPECS = (
     MethodSpec(
         key="ig",
@@ -416,19 +434,21 @@ _SPECS = (
         key="kernel_shap",
         name="KernelSHAP",
         attribute=perturbation.kernel_shap,
-        settings={"n_samples": 25, "paired": False, **superpixels.SETTINGS},
+        settings={"n_samples": 25, "paired": False, "agreement": 0.0, **superpixels.SETTINGS},
+        superpixels=True,
         precision="bf16",
         citation="lundberg2017unified",
-        **_SURROGATE,
+        **_SAMPLED,
     ),
     MethodSpec(
         key="lime",
         name="LIME",
         attribute=perturbation.lime,
-        settings={"n_samples": 25, "alpha": 1e-3, "kernel_width": 1000.0, "paired": False}
-        | superpixels.SETTINGS,
+        settings={"n_samples": 25, "alpha": 1e-3, "kernel_width": 1000.0}
+        | {"paired": False, "agreement": 0.0, **superpixels.SETTINGS},
+        superpixels=True,
         citation="ribeiro2016should",
-        **_SURROGATE,
+        **_SAMPLED,
     ),
     MethodSpec(
         key="occlusion_lp",
@@ -442,6 +462,29 @@ _SPECS = (
         settings={"window": (4, 16, 24), "stride": (2, 8, 8)},
         precision="bf16",
         **_OCCLUSION,
+    ),
+    *(
+        MethodSpec(
+            key=function.__name__,
+            name=name,
+            family="gradient",
+            attribute=function,
+            model_calls=_samples,
+            settings=settings,
+            limits=_LIMITS,
+            uses_baseline=False,
+            citation=citation,
+        )
+        for name, function, settings, citation in _BEYOND
+    ),
+    MethodSpec(
+        key="rise",
+        name="RISE",
+        attribute=perturbation.rise,
+        settings={"n_samples": 500, "grid": (2, 7, 7), "p_keep": 0.5}
+        | {"paired": True, "agreement": 0.0},
+        citation="petsiuk2018rise",
+        **_SAMPLED,
     ),
 )
 METHODS: dict[str, MethodSpec] = {spec.key: spec for spec in _SPECS}

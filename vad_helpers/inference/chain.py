@@ -51,6 +51,8 @@ class Stage:
         What the padding holds.
     affine : bool
         Whether the output is an affine function of the input.
+    grey : bool
+        Whether `whole` takes an input of one channel for one of as many equal channels as it has.
     """
 
     whole: Callable[[Tensor], Tensor]
@@ -60,6 +62,7 @@ class Stage:
     pads: Callable[[Triple], Pads] = lambda size: NO_PADS
     fill: float = 0.0
     affine: bool = False
+    grey: bool = False
 
     @property
     def elementwise(self) -> bool:
@@ -113,6 +116,12 @@ class Chain:
         """Whether the first stage is affine, so that it maps straight lines to straight lines."""
         first = self.stages[0] if self.stages else None
         return isinstance(first, Stage) and first.affine
+
+    @property
+    def takes_grey(self) -> bool:
+        """Whether one channel stands for three equal ones."""
+        first = self.stages[0] if self.stages else None
+        return isinstance(first, Stage) and first.grey
 
     def stem(self, x: Tensor) -> Tensor:
         """Output of the first stage."""
@@ -201,6 +210,9 @@ def layer_stage(layer: nn.Module) -> Stage:
 def convolve_padded(layer: nn.Conv3d) -> Callable[[Tensor], Tensor]:
     """Give the layer's convolution for an input that is padded already.
 
+    An input of one channel stands for equal ones: their weights add up, which saves the others'
+    work.
+
     Where it pays, each run of `stride` columns becomes the channels of one column. CPUs multiply
     bf16 in tiles of many channels, which the three of an image leave empty: the first convolution
     of I3D takes a third of the time so. Float32 and gradients take more.
@@ -211,11 +223,14 @@ def convolve_padded(layer: nn.Conv3d) -> Callable[[Tensor], Tensor]:
     def convolve(x: Tensor) -> Tensor:
         tiled = x.device.type == "cpu" and x.dtype == layer.weight.dtype == torch.bfloat16
         gradient = torch.is_grad_enabled() and (x.requires_grad or layer.weight.requires_grad)
+        weight = layer.weight
+        if x.shape[1] == 1 < layer.in_channels and layer.groups == 1:
+            weight = weight.sum(dim=1, keepdim=True)
         if not few or not tiled or gradient:
-            return F.conv3d(x, layer.weight, layer.bias, layer.stride, groups=layer.groups)
+            return F.conv3d(x, weight, layer.bias, layer.stride, groups=layer.groups)
         width = (x.shape[-1] - columns) // step + -(-columns // step)
         x = _fold_columns(F.pad(x, (0, width * step - x.shape[-1])), step)
-        weight = _fold_columns(F.pad(layer.weight, (0, -columns % step)), step)
+        weight = _fold_columns(F.pad(weight, (0, -columns % step)), step)
         return F.conv3d(x, weight, layer.bias, (*strides, 1))
 
     return convolve

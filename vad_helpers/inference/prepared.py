@@ -4,12 +4,18 @@ Conventions
 -----------
 - Devices: "auto" (a GPU if PyTorch sees one), "cpu", "cuda". Precisions: "fp32", which means the
   model's own type, and "bf16"; logits are float32 either way.
+- Engines: "torch"; "openvino" (the extra `fast`) for passes without gradients on a CPU. Which is
+  faster depends on the processor: `side_by_side` tells.
 """
 
 from __future__ import annotations
 
+import copy
+import importlib.util
+import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -24,6 +30,7 @@ Result = TypeVar("Result")
 
 PRECISIONS = ("fp32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
+ENGINES = ("torch", "openvino")
 
 MOST_CLIPS = 64
 """Largest batch that is tried."""
@@ -81,6 +88,48 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(one in str(error) for one in words)
 
 
+def has_openvino() -> bool:
+    """Tell whether OpenVINO is installed: `pip install vad-helpers[fast]`."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def side_by_side(
+    ways: Mapping[str, Callable[[], object]], *, device: torch.device, repeats: int = 3
+) -> dict[str, float]:
+    """Median seconds of several ways to do the same work.
+
+    They take turns, so that all see the same machine; the first turn, which pays for what later
+    ones share, is not counted.
+
+    Parameters
+    ----------
+    ways : mapping of str to callable
+    device : torch.device
+        Where they compute.
+    repeats : int
+        Turns that count, at least 1.
+
+    Returns
+    -------
+    dict of str to float
+    """
+    spent: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats + 1):
+        for name, work in ways.items():
+            synchronize(device)
+            start = time.perf_counter()
+            work()
+            synchronize(device)
+            spent[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times[1:]) for name, times in spent.items()}
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a device has done all it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 # -- Models ---------------------------------------------------------------------------------------
 
 
@@ -102,11 +151,13 @@ class Prepared:
         Floating type of the clips that it takes, likewise.
     layout : torch.memory_format
         Memory layout of what a chain works on; any other model gets plain tensors.
+    engine : {"torch", "openvino"}
+        What evaluates clips without gradients.
     """
 
-    def __init__(self, model: Model, *, precision: str) -> None:
+    def __init__(self, model: Model, *, precision: str, engine: str = "torch") -> None:
         check_precision(precision)
-        self.precision = precision
+        self.precision, self.engine = precision, engine
         self.model = model
         self.device = self.dtype = None
         if isinstance(model, torch.nn.Module):
@@ -130,6 +181,10 @@ class Prepared:
         plain = self.chain is None
         self.layout = torch.contiguous_format if plain else torch.channels_last_3d
         self._batch_sizes: dict[str, int] = {}
+        self._source, self._compiled = None, {}
+        if engine == "openvino":
+            _check_openvino(model, self.device, self.dtype)
+            self._source = model
         # Others are tried before two of their clips are evaluated together.
         self.keeps_clips_apart = getattr(model, "keeps_clips_apart", False)
 
@@ -143,6 +198,8 @@ class Prepared:
 
     def __call__(self, clips: torch.Tensor) -> torch.Tensor:
         """Logits (N, classes) of clips (N, 3, T, H, W); without gradients, on all cores."""
+        if self.engine == "openvino" and not torch.is_grad_enabled():
+            return self._by_openvino(clips)
         chunks = [clips]
         if not torch.is_grad_enabled() and len(clips) > 1:
             chunks = clips.tensor_split(min(self.n_workers(clips.device), len(clips)))
@@ -150,9 +207,59 @@ class Prepared:
         return logits[0] if len(logits) == 1 else torch.cat(logits)
 
     def evaluate(self, clips: torch.Tensor) -> torch.Tensor:
-        """The same in this thread, with gradients if they are enabled."""
+        """The same in this thread, with gradients if they are enabled.
+
+        Without, three equal channels go through a chain as one, if its first stage takes it.
+        """
+        if (one := self._grey(clips)) is not None:
+            return self.chain(self.fit(one))
         with torch.autocast(clips.device.type, dtype=torch.bfloat16, enabled=self._autocast):
             return self.model(self.fit(clips))
+
+    def _grey(self, clips: torch.Tensor) -> torch.Tensor | None:
+        """One channel (N, 1, T, H, W) of clips, where it stands for three equal ones."""
+        if torch.is_grad_enabled() or self.chain is None or not self.chain.takes_grey:
+            return None
+        one = clips[:, :1]
+        equal = clips.ndim == 5 and clips.shape[1] == 3 and torch.equal(one.expand_as(clips), clips)
+        return one if equal else None
+
+    def _by_openvino(self, clips: torch.Tensor) -> torch.Tensor:
+        """The same by OpenVINO, clip by clip, as many at once as it wants."""
+        import openvino as ov
+
+        one = self._grey(clips)
+        clips, threads = clips if one is None else one, torch.get_num_threads()
+        shape = tuple(clips.shape[1:])
+        if shape not in self._compiled:  # PyTorch's exporter refuses what depends on the data
+            lean = getattr(self._source, "for_inference", None)
+            source = lean() if lean else copy.deepcopy(self._source).eval()
+            source = source if one is None else _AsModule(source)
+            with warnings.catch_warnings(), torch.no_grad():
+                warnings.simplefilter("ignore")
+                try:
+                    exported = torch.export.export(source, (torch.zeros(1, *shape),))
+                except Exception as error:  # of many types
+                    told = str(error).splitlines()[0]
+                    raise InputError(
+                        "the model cannot be compiled, as where its steps depend on the clip "
+                        f"({told}); give engine='torch'"
+                    ) from error
+                converted = ov.convert_model(exported)
+            options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_NUM_THREADS": threads}
+            options["INFERENCE_PRECISION_HINT"] = "bf16" if self.precision == "bf16" else "f32"
+            compiled = ov.Core().compile_model(converted, "CPU", options)
+            self._compiled[shape] = ov.AsyncInferQueue(compiled)
+        queue, logits = self._compiled[shape], [torch.empty(0)] * len(clips)
+
+        def keep(request: Any, i: int) -> None:
+            logits[i] = torch.from_numpy(request.get_output_tensor(0).data.copy())
+
+        queue.set_callback(keep)
+        for i, one in enumerate(clips.float().contiguous().numpy()):
+            queue.start_async([one[None]], i)
+        queue.wait_all()
+        return torch.cat(logits)
 
     def n_workers(self, device: torch.device) -> int:
         """How many calls run side by side: a core each on a CPU, if the model is a chain.
@@ -160,7 +267,8 @@ class Prepared:
         One clip a core beats one clip on all cores: nothing waits for the slowest. A model that
         does not describe itself may hold state that two threads would spoil.
         """
-        if self.chain is None or device.type != "cpu":
+        inside = self.engine == "openvino" and not torch.is_grad_enabled()  # it has its own threads
+        if self.chain is None or device.type != "cpu" or inside:
             return 1
         return torch.get_num_threads()
 
@@ -222,12 +330,10 @@ class Prepared:
         """
 
         def seconds(n: int) -> float:
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            synchronize(device)
             start = time.perf_counter()
             work(n)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            synchronize(device)
             return (time.perf_counter() - start) / n
 
         if name in self._batch_sizes:
@@ -248,7 +354,27 @@ class Prepared:
         return best
 
 
-def prepare(model: Model | Prepared, *, precision: str = "fp32") -> Prepared:
+class _AsModule(torch.nn.Module):
+    """A network that describes itself as a chain, evaluated as one."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network, self.chain = network, network.chain()
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        return self.chain(clips)
+
+
+def _check_openvino(model: Model, device: torch.device | None, dtype: torch.dtype | None) -> None:
+    if not has_openvino():
+        raise InputError("engine 'openvino' is not installed: pip install 'vad-helpers[fast]'")
+    if (device and device.type, dtype) != ("cpu", torch.float32):
+        given = f"a {type(model).__name__} of {dtype} on {device}"
+        raise InputError(f"engine 'openvino' was given {given}; give a float32 module on the CPU")
+
+
+def prepare(model: Model | Prepared, *, precision: str = "fp32", engine: str = "torch") -> Prepared:
     """Make a model ready for being asked many times.
 
     Hand the result to `explain` in the model's place when many clips or methods are to be
@@ -262,6 +388,9 @@ def prepare(model: Model | Prepared, *, precision: str = "fp32") -> Prepared:
         piece by piece where that is faster; any other is used as it is.
     precision : {"fp32", "bf16"}
         "fp32" keeps the model's own type, "bf16" evaluates it in bfloat16; logits are float32.
+    engine : {"torch", "openvino"}
+        What evaluates clips without gradients. OpenVINO gives the same logits to rounding, for
+        float32 models on a CPU; it compiles once a shape of clips, which takes seconds.
 
     Returns
     -------
@@ -271,10 +400,13 @@ def prepare(model: Model | Prepared, *, precision: str = "fp32") -> Prepared:
     Raises
     ------
     InputError
-        If the precision is unknown, or `model` was prepared for another one.
+        If precision or engine are unknown or not to be had for this model, or `model` was prepared
+        for another precision.
     """
+    if engine not in ENGINES:
+        raise InputError(f"unknown engine: {engine!r}; choose from {', '.join(ENGINES)}")
     if not isinstance(model, Prepared):
-        return Prepared(model, precision=precision)
+        return Prepared(model, precision=precision, engine=engine)
     if precision != model.precision:
         raise InputError(
             f"precision is {precision!r} for a model prepared as {model.precision!r}: prepare it "

@@ -51,6 +51,7 @@ _SHARE, _SIGNED, _POSITIVE = (0.0, 1.0), (-1.0, 1.0), (0.0, math.inf)
 _SETS = ("n_thresholds", "distribution of the map's values", "size of the anomaly")
 _THRESHOLDS = ("baseline", "n_thresholds", "distribution of the map's values", "flatness")
 _STEPS = ("baseline", "order of ties", "n_steps")
+_NOISE = ("radius", "n_samples")
 _AREAS = ("baseline", "order of ties", "areas")
 _FRAMES = ("motion of the anomaly", "number of valid frames")
 _CLOCK = ("machine", "precision", "batch size", "settings of the method")
@@ -61,6 +62,8 @@ _ALL = (
     Metric("f1", "F1", _HUMAN, HIGHER, _SHARE, _SETS),
     Metric("auc", "AUC", _HUMAN, HIGHER, _SHARE, ("ties (they count half)",)),
     Metric("share_in_mask", "Share in the mask", _HUMAN, HIGHER, _SHARE, _SETS[1:]),
+    Metric("pointing", "Pointing game", _HUMAN, HIGHER, _SHARE, ("the largest value alone",)),
+    Metric("gini", "Sparseness (Gini)", _HUMAN, HIGHER, _SHARE, _SETS[1:2]),
     Metric(
         "leak", "Leak onto other moving objects", _HUMAN, LOWER, _SHARE, ("what counts as moving",)
     ),
@@ -74,10 +77,16 @@ _ALL = (
     Metric("area_insertion", "Insertion, area axis (RISE)", _MODEL, HIGHER, _SHARE, _STEPS),
     Metric("area_matched_deletion", "Deletion at equal area", _MODEL, HIGHER, _SIGNED, _AREAS),
     Metric("area_matched_insertion", "Insertion at equal area", _MODEL, LOWER, _SIGNED, _AREAS),
+    Metric("srg", "SRG at equal area", _MODEL, HIGHER, _SIGNED, _AREAS),
+    Metric("srg_log", "SRG, log-spaced areas", _MODEL, HIGHER, _SIGNED, _AREAS[:2]),
+    Metric("srg_blocks", "SRG of blocks", _MODEL, HIGHER, _SIGNED, (*_AREAS, "size of the blocks")),
+    Metric("road", "ROAD", _MODEL, HIGHER, _SIGNED, ("areas", "order of ties", "noise")),
+    Metric("frame_deletion", "Deletion of whole frames", _MODEL, HIGHER, _SIGNED, _AREAS),
     Metric("mauc", "mAUC", _STEADY, HIGHER, _SHARE, _FRAMES),
     Metric("stdauc", "stdAUC", _STEADY, LOWER, (0.0, 0.5), _FRAMES),
     Metric("cv", "C_v", _STEADY, LOWER, _POSITIVE, _FRAMES),
     Metric("worst", "AUC of the worst frame", _STEADY, HIGHER, _SHARE, _FRAMES),
+    Metric("max_sensitivity", "Max-sensitivity", _STEADY, LOWER, _POSITIVE, _NOISE),
     Metric("n_frames", "Valid frames", _STEADY, None, _POSITIVE, ("mask",)),
     Metric("seconds", "Run time", _TIME, LOWER, _POSITIVE, _CLOCK, unit="s"),
     Metric("model_calls", "Model calls", _TIME, LOWER, _POSITIVE, ("settings of the method",)),
@@ -88,6 +97,8 @@ _DESCRIPTIONS = {
     "f1": "Harmonic mean of precision and recall of the thresholded map, at the best threshold",
     "auc": "Probability that a voxel of the anomaly has a larger value than one outside",
     "share_in_mask": "Share of the map's positive part that lies in the mask",
+    "pointing": "Whether the largest value lies in the mask",
+    "gini": "Gini index of |E|: 0 where all voxels are alike, near 1 where few hold everything",
     "leak": "Share of the map's positive part on moving voxels outside the mask",
     "motion_auc": "AUC among the voxels whose grey value changes",
     "deletion": "Mean drop of p while what lies above each threshold is replaced by the baseline",
@@ -97,12 +108,18 @@ _DESCRIPTIONS = {
     "p_baseline": "Probability of 'anomalous' of the baseline",
     "area_deletion": "Area under p while 0 to 100 % of the voxels are deleted, largest first",
     "area_insertion": "Area under p while 0 to 100 % of the voxels are inserted, largest first",
-    "area_matched_deletion": "Mean drop of p without the top .5 to 20 % of the voxels",
-    "area_matched_insertion": "Mean of p(x) - p with only the top .5 to 20 % of the voxels",
+    "area_matched_deletion": "Mean drop of p without the top .05 to 20 % of the voxels",
+    "area_matched_insertion": "Mean of p(x) - p with only the top .05 to 20 % of the voxels",
+    "srg": "Insertion minus deletion (RISE's) at the top .05 to 20 % of the voxels",
+    "srg_log": "The same at 24 areas from .02 to 100 %, evenly spaced in their logarithm",
+    "srg_blocks": "The same for blocks of 4 frames x 8 x 8 voxels, at 20 log-spaced shares of them",
+    "road": "Mean drop of p while the top 1, 5, 20 % are filled from their surroundings",
+    "frame_deletion": "Mean drop of p without the frames of largest mean relevance",
     "mauc": "Mean over frames of the AUC in the frame",
     "stdauc": "Standard deviation over frames of the AUC in the frame",
     "cv": "stdAUC over mAUC, clip by clip",
     "worst": "Lowest AUC of a frame",
+    "max_sensitivity": "Largest change of the map under small noise on the clip, over its size",
     "n_frames": "Number of frames whose mask is neither empty nor full",
     "seconds": "Wall time of one explanation, one clip at a time, warm, the median of repeats",
     "model_calls": "Clips that went through the network",

@@ -85,6 +85,8 @@ def evaluate(
         | {"motion_auc": of_changing["auc"]}
         | {name: of_changing[name] for name in ("n_moving", "n_anomalous_moving", "leak")}
         | {"share_in_mask": human_centric.concentration(attribution, mask)["share_in_mask"]}
+        | {"pointing": human_centric.pointing(attribution, mask)}
+        | {"gini": human_centric.sparseness(attribution)}
         | {"all_zero": human_centric.is_all_zero(attribution)},
         "frame": human_centric.frame_localization(attribution, mask, **n),
         "moving": {
@@ -105,6 +107,11 @@ def evaluate(
     asked |= {"batch_size": batch_size, "seed": seed}
     axes = model_centric.both_axes(predict, clip, baseline, attribution, **asked)
     faithful = {**axes["area"], **axes["threshold"], **axes["shared"]}
+    blocks = {"areas": model_centric.BLOCK_AREAS, "block": model_centric.BLOCK}
+    blocks |= {"batch_size": batch_size, "seed": seed}
+    of_blocks = model_centric.area_matched(predict, clip, baseline, attribution, **blocks)
+    faithful |= {"srg_blocks": of_blocks["srg"]}
+    faithful["model_calls"] += of_blocks["model_calls"]
     return over_time(attribution, mask) | {
         "human_centric": [
             (level, metric, float(value))

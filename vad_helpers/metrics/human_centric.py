@@ -251,6 +251,38 @@ def concentration(attribution: Any, mask: Any) -> dict[str, float]:
     }
 
 
+def pointing(attribution: Any, mask: Any) -> float:
+    """Pointing game: 1 if the map's largest value lies in the mask, else 0; higher is better.
+
+    Parameters and errors are those of `localization`. Where several voxels share the maximum, it is
+    the share of them in the mask; 0 without a positive voxel, NaN for an empty mask, never a hit.
+
+    References
+    ----------
+    J. Zhang et al., "Top-down neural attention by excitation backprop", IJCV 2018.
+    """
+    positive, mask = validate(attribution, mask)
+    if not mask.any():
+        return np.nan
+    return float(mask[positive == positive.max()].mean()) if positive.any() else 0.0
+
+
+def sparseness(attribution: Any) -> float:
+    """Gini index of |E|, of a map of any shape: 0 if constant, near 1 if few voxels hold all.
+
+    In [0, 1); sparser, which is higher, counts as better. NaN for an all-zero map, InputError for
+    one that is empty or not finite.
+
+    References
+    ----------
+    P. Chalasani et al., "Concise explanations of neural networks using adversarial training",
+    ICML 2020.
+    """
+    values = np.sort(np.abs(as_map(attribution)), axis=None).astype(np.float64)
+    n, total = values.size, values.sum()
+    return float(np.arange(1 - n, n, 2) @ values / (n * total)) if total else np.nan
+
+
 def moving_voxels(clip: Any, *, n_mads: float = 3.0, step: float = 0.0) -> np.ndarray:
     """Find the voxels whose grey value changes: |dI/dt| above `n_mads` deviations of the clip.
 

@@ -17,6 +17,12 @@ which remove much early, are rewarded: a constant map removes everything at once
 alone. Ties (also all voxels with E+ = 0, which come last) are in random order, seeded, for any
 fixed order would favour some frames. An all-zero map is therefore a random one to them.
 
+SRG, the symmetric relevance gain, is p with the top voxels alone minus p without them, a mean over
+the areas: RISE's insertion minus its deletion, here `area_matched_deletion` minus
+`area_matched_insertion`. At `LOG_AREAS` it weighs every order of magnitude of area alike. With
+`block`, whole blocks are replaced, ranked by the mean of the signed E in each: attributions add up,
+noise cancels, and blocks cut by the border are not held back by their size.
+
 The gap p(x) - p(x_b), ``p_clip`` - ``p_baseline``, is what the whole baseline does. Where it is
 near 0 there is little to measure. It is no bound: a clip of which a part is replaced can have a
 lower probability than either.
@@ -28,6 +34,8 @@ References
 ----------
 V. Petsiuk, A. Das, K. Saenko, "RISE: Randomized input sampling for explanation of black-box
 models", BMVC 2018.
+S. Bluecher, J. Vielhaben, N. Strodthoff, "Decoupling pixel flipping and occlusion strategy for
+consistent XAI benchmarks", TMLR 2024 (SRG).
 """
 
 from __future__ import annotations
@@ -42,7 +50,11 @@ from tqdm.auto import tqdm
 from vad_helpers.errors import InputError
 from vad_helpers.metrics.arrays import as_map, check_count, threshold_levels, to_numpy
 
-MATCHED_AREAS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+MATCHED_AREAS = (5e-4, 1e-3, 2e-3, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+LOG_AREAS = tuple(np.geomspace(2e-4, 1, 24).tolist())
+FRAME_AREAS = (0.05, 0.1, 0.25, 0.5)
+BLOCK, BLOCK_AREAS = (4, 8, 8), tuple(np.geomspace(2e-3, 1, 20).tolist())
+"""Frames, rows and columns of a block, and shares of the blocks: 40 model calls a map."""
 ROUNDING = 1e-3
 """How far outside [0, 1] a probability may lie: half precision rounds to about that."""
 
@@ -162,7 +174,8 @@ def area_curves(
         p(x without the top share), in [-1, 1], **higher** is better. ``area_matched_insertion``:
         mean of p(x) - p(x_b with the top share), in [-1, 1], **lower** is better.
         ``matched_areas``, ``matched_deletion_curve``, ``matched_insertion_curve``: ndarrays
-        (n_areas,). ``p_clip``, ``p_baseline``, ``model_calls``: as `deletion_insertion`.
+        (n_areas,). ``srg``: the difference of these two scores, in [-1, 1], **higher** is better.
+        ``p_clip``, ``p_baseline``, ``model_calls``: as `deletion_insertion`.
 
     Raises
     ------
@@ -182,16 +195,19 @@ def area_matched(
     attribution: Any,
     *,
     areas: Sequence[float] = MATCHED_AREAS,
+    block: tuple[int, int, int] | None = None,
     seed: int = 0,
     batch_size: int = 8,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Deletion and insertion at fixed shares of the voxels: equal area for every map.
+    """Deletion, insertion and SRG at fixed shares of the voxels, or of blocks of voxels.
 
     Parameters, errors and results are those of `area_curves`, less its curves over all areas.
+    `block` has the frames, rows and columns of blocks that are ranked by mean signed attribution
+    and replaced whole, (1, H, W) for whole frames; `areas` are then shares of the blocks.
     """
     asked = {"areas": areas, "seed": seed, "batch_size": batch_size, "progress": progress}
-    found = _measure(("matched",), predict, clip, baseline, attribution, **asked)
+    found = _measure(("matched",), predict, clip, baseline, attribution, block=block, **asked)
     return {**found["matched"], **found["shared"]}
 
 
@@ -235,6 +251,25 @@ def importance_rank(positive: np.ndarray, *, seed: int) -> np.ndarray:
     return ranks.reshape(positive.shape)
 
 
+def block_means(attribution: np.ndarray, block: tuple[int, int, int]) -> np.ndarray:
+    """Mean of each block of a (T, H, W) array; blocks at the end may be cut."""
+    if len(block) != 3:
+        raise InputError(f"block is {block}; expected frames, rows and columns")
+    sums, counts = attribution.astype(np.float64), np.ones(attribution.shape)
+    for axis, side in enumerate(block):
+        check_count(side, name="a side of the block")
+        starts = np.arange(0, attribution.shape[axis], side)
+        sums, counts = (np.add.reduceat(one, starts, axis) for one in (sums, counts))
+    return sums / counts
+
+
+def spread(values: np.ndarray, block: Sequence[int], shape: Sequence[int]) -> np.ndarray:
+    """Give every voxel of a (T, H, W) `shape` the value of its block."""
+    for axis, side in enumerate(block):
+        values = values.repeat(side, axis).take(np.arange(shape[axis]), axis)
+    return values
+
+
 @torch.no_grad()
 def _measure(
     axes: tuple[str, ...],
@@ -246,6 +281,7 @@ def _measure(
     n_thresholds: int = 50,
     n_steps: int = 50,
     areas: Sequence[float] = MATCHED_AREAS,
+    block: tuple[int, int, int] | None = None,
     seed: int = 0,
     batch_size: int,
     progress: bool,
@@ -258,7 +294,9 @@ def _measure(
     check_count(batch_size, name="batch_size")
     as_numpy = not isinstance(clip, torch.Tensor)
     clip, baseline, positive = _checked(clip, baseline, attribution)
-    n_voxels = positive.size
+    if block is not None:
+        positive = np.maximum(block_means(as_map(attribution), block), 0)
+    n_voxels = positive.size  # or blocks
     sizes = {}
     if "threshold" in axes:
         levels = threshold_levels(positive, n_thresholds).ravel()
@@ -277,13 +315,16 @@ def _measure(
     partial = [n for n in counts if 0 < n < n_voxels]
     # The clip without its first n voxels, or these alone; with n = 0, clip and baseline themselves.
     mixtures = [(0, True), (0, False), *((n, d) for d in (True, False) for n in partial)]
-    rank = torch.from_numpy(importance_rank(positive, seed=seed)).to(clip.device)
+    rank = importance_rank(positive, seed=seed)
+    rank = torch.from_numpy(spread(rank, block or (), clip.shape[1:])).to(clip.device, torch.int32)
     found = []
     starts = range(0, len(mixtures), batch_size)
     for start in tqdm(starts, desc="masked clips", disable=not progress, leave=False):
         chosen = mixtures[start : start + batch_size]
-        mixed = [torch.where((rank < n) == deletes, baseline, clip) for n, deletes in chosen]
-        batch = torch.stack(mixed)
+        batch = clip.new_empty((len(chosen), *clip.shape))
+        for mixed, (n, deletes) in zip(batch, chosen, strict=True):
+            top, rest = (baseline, clip) if deletes else (clip, baseline)
+            torch.where(rank < n, top, rest, out=mixed)
         found.append(_probabilities(predict(batch.numpy() if as_numpy else batch), len(batch)))
     p = np.concatenate(found)
 
@@ -336,6 +377,7 @@ def _scores(
         return {
             "area_matched_deletion": float(deletion.mean()),
             "area_matched_insertion": float(insertion.mean()),
+            "srg": float(deletion.mean() - insertion.mean()),
             "matched_areas": shares,
             "matched_deletion_curve": deletion,
             "matched_insertion_curve": insertion,

@@ -17,11 +17,14 @@ drifts on and off a moving object. `time_average` gives a map's still version, a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
-from vad_helpers.metrics.arrays import as_map, exact_auc
+from vad_helpers.errors import InputError
+from vad_helpers.metrics.arrays import as_map, check_count, exact_auc
 from vad_helpers.metrics.human_centric import is_all_zero, validate
 
 
@@ -84,6 +87,35 @@ def frame_aucs(attribution: Any, mask: Any) -> np.ndarray:
     """
     positive, mask = validate(attribution, mask, ndim=3)
     return np.array([exact_auc(e, m) for e, m in zip(positive, mask, strict=True)])
+
+
+def max_sensitivity(
+    explain: Callable[[torch.Tensor], Any],
+    clip: torch.Tensor,
+    *,
+    radius: float = 0.05,
+    n_samples: int = 10,
+    seed: int = 0,
+) -> float:
+    """Largest change of a map under noise on its clip: max ||E(x + noise) - E(x)|| / ||E(x)||.
+
+    `explain` maps clips (C, T, H, W) to maps (T, H, W), `n_samples` + 1 times; noise is uniform in
+    [-`radius`, `radius`], in the clip's units. At least 0, lower is better; a map that does not
+    look at the clip has 0. NaN for an all-zero map; InputError if `n_samples` or `radius` is not
+    positive, or a map is not finite.
+
+    References
+    ----------
+    C.-K. Yeh et al., "On the (in)fidelity and sensitivity of explanations", NeurIPS 2019.
+    """
+    check_count(n_samples, name="n_samples")
+    if not radius > 0:
+        raise InputError(f"radius is {radius!r}; expected a positive number")
+    rng, own = torch.Generator().manual_seed(seed), as_map(explain(clip)).astype(np.float64)
+    noises = (torch.rand(clip.shape, generator=rng) for _ in range(n_samples))
+    noisy = (as_map(explain(clip + radius * (2 * noise - 1).to(clip))) for noise in noises)
+    size, largest = np.linalg.norm(own), max(np.linalg.norm(other - own) for other in noisy)
+    return float(largest / size) if size else np.nan
 
 
 def time_average(attribution: Any) -> np.ndarray:

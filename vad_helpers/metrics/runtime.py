@@ -28,6 +28,8 @@ except ImportError:  # Windows has none
     resource = None
 
 CPU_INFO = Path("/proc/cpuinfo")
+BF16 = {"amx_bf16": "AMX", "avx512_bf16": "bf16"}
+"""What a processor computes bf16 with, by its flag: in tiles, or in vectors."""
 
 
 def measure(
@@ -89,19 +91,24 @@ def machine() -> dict[str, str | int]:
     Returns
     -------
     dict
-        ``processor``: model name. ``instructions``: the widest that torch uses of it, such as
-        "AVX2" or "AVX512"; a cloud may name two processors alike whose times differ severalfold.
+        ``processor``: model name. ``instructions``: the widest that torch uses of it, and what it
+        has for bf16, such as "AVX2", "AVX512 bf16" or "AVX512 AMX"; a cloud may name two processors
+        alike whose times differ severalfold.
         ``cores``: processors this process may use. ``threads``: those torch uses. ``device``: the
         GPU's name, or "cpu". ``torch``, ``python``: versions. ``system``: operating system.
     """
     # Only Linux's own list has the model's name; `platform` gives the architecture.
     listing = CPU_INFO.read_text("utf-8", "replace") if CPU_INFO.is_file() else ""
+    flags = re.search(r"^flags[ \t]*:(.*)$", listing, re.MULTILINE)
+    flags = flags[1].split() if flags else []
+    widest = torch.backends.cpu.get_cpu_capability()
+    instructions = [widest, *[name for flag, name in BF16.items() if flag in flags][:1]]
     model = re.search(r"^model name[ \t]*:[ \t]*(\S.*?)\s*$", listing, re.MULTILINE)
     # A container often lends fewer cores than there are.
     lent = hasattr(os, "sched_getaffinity")
     return {
         "processor": model[1] if model else platform.processor() or platform.machine() or "unknown",
-        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "instructions": " ".join(instructions),
         "cores": len(os.sched_getaffinity(0)) if lent else os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",

@@ -178,7 +178,8 @@ class Unit3d(nn.Module):
         """Convolution, batch norm and activation as stages of a chain."""
         conv, kernel, stride = self.conv3d, self.conv3d.kernel_size, self.conv3d.stride
         pads = functools.partial(same_pads, kernel=kernel, stride=stride)
-        convolution = Stage(conv, convolve_padded(conv), kernel, stride, pads, affine=True)
+        grey = not conv.pads_itself  # then it convolves by `convolve_padded`
+        convolution = Stage(conv, convolve_padded(conv), kernel, stride, pads, 0.0, True, grey)
         folded = isinstance(self.bn, nn.Identity)
         return (convolution, *(() if folded else (layer_stage(self.bn),)), layer_stage(self.relu))
 

@@ -254,6 +254,21 @@ def train(
     return pd.DataFrame(rows).assign(best=[i == kept for i in range(len(rows))])
 
 
+def pass_back(
+    model: InceptionI3d, clips: Tensor, spec: TrainingSpec, *, precision: str = "fp32"
+) -> None:
+    """Pass a batch (N, 3, T, H, W) forward and back as training would, for its seconds alone; the
+    model, on the device of the clips, is left in training mode with gradients."""
+    frozen = STAGES[: STAGES.index(spec.early_end)] if spec.early_lr == 0 else ()
+    model.train()
+    for stage in map(model.get_submodule, frozen):
+        stage.eval().requires_grad_(False)
+    autocast = {"dtype": torch.bfloat16, "enabled": precision == "bf16"}
+    with torch.autocast(clips.device.type, **autocast):
+        loss = model(clips).float().square().sum()
+    loss.backward()
+
+
 def _ended(rows: Sequence[Mapping[str, float]], spec: TrainingSpec) -> bool:
     """Whether all epochs are done, or the last better one is `patience` epochs ago."""
     waited = len(rows) - 1 - kept_epoch(rows) if rows else 0

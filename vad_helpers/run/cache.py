@@ -43,8 +43,8 @@ STEPS = {
     "given": (2, ""),
     "predictions": (2, "frame_size mean std"),
     "map": (1, "n_frames stride frame_size mean std"),
-    "scores": (1, "n_thresholds area_steps baseline seed"),
-    "convergence": (1, ""),
+    "scores": (2, "n_thresholds area_steps baseline seed"),
+    "convergence": (2, ""),
 }
 """Step -> version, raised whenever its code changes its result, and the parameters that it depends
 on, beside those of the steps that it is computed from."""
@@ -77,14 +77,16 @@ class Run:
 
     def facts(self) -> pd.DataFrame:
         """What a reader of a page must know of the run: one column of text."""
-        p = self.params
+        p, known = self.params, manifest_in(self.dir).get("measured", {})
+        # What "auto" came to, and with which engine.
+        auto = [f"{w} {min(s, key=s.get)}" for w, s in known.items() if isinstance(s, Mapping)]
         found = {
             "profile": p.profile,
             "data": f"{p.dataset}: {p.n_frames} frames of {'x'.join(map(str, p.frame_size))}",
             "tested fold": f"{p.fold} of {p.n_folds}",
             "weights": p.trained_weights or f"from {p.init_weights or 'random'}, {p.epochs} epochs",
             "seed": str(p.seed),
-            "precision": p.precision,
+            "precision": ", ".join([p.precision, *auto]),
             "read-only": self.readonly or "no",
         }
         return pd.DataFrame({"this run": found})

@@ -7,6 +7,7 @@ import json
 import warnings
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,20 @@ import numpy as np
 import pandas as pd
 import torch
 
-from vad_helpers.attribution import baselines
+from vad_helpers.attribution import METHODS, attribute, baselines
 from vad_helpers.data import clips as clip_data
 from vad_helpers.data import datasets, ucsd
 from vad_helpers.data.augmentation import Augmentation
 from vad_helpers.errors import InputError
-from vad_helpers.inference.prepared import Prepared, computes_bf16, prepare, resolve_device
+from vad_helpers.inference.prepared import (
+    PRECISIONS,
+    Prepared,
+    computes_bf16,
+    has_openvino,
+    prepare,
+    resolve_device,
+    side_by_side,
+)
 from vad_helpers.metrics import runtime
 from vad_helpers.model import training
 from vad_helpers.model import weights as model_weights
@@ -199,12 +208,14 @@ def processor(run: Run) -> str:
     return f"{facts['processor']}, {facts['instructions']}, {facts['cores']} cores"
 
 
-def precision_of(run: Run, what: str = "scores", *, usual: str = "bf16") -> str:
+def precision_of(
+    run: Run, what: str = "scores", *, usual: str = "bf16", work: str = "forward"
+) -> str:
     """Precision that "scores", "training" or "map" are computed in: "fp32" or "bf16".
 
-    "auto" is the `usual` one: bf16 for training and scores (on real clips no mean deletion or
-    insertion score moved by more than a thousandth), and for a map what its row or method says; but
-    fp32 on a device that only emulates bf16, which is found out once and kept in the manifest.
+    "auto" is the faster one for this `work` (see `measured`), but fp32 for a map whose row or
+    method has that as the `usual` one. On real clips no mean deletion or insertion score moved by
+    more than a thousandth in bf16.
     """
     p = run.params
     given = p.train_precision if what == "training" and p.train_precision != "auto" else p.precision
@@ -212,11 +223,83 @@ def precision_of(run: Run, what: str = "scores", *, usual: str = "bf16") -> str:
         return given
     if usual == "fp32":
         return usual
-    known = cache.manifest_in(run.dir).get("measured", {}).get("precision")
-    if known is None:
-        known = "bf16" if computes_bf16(torch_device(run)) else "fp32"
-        cache.update(run, measured={"precision": known, "engine": ENGINE})
-    return known
+    known = cache.manifest_in(run.dir).get("measured", {})
+    if "precision" in known:  # a folder from before it was measured
+        return known["precision"]
+    seconds = measured(run, "training" if what == "training" else work)
+    by_precision = {name: s for name, s in seconds.items() if name in PRECISIONS}
+    return min(by_precision, key=by_precision.get)
+
+
+def engine_of(run: Run, precision: str) -> str:
+    """Engine of passes without gradients: the faster one, of those that are here."""
+    if run.params.precision != "auto" or torch_device(run) != "cpu" or not has_openvino():
+        return ENGINE
+    if "precision" in cache.manifest_in(run.dir).get("measured", {}):
+        return ENGINE
+    seconds = measured(run, "forward")
+    other = seconds.get(f"{precision} openvino", np.inf)
+    return "openvino" if other < seconds.get(precision, np.inf) else ENGINE
+
+
+def measured(run: Run, work: str) -> dict[str, float]:
+    """Seconds of a unit of work on the run's device: `time_work` on a network of the run's size.
+
+    Measured once a run, kept in the manifest, and obeyed when the run goes on elsewhere.
+    """
+    with cache.lock(run.dir, "measured"):
+        known = cache.manifest_in(run.dir).get("measured", {})
+        if work in known:
+            return known[work]
+        p = run.params
+        n_clips = p.batch_size if work == "training" else p.eval_batch_size
+        shape = (n_clips, 3, p.n_frames, *p.frame_size)
+        clips = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        model, clips = (x.to(torch_device(run)) for x in (fresh_network(run), clips))
+        seconds = time_work(model, work, clips, spec=training_spec(run))
+        cache.update(run, measured={work: seconds})
+        return seconds
+
+
+def time_work(
+    model: InceptionI3d, work: str, clips: torch.Tensor, *, spec: training.TrainingSpec
+) -> dict[str, float]:
+    """Median seconds of a unit of work by "fp32", "bf16", "fp32 openvino", "bf16 openvino".
+
+    `work` is "forward" (a batch of clips), "gradient" (two steps of IG), "occlusion" (a few small
+    windows) or "training" (a batch, as `spec` trains). Left out is what cannot win: bf16 where the
+    device only emulates it, OpenVINO where it is not installed.
+    """
+    device = clips.device
+    names = [name for name in PRECISIONS if name == "fp32" or computes_bf16(device)]
+    if work == "training":
+        ways = {n: partial(training.pass_back, model, clips, spec, precision=n) for n in names}
+    else:
+        ready = {name: prepare(model, precision=name) for name in names}
+        if work == "forward" and device.type == "cpu" and has_openvino():
+            other = {n: prepare(model, precision=n, engine="openvino") for n in names}
+            ready |= {f"{name} openvino": one for name, one in other.items()}
+        ways = {name: partial(UNITS[work], one, clips) for name, one in ready.items()}
+    return {name: round(s, 4) for name, s in side_by_side(ways, device=device).items()}
+
+
+def _two_steps(ready: Prepared, clips: torch.Tensor) -> None:
+    attribute(ready, clips[0], "ig", precision=ready.precision, n_steps=2, batch_size=2)
+
+
+def _few_windows(ready: Prepared, clips: torch.Tensor) -> None:
+    window = METHODS["occlusion_sp"].settings["window"]
+    part = clips[0, :, : 2 * window[0], : 4 * window[1], : 4 * window[2]]  # 32 windows at most
+    window = tuple(map(min, window, part.shape[1:]))
+    options = {"window": window, "stride": window, "precision": ready.precision}
+    attribute(ready, part, "occlusion_sp", batch_size=2, **options)
+
+
+UNITS: dict[str, Callable[[Prepared, torch.Tensor], object]] = {
+    "forward": torch.no_grad()(Prepared.__call__),
+    "gradient": _two_steps,
+    "occlusion": _few_windows,
+}
 
 
 def check(run: Run) -> None:
@@ -442,8 +525,9 @@ def history(run: Run) -> pd.DataFrame:
 
 @once
 def prepared(run: Run, weights: str = "trained", precision: str = "fp32") -> Prepared:
-    """The network made ready for inference on the run's device."""
-    return prepare(network(run, weights).to(torch_device(run)), precision=precision)
+    """The network made ready for inference on the run's device, with the faster engine."""
+    model, engine = network(run, weights).to(torch_device(run)), engine_of(run, precision)
+    return prepare(model, precision=precision, engine=engine)
 
 
 @once

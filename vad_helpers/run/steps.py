@@ -28,12 +28,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 from tqdm.auto import tqdm
 
-from vad_helpers.attribution import METHODS, attribute, occlusion, superpixels
-from vad_helpers.attribution.convergence import converge as double
+from vad_helpers.attribution import METHODS, MethodSpec, attribute, occlusion, superpixels
 from vad_helpers.data import datasets
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
-from vad_helpers.metrics import evaluate, human_centric, references, robustness
+from vad_helpers.metrics import evaluate, human_centric, model_centric, references, robustness
 from vad_helpers.run import cache, params
 from vad_helpers.run.cache import Pair, Run, key_of, once
 from vad_helpers.run.experiment import (  # noqa: F401 (asked for here)
@@ -71,6 +70,8 @@ from vad_helpers.tables.schema import Study
 
 PACKAGES = ("vad-helpers", "torch", "captum", "numpy", "scikit-image", "scikit-learn")
 SAMPLED = ("kernel_shap", "lime")
+AGREEMENT = 0.95
+"""Correlation of two maps, over voxels, from which they count as the same."""
 
 # -- Rows and maps --------------------------------------------------------------------------------
 
@@ -98,7 +99,14 @@ def clips_of(run: Run, row: Row) -> list[str]:
 
 def _precision(run: Run, row: Row) -> str:
     """Precision of a row's maps; a row without a method has none."""
-    return precision_of(run, "map", usual=row.precision or METHODS[row.method].precision)
+    usual = row.precision or METHODS[row.method].precision
+    return precision_of(run, "map", usual=usual, work=work_of(METHODS[row.method]))
+
+
+def work_of(spec: MethodSpec) -> str:
+    """What the maps of a method mostly cost, of `experiment.measured`."""
+    windows = spec.attribute is occlusion.occlusion
+    return "gradient" if spec.family == "gradient" else "occlusion" if windows else "forward"
 
 
 @once
@@ -111,7 +119,10 @@ def map_key(run: Run, row: Row) -> str:
         return key_of(run, "map", row=row.key, **parts)
     trained = row.weights == "trained"
     parts["network"] = weights_sha256(run) if trained else [p.model_width, p.training_seed]
-    parts["method"] = [row.method, METHODS[row.method].version, row.all_settings]
+    settings = row.all_settings
+    if settings.get("agreement") == 0:  # off: the key is that of maps made before there was one
+        del settings["agreement"]
+    parts["method"] = [row.method, METHODS[row.method].version, settings]
     parts |= {"baseline": row.baseline, "precision": _precision(run, row)}
     return key_of(run, "map", **parts)
 
@@ -177,7 +188,8 @@ def _explained(
         about["seconds"] += finding
         about["superpixel_seconds"] += finding
         about |= {"precision": options["precision"], "batch_size": p.eval_batch_size}
-        about |= {"engine": ENGINE, "processor": processor(run)}
+        engine = ready.engine if work_of(METHODS[row.method]) == "forward" else ENGINE
+        about |= {"engine": engine, "processor": processor(run)}
         content = to_bytes({"attribution": values}, {"record": json.dumps(about, default=list)})
         # Written by Python, whose error on a full disk is an OSError; the library's own is not.
         with atomic_write(path) as temporary:
@@ -349,12 +361,12 @@ def _measure_clip(run: Run, clip_id: str, left: list[str], keys: dict[str, str],
 
 
 def converge(run: Run, *, part: tuple[int, int] = (1, 1), progress: bool = False) -> pd.DataFrame:
-    """Double the samples of LIME and KernelSHAP on a clip of each scene until two seeds agree.
+    """Double the samples of LIME and KernelSHAP on a clip of each scene until two draws agree.
 
     The doubling ends at the largest number of samples that a row of the method has in this run: it
     tells whether that row is converged, and costs at most twice that row's map. Options are those
-    of `measure`. The table has clip_id, row, n_samples, correlation (of the maps of two seeds),
-    converged, key; one line a number tried, none if the run has neither method.
+    of `measure`. The table has clip_id, row, n_samples, correlation (of the maps of two draws of so
+    many), converged, key; one line a number tried, none if the run has neither method.
     """
     if run.readonly:
         return schema.read(run.dir, "convergence")
@@ -364,13 +376,11 @@ def converge(run: Run, *, part: tuple[int, int] = (1, 1), progress: bool = False
         with cache.lock(run.dir, f"converge-{row.key}-{clip_id}"):
             if (clip_id, row.key) in _converged(run, pairs):
                 continue
-            options, most = _options(run, row), row.all_settings["n_samples"]
-            options |= {"start": min(25, most), "most": most}
-            options |= {"seeds": (run.params.seed, run.params.seed + 1)}
-            options.pop("n_samples", None)
+            options = _options(run, row) | {"seed": run.params.seed, "agreement": AGREEMENT}
+            options["n_samples"] = 2 * row.all_settings["n_samples"]
             ready = prepared(run, row.weights, options["precision"])
-            found = double(ready, clip(run, clip_id), row.method, **options)
-            tried = found[["n_samples", "correlation", "converged"]].itertuples(index=False)
+            found = attribute(ready, clip(run, clip_id), row.method, **options)
+            tried = [(n // 2, r, r >= AGREEMENT) for n, r in found.info["agreements"]]
             cache.append(run, {"convergence": [(clip_id, row.key, *t, key) for t in tried]})
     _introduce(run)
     return schema.read(run.dir, "convergence")
@@ -446,7 +456,8 @@ def plan(run: Run) -> pd.DataFrame:
             made = [c for c, _ in left if keys and row.method and map_path(run, c, row).is_file()]
             calls = (len(left) - len(made)) * row.model_calls(p)
             # Two curves on each axis; equal sets are asked once, so this is the most there can be.
-            curves = 0 if key == TIME_AVERAGE else 2 * (p.n_thresholds + p.area_steps)
+            sizes = [*model_centric.MATCHED_AREAS, *model_centric.BLOCK_AREAS]
+            curves = 2 * (p.n_thresholds + p.area_steps + len(sizes)) * (key != TIME_AVERAGE)
             scored, state = len(left) * curves, f"{len(mine) - len(left)} of {len(mine)} done"
             gradients = row.method and METHODS[row.method].family == "gradient"
             per_call = backward if gradients else forward
@@ -458,7 +469,7 @@ def plan(run: Run) -> pd.DataFrame:
             lines.append((key, state, calls + scored, seconds + 0.3 * len(left)))
         doubled = _doubled(run) if trained else {}
         left = [doubled[pair][0] for pair in doubled.keys() - _converged(run, doubled).keys()]
-        # Two seeds; of smaller numbers of samples, all are part of the largest.
+        # Two draws; of smaller numbers of samples, all are part of the largest.
         enter("doubling", sum(2 * row.all_settings["n_samples"] for row in left), forward)
     table = pd.DataFrame(lines, columns=["step", "state", "model_calls", "minutes"])
     table["minutes"] = (table["minutes"] / 60).round(1)

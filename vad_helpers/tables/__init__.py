@@ -42,3 +42,4 @@ from vad_helpers.tables.summary import (
     variants,
     wide,
 )
+from vad_helpers.tables.trial import agreement, judge

@@ -25,6 +25,7 @@ from vad_helpers.tables import statistics
 from vad_helpers.tables.schema import Study, packaged
 from vad_helpers.tables.summary import (
     CHANCE,
+    IN_PAPER,
     Clips,
     all_zero,
     finished,
@@ -58,6 +59,8 @@ COMPARISONS = packaged("paper/claims_comparisons")
 """What the claims rest on, in their order: claim, table, level, metric, first, second (methods, or
 a group), claimed ("higher", "lower": the first side), each (every method of the first side against
 every one of the second, instead of the means), decides (others are shown beside)."""
+BY_GAIN = ("srg", "srg_blocks")
+"""Faithfulness by SRG, beside the paper's own."""
 PLANNED = packaged("paper/planned_comparisons")
 """For the chapters: one line a claim and metric, several methods as their mean."""
 
@@ -68,6 +71,7 @@ def sides(study: Study, first: str, second: str) -> tuple[list[str], list[str]]:
         black = _variants_with(study, {"baseline": "black"})
         return list(black), list(black.values())
     family = study.rows[study.rows["kind"] == "method"].set_index("row")["family"]
+    family = family[family.index.isin(IN_PAPER)]  # a claim is about the methods that it knew
 
     def members(side: str) -> list[str]:
         if side in GROUPS:
@@ -152,7 +156,9 @@ def comparisons(
     nothing = dict.fromkeys(("difference", "low", "high", "p"), np.nan)
     nothing |= {"n": 0, "n_groups": 0, "n_all_zero": 0}
     lines = []
-    for c in COMPARISONS[COMPARISONS["claim"].isin(list(numbers))].itertuples():
+    lacking = {*BY_GAIN} - {*study.model_centric["metric"]}  # studies of before have neither
+    asked_for = COMPARISONS["claim"].isin(list(numbers)) & ~COMPARISONS["metric"].isin(lacking)
+    for c in COMPARISONS[asked_for].itertuples():
         first, second = sides(study, c.first, c.second)
         pairs = [([a], [b]) for a, b in itertools.product(first, second)] if c.each else []
         pairs = pairs or [(first, second)]
@@ -210,9 +216,9 @@ def claims(
     claim, statement; verdict ("holds", "does not hold", "undecided"); stands (whether the corrected
     p say the same as the intervals; of a claim that does not hold, one is enough; None for one that
     is undecided); at_equal_area (the verdict by the same rule where every map removes the same
-    areas, "" if not asked); of the comparisons that decide: n_comparisons, n_as_claimed, n_against,
-    n_undecided, n_not_measured, n_small (corrected p below .05), n_printed (by the paper), n_agree
-    (printed as claimed).
+    areas, "" if not asked); by_srg (likewise, by SRG of voxels and of blocks together); of the
+    comparisons that decide: n_comparisons, n_as_claimed, n_against, n_undecided, n_not_measured,
+    n_small (corrected p below .05), n_printed (by the paper), n_agree (printed as claimed).
     """
     lines = []
     compared = comparisons(study, clips=clips, numbers=numbers, rows=rows)
@@ -224,6 +230,8 @@ def claims(
         line = {"claim": number, "statement": STATEMENTS[number], "verdict": verdict}
         line["stands"] = {HOLDS: bool(small.all()), DOES_NOT: bool(against.any())}.get(verdict)
         line["at_equal_area"] = _verdict(equal["result"]) if asked else ""
+        gains = part[part["metric"].isin(BY_GAIN)]["result"]
+        line["by_srg"] = _verdict(gains) if (gains != MISSING).any() else ""
         line["n_comparisons"] = len(deciding)
         for result in (AS_CLAIMED, AGAINST, UNDECIDED, MISSING):
             line[f"n_{result.replace(' ', '_')}"] = int((deciding["result"] == result).sum())
@@ -245,7 +253,8 @@ def claims_table(study: Study, *, few: int = 10) -> pd.DataFrame:
         claim, statement, comparison, paper (difference of the printed values), here (ours, with its
         interval), verdict (says where it rests on at most `few` clips, where the corrected p do not
         confirm it, and if undecided, the smallest true difference whose interval would exclude zero
-        in four of five repetitions).
+        in four of five repetitions); "by SRG" (verdict of claims on faithfulness), where the study
+        has it.
     """
     named, lines = labels(study), []
     groups = {" ".join(sides(study, name, "")[0]): words for name, words in GROUPS.items()}
@@ -267,12 +276,14 @@ def claims_table(study: Study, *, few: int = 10) -> pd.DataFrame:
             line["comparison"] = f"{words[0]} \u2212 {words[1]} ({about})"
             line["paper"] = c["paper_difference"]
             line["here"] = "{difference:.3f} [{low:.3f}, {high:.3f}]".format(**c)
+            line["by SRG"] = judged.by_srg
             line["verdict"] += f" ({c['n']} clips)" if c["n"] <= few else ""
             line["verdict"] += " (not after correction)" if judged.stands is False else ""
             least = DETECTABLE * (c["high"] - c["low"]) / 2
             line["verdict"] += f" (detectable: {least:.3f})" if judged.verdict == UNDECIDED else ""
         lines.append(line)
     columns = ["claim", "statement", "comparison", "paper", "here", "verdict"]
+    columns += ["by SRG"] if any(line.get("by SRG") for line in lines) else []
     return pd.DataFrame(lines, columns=columns)
 
 

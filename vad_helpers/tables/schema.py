@@ -75,7 +75,7 @@ SCHEMAS = _schemas()
 spaces (metrics: beside those of the catalogue). Levels of localisation: the clip, its frame of
 highest attribution, its moving voxels; with |E| for E+ (_abs), with signs (_signed), and with other
 rules for the frame."""
-STUDY_SCHEMAS = {name: SCHEMAS.pop(name) for name in ("ablation",)}
+STUDY_SCHEMAS = {name: SCHEMAS.pop(name) for name in ("ablation", "metrics_on_trial")}
 """Tables of a study as a whole, beside its run folders."""
 SCORED = ("human_centric", "model_centric", "robustness")
 

@@ -27,7 +27,7 @@ SHARED = 0.9
 """A row with fewer than this share of the clips is not ranked: the others keep their clips."""
 TABLE_ONE = {"human_centric": [(a, b) for a in ("clip", "frame") for b in ("iou", "f1", "auc")]}
 TABLE_TWO = {
-    "model_centric": [("clip", "deletion"), ("clip", "insertion")],
+    "model_centric": [("clip", name) for name in ("deletion", "insertion", "srg", "srg_blocks")],
     "robustness": [("clip", "mauc"), ("clip", "stdauc"), ("clip", "cv")],
     "runtime": [("clip", "seconds")],
 }
@@ -38,6 +38,10 @@ GAPS = (0.0, 0.05, 0.1, 0.2)
 """Lower bounds of the gap p(x) - p(x_b)."""
 NOT_A_CHANGE = {"n_clips", "precision", "paired"}
 """Settings of a variant that do not say what it varies."""
+IN_PAPER = frozenset(packaged("paper/printed")["row"])
+"""Rows of the paper's own tables."""
+BEYOND = " (beyond the paper)"
+"""Behind the name of any other method."""
 
 
 def options(study: Study) -> dict[str, int]:
@@ -46,8 +50,11 @@ def options(study: Study) -> dict[str, int]:
 
 
 def labels(study: Study) -> dict[str, str]:
-    """Names of the rows for people, by key; names that two rows share get their key behind."""
-    known = study.rows.set_index("row")["label"]
+    """Names of the rows for people, by key; names that two rows share get their key behind, and
+    methods that the paper does not have are marked."""
+    about = study.rows.set_index("row")
+    beyond = (about["kind"] == "method") & ~about.index.isin(IN_PAPER)
+    known = about["label"].mask(beyond, about["label"] + BEYOND)
     return known.mask(known.duplicated(keep=False), known + " [" + known.index + "]").to_dict()
 
 
@@ -222,7 +229,10 @@ def table_one(study: Study, *, clips: Clips = "all") -> pd.DataFrame:
 
 
 def table_two(study: Study, *, clips: Clips = "all") -> pd.DataFrame:
-    """The paper's Table II, faithfulness, stability over time, run time: as `table_one`."""
+    """The paper's Table II, faithfulness, stability over time, run time: as `table_one`.
+
+    Beside the paper's pair stands SRG, where the study has it.
+    """
     return _paper_table(study, TABLE_TWO, clips)
 
 
@@ -404,7 +414,7 @@ def costs(study: Study) -> pd.DataFrame:
 
 
 def convergence(study: Study) -> pd.DataFrame:
-    """How maps of two seeds correlate as samples double: lines at both ends of each doubling.
+    """How maps of two draws correlate as samples double: lines at both ends of each doubling.
 
     As `Study.convergence`, with end ("fewest" or "most" samples) and of (the method).
     """

@@ -1,7 +1,8 @@
 """One visual language for figures and tables: sizes, colours, looks of rows, how to show.
 
 Colours are those of Okabe and Ito, which people with colour vision deficiencies can tell apart:
-cool ones for gradient methods, warm ones for perturbation methods, greys for the reference rows.
+cool ones for gradient methods, warm ones for perturbation methods, greys for the reference rows;
+methods beyond the paper have Paul Tol's muted ones.
 Line style and marker repeat the distinction. Signed maps use a diverging scale centred at zero.
 Figures are drawn from Matplotlib's own defaults: a user's `matplotlibrc` changes nothing.
 """
@@ -63,6 +64,15 @@ _LOOKS = {
     "lime": ("#E69F00", "--", "P"),
     "occlusion_lp": ("#D55E00", "--", "X"),
     "occlusion_sp": ("#8C510A", "--", "*"),
+    "input_x_gradient": ("#332288", "-", "<"),
+    "smoothgrad": ("#44AA99", "-", ">"),
+    "vargrad": ("#117733", "-", (8, 1, 0)),
+    "grad_cam": ("#882255", "-", "8"),
+    "grad_cam_pp": ("#AA4499", "-", "d"),
+    "hirescam": ("#6699CC", "-", (4, 1, 0)),
+    "layercam": ("#004488", "-", (6, 1, 0)),
+    "lrp": ("#999933", "-", "H"),
+    "rise": ("#6A3D9A", "--", "h"),
     "random": ("#B0B0B0", ":", "1"),
     "centre": ("#8F8F8F", ":", "2"),
     "motion": ("#4D4D4D", ":", "+"),

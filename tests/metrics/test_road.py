@@ -1,0 +1,71 @@
+"""ROAD: what fills a hole by hand and by a dense solver, and what its removal costs."""
+
+import numpy as np
+import pytest
+import torch
+
+from vad_helpers.errors import InputError
+from vad_helpers.metrics.road import fill, road
+
+
+def test_one_hole_is_the_weighted_mean_of_its_neighbours():
+    clip = np.arange(9.0).reshape(1, 1, 3, 3) ** 2
+    removed = np.zeros((1, 3, 3), bool)
+    removed[0, 1, 1] = True
+    sides, corners = (1, 9, 25, 49), (0, 4, 36, 64)
+    expected = clip.copy()
+    expected[0, 0, 1, 1] = sum(sides) / 6 + sum(corners) / 12
+    np.testing.assert_allclose(fill(clip, removed, noise=0), expected, rtol=1e-5)
+    corner = np.roll(removed, (-1, -1), axis=(1, 2))  # three neighbours: weights scaled up
+    found = fill(clip, corner, noise=0)[0, 0, 0, 0]
+    assert found == pytest.approx((1 / 6 * (1 + 9) + 1 / 12 * 16) / (5 / 12))
+
+
+def test_holes_solve_the_published_equations_frame_by_frame_and_channel_by_channel():
+    rng = np.random.default_rng(0)
+    clip, removed = rng.standard_normal((2, 3, 6, 7)), rng.random((3, 6, 7)) < 0.6
+    removed[2] = False
+    found = fill(clip, removed, noise=0)
+    for c, t, y, x in np.ndindex(clip.shape):
+        if not removed[t, y, x]:
+            assert found[c, t, y, x] == clip[c, t, y, x]
+            continue
+        near = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j]
+        near = [(i, j) for i, j in near if 0 <= y + i < 6 and 0 <= x + j < 7]
+        weights = [1 / 6 if i * j == 0 else 1 / 12 for i, j in near]
+        values = [found[c, t, y + i, x + j] for i, j in near]
+        assert found[c, t, y, x] == pytest.approx(np.average(values, weights=weights), abs=1e-3)
+
+
+def test_a_plane_is_filled_with_itself_noise_is_seeded_and_an_empty_frame_is_grey():
+    plane = np.add.outer(np.arange(8.0), 2 * np.arange(9.0))[None, None]
+    removed = np.zeros((1, 8, 9), bool)
+    removed[0, 2:6, 3:7] = True
+    np.testing.assert_allclose(fill(plane, removed, noise=0), plane, atol=1e-3)
+    noisy = [fill(plane, removed, noise=0.5, seed=seed) - plane for seed in (0, 0, 1)]
+    assert (noisy[0] == noisy[1]).all() and (noisy[0] != noisy[2]).any()
+    assert 0.2 < noisy[0][0, removed].std() < 0.8
+    assert (fill(plane, removed | True, noise=0) == 0).all()
+    assert (fill(plane, removed & False) == plane).all()
+
+
+def test_scores_are_drops_of_p_and_ties_and_input_are_treated_as_elsewhere():
+    clip = torch.zeros(1, 1, 10, 10)
+    clip[0, 0, 4:6, 4:6] = 1  # surroundings fill it with what is around: 0
+
+    def predict(batch):
+        return batch[:, 0, 0, 4:6, 4:6].mean(dim=(1, 2)).clamp(0, 1)
+
+    found = road(predict, clip, clip[0], areas=(0.04, 0.5), noise=0)
+    assert found["road_curve"] == pytest.approx([1, 1], abs=1e-3) and found["road"] > 0.99
+    assert found["model_calls"] == 3
+    assert road(predict, clip, -clip[0] + 2 * (1 - clip[0]), areas=(0.5,), noise=0)["road"] == 0
+    flat = [road(predict, clip, 0 * clip[0], areas=(0.3,), seed=seed)["road"] for seed in (0, 0, 1)]
+    assert flat[0] == flat[1] != flat[2]
+    as_arrays = road(lambda b: predict(torch.from_numpy(b)), clip.numpy(), clip[0].numpy())
+    assert as_arrays["road"] == pytest.approx(road(predict, clip, clip[0])["road"])
+    for areas in ((), (0,), (2,)):
+        with pytest.raises(InputError, match="areas"):
+            road(predict, clip, clip[0], areas=areas)
+    with pytest.raises(InputError, match="removed has shape"):
+        fill(clip.numpy(), np.zeros((1, 2, 2), bool))
