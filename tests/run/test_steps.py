@@ -413,7 +413,8 @@ def test_a_plan_counts_what_is_left(run, options, tmp_path):
     fresh = open_run("tiny", run_dir=str(tmp_path / "fresh"), methods=["ig", "occlusion_lp"])
     lines = steps.plan(fresh).set_index("step")
     assert lines.loc["training", "state"] == "to do" and lines.loc["training", "model_calls"] > 0
-    assert lines.loc["ig", "model_calls"] == 3 * (4 + 2 * (10 + 5))
+    # Thresholds, steps of area, matched areas, areas of blocks.
+    assert lines.loc["ig", "model_calls"] == 3 * (4 + 2 * (10 + 5 + 9 + 20))
     assert lines.loc["ig_time_average", "model_calls"] == 0
     assert lines.loc["total", "model_calls"] == lines["model_calls"][:-1].sum()
     assert not fresh.path("model.safetensors").exists()

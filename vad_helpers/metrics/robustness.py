@@ -97,9 +97,9 @@ def max_sensitivity(
     n_samples: int = 10,
     seed: int = 0,
 ) -> float:
-    """Largest change of a map under noise on its clip: max ||E(x + noise) - E(x)|| / ||E(x)||.
+    """Largest change of a map under noise on its clip, as a share of the map's size.
 
-    `explain` maps clips (C, T, H, W) to maps (T, H, W), `n_samples` + 1 times; noise is uniform in
+    That is the largest norm of E(x + noise) - E(x), over that of E(x). `explain` maps clips (C, T, H, W) to maps (T, H, W), `n_samples` + 1 times; noise is uniform in
     [-`radius`, `radius`], in the clip's units. At least 0, lower is better; a map that does not
     look at the clip has 0. NaN for an all-zero map; InputError if `n_samples` or `radius` is not
     positive, or a map is not finite.
