@@ -99,10 +99,29 @@ def max_sensitivity(
 ) -> float:
     """Largest change of a map under noise on its clip, as a share of the map's size.
 
-    That is the largest norm of E(x + noise) - E(x), over that of E(x). `explain` maps clips (C, T, H, W) to maps (T, H, W), `n_samples` + 1 times; noise is uniform in
-    [-`radius`, `radius`], in the clip's units. At least 0, lower is better; a map that does not
-    look at the clip has 0. NaN for an all-zero map; InputError if `n_samples` or `radius` is not
-    positive, or a map is not finite.
+    That is the largest norm of E(x + noise) - E(x), over that of E(x).
+
+    Parameters
+    ----------
+    explain : callable
+        (C, T, H, W) -> map (T, H, W). It is called `n_samples` + 1 times.
+    clip : torch.Tensor, (C, T, H, W)
+    radius : float
+        Noise is uniform in [-radius, radius], in the clip's units.
+    n_samples : int
+        Noisy clips, at least 1.
+    seed : int
+
+    Returns
+    -------
+    float
+        At least 0, lower is better. A map that does not look at the clip has 0. NaN for an all-zero
+        map.
+
+    Raises
+    ------
+    InputError
+        If `n_samples` or `radius` is not positive, or a map is not finite.
 
     References
     ----------
