@@ -23,7 +23,14 @@ from benchmarks import machine, plain_captum
 from vad_helpers import tables
 from vad_helpers.attribution import METHODS, Explanation, attribute, baselines
 from vad_helpers.attribution.probability import seeded
-from vad_helpers.inference.prepared import PRECISIONS, Prepared, computes_bf16, prepare
+from vad_helpers.inference.prepared import (
+    PRECISIONS,
+    Prepared,
+    computes_bf16,
+    prepare,
+    side_by_side,
+    synchronize,
+)
 from vad_helpers.metrics import model_centric
 from vad_helpers.model.training import TrainingSpec
 from vad_helpers.run import steps
@@ -151,11 +158,8 @@ def _scoring(subject: Subject, ours: dict[str, Prepared], repeats: int = 1) -> d
     stock = plain_captum.AnomalyProbability(subject.stock)
     ways: dict[str, Callable[[Tensor], Any]] = {"captum_fp32": torch.no_grad()(stock)}
     ways |= {f"ours_{name}": probability_of(ready, device) for name, ready in ours.items()}
-    spent: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats):
-        for name, predict in ways.items():
-            spent[name].append(_clocked(subject, lambda p=predict: score(p))[1])
-    medians = {f"{name}_s": statistics.median(times) for name, times in spent.items()}
+    runs = {f"{name}_s": functools.partial(score, predict) for name, predict in ways.items()}
+    medians = side_by_side(runs, device=subject.device, repeats=repeats)
     row = {"method": "scoring", "name": "Scores of one map", "repeats": repeats}
     return row | _speedups(medians) | {"auto": _name(ours["auto"])}
 
@@ -198,20 +202,17 @@ def peak_gflops(device: torch.device) -> dict[str, float]:
     }
 
 
-def forward_seconds(subject: Subject, *, repeats: int = 5) -> dict[str, float]:
+def forward_seconds(subject: Subject, *, repeats: int = 4) -> dict[str, float]:
     """Seconds of one clip forward in fp32: of stock layers, of this project's, prepared."""
     networks = {
         "stock_layers": subject.stock,
         "this_project": subject.network,
         "prepared": prepare(subject.network),
     }
-    times: dict[str, list[float]] = {name: [] for name in networks}
+    clips = subject.clip[None]
+    ways = {name: functools.partial(network, clips) for name, network in networks.items()}
     with torch.no_grad():
-        for _ in range(repeats):
-            for name, network in networks.items():
-                _, spent = _clocked(subject, lambda n=network: n(subject.clip[None]))
-                times[name].append(spent)
-    return {name: statistics.median(spent[1:] or spent) for name, spent in times.items()}
+        return side_by_side(ways, device=subject.device, repeats=repeats)
 
 
 def _timed(
@@ -290,10 +291,10 @@ def _ours(subject: Subject, prepared: Prepared, method: str, **changed: Any) -> 
 
 
 def _clocked(subject: Subject, function: Callable[[], Any]) -> tuple[Any, float]:
-    machine.synchronize(subject.device)
+    synchronize(subject.device)
     start = time.perf_counter()
     found = function()
-    machine.synchronize(subject.device)
+    synchronize(subject.device)
     return found, time.perf_counter() - start
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import bench, machine
+from benchmarks import bench
 from vad_helpers.attribution import attribute
-from vad_helpers.inference.prepared import Prepared, prepare
+from vad_helpers.inference.prepared import Prepared, prepare, synchronize
 
 SHARES = {"frames": (0.4, 0.6, 0.8, 1.0, 1.4), "pixels": (0.25, 0.5, 1.0, 1.5), "clips": (1, 2, 4)}
 CHEAP: dict[str, dict[str, Any]] = {
@@ -65,11 +65,11 @@ def _point(
     size = {"frames": clip.shape[1], "pixels": clip.shape[2] * clip.shape[3], "clips": n_clips}
     with bench.quiet():
         attribute(prepared, clip, method, **options)  # measures what later calls share
-        machine.synchronize(clip.device)
+        synchronize(clip.device)
         start = time.perf_counter()
         for _ in range(n_clips):
             attribute(prepared, clip, method, **options)
-        machine.synchronize(clip.device)
+        synchronize(clip.device)
     return float(size[axis]), time.perf_counter() - start
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from vad_helpers.inference.prepared import synchronize
 from vad_helpers.metrics import runtime
 
 STATUS = Path("/proc/self/status")
@@ -24,12 +25,6 @@ def name(device: torch.device) -> str:
         facts = runtime.machine()
         words = f"{facts['processor']} {facts['instructions']} {facts['threads']} cores"
     return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def matmul_gflops(

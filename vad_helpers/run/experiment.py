@@ -253,8 +253,9 @@ def measured(run: Run, work: str) -> dict[str, float]:
             return known[work]
         p = run.params
         n_clips = p.batch_size if work == "training" else p.eval_batch_size
-        shape = (n_clips, 3, p.n_frames, *p.frame_size)
+        shape = (n_clips, 1, p.n_frames, *p.frame_size)  # grey, like the videos
         clips = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        clips = clips.repeat(1, 3, 1, 1, 1)
         model, clips = (x.to(torch_device(run)) for x in (fresh_network(run), clips))
         seconds = time_work(model, work, clips, spec=training_spec(run))
         cache.update(run, measured={work: seconds})
@@ -310,7 +311,7 @@ def check(run: Run) -> None:
         if getattr(p, name) == "bf16" and not computes_bf16(device):
             warnings.warn(
                 f"{name} is bf16, which this {device} only emulates, many times slower than fp32: "
-                "'auto' takes bf16 where the device computes it, and fp32 here",
+                "'auto' takes the faster one",
                 stacklevel=2,
             )
     if p.dataset == "ucsd" and not run.readonly:
