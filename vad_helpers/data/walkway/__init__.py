@@ -23,9 +23,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import joblib
 import numpy as np
-import torch
 from PIL import Image
 
 from vad_helpers.data.walkway.crowd import ANOMALIES, PATTERNS, anomalies, normal_crowd
@@ -218,32 +216,21 @@ def _holds(dest: Path, wanted: str) -> bool:
 
 def _write_scene(folder: Path, spec: WalkwaySpec, name: str, seed: int) -> None:
     scene = open_scene(spec, name, seed=seed)
-    parts = [("Train", n) for n in range(1, spec.n_train + 1)]
-    parts += [("Test", n) for n in range(1, spec.n_test + 1)]
-    for side in ("Train", "Test"):
+    lines = ["TestVideoFile = {};"]
+    for kind, side, n in (("train", "Train", spec.n_train), ("test", "Test", spec.n_test)):
         (folder / side).mkdir(parents=True)
-    # Sequences are drawn from seeds of their own: side by side or not, the bytes are the same.
-    draw = joblib.delayed(_write_sequence)
-    ranges = joblib.Parallel(n_jobs=torch.get_num_threads())(
-        draw(folder / side, spec, scene, number, seed) for side, number in parts
-    )
-    lines = [f"TestVideoFile{{end+1}}.gt_frame = [{text}];" for text in ranges[spec.n_train :]]
-    text = "\n".join(["TestVideoFile = {};", *lines]) + "\n"
-    (folder / "Test" / f"UCSD{name}.m").write_text(text, encoding="ascii")
-
-
-def _write_sequence(folder: Path, spec: WalkwaySpec, scene: Scene, number: int, seed: int) -> str:
-    """Write a sequence's pictures, and masks of "Test"; its anomalous frames as the list has them:
-    1-based inclusive ranges."""
-    side, name = folder.name, f"{folder.name}{number:03d}"
-    footage = film(spec, scene, side.lower(), number, seed=seed)
-    outputs = [(name, footage.frames, "tif")]
-    if side == "Test":
-        outputs.append((f"{name}_gt", footage.masks, "bmp"))
-    for subfolder, images, suffix in outputs:
-        (folder / subfolder).mkdir()
-        for i, image in enumerate(images, start=1):
-            Image.fromarray(image).save(folder / subfolder / f"{i:03d}.{suffix}")
-    flags = footage.masks.any(axis=(1, 2)).astype(np.int8)
-    edges = np.flatnonzero(np.diff(flags, prepend=0, append=0)).reshape(-1, 2)
-    return ", ".join(f"{first + 1}:{last}" for first, last in edges)
+        for number in range(1, n + 1):
+            footage = film(spec, scene, kind, number, seed=seed)
+            outputs = [(f"{side}{number:03d}", footage.frames, "tif")]
+            if kind == "test":
+                outputs.append((f"{side}{number:03d}_gt", footage.masks, "bmp"))
+                # 1-based inclusive ranges of anomalous frames.
+                flags = footage.masks.any(axis=(1, 2)).astype(np.int8)
+                edges = np.flatnonzero(np.diff(flags, prepend=0, append=0)).reshape(-1, 2)
+                ranges = ", ".join(f"{first + 1}:{last}" for first, last in edges)
+                lines.append(f"TestVideoFile{{end+1}}.gt_frame = [{ranges}];")
+            for subfolder, images, suffix in outputs:
+                (folder / side / subfolder).mkdir()
+                for i, image in enumerate(images, start=1):
+                    Image.fromarray(image).save(folder / side / subfolder / f"{i:03d}.{suffix}")
+    (folder / "Test" / f"UCSD{name}.m").write_text("\n".join(lines) + "\n", encoding="ascii")
