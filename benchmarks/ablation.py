@@ -28,6 +28,10 @@ PARTS: dict[str, dict[str, Any]] = {
     "the recipe": {},
     "trained again": {"train_seed": 1},
     "random weights to start from": {"init_weights": None},
+    "ImageNet weights to start from, all learn": {
+        "init_weights": "data/bvlc_googlenet_imagenet_2d_fp16.safetensors",
+        "early_lr": 1.0,
+    },
     "early stages learn too": {"early_lr": 1.0},
     "8 epochs": {"epochs": 8},
     "nothing pasted": {"augmentation": {"paste": 0.0}},
