@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import resources
 from typing import Any
 
 import matplotlib
@@ -35,26 +36,9 @@ CLASS_COLOURS = {"normal": "#56B4E9", "anomalous": "#D55E00"}
 
 # A number and its interval in a cell: where there is no room, the interval goes below the number.
 _INTERVAL = re.compile(r"<td>([-+−]?[\d.]+) (\[[^\[\]<]*\])")
-_RC = {
-    "figure.facecolor": "white",
-    "axes.facecolor": "white",
-    "savefig.facecolor": "white",
-    "font.size": 9.0,
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 9.0,
-    "xtick.labelsize": 8.0,
-    "ytick.labelsize": 8.0,
-    "legend.fontsize": 8.0,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": "#E3E3E3",
-    "grid.linewidth": 0.7,
-    "axes.axisbelow": True,
-    "image.interpolation": "nearest",
-}
-
-
+_RC = matplotlib.rc_params_from_file(
+    resources.files("vad_helpers.viz") / "static" / "figures.mplstyle", use_default_template=False
+)
 _LOOKS = {
     "ig": ("#0072B2", "-", "o"),
     "ig_smoothgrad": ("#56B4E9", "-", "s"),
