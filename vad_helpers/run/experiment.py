@@ -41,8 +41,6 @@ ENGINE = "torch"
 INITIAL_CLIPS = 40  # on which batch norms are measured, where initial weights have none
 DIGESTS = {"init_weights": "initial_weights_sha256", "trained_weights": "trained_weights_sha256"}
 
-# -- Data -----------------------------------------------------------------------------------------
-
 
 def check_writable(run: Run) -> None:
     """Refuse to compute with a read-only run: raise InputError that says why."""
@@ -191,9 +189,6 @@ def dataset(run: Run, split: str, *, augmented: bool = False) -> clip_data.ClipD
     )
 
 
-# -- Where, and how exactly -----------------------------------------------------------------------
-
-
 def torch_device(run: Run) -> str:
     """Device the run computes on: what `device` says, or CUDA where there is one."""
     return str(resolve_device(run.params.device))
@@ -222,9 +217,6 @@ def precision_of(
         return given
     if usual == "fp32":
         return usual
-    known = cache.manifest_in(run.dir).get("measured", {})
-    if "precision" in known:  # a folder from before it was measured
-        return known["precision"]
     seconds = measured(run, "training" if what == "training" else work)
     by_precision = {name: s for name, s in seconds.items() if name in PRECISIONS}
     return min(by_precision, key=by_precision.get)
@@ -233,8 +225,6 @@ def precision_of(
 def engine_of(run: Run, precision: str) -> str:
     """Engine of passes without gradients: the faster one, of those that are here."""
     if run.params.precision != "auto" or torch_device(run) != "cpu" or not has_openvino():
-        return ENGINE
-    if "precision" in cache.manifest_in(run.dir).get("measured", {}):
         return ENGINE
     seconds = measured(run, "forward")
     other = seconds.get(f"{precision} openvino", np.inf)
@@ -248,6 +238,8 @@ def measured(run: Run, work: str) -> dict[str, float]:
     """
     with cache.lock(run.dir, "measured"):
         known = cache.manifest_in(run.dir).get("measured", {})
+        if "precision" in known:  # a folder from before there was a choice
+            return {known["precision"]: 0.0}
         if work in known:
             return known[work]
         p = run.params
@@ -314,9 +306,6 @@ def check(run: Run) -> None:
             _given_network(run)
         elif p.init_weights:
             _initialise(run, fresh_network(run))
-
-
-# -- Network --------------------------------------------------------------------------------------
 
 
 def fresh_network(run: Run) -> InceptionI3d:
@@ -559,9 +548,6 @@ def predictions(run: Run, *, progress: bool = False) -> pd.DataFrame:
     # Trained weights that were given say nothing of the frames that this run shows them.
     parts = {"clips": clips_key(run), "model": weights_sha256(run), "precision": precision}
     return cache.load_or_build(run, "predictions", key_of(run, "predictions", **parts), build)
-
-
-# -- One clip for a page --------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)

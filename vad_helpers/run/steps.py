@@ -1,4 +1,3 @@
-# ruff: noqa: F405
 """The steps of a run: clips, network, maps, scores, convergence; what is there is not redone.
 
 Every (clip, row) is explained and scored once, with its map in memory, and its lines are appended
@@ -37,17 +36,21 @@ from vad_helpers.inference.prepared import side_by_side
 from vad_helpers.metrics import evaluate, human_centric, model_centric, references, robustness
 from vad_helpers.run import cache, params
 from vad_helpers.run.cache import Pair, Run, key_of, once
-from vad_helpers.run.experiment import *  # noqa: F403 (asked for here)
 from vad_helpers.run.rows import SLOW_CALLS, TIME_AVERAGE, Row, describe, rows_of
 from vad_helpers.tables import schema
 from vad_helpers.tables.schema import Study
+
+# isort: off
+from vad_helpers.run.experiment import ENGINE, baseline, clip, clip_seed, clips, data_key, dataset
+from vad_helpers.run.experiment import evaluation, fresh_network, history, is_trained, line_of, mask
+from vad_helpers.run.experiment import precision_of, predictions, predictor, prepared, processor
+from vad_helpers.run.experiment import torch_device, weights_sha256
+from vad_helpers.run.experiment import check, check_writable, data_root, example, frames, network  # noqa: F401
 
 PACKAGES = ("vad-helpers", "torch", "captum", "numpy", "scikit-image", "scikit-learn")
 SAMPLED = ("kernel_shap", "lime")
 AGREEMENT = 0.95
 """Correlation of two maps, over voxels, from which they count as the same."""
-
-# -- Rows and maps --------------------------------------------------------------------------------
 
 
 @once
@@ -186,9 +189,6 @@ def _superpixels(run: Run, clip_id: str, row: Row) -> tuple[np.ndarray, float]:
         seconds = time.perf_counter() - started
         run.memo["superpixels"] = ((clip_id, options), segments, seconds)
     return run.memo["superpixels"][1:]
-
-
-# -- Scores ---------------------------------------------------------------------------------------
 
 
 def units(run: Run) -> dict[Pair, tuple[str, ...]]:
@@ -330,9 +330,6 @@ def _measure_clip(run: Run, clip_id: str, left: list[str], keys: dict[str, str],
         bar.update(len(scored))
 
 
-# -- Convergence ----------------------------------------------------------------------------------
-
-
 def converge(run: Run, *, part: tuple[int, int] = (1, 1), progress: bool = False) -> pd.DataFrame:
     """Double the samples of LIME and KernelSHAP on a clip of each scene until two draws agree.
 
@@ -385,9 +382,6 @@ def _converged(run: Run, pairs: dict[Pair, tuple[Row, str]]) -> dict[Pair, list[
         if tried[max(tried)][4] == "True"
         or 2 * max(tried) > pairs[pair][0].all_settings["n_samples"]
     }
-
-
-# -- What is left to do ---------------------------------------------------------------------------
 
 
 def plan(run: Run) -> pd.DataFrame:

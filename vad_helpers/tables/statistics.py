@@ -181,8 +181,8 @@ def sign_flip_test(differences: Any, groups: Any, *, seed: int = 0) -> dict[str,
         signs = 1.0 - 2.0 * np.random.default_rng(seed).integers(0, 2, size=(N_FLIPS, len(sums)))
         p = (int((np.abs(signs @ sums) >= bound).sum()) + 1) / (N_FLIPS + 1)
     elif bound > 0:
-        # Totals of two halves are listed, and of each in one, those in the other counted that bring
-        # it to the bound; as many are below minus the bound.
+        # Totals of two halves are listed; of each in one, those in the other are counted that reach
+        # the bound with it. As many reach minus the bound.
         totals = [np.zeros(1), np.zeros(1)]
         for i, value in enumerate(sums):
             half = int(i >= len(sums) // 2)
@@ -244,8 +244,7 @@ def summarise(scores: pd.DataFrame, **options: Any) -> pd.DataFrame:
     ValueError
         If a score appears twice, or a clip is in two sequences.
     """
-    keys = ["row", "level", "metric"]
-    lines = []
+    keys, lines = ["row", "level", "metric"], []
     for key, part in _check_scores(scores).groupby(keys, sort=False):
         found = bootstrap_mean(part["value"], part["sequence"], **options)
         lines.append(dict(zip(keys, key, strict=True)) | found)

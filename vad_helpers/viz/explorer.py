@@ -57,9 +57,6 @@ REFERENCES = ("motion", "random")
 UNIT = "E+ / its maximum over the clip"
 
 
-# --- maps over frames -------------------------------------------------------------------------
-
-
 def fit_thresholds(n_thresholds: int) -> tuple[int, int]:
     """Give the number of thresholds that can be shown, and the steps of the levels for it.
 
@@ -129,9 +126,6 @@ def contact_sheet(clip: ShownClip, *, steps: int, n_moments: int = 4) -> Figure:
     return figure
 
 
-# --- what is taken from a run -----------------------------------------------------------------
-
-
 def clip_labels(run: Run) -> dict[str, str]:
     """Name the clips of the evaluation set for people: "ped1/Test003, frames 17 to 32"."""
     return {
@@ -160,9 +154,6 @@ def shown_clip(run: Run, clip_id: str, rows: Iterable[str]) -> ShownClip:
         p_clip=p_clip,
         p_baseline=p_baseline,
     )
-
-
-# --- the explorer of pages --------------------------------------------------------------------
 
 
 def explorer_html(run: Run, *, max_bytes: int = MAX_BYTES) -> str:
@@ -254,9 +245,6 @@ def _packed(clip: ShownClip, n_steps: int) -> dict[str, Any]:
         "mask": deflated(clip.mask.astype(np.uint8)),
         "maps": {k: deflated(to_levels(values, steps=n_steps)) for k, values in clip.maps.items()},
     }
-
-
-# --- the explorer of live sessions ------------------------------------------------------------
 
 
 class Cancelled(Exception):
