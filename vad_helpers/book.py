@@ -104,11 +104,8 @@ def execute(run: Run, chapter: Path, values: Mapping[str, Any]) -> Path:
 
     target = run.dir / "notebooks" / chapter.name
     failed = target.with_name(f"{chapter.stem}-failed.ipynb")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside and renamed when complete: a killed run never leaves half a chapter.
-    partial = target.with_name(f".partial-{target.name}")
-    try:
-        with batch_mode():
+    with atomic_write(target) as partial, batch_mode():
+        try:
             papermill.execute_notebook(
                 chapter,
                 partial,
@@ -117,20 +114,16 @@ def execute(run: Run, chapter: Path, values: Mapping[str, Any]) -> Path:
                 kernel_name="python3",
                 progress_bar=sys.stderr.isatty(),
             )
-        failed.unlink(missing_ok=True)
-        os.replace(partial, target)
-    except PapermillExecutionError as error:
-        os.replace(partial, failed)
-        kind = getattr(builtins, error.ename, None)
-        if error.ename == "InputError":
-            raise InputError(error.evalue) from None
-        if isinstance(kind, type) and issubclass(kind, OSError):  # a full disk, no permission
-            raise OSError(error.evalue) from None
-        raise RuntimeError(
-            f"{chapter.stem} failed with {error.ename}: {error.evalue}; see {failed}"
-        ) from None
-    finally:
-        partial.unlink(missing_ok=True)
+        except PapermillExecutionError as error:
+            shutil.copyfile(partial, failed)
+            kind, told = getattr(builtins, error.ename, None), error.evalue
+            if error.ename == "InputError":
+                raise InputError(told) from None
+            if isinstance(kind, type) and issubclass(kind, OSError):  # a full disk, no permission
+                raise OSError(told) from None
+            told = f"{chapter.stem} failed with {error.ename}: {told}; see {failed}"
+            raise RuntimeError(told) from None
+    failed.unlink(missing_ok=True)
     return target
 
 
@@ -166,30 +159,23 @@ def build_book(profile: str, overrides: Mapping[str, Any]) -> Path:
     build = run.root / "_build"
     # A page left over from an earlier book must not pass for one of this book.
     shutil.rmtree(build / "html", ignore_errors=True)
-    command = [
-        str(Path(sys.executable).with_name("jupyter-book")),
-        *("build", str(staged), "--path-output", str(run.root)),
-        *("-n", "-W", "--keep-going"),
-    ]
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(staged)]
+    command += ["--path-output", str(run.root), "-n", "-W", "--keep-going"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=run.root)
     (build / "build.log").write_text(result.stdout + result.stderr, encoding="utf-8")
     index = build / "html" / "index.html"
     if result.returncode or not index.is_file():
-        tail = "\n".join(warnings_in(result.stderr) or (result.stderr.splitlines()[-15:]))
+        lines = result.stderr.splitlines()
+        warned = [line for line in lines if "WARNING" in line or "ERROR" in line]
+        tail = "\n".join(warned or lines[-15:])
         raise RuntimeError(f"the book did not build; see {build / 'build.log'}\n{tail}")
     return index
-
-
-def warnings_in(text: str) -> list[str]:
-    """Lines of a Sphinx log that warn or err."""
-    return [line for line in text.splitlines() if "WARNING" in line or "ERROR" in line]
 
 
 def verify_site(root: Path | None = None) -> Path:
     """Check that the built site is whole: path of its index.
 
-    RuntimeError if a page of the table of contents is missing, nearly empty, or shows a Python
-    traceback.
+    RuntimeError if a page of the contents is missing, nearly empty, or shows a Python traceback.
     """
     root = root or params.project_root()
     html = root / "_build" / "html"

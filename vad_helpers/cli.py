@@ -125,10 +125,9 @@ def methods() -> None:
     from vad_helpers.attribution import METHODS
 
     for key, spec in METHODS.items():
-        settings = ", ".join(f"{name}={value}" for name, value in spec.settings.items())
-        print(
-            f"{key:16} {spec.family:13} {spec.name}; {settings or 'no settings'}; {spec.citation}"
-        )
+        told = ", ".join(f"{name}={value}" for name, value in spec.settings.items())
+        told = f"{spec.name}; {told or 'no settings'}; {spec.citation}"
+        print(f"{key:16} {spec.family:13} {told}")
 
 
 @app.command()

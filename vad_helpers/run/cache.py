@@ -190,16 +190,12 @@ def load_or_build(run: Run, name: str, key: str, build: Callable[[], pd.DataFram
             warnings.warn(f"{path} is gone, changed or damaged: computed again", stacklevel=2)
         started = time.perf_counter()
         lines = build()[list(schema.SCHEMAS[name].columns)].values.tolist()
-        # Out of the manifest first: a crash between the two must not leave an old key and a new
-        # file.
+        # Out of the manifest first: a crash in between must not leave an old key and a new file.
         update(run, files={name: None}, counts={name: None})
         write_lines(run, name, lines)
-        update(
-            run,
-            files={name: {"key": key, "sha256": file_digest(path)}},
-            counts={name: len(lines)},
-            seconds={name: round(time.perf_counter() - started, 2)},
-        )
+        entry = {"key": key, "sha256": file_digest(path)}
+        spent = round(time.perf_counter() - started, 2)
+        update(run, files={name: entry}, counts={name: len(lines)}, seconds={name: spent})
         return schema.read(run.dir, name)
 
 

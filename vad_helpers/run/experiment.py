@@ -41,8 +41,6 @@ ENGINE = "torch"
 INITIAL_CLIPS = 40  # on which batch norms are measured, where initial weights have none
 DIGESTS = {"init_weights": "initial_weights_sha256", "trained_weights": "trained_weights_sha256"}
 
-# -- Data -----------------------------------------------------------------------------------------
-
 
 def check_writable(run: Run) -> None:
     """Refuse to compute with a read-only run: raise InputError that says why."""
@@ -51,8 +49,8 @@ def check_writable(run: Run) -> None:
 
 
 def data_root(run: Run) -> Path:
-    """Folder of the dataset's tree: the synthetic one is written when it is missing, InputError
-    says how to get the real one."""
+    """Folder of the dataset's tree: a synthetic one is written, of a real one says how to get it
+    (InputError)."""
     p, folder = run.params, run.root / run.params.data_dir
     if p.dataset == "walkway":
         with cache.lock(folder.parent, folder.name):  # runs share their data
@@ -117,8 +115,7 @@ def clips(run: Run) -> pd.DataFrame:
 def evaluation(run: Run, *, n_clips: int | None = None) -> pd.DataFrame:
     """Clips that are explained: rows of `clips`, index reset; InputError if there is none.
 
-    `n_clips` chooses fewer than the run's, which are a part of its choice; `attrs["shortfall"]`
-    says how many are missing.
+    `n_clips` chooses fewer, a part of the run's choice; `attrs["shortfall"]`: how many are missing.
     """
     p, table = run.params, clips(run)
     if run.readonly:
@@ -192,9 +189,6 @@ def dataset(run: Run, split: str, *, augmented: bool = False) -> clip_data.ClipD
     )
 
 
-# -- Where, and how exactly -----------------------------------------------------------------------
-
-
 def torch_device(run: Run) -> str:
     """Device the run computes on: what `device` says, or CUDA where there is one."""
     return str(resolve_device(run.params.device))
@@ -223,9 +217,6 @@ def precision_of(
         return given
     if usual == "fp32":
         return usual
-    known = cache.manifest_in(run.dir).get("measured", {})
-    if "precision" in known:  # a folder from before it was measured
-        return known["precision"]
     seconds = measured(run, "training" if what == "training" else work)
     by_precision = {name: s for name, s in seconds.items() if name in PRECISIONS}
     return min(by_precision, key=by_precision.get)
@@ -234,8 +225,6 @@ def precision_of(
 def engine_of(run: Run, precision: str) -> str:
     """Engine of passes without gradients: the faster one, of those that are here."""
     if run.params.precision != "auto" or torch_device(run) != "cpu" or not has_openvino():
-        return ENGINE
-    if "precision" in cache.manifest_in(run.dir).get("measured", {}):
         return ENGINE
     seconds = measured(run, "forward")
     other = seconds.get(f"{precision} openvino", np.inf)
@@ -249,6 +238,8 @@ def measured(run: Run, work: str) -> dict[str, float]:
     """
     with cache.lock(run.dir, "measured"):
         known = cache.manifest_in(run.dir).get("measured", {})
+        if "precision" in known:  # a folder from before there was a choice
+            return {known["precision"]: 0.0}
         if work in known:
             return known[work]
         p = run.params
@@ -280,27 +271,21 @@ def time_work(
         if work == "forward" and device.type == "cpu" and has_openvino():
             other = {n: prepare(model, precision=n, engine="openvino") for n in names}
             ready |= {f"{name} openvino": one for name, one in other.items()}
-        ways = {name: partial(UNITS[work], one, clips) for name, one in ready.items()}
+        ways = {name: partial(_unit, one, work, clips) for name, one in ready.items()}
     return {name: round(s, 4) for name, s in side_by_side(ways, device=device).items()}
 
 
-def _two_steps(ready: Prepared, clips: torch.Tensor) -> None:
-    attribute(ready, clips[0], "ig", precision=ready.precision, n_steps=2, batch_size=2)
-
-
-def _few_windows(ready: Prepared, clips: torch.Tensor) -> None:
-    window = METHODS["occlusion_sp"].settings["window"]
-    part = clips[0, :, : 2 * window[0], : 4 * window[1], : 4 * window[2]]  # 32 windows at most
-    window = tuple(map(min, window, part.shape[1:]))
-    options = {"window": window, "stride": window, "precision": ready.precision}
-    attribute(ready, part, "occlusion_sp", batch_size=2, **options)
-
-
-UNITS: dict[str, Callable[[Prepared, torch.Tensor], object]] = {
-    "forward": torch.no_grad()(Prepared.__call__),
-    "gradient": _two_steps,
-    "occlusion": _few_windows,
-}
+def _unit(ready: Prepared, work: str, clips: torch.Tensor) -> object:
+    options = {"precision": ready.precision, "batch_size": 2}
+    if work == "gradient":
+        return attribute(ready, clips[0], "ig", n_steps=2, **options)
+    if work == "occlusion":
+        window = METHODS["occlusion_sp"].settings["window"]
+        part = clips[0, :, : 2 * window[0], : 4 * window[1], : 4 * window[2]]  # 32 windows at most
+        window = tuple(map(min, window, part.shape[1:]))
+        return attribute(ready, part, "occlusion_sp", window=window, stride=window, **options)
+    with torch.no_grad():
+        return ready(clips)
 
 
 def check(run: Run) -> None:
@@ -321,9 +306,6 @@ def check(run: Run) -> None:
             _given_network(run)
         elif p.init_weights:
             _initialise(run, fresh_network(run))
-
-
-# -- Network --------------------------------------------------------------------------------------
 
 
 def fresh_network(run: Run) -> InceptionI3d:
@@ -404,8 +386,8 @@ def network(run: Run, weights: str = "trained", *, progress: bool = False) -> In
                         "or delete the folder"
                     )
                 return model
-        build = _given_network if run.params.trained_weights else _train
-        model, about, history = build(run, progress=progress)
+        given = run.params.trained_weights
+        model, about, history = _given_network(run) if given else _train(run, progress=progress)
         found = model_weights.fingerprint(model)
         left = [name for name in ("attributions", "explanations.csv") if run.path(name).exists()]
         if before not in (None, found) and left:
@@ -426,9 +408,9 @@ def _train(run: Run, *, progress: bool) -> tuple[InceptionI3d, dict[str, Any], p
     p, by_split = run.params, clips(run).groupby("split")["sequence"].unique()
     initial = Path(p.init_weights).name if p.init_weights else "none"
     about = {"mean": p.mean, "std": p.std, "initial_weights": initial, "data": data_key(run)}
-    about |= {"fold": p.fold, "n_folds": p.n_folds, "seed": p.seed}
-    about |= {"train_seed": p.training_seed}
-    about["sequences_seen"] = sorted({*by_split.get("train", ()), *by_split.get("val", ())})
+    about |= {name: getattr(p, name) for name in ("fold", "n_folds", "seed")}
+    seen = sorted({*by_split.get("train", ()), *by_split.get("val", ())})
+    about |= {"train_seed": p.training_seed, "sequences_seen": seen}
     model, told = fresh_network(run), {"initial_weights": initial, "left_fresh": []}
     videos = dataset(run, "train", augmented=True)
     if p.init_weights:
@@ -478,9 +460,7 @@ def _initialise(
     return missing
 
 
-def _given_network(
-    run: Run, *, progress: bool = False
-) -> tuple[InceptionI3d, dict[str, Any], pd.DataFrame]:
+def _given_network(run: Run) -> tuple[InceptionI3d, dict[str, Any], pd.DataFrame]:
     """Load `trained_weights`, if they are made for this run's clips and have not seen its test."""
     p = run.params
     path, digest = run.root / p.trained_weights, _weights(run, "trained_weights")
@@ -532,9 +512,9 @@ def prepared(run: Run, weights: str = "trained", precision: str = "fp32") -> Pre
 
 
 @once
-def predictor(run: Run, weights: str = "trained") -> Callable[[torch.Tensor], np.ndarray]:
+def predictor(run: Run) -> Callable[[torch.Tensor], np.ndarray]:
     """Give the network as (N, 3, T, H, W) -> (N,) probability "anomalous"."""
-    return probability_of(prepared(run, weights, precision_of(run)), torch_device(run))
+    return probability_of(prepared(run, "trained", precision_of(run)), torch_device(run))
 
 
 def probability_of(ready: Prepared, device: str = "cpu") -> Callable[[torch.Tensor], np.ndarray]:
@@ -568,9 +548,6 @@ def predictions(run: Run, *, progress: bool = False) -> pd.DataFrame:
     # Trained weights that were given say nothing of the frames that this run shows them.
     parts = {"clips": clips_key(run), "model": weights_sha256(run), "precision": precision}
     return cache.load_or_build(run, "predictions", key_of(run, "predictions", **parts), build)
-
-
-# -- One clip for a page --------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)

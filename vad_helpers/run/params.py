@@ -33,14 +33,11 @@ REFERENCES = {
 """Reference rows and their labels; no variant may have their names."""
 
 
-def _written_number(value: Any) -> Any:
-    # YAML 1.1, which papermill reads, takes 1e-3 for text (it wants 1.0e-3).
-    return float(value) if isinstance(value, str) else value
-
-
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy's legacy generator takes no larger
 Count = Annotated[int, Field(ge=1)]
-Real = Annotated[float, BeforeValidator(_written_number), Field(allow_inf_nan=False)]
+# YAML 1.1, which papermill reads, takes 1e-3 for text (it wants 1.0e-3).
+Number = BeforeValidator(lambda value: float(value) if isinstance(value, str) else value)
+Real = Annotated[float, Number, Field(allow_inf_nan=False)]
 Positive = Annotated[Real, Field(gt=0)]
 NotNegative = Annotated[Real, Field(ge=0)]
 Decay = Annotated[Real, Field(ge=0, lt=1)]
@@ -75,15 +72,13 @@ class Params(BaseModel):
     seed: Seed  # of data, split, training and every sampled explanation
     fold: Annotated[int, Field(ge=0)]  # it is tested; the next one validates, the rest trains
     n_folds: Annotated[int, Field(ge=3)]
-    # What is assigned to folds. With "clip" a network is tested on sequences that it has seen:
-    # for an alternative alone.
+    # What is assigned to folds; "clip", for an alternative alone, tests on sequences seen before.
     split_by: Literal["sequence", "clip"]
     # False: the validation fold joins the training, once a recipe is frozen; `keep` is then "last".
     with_validation: bool
     masks: Literal["official", "added", "all"]  # which ones measure localisation
     walkway: dict[str, Any]  # options of `data.walkway.WalkwaySpec`
-    # Name of the choice that this run settles differently from its profile, to be shown beside
-    # the study's folds; None: the run is the study's, or stands for itself.
+    # What this run settles differently from its profile, shown beside the study; None: nothing.
     alternative: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = None
 
     device: Literal["auto", "cpu", "cuda"]  # auto: CUDA where there is a GPU
@@ -99,9 +94,8 @@ class Params(BaseModel):
     model_width: Positive  # multiplier of the network's channels; 1 is the Inception-I3D
     init_weights: str | None  # 2-D Inception-v1 or I3D checkpoint to start from; None: at random
     trained_weights: str | None  # weights to evaluate instead of training
-    train_seed: Seed | None = (
-        None  # of training alone: another network of the same split; None: `seed`
-    )
+    # Of training alone: another network of the same split; None: `seed`.
+    train_seed: Seed | None = None
     # The recipe, see `model.training.TrainingSpec`.
     epochs: Count
     batch_size: Count
@@ -321,8 +315,7 @@ def open_run(profile: str = "quick", **overrides: Any) -> Run:
         name = f"{params.alternative}-" if params.alternative else ""
         usual = f"runs/{Path(params.profile).stem}/{name}fold-{params.fold}"
         return Run(params=params, root=root, dir=root / (params.run_dir or usual))
-    # Of a folder from elsewhere, what holds for its machine alone may not be said; of an older one,
-    # what was no choice then.
+    # A folder from elsewhere may not say what holds for its machine, an older one what came later.
     values = {"device": "auto", "eval_batch_size": 1, "with_validation": True, "keep": "best"}
     values |= {**known["parameters"], "run_dir": None}
     before = checked(values)

@@ -67,19 +67,12 @@ def rows_of(params: Params) -> dict[str, Row]:
         spec = METHODS[variant.method]
         given = variant.model_dump(exclude_unset=True, exclude={"method", "label"})
         changed = ", ".join(f"{name}={value}" for name, value in given.items())
-        found[key] = Row(
-            key,
-            label or f"{spec.name} ({changed})",
-            kind,
-            "reference" if kind == "reference" else spec.family,
-            method=variant.method,
-            settings={**params.settings.get(variant.method, {}), **variant.model_extra},
-            baseline=variant.baseline or params.baseline,
-            weights=variant.weights,
-            n_clips=variant.n_clips,
-            seed=variant.seed,
-            precision=variant.precision,
-        )
+        label = label or f"{spec.name} ({changed})"
+        own = variant.model_dump(include={"method", "weights", "n_clips", "seed", "precision"})
+        own["settings"] = {**params.settings.get(variant.method, {}), **variant.model_extra}
+        own["baseline"] = variant.baseline or params.baseline
+        family = "reference" if kind == "reference" else spec.family
+        found[key] = Row(key, label, kind, family, **own)
     return found
 
 

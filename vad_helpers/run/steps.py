@@ -32,48 +32,25 @@ from vad_helpers.attribution import METHODS, MethodSpec, attribute, occlusion, s
 from vad_helpers.data import datasets
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
+from vad_helpers.inference.prepared import side_by_side
 from vad_helpers.metrics import evaluate, human_centric, model_centric, references, robustness
 from vad_helpers.run import cache, params
 from vad_helpers.run.cache import Pair, Run, key_of, once
-from vad_helpers.run.experiment import (  # noqa: F401 (asked for here)
-    ENGINE,
-    Example,
-    baseline,
-    check,
-    check_writable,
-    clip,
-    clip_seed,
-    clips,
-    data_key,
-    data_root,
-    dataset,
-    evaluation,
-    example,
-    frames,
-    fresh_network,
-    history,
-    is_trained,
-    line_of,
-    mask,
-    network,
-    precision_of,
-    predictions,
-    predictor,
-    prepared,
-    processor,
-    torch_device,
-    weights_sha256,
-)
 from vad_helpers.run.rows import SLOW_CALLS, TIME_AVERAGE, Row, describe, rows_of
 from vad_helpers.tables import schema
 from vad_helpers.tables.schema import Study
+
+# isort: off
+from vad_helpers.run.experiment import ENGINE, baseline, clip, clip_seed, clips, data_key, dataset
+from vad_helpers.run.experiment import evaluation, fresh_network, history, is_trained, line_of, mask
+from vad_helpers.run.experiment import precision_of, predictions, predictor, prepared, processor
+from vad_helpers.run.experiment import torch_device, weights_sha256
+from vad_helpers.run.experiment import check, check_writable, data_root, example, frames, network  # noqa: F401
 
 PACKAGES = ("vad-helpers", "torch", "captum", "numpy", "scikit-image", "scikit-learn")
 SAMPLED = ("kernel_shap", "lime")
 AGREEMENT = 0.95
 """Correlation of two maps, over voxels, from which they count as the same."""
-
-# -- Rows and maps --------------------------------------------------------------------------------
 
 
 @once
@@ -89,8 +66,7 @@ def _row(run: Run, key: str) -> Row:
 
 
 def clips_of(run: Run, row: Row) -> list[str]:
-    """Clips that a row is evaluated on: all, or fewer for a slow row or a variant that says so,
-    chosen as the evaluation set is."""
+    """Clips of the evaluation set that a row is on: fewer if it is slow, or a variant says so."""
     p = run.params
     slow = p.n_clips_slow if row.model_calls(p) > SLOW_CALLS else None
     n_clips = min(n for n in (p.n_clips, row.n_clips, slow) if n is not None)
@@ -213,9 +189,6 @@ def _superpixels(run: Run, clip_id: str, row: Row) -> tuple[np.ndarray, float]:
         seconds = time.perf_counter() - started
         run.memo["superpixels"] = ((clip_id, options), segments, seconds)
     return run.memo["superpixels"][1:]
-
-
-# -- Scores ---------------------------------------------------------------------------------------
 
 
 def units(run: Run) -> dict[Pair, tuple[str, ...]]:
@@ -357,9 +330,6 @@ def _measure_clip(run: Run, clip_id: str, left: list[str], keys: dict[str, str],
         bar.update(len(scored))
 
 
-# -- Convergence ----------------------------------------------------------------------------------
-
-
 def converge(run: Run, *, part: tuple[int, int] = (1, 1), progress: bool = False) -> pd.DataFrame:
     """Double the samples of LIME and KernelSHAP on a clip of each scene until two draws agree.
 
@@ -414,9 +384,6 @@ def _converged(run: Run, pairs: dict[Pair, tuple[Row, str]]) -> dict[Pair, list[
     }
 
 
-# -- What is left to do ---------------------------------------------------------------------------
-
-
 def plan(run: Run) -> pd.DataFrame:
     """List the steps of a run, and estimate what is left of them; nothing is trained or explained.
 
@@ -441,7 +408,12 @@ def plan(run: Run) -> pd.DataFrame:
         lines.append(("data", "to do", 0, 40.0))  # what the rest costs is told once they are there
     else:
         video = torch.zeros((3, p.n_frames, *p.frame_size), device=device)
-        forward, backward = _seconds_per_clip(fresh_network(run).eval().to(device), video[None])
+        model, batch = fresh_network(run).eval().to(device), video[None].requires_grad_()
+        ways = {
+            "forward": lambda: model(batch),
+            "backward": lambda: torch.autograd.grad(model(batch).sum(), batch),
+        }
+        forward, backward = side_by_side(ways, device=video.device).values()
         split, trained = clips(run)["split"].value_counts(), is_trained(run)
         drawn = p.epoch_clips or len(dataset(run, "train", augmented=True))
         enter("training", 0 if trained else p.epochs * drawn, backward)
@@ -475,16 +447,3 @@ def plan(run: Run) -> pd.DataFrame:
     table["minutes"] = (table["minutes"] / 60).round(1)
     table.loc[len(table)] = ("total", "", table["model_calls"].sum(), table["minutes"].sum())
     return table
-
-
-def _seconds_per_clip(model: torch.nn.Module, video: torch.Tensor) -> tuple[float, float]:
-    """Seconds of a clip through a network, warm: forward; forward and backward."""
-    video = video.clone().requires_grad_()
-    for _ in range(2):  # the first time pays for what later ones share
-        started = time.perf_counter()
-        total = model(video).sum()
-        total.item()  # waits for the device
-        forward = time.perf_counter() - started
-        torch.autograd.grad(total, video)[0].sum().item()
-        backward = time.perf_counter() - started
-    return forward, backward

@@ -191,16 +191,14 @@ def _corrected(table: pd.DataFrame) -> pd.DataFrame:
     asked = table["table"] + " " + table["level"] + " " + table["metric"] + ": " + pairs
     table = table.assign(p_holm=np.nan, smallest_p=np.nan)
     for decides, family in table.assign(asked=asked).groupby("decides"):
-        once = family.drop_duplicates("asked").set_index("asked")
-        p = once["p"].astype(float)
-        corrected = pd.Series(statistics.holm(p), p.index)
-        table.loc[family.index, "p_holm"] = family["asked"].map(corrected)
-        least = pd.Series(np.nan, p.index)
-        for i, n_groups in enumerate(once["n_groups"]):
-            if decides and not np.isnan(p.iloc[i]):
-                other = p.where(np.arange(len(p)) != i, statistics.smallest_p(int(n_groups)))
-                least.iloc[i] = statistics.holm(other)[i]
-        table.loc[family.index, "smallest_p"] = family["asked"].map(least)
+        once = family.drop_duplicates("asked").set_index("asked").astype({"p": float})
+        once["p_holm"] = statistics.holm(once["p"])
+        for i in np.flatnonzero(once["p"].notna() & decides):
+            p = once["p"].to_numpy(copy=True)
+            p[i] = statistics.smallest_p(int(once["n_groups"].iloc[i]))
+            once.iloc[i, once.columns.get_loc("smallest_p")] = statistics.holm(p)[i]
+        corrected = once.loc[family["asked"], ["p_holm", "smallest_p"]]
+        table.loc[family.index, corrected.columns] = corrected.to_numpy()
     return table
 
 
@@ -244,8 +242,7 @@ def claims(
 def claims_table(study: Study, *, few: int = 10) -> pd.DataFrame:
     """The claims as a page shows them, each with the one of its comparisons that decides.
 
-    That is, in units of its interval, the clearest one against a claim that does not hold, and else
-    the weakest one for it.
+    In units of its interval: the clearest against a claim that does not hold, else the weakest for.
 
     Returns
     -------

@@ -147,7 +147,6 @@ class Study:
         `clips` is "all", "hits" (clips that the network calls anomalous), "misses" (the others of
         the evaluation set), or the clip_id of those that stay.
         """
-        changed: dict[str, Any] = {}
         if isinstance(clips, str):
             if clips == "all" and not rows:
                 return self
@@ -156,18 +155,16 @@ class Study:
             if clips not in groups:
                 raise ValueError(f"clips is {clips!r}; expected all, hits or misses")
             clips = groups[clips].index
-        clips = set(clips)
+        clips, rows = set(clips), set(rows) or set(self.rows["row"])
+        changed = {"rows": self.rows[self.rows["row"].isin(rows)]}
         for name in (*SCORED, "explanations", "curves", "frame_auc", "convergence"):
             table = getattr(self, name)
-            table = table[table["clip_id"].isin(clips)]
-            changed[name] = table[table["row"].isin(list(rows))] if rows else table
-        if rows:
-            changed["rows"] = self.rows[self.rows["row"].isin(list(rows))]
-        changed["manifests"] = {
+            changed[name] = table[table["clip_id"].isin(clips) & table["row"].isin(rows)]
+        manifests = {
             k: m | {"evaluation": [clip for clip in m["evaluation"] if clip in clips]}
             for k, m in self.manifests.items()
         }
-        return dataclasses.replace(self, **changed)
+        return dataclasses.replace(self, manifests=manifests, **changed)
 
     def probabilities(self) -> pd.Series:
         """What the network says of each clip of the evaluation set, p(x) in [0, 1] by clip_id.

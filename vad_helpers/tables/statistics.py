@@ -29,8 +29,7 @@ UNDECIDED = "undecided"
 LEVEL = 0.95
 """Coverage that intervals aim at."""
 MAX_EXACT_GROUPS = 30
-"""Sequences of which all flips are counted: with drawn ones, a small p and what a correction makes
-of it would depend on the seed."""
+"""Sequences of which all flips are counted: with drawn ones, a small p would depend on the seed."""
 N_FLIPS = 9999
 """Random flips where there are more sequences."""
 FEWEST_GROUPS = 4
@@ -182,15 +181,15 @@ def sign_flip_test(differences: Any, groups: Any, *, seed: int = 0) -> dict[str,
         signs = 1.0 - 2.0 * np.random.default_rng(seed).integers(0, 2, size=(N_FLIPS, len(sums)))
         p = (int((np.abs(signs @ sums) >= bound).sum()) + 1) / (N_FLIPS + 1)
     elif bound > 0:
-        # Totals of two halves are listed, and of each in one, those in the other counted.
+        # Totals of two halves are listed; of each in one, those in the other are counted that reach
+        # the bound with it. As many reach minus the bound.
         totals = [np.zeros(1), np.zeros(1)]
         for i, value in enumerate(sums):
             half = int(i >= len(sums) // 2)
             totals[half] = np.concatenate([totals[half] + value, totals[half] - value])
         totals[1].sort()
         above = len(totals[1]) - np.searchsorted(totals[1], bound - totals[0], side="left")
-        below = np.searchsorted(totals[1], -bound - totals[0], side="right")
-        p = int((above + below).sum()) / 2 ** len(sums)
+        p = 2 * int(above.sum()) / 2 ** len(sums)
     return {"p": p, "n_groups": len(sums), "exact": exact}
 
 
@@ -245,8 +244,7 @@ def summarise(scores: pd.DataFrame, **options: Any) -> pd.DataFrame:
     ValueError
         If a score appears twice, or a clip is in two sequences.
     """
-    keys = ["row", "level", "metric"]
-    lines = []
+    keys, lines = ["row", "level", "metric"], []
     for key, part in _check_scores(scores).groupby(keys, sort=False):
         found = bootstrap_mean(part["value"], part["sequence"], **options)
         lines.append(dict(zip(keys, key, strict=True)) | found)

@@ -1,8 +1,7 @@
 """What a study's tables come to: means with intervals, ranks, and the paper's values beside them.
 
-Intervals resample sequences over all folds together, with the number of resamples and the seed of
-the study's parameters. `clips` is "all", "hits" (the network calls them anomalous), "misses", or
-clip ids.
+Intervals resample sequences over all folds together, with the study's number of resamples and seed.
+`clips` is "all", "hits" (the network calls them anomalous), "misses", or clip ids.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -181,8 +181,7 @@ def summary(
     by side; `rows` that are named are each over the clips that they have. Empty `metrics`: all.
 
     row, label, family, kind, level, metric, mean, low, high, n, n_groups, n_undefined (left out of
-    the mean), n_all_zero (values in the mean that are mere conventions, because their map has no
-    positive voxel).
+    the mean), n_all_zero (values in the mean that are conventions: the map has no positive voxel).
     """
     study = study.keep(clips=clips)
     if rows is None:
@@ -435,35 +434,27 @@ def performance(
     the recipe was tuned); folds ("0 1 2"), scene (or "both"), metric (auc, or accuracy at
     p >= `called_from`), mean, low, high, n, n_groups, n_anomalous.
     """
-    tested, drawn = study.predictions[study.predictions["split"] == split], options(study)
-    right = ((tested["p"] >= called_from) == (tested["label"] == 1)).astype(float)
-    tested, folds = tested.assign(right=right), sorted(tested["fold"].unique())
+    tested = study.predictions[study.predictions["split"] == split]
+    drawn, folds = options(study) | {"called_from": called_from}, sorted(tested["fold"].unique())
+    seed = drawn.pop("seed")
     asked = [("fold", [fold]) for fold in folds]
     if len(folds) > 1:
         tuned = 1 % int(study.params["n_folds"])  # what fold 0 validates on
         asked += [("pooled", folds), ("mean", folds), ("untuned", [k for k in folds if k != tuned])]
-    judged = {
-        "accuracy": (statistics.drawn_means, ["right", "sequence"]),
-        "auc": (statistics.drawn_aucs, ["p", "label", "sequence"]),
-    }
     lines = []
     for pooling, chosen in asked:
         whole = tested[tested["fold"].isin(chosen)]
         for scene in ("both", *(sorted(whole["scene"].unique()) if pooling != "untuned" else ())):
             part = whole if scene == "both" else whole[whole["scene"] == scene]
-            blocks = {drawn["seed"]: part}
+            blocks = {seed: part}
             if pooling == "mean":
                 # Draws of its own for every fold: equal ones would pair sequences with no pair.
-                by_fold = enumerate(part.groupby("fold"))
-                blocks = {(drawn["seed"], i): block for i, (_, block) in by_fold}
+                blocks = {(seed, i): b for i, (_, b) in enumerate(part.groupby("fold"))}
             line = {"pooling": pooling, "folds": " ".join(map(str, chosen)), "scene": scene}
             line |= {"n": len(part), "n_groups": part["sequence"].nunique()}
             line |= {"n_anomalous": int(part["label"].sum())}
-            for metric, (draw, names) in judged.items():
-                found = [
-                    draw(*(block[name] for name in names), **drawn | {"seed": seed})
-                    for seed, block in blocks.items()
-                ]
+            for metric in ("accuracy", "auc"):
+                found = [_drawn(b, metric, seed=own, **drawn) for own, b in blocks.items()]
                 found = [(value, draws) for value, draws in found if not np.isnan(value)]
                 mean = np.mean([value for value, _ in found]) if found else np.nan
                 draws = np.mean([d for _, d in found], axis=0) if found else np.array([])
@@ -472,6 +463,16 @@ def performance(
                 lines.append(line | {"metric": metric, "mean": mean, "low": low, "high": high})
     columns = ["pooling", "folds", "scene", "metric", "mean", "low", "high", "n", "n_groups"]
     return pd.DataFrame(lines, columns=[*columns, "n_anomalous"])
+
+
+def _drawn(
+    part: pd.DataFrame, metric: str, called_from: float = CALLED_FROM, **drawn: Any
+) -> tuple[float, np.ndarray]:
+    """Accuracy or AUC of the clips of some `predictions`, and its draws."""
+    if metric == "auc":
+        return statistics.drawn_aucs(part["p"], part["label"], part["sequence"], **drawn)
+    right = (part["p"] >= called_from) == (part["label"] == 1)
+    return statistics.drawn_means(right, part["sequence"], **drawn)
 
 
 def performance_table(found: pd.DataFrame) -> pd.DataFrame:
@@ -502,18 +503,14 @@ def leakage(study: Study, *, alternative: str = "split_by_clip") -> pd.DataFrame
     seen, unseen = (part[part["split"] == "test"].set_index("clip_id") for part in parts)
     shared = seen.index.intersection(unseen.index)
     seen, unseen = seen.loc[shared], unseen.loc[shared]
-    lines, drawn, label = [], options(study), seen["label"]
-    right = [((part["p"] >= CALLED_FROM) == (label == 1)).astype(float) for part in (seen, unseen)]
-    accuracies = {"seen": right[0], "unseen": right[1], "difference": right[0] - right[1]}
-    for row, values in accuracies.items():
-        found = statistics.bootstrap_mean(values, seen["sequence"], **drawn)
-        lines.append({"metric": "accuracy", "row": row} | found)
-    sizes = {"n": len(seen), "n_groups": seen["sequence"].nunique()}
-    asked = {"seen": (seen, None), "unseen": (unseen, None), "difference": (seen, unseen["p"])}
-    for row, (part, minus) in asked.items():
-        found = statistics.bootstrap_auc(part["p"], label, seen["sequence"], minus=minus, **drawn)
-        lines.append({"metric": "auc", "row": row, "mean": found.pop("auc")} | found | sizes)
-    return pd.DataFrame(lines)[columns]
+    lines, sizes = [], (len(seen), seen["sequence"].nunique())
+    for metric in ("accuracy", "auc"):
+        parts = [_drawn(part, metric, **options(study)) for part in (seen, unseen)]
+        parts.append(tuple(one - other for one, other in zip(*parts, strict=True)))
+        for row, (mean, draws) in zip(("seen", "unseen", "difference"), parts, strict=True):
+            ends = statistics.percentiles(draws[~np.isnan(draws)])
+            lines.append((metric, row, mean, *ends, *sizes))
+    return pd.DataFrame(lines, columns=columns)
 
 
 def compare(

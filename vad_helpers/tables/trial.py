@@ -1,7 +1,6 @@
 """The verdict on metrics: how well each recovers the order of maps that is known.
 
-Scores are those of `benchmarks.planted.try_clip`, of several clips (column clip_id), one a
-sequence.
+Scores are those of `benchmarks.planted.try_clip`, of several clips (clip_id), one a sequence.
 """
 
 from __future__ import annotations
@@ -72,9 +71,8 @@ def judge(scores: pd.DataFrame) -> pd.DataFrame:
             rest = grid - grid.mean(axis=(0, 1))
             total = np.square(rest).sum(axis=(0, 1))
             ways = [np.square(rest.mean(axis=axis)).sum(axis=0) * 5 for axis in (1, 0)]
-            grids.append(
-                np.divide(ways, total, out=np.full((2, len(total)), np.nan), where=total > 0)
-            )
+            nothing = np.full((2, len(total)), np.nan)
+            grids.append(np.divide(ways, total, out=nothing, where=total > 0))
         if detector not in NO_VERDICT:
             case = {f"{r}_wins": (apart.loc[r] > TIE).mean() for r in REFERENCES}
             spoiled = apart.loc[apart.index.isin(LADDERS, level="ladder")]
@@ -109,10 +107,8 @@ def _summarised(taus: pd.DataFrame) -> pd.DataFrame:
         # Of a clip, the mean over what it has; then clips alone are drawn.
         of_clip = part.groupby("clip_id")["tau"].mean()
         drawn = bootstrap_mean(of_clip, of_clip.index)
-        names = {"mean": "tau", "low": "low", "high": "high", "n": "n"}
-        line = dict(zip(keys, key, strict=True))
-        lines.append(line | {new: drawn[old] for old, new in names.items()})
-    return pd.DataFrame(lines)
+        lines.append(dict(zip(keys, key, strict=True)) | drawn)
+    return pd.DataFrame(lines).rename(columns={"mean": "tau"})
 
 
 def agreement(scores: pd.DataFrame) -> float:

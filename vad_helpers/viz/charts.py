@@ -44,13 +44,9 @@ def _arranged(table: DataFrame, rows: DataFrame | None = None) -> DataFrame:
     about = about.reindex(order).astype(object)
     about["label"] = about["label"].fillna(about.index.to_series())
     about = about.fillna("")
-    place = {row: i for i, row in enumerate(order)}
-
-    def key(row: str) -> tuple[bool, int, int]:
-        anchor = about.at[row, "of"] if about.at[row, "of"] in place else row
-        return about.at[row, "family"] == "reference", place[anchor], place[row]
-
-    return about.loc[sorted(order, key=key)]
+    method = about["of"].where(about["of"].isin(order), about.index.to_series())
+    place = about.index.get_indexer(method)
+    return about.iloc[np.lexsort([place, about["family"] == "reference"])]
 
 
 def _looks(about: DataFrame) -> dict[str, dict]:
@@ -91,8 +87,7 @@ def interval_dots(
 ) -> Axes:
     """Draw mean and interval of every row, with its sequences as dots; references below a rule.
 
-    Drawn is what the tables hold at `level` of `metric`, ValueError if that is nothing; `labels`
-    writes the rows' names.
+    Drawn is `metric` at `level`, ValueError if there is none; `labels` writes the rows' names.
 
     Parameters
     ----------
@@ -248,8 +243,7 @@ def quality_against(
     x_label : str
         Quantity and unit of `x`.
     paper : DataFrame, optional
-        Index of rows, ``x`` and ``quality``: published points, drawn as open marks and joined to
-        ours.
+        Index of rows, ``x`` and ``quality``: published points, open marks that are joined to ours.
     """
     summary = _part(summary, level, metric)
     about = _arranged(summary)
@@ -352,11 +346,9 @@ def split_bars(ax: Axes, clips: DataFrame) -> Axes:
     groups = [(s, c) for s in ("train", "val", "test") for c in sorted(clips["scene"].unique())]
     counts = counts.reindex(index=groups, columns=[0, 1], fill_value=0)
     with styled():
-        left = np.zeros(len(counts))
         for label, (name, colour) in enumerate(CLASS_COLOURS.items()):
-            width = counts[label].to_numpy()
+            width, left = counts[label], counts[0] * label
             bars = ax.barh(range(len(counts)), width, left=left, color=colour, label=name)
-            left = left + width
             ax.bar_label(bars, labels=[str(w) if w else "" for w in width], label_type="center")
         ax.set_yticks(range(len(counts)), [f"{split}, {scene}" for split, scene in groups])
         ax.invert_yaxis()

@@ -57,9 +57,6 @@ REFERENCES = ("motion", "random")
 UNIT = "E+ / its maximum over the clip"
 
 
-# --- maps over frames -------------------------------------------------------------------------
-
-
 def fit_thresholds(n_thresholds: int) -> tuple[int, int]:
     """Give the number of thresholds that can be shown, and the steps of the levels for it.
 
@@ -106,6 +103,13 @@ def outlined(pixels: np.ndarray, mask: np.ndarray, *, scale: int) -> np.ndarray:
     return large
 
 
+def data_url(pixels: np.ndarray, kind: str, **options: Any) -> str:
+    """Give a uint8 picture as the source of an `img`: a file of a `kind` that Pillow writes."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format=kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
 def contact_sheet(clip: ShownClip, *, steps: int, n_moments: int = 4) -> Figure:
     """Draw `n_moments` of a clip from left to right, a row for the frames and one for each map."""
     rows: dict[str, Any] = {"frames and mask": np.zeros(clip.mask.shape, dtype=np.uint8)}
@@ -120,9 +124,6 @@ def contact_sheet(clip: ShownClip, *, steps: int, n_moments: int = 4) -> Figure:
         scale = ScalarMappable(Normalize(0, 1), POSITIVE_MAP)
         figure.colorbar(scale, ax=axes, shrink=0.5, aspect=30, pad=0.01, label=UNIT)
     return figure
-
-
-# --- what is taken from a run -----------------------------------------------------------------
 
 
 def clip_labels(run: Run) -> dict[str, str]:
@@ -143,21 +144,16 @@ def shown_clip(run: Run, clip_id: str, rows: Iterable[str]) -> ShownClip:
 
     Rows are given by their keys; maps have their labels.
     """
-    known = steps.rows(run)
-    p_clip, p_baseline = steps.predictor(run)(
-        torch.stack([steps.clip(run, clip_id), steps.baseline(run, clip_id)])
-    )
+    pair = torch.stack([steps.clip(run, clip_id), steps.baseline(run, clip_id)])
+    p_clip, p_baseline = steps.predictor(run)(pair).tolist()
     return ShownClip(
         label=clip_labels(run)[clip_id],
         frames=steps.frames(run, clip_id),
         mask=steps.mask(run, clip_id),
-        maps={known[key].label: steps.attribution(run, clip_id, key) for key in rows},
-        p_clip=float(p_clip),
-        p_baseline=float(p_baseline),
+        maps={steps.rows(run)[key].label: steps.attribution(run, clip_id, key) for key in rows},
+        p_clip=p_clip,
+        p_baseline=p_baseline,
     )
-
-
-# --- the explorer of pages --------------------------------------------------------------------
 
 
 def explorer_html(run: Run, *, max_bytes: int = MAX_BYTES) -> str:
@@ -198,11 +194,7 @@ def fragment(
         "mask, and one for each map laid over them in colour, above a tenth of its maximum: "
         f"{', '.join(first.maps)}."
     )
-    n_frames, height, width = first.mask.shape
-    data = {
-        "n_frames": n_frames,
-        "height": height,
-        "width": width,
+    data = dict(zip(("n_frames", "height", "width"), first.mask.shape, strict=True)) | {
         "n_thresholds": n_shown,
         "steps": n_steps,
         "first_threshold": round(FIRST_THRESHOLD * n_shown),
@@ -239,8 +231,7 @@ def fragment(
 def _packed(clip: ShownClip, n_steps: int) -> dict[str, Any]:
     """Turn a clip into what the script reads: strings and numbers."""
     pixels = (255 * np.clip(clip.frames, 0, 1)).round().astype(np.uint8)
-    stream = io.BytesIO()  # all frames below each other as one picture
-    Image.fromarray(pixels.reshape(-1, pixels.shape[2])).save(stream, format="JPEG", quality=85)
+    below_each_other = pixels.reshape(-1, pixels.shape[2])
 
     def deflated(values: np.ndarray) -> str:
         return base64.b64encode(zlib.compress(values.tobytes(), level=9)).decode()
@@ -250,13 +241,10 @@ def _packed(clip: ShownClip, n_steps: int) -> dict[str, Any]:
         "first_frame": best_frame(clip.mask),
         "p_clip": round(clip.p_clip, 6),
         "p_baseline": round(clip.p_baseline, 6),
-        "frames": f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}",
+        "frames": data_url(below_each_other, "jpeg", quality=85),
         "mask": deflated(clip.mask.astype(np.uint8)),
         "maps": {k: deflated(to_levels(values, steps=n_steps)) for k, values in clip.maps.items()},
     }
-
-
-# --- the explorer of live sessions ------------------------------------------------------------
 
 
 class Cancelled(Exception):
@@ -320,13 +308,8 @@ class Explorer(widgets.VBox):
     def _show_clip(self) -> None:
         self._frames = steps.frames(self._run, self.clip.value)
         self._mask = steps.mask(self._run, self.clip.value)
-        self._look_up()
+        self._show_map()
         self.frame.value = best_frame(self._mask)
-        self._draw()
-
-    def _show_map(self) -> None:
-        self._look_up()
-        self._draw()
 
     def _choice(self) -> tuple[str, Row]:
         row, baseline = self._rows[self.row.value], self.baseline.value
@@ -335,8 +318,8 @@ class Explorer(widgets.VBox):
             row = dataclasses.replace(row, key=f"{row.key}_{baseline}", baseline=baseline)
         return self.clip.value, row
 
-    def _look_up(self) -> None:
-        """Take the map that is chosen, if it is there; nothing long is started unasked."""
+    def _show_map(self) -> None:
+        """Show the map that is chosen, if it is there; nothing long is started unasked."""
         clip_id, row = self._choice()
         if held(self._run, clip_id, row):
             found = steps.attribution(self._run, clip_id, row)
@@ -345,6 +328,7 @@ class Explorer(widgets.VBox):
         else:
             self._shown = np.zeros(self._mask.shape, np.uint8), None
             self.status.value = "Not explained yet under this baseline: press “Explain”."
+        self._draw()
 
     def _draw(self) -> None:
         (levels, ious), t, i, n = self._shown, self.frame.value, self.threshold.value, self._n
@@ -353,14 +337,10 @@ class Explorer(widgets.VBox):
         pixels = blend(self._frames[t], levels[t], **options)
         mask = self._mask[t] & self.outline.value
         pixels = outlined(pixels, mask, scale=-(-PICTURE_WIDTH // mask.shape[1]))
-        stream = io.BytesIO()
-        Image.fromarray(pixels).save(stream, format="PNG")
-        name = self._rows[self.row.value].label
+        name = html.escape(self._rows[self.row.value].label)
         alt = f"Frame {t + 1} of the clip, and over it the map of {name}"
-        source = f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
-        self.picture.value = (
-            f'<img alt="{html.escape(alt)}" src="{source}" style="max-width: 100%">'
-        )
+        source = data_url(pixels, "png")
+        self.picture.value = f'<img alt="{alt}" src="{source}" style="max-width: 100%">'
         if ious is None:
             self.readout.value = ""
         elif np.isnan(ious).any():

@@ -38,8 +38,7 @@ class ShownClip:
     """A clip with its maps, for the explorers.
 
     `label` and the keys of `maps` are names for people; `p_clip` and `p_baseline`, in [0, 1], are
-    what the network says of the clip and of its baseline: where they are nearly equal there is
-    little to explain.
+    what the network says of clip and baseline: nearly equal, they leave little to explain.
     """
 
     label: str
@@ -145,11 +144,10 @@ def signed_colour_bar(
     """
     flat = list(np.ravel(axes))
     scale = ScalarMappable(norm=CenteredNorm(vcenter=0, halfrange=1), cmap=SIGNED_MAP)
+    label = f"{quantity} / the {over}'s {QUANTILE:.1%} quantile of |E|\n(red: for “anomalous”)"
     with styled():
         options = {"shrink": 0.6, "aspect": 30, "pad": 0.01, "extend": "both"}
-        bar = flat[0].figure.colorbar(scale, ax=flat, **options)
-        share = f"{QUANTILE:.1%} quantile of |E|"
-        bar.set_label(f"{quantity} / the {over}'s {share}\n(red: for “anomalous”)")
+        bar = flat[0].figure.colorbar(scale, ax=flat, label=label, **options)
         bar.ax.tick_params(length=2)
     return bar
 
@@ -204,9 +202,8 @@ def time_slices(axes: Any, grey: np.ndarray, mask: np.ndarray, maps: Maps) -> An
     """Cut every map along time: x to the right, time downwards, mean over the anomaly's rows.
 
     A moving anomaly is a slanted outline here; a map that stands still is made of vertical bands.
-    `axes` are at least one more than maps, else ValueError; the first shows the frames, cut in the
-    same way. Limits are the `QUANTILE` of |E| in the slice.
-    ValueError if the mask is empty.
+    `axes` are at least one more than maps, and the mask is not empty, else ValueError; the first
+    shows the frames, cut in the same way. Limits are the `QUANTILE` of |E| in the slice.
     """
     rows = mask.any(axis=(0, 2))
     if not rows.any():
@@ -239,9 +236,8 @@ def positive_map(
 
 def superpixels(ax: Axes, grey: np.ndarray, labels: np.ndarray, *, title: str = "") -> Axes:
     """Draw one frame and the borders of its superpixels: `labels`, (H, W), a number for each."""
-    border = np.zeros(labels.shape, dtype=bool)
-    border[:, 1:] |= labels[:, 1:] != labels[:, :-1]
-    border[1:] |= labels[1:] != labels[:-1]
+    border = np.diff(labels, axis=0, prepend=labels[:1]) != 0
+    border |= np.diff(labels, axis=1, prepend=labels[:, :1]) != 0
     colours = np.repeat(np.clip(grey, 0, 1)[..., None], 3, axis=2)
     colours[border] = to_rgb(CONTOUR)
     return frame(ax, colours, title=title)
