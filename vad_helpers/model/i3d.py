@@ -141,14 +141,9 @@ class SameMaxPool3d(nn.MaxPool3d):
         Without gradients only, for backward through many small maxima is slower.
         """
         for axis, (size, step) in enumerate(zip(self.kernel_size, self.stride, strict=True), 2):
-            count = (x.shape[axis] - size) // step + 1
-            index = [slice(None)] * x.ndim
-            maxima = None
-            for start in range(size):
-                index[axis] = slice(start, start + (count - 1) * step + 1, step)
-                part = x[tuple(index)]
-                maxima = part if maxima is None else torch.maximum(maxima, part)
-            x = maxima
+            before, reach = (slice(None),) * axis, x.shape[axis] - size + 1
+            parts = [x[(*before, slice(start, start + reach, step))] for start in range(size)]
+            x = functools.reduce(torch.maximum, parts)
         return x
 
 

@@ -183,9 +183,7 @@ def write(dest: str | Path, *, seed: int = 0, **options) -> Path:
     if _holds(dest, wanted):
         return dest
     if dest.exists() and not (dest.is_dir() and not any(dest.iterdir())):
-        raise InputError(
-            f"{dest} exists and is not this dataset: remove it or choose another folder"
-        )
+        raise InputError(f"{dest} exists and is not this dataset: remove it or give another folder")
     dest.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".partial-", dir=dest.parent))
     try:

@@ -127,7 +127,7 @@ class _Ground:
     def stand(self, sprite: Sprite) -> None:
         """Paint a sprite into the background: nobody ever passes behind it."""
         image = Image.fromarray(self.grey)
-        grey = Image.fromarray(np.asarray(sprite.image, np.float32)[..., 0])
+        grey = sprite.image.getchannel(0).convert("F")
         image.paste(grey, (sprite.left, sprite.top), sprite.alpha)
         self.grey = np.array(image, np.float32)
 
