@@ -128,13 +128,8 @@ def _is_there(root: Path, sha256: str | None) -> bool:
 
 def _download(dest: Path, sha256: str, progress: bool) -> Path:
     try:
-        path = pooch.retrieve(
-            URL,
-            known_hash=f"sha256:{sha256}",
-            fname=URL.rsplit("/", 1)[-1],
-            path=dest,
-            progressbar=progress,
-        )
+        name = URL.rsplit("/", 1)[-1]
+        path = pooch.retrieve(URL, f"sha256:{sha256}", name, dest, progressbar=progress)
     except OSError as error:
         if error.errno is not None:  # the disk's trouble; the network's has no number
             raise

@@ -109,21 +109,12 @@ def clip_table(
             splits = splits if with_validation else {"train" if s == "val" else s for s in splits}
             if len(splits) > 1:
                 continue
-            label = int(sequence.anomalous[start:stop].any())
-            rows.append(
-                {
-                    "clip_id": f"{sequence.id.replace('/', '-')}-{start:04d}",
-                    "scene": sequence.scene,
-                    "sequence": sequence.id,
-                    "start": start,
-                    "n_frames": n_frames,
-                    "label": label,
-                    "has_mask": sequence.masks is not None,
-                    "eligible": label == 1 and bool(agrees[start:stop].all()),
-                    "fold": touched[0],
-                    "split": splits.pop(),
-                }
-            )
+            clip_id = f"{sequence.id.replace('/', '-')}-{start:04d}"
+            row = {"clip_id": clip_id, "scene": sequence.scene, "sequence": sequence.id}
+            row |= {"start": start, "n_frames": n_frames, "has_mask": sequence.masks is not None}
+            row["label"] = int(sequence.anomalous[start:stop].any())
+            row["eligible"] = row["label"] == 1 and bool(agrees[start:stop].all())
+            rows.append(row | {"fold": touched[0], "split": splits.pop()})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -171,10 +171,7 @@ def _scan(root: Path) -> tuple[list[Sequence], list[str]]:
 
 
 def _below(folder: Path, *names: str) -> Path:
-    """Path below a folder, with its names in upper or lower case as they stand there.
-
-    InputError if one name stands there in two spellings.
-    """
+    """Path below a folder, in the spelling that stands there; InputError if there are two."""
     for name in names:
         there = [] if not folder.is_dir() else os.listdir(folder)
         there = [found for found in there if found.lower() == name.lower()] or [name]
@@ -502,17 +499,10 @@ def _look(sequence: Sequence, root: Path) -> tuple[dict, list[str], list[str], l
         errors.append(refusals[0] + more)
     if len(sizes) > 1:
         errors.append(f"{sequence.id}: frames of several sizes ({', '.join(sorted(sizes))})")
-    row = {
-        "sequence": sequence.id,
-        "scene": sequence.scene,
-        "kind": sequence.kind,
-        "frames": sequence.n_frames,
-        "official": sum(official),
-        "masks": len(sequence.masks or ()),
-        "anomalous": int(sequence.anomalous.sum()),
-        "unreadable": len(unreadable),
-        "size": "several" if len(sizes) > 1 else next(iter(sizes), "unknown"),
-    }
+    row = {"sequence": sequence.id, "scene": sequence.scene, "kind": sequence.kind}
+    row |= {"frames": sequence.n_frames, "official": sum(official), "unreadable": len(unreadable)}
+    row |= {"anomalous": int(sequence.anomalous.sum()), "masks": len(sequence.masks or ())}
+    row["size"] = "several" if len(sizes) > 1 else next(iter(sizes), "unknown")
     if sequence.masks is not None and not refusals:
         try:
             presence = mask_presence(sequence)

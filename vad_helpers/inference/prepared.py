@@ -111,11 +111,10 @@ def side_by_side(
     -------
     dict of str to float
     """
-    spent: dict[str, list[float]] = {name: [] for name in ways}
+    turns = []
     for _ in range(repeats + 1):
-        for name, work in ways.items():
-            spent[name].append(_seconds(work, device))
-    return {name: statistics.median(times[1:]) for name, times in spent.items()}
+        turns.append({name: _seconds(work, device) for name, work in ways.items()})
+    return {name: statistics.median(turn[name] for turn in turns[1:]) for name in ways}
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

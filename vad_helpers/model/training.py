@@ -216,15 +216,10 @@ def train(
         labels.append(found.astype(np.int64))
     if val_set is None and (spec.keep == "best" or spec.patience is not None):
         raise InputError("without a validation set, give keep='last' and no patience")
-    facts = {  # what decides the result, as far as it can be seen from here
-        "version": STATE_VERSION,
-        "key": key,
-        "spec": asdict(spec),
-        "seed": seed,
-        "precision": precision,
-        "n_clips": [len(part) for part in labels],
-        "model": {name: list(tensor.shape) for name, tensor in model.state_dict().items()},
-    }
+    # What decides the result, as far as it can be seen from here.
+    facts = {"version": STATE_VERSION, "key": key, "spec": asdict(spec), "seed": seed}
+    facts |= {"precision": precision, "n_clips": [len(part) for part in labels]}
+    facts["model"] = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     header = describe(model, **(metadata or {}))
     folder = _Folder(Path(checkpoint_dir), json.dumps(facts, sort_keys=True), header)
     home = next(model.parameters()).device

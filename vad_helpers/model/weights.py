@@ -47,7 +47,6 @@ CLASSES = ("normal", "anomalous")
 FORMAT = "vad_helpers.InceptionI3d"
 METADATA = {"mean": float, "std": float, "classes": list, "width": float, "num_classes": int}
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
 _CONV = ".conv3d.weight"
 _HEAD = "logits.conv3d."
 
@@ -114,15 +113,8 @@ def describe(
         raise ValueError(f"classes are {list(classes)} for {model.num_classes} logits: name each")
     if clash := sorted(set(extra) & {"format", *METADATA}):
         raise ValueError(f"metadata {', '.join(clash)} is reserved: rename it")
-    entries = {
-        "format": FORMAT,
-        "mean": float(mean),
-        "std": float(std),
-        "classes": list(classes),
-        "width": model.width,
-        "num_classes": model.num_classes,
-        **extra,
-    }
+    entries = {"format": FORMAT, "mean": float(mean), "std": float(std), "classes": list(classes)}
+    entries |= {"width": model.width, "num_classes": model.num_classes, **extra}
     return {k: v if isinstance(v, str) else json.dumps(v) for k, v in entries.items()}
 
 
@@ -362,8 +354,7 @@ def _read(path: Path) -> tuple[State, dict[str, str]]:
         else:
             with warnings.catch_warnings(action="ignore"):  # of odd pickle protocols
                 content = torch.load(path, map_location="cpu", weights_only=True)
-    # A damaged file can raise nearly anything.
-    except Exception as error:
+    except Exception as error:  # a damaged file can raise nearly anything
         if re.search(r"GLOBAL|Unsupported class|Trying to|Can only", str(error)):
             raise InputError(
                 f"{path} holds Python objects besides tensors, and loading them could run code: "
@@ -373,7 +364,7 @@ def _read(path: Path) -> tuple[State, dict[str, str]]:
             f"{path} cannot be read as weights ({type(error).__name__}): it is damaged or of "
             "another kind; fetch it again"
         ) from error
-    for wrapper in _WRAPPERS:
+    for wrapper in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     state: State = {}

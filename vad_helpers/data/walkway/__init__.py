@@ -147,8 +147,7 @@ def draw_frame(
         points = np.concatenate([actor.points[frame], actor.shadow[frame]])
         if (points.max(axis=0) > -3).all() and (points.min(axis=0) < np.add(size[::-1], 3)).all():
             visible.append(actor)
-    # By the row on which each stands.
-    stage = [(float(actor.track.y[frame]), actor, 0) for actor in visible]
+    stage = [(float(actor.track.y[frame]), actor, 0) for actor in visible]  # by rows
     for sprite in scene.sprites:
         stage.append((sprite.base, sprite, round(sprite.sway * np.sin(breeze + sprite.base))))
     layers = draw_layers(sorted(stage, key=lambda item: item[0]), frame, *size)

@@ -133,10 +133,7 @@ class _Ground:
 
 
 def _bush(x, y, width, height, base, rng, *, solid=0.75, level=62.0, sway=0.0) -> Sprite:
-    """Make a mass of leaves in a box of the frame: tufts over a core, each lit from above.
-
-    `solid` is the share of the radius that has no gaps.
-    """
+    """Make a mass of leaves in a box: tufts lit from above; `solid` of the radius has no gaps."""
     shape = (round(height * SUPERSAMPLE), round(width * SUPERSAMPLE))
     leaf = max(3.0, 1.1 * SUPERSAMPLE)
     rows, columns = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
