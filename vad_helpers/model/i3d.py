@@ -136,7 +136,7 @@ class SameMaxPool3d(nn.MaxPool3d):
         return (Stage(self, self._pool_by_axis, kernel, stride, pads, float("-inf")),)
 
     def _pool_by_axis(self, x: Tensor) -> Tensor:
-        """The same maxima by axes: twice as fast on CPUs, but for backward through so many."""
+        """The same maxima, axis by axis: twice as fast on CPUs, though backward would be slower."""
         for axis, (size, step) in enumerate(zip(self.kernel_size, self.stride, strict=True), 2):
             before, reach = (slice(None),) * axis, x.shape[axis] - size + 1
             parts = [x[(*before, slice(start, start + reach, step))] for start in range(size)]
