@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 import shutil
 import tarfile
@@ -77,8 +76,7 @@ def fetch(
         archive = Path(archive)
         if not archive.is_file():
             raise InputError(f"archive {archive} does not exist or is no file: give a tar archive")
-        with archive.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        found = pooch.file_hash(archive)
         if sha256 not in (None, found):
             raise InputError(
                 f"archive {archive} has sha256 {found}, expected {sha256}: it is damaged or "
@@ -130,13 +128,8 @@ def _is_there(root: Path, sha256: str | None) -> bool:
 
 def _download(dest: Path, sha256: str, progress: bool) -> Path:
     try:
-        path = pooch.retrieve(
-            URL,
-            known_hash=f"sha256:{sha256}",
-            fname=URL.rsplit("/", 1)[-1],
-            path=dest,
-            progressbar=progress,
-        )
+        name = URL.rsplit("/", 1)[-1]
+        path = pooch.retrieve(URL, f"sha256:{sha256}", name, dest, progressbar=progress)
     except OSError as error:
         if error.errno is not None:  # the disk's trouble; the network's has no number
             raise
@@ -166,8 +159,7 @@ def _unpack(archive: Path, root: Path, sha256: str, progress: bool) -> None:
                 if member.issym() or member.islnk():  # the filter lets links inside the tree pass
                     raise tarfile.FilterError(f"{member.name!r} is a link")
                 tar.extract(member, inside, filter="data")
-            # A damaged header passes for the end, and a compressed archive's own checksum is
-            # behind its last block.
+            # A damaged header passes for the end; a compressed archive has its checksum at its own.
             if tar.fileobj.tell() <= tar.offset:
                 raise tarfile.ReadError("its end is missing")
             while block := tar.fileobj.read(1 << 20):

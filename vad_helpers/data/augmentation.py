@@ -27,8 +27,7 @@ class Augmentation:
     reverse : bool
         Play backwards, every other time: what is too fast, or on wheels, is so either way.
     blur : float
-        Standard deviation, in pixels, of a Gaussian blur in space is drawn from [0, `blur`];
-        0 blurs nothing.
+        A Gaussian blur in space has a standard deviation from [0, `blur`] pixels; 0 blurs nothing.
     contrast : float
         Grey values are multiplied by a factor from [1 - `contrast`, 1 + `contrast`] about the
         clip's mean, and shifted by up to `contrast` times a quarter of the range; 0 keeps them.

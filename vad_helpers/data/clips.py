@@ -69,9 +69,8 @@ def clip_table(
         - ``scene``, ``sequence`` (id), ``start`` (from 0), ``n_frames``;
         - ``label``: 1 if at least one of its frames is labelled anomalous, else 0;
         - ``has_mask``: the sequence has masks, official or added;
-        - ``eligible``: label 1, official masks, and on every frame of the clip the mask is
-          non-empty exactly where the frame is labelled anomalous (localisation is measured on
-          these);
+        - ``eligible``: label 1, official masks, and of the clip's frames those with a non-empty
+          mask are those labelled anomalous (localisation is measured on these clips);
         - ``fold``: the fold of the sequence, or of the clip's first slot;
         - ``split``: ``"train"``, ``"val"`` or ``"test"`` in this run.
 
@@ -80,8 +79,7 @@ def clip_table(
     InputError
         A sequence is shorter than a clip, `split_by` is unknown, or the folds are impossible.
     """
-    order = {"train": 0, "test": 1}
-    sequences = sorted(sequences, key=lambda s: (s.scene, order[s.kind], s.number))
+    sequences = sorted(sequences, key=lambda s: (s.scene, s.kind == "test", s.number))
     for sequence in sequences:
         if sequence.n_frames < n_frames:
             raise InputError(
@@ -111,21 +109,12 @@ def clip_table(
             splits = splits if with_validation else {"train" if s == "val" else s for s in splits}
             if len(splits) > 1:
                 continue
-            label = int(sequence.anomalous[start:stop].any())
-            rows.append(
-                {
-                    "clip_id": f"{sequence.id.replace('/', '-')}-{start:04d}",
-                    "scene": sequence.scene,
-                    "sequence": sequence.id,
-                    "start": start,
-                    "n_frames": n_frames,
-                    "label": label,
-                    "has_mask": sequence.masks is not None,
-                    "eligible": label == 1 and bool(agrees[start:stop].all()),
-                    "fold": touched[0],
-                    "split": splits.pop(),
-                }
-            )
+            clip_id = f"{sequence.id.replace('/', '-')}-{start:04d}"
+            row = {"clip_id": clip_id, "scene": sequence.scene, "sequence": sequence.id}
+            row |= {"start": start, "n_frames": n_frames, "has_mask": sequence.masks is not None}
+            row["label"] = int(sequence.anomalous[start:stop].any())
+            row["eligible"] = row["label"] == 1 and bool(agrees[start:stop].all())
+            rows.append(row | {"fold": touched[0], "split": splits.pop()})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -135,8 +124,7 @@ def assign_folds(
     """Assign sequences to folds, at random within each scene and official side.
 
     Of the official UCSD videos all are assigned, whether they are there or not: a part of the
-    archive has the folds of the whole, and a network trained on it is a fair one for who has the
-    rest.
+    archive has the folds of the whole, so that its networks are fair ones for who has the rest.
 
     Parameters
     ----------
@@ -249,17 +237,13 @@ def evaluation_clips(
     return result
 
 
-def study_clips(
-    table: pd.DataFrame, *, n_clips: int = 40, seed: int = 0, max_per_sequence: int = 2
-) -> pd.DataFrame:
+def study_clips(table: pd.DataFrame, **options: int) -> pd.DataFrame:
     """Choose the clips of a study over all folds: rows of the table of any fold, as they are there.
 
-    As `evaluation_clips`, from the sequences of every split: each is tested in one of the runs. The
-    choice is the same in all of them.
+    As `evaluation_clips`, with its options, from the sequences of every split: each is tested in
+    one of the runs. The choice is the same in all of them.
     """
-    chosen = evaluation_clips(
-        table.assign(split="test"), n_clips=n_clips, seed=seed, max_per_sequence=max_per_sequence
-    )
+    chosen = evaluation_clips(table.assign(split="test"), **options)
     return table[table["clip_id"].isin(chosen["clip_id"])]
 
 

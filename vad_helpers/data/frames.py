@@ -20,6 +20,8 @@ from PIL import Image
 
 from vad_helpers.errors import InputError
 
+Size = tuple[int, int]
+"""(height, width) in pixels."""
 VERSION = 2
 """Raised whenever the same files are read as other frames: networks trained on them are others."""
 # 16-bit files of cameras with 8 to 14 bits end below this; scaled as 16 bits they would be black.
@@ -47,8 +49,7 @@ class Sequence:
     frames : tuple of Path or None
         One file a frame, in order; None where a number is missing between two others.
     masks : tuple of Path or None
-        One pixel mask a frame, in order; None for a sequence without masks, which may be
-        anomalous all the same.
+        One pixel mask a frame, in order; None without masks: it may be anomalous all the same.
     anomalous : numpy.ndarray
         bool (n_frames,), True where the frame is labelled anomalous; read-only.
     official_mask : bool
@@ -119,21 +120,16 @@ def read_frames(
 def decoder(sequence: Sequence) -> Callable[[int], Image.Image | None]:
     """Give a function that decodes frame i (from 0), each once; None if missing or damaged."""
 
-    @functools.cache
-    def decoded(i: int) -> Image.Image | None:
-        path = sequence.frames[i]
-        return None if path is None else decode(path)
-
-    return decoded
+    paths = sequence.frames
+    return functools.cache(lambda i: None if paths[i] is None else decode(paths[i]))
 
 
 def stand_in(sequence: Sequence, i: int, decoded: Callable[[int], Image.Image | None]) -> int:
     """Say which frame is shown as frame i: itself, or the nearest intact one if it is damaged.
 
     Frames count from 0; of two at the same distance it is the earlier one. `decoded` is from
-    `decoder`. InputError if the sequence has no intact frame. This is the one place that decides
-    which frames are damaged: `read_frames` shows, and `ucsd.check` reports, what it answers. It
-    looks at files, not at the window that is read, so that a clip shows what its sequence shows.
+    `decoder`. InputError if no frame is intact. Both `read_frames` and `ucsd.check` ask here which
+    are damaged, of all files, not of the window that is read: a clip shows what its sequence shows.
     """
     for distance in range(sequence.n_frames):
         for j in (i - distance, i + distance):
@@ -194,8 +190,7 @@ def read_masks(
     Raises
     ------
     InputError
-        The sequence has no masks or not these frames; a mask cannot be decoded or has another
-        size than the frames.
+        The sequence has no masks or not these frames; a mask is damaged or not of their size.
     """
     window = _window(sequence, start, n_frames, size)
     masks = [_resized(m, size, Image.Resampling.NEAREST) for m in _masks(sequence, window)]
@@ -206,12 +201,10 @@ def read_masks(
 def mask_presence(sequence: Sequence) -> np.ndarray:
     """Say which frames have a mask that is not empty: bool (n_frames,), read-only.
 
-    Remembered for each `Sequence` object, because the tables of all folds ask for it. Raises what
-    `read_masks` does.
+    Remembered for each `Sequence` object, for the tables of all folds. Raises as `read_masks` does.
     """
     masks = _masks(sequence, range(sequence.n_frames))
-    # The bounding box is that of the pixels other than zero.
-    presence = np.array([mask.getbbox() is not None for mask in masks])
+    presence = np.array([mask.getbbox() is not None for mask in masks])  # of what is not zero
     presence.flags.writeable = False
     return presence
 
@@ -235,9 +228,7 @@ def _masks(sequence: Sequence, window: range) -> list[Image.Image]:
     return masks
 
 
-def _window(
-    sequence: Sequence, start: int, n_frames: int | None, size: tuple[int, int] | None
-) -> range:
+def _window(sequence: Sequence, start: int, n_frames: int | None, size: Size | None) -> range:
     stop = sequence.n_frames if n_frames is None else start + n_frames
     if not 0 <= start < stop <= sequence.n_frames:
         raise InputError(
@@ -249,9 +240,7 @@ def _window(
     return range(start, stop)
 
 
-def _resized(
-    picture: Image.Image, size: tuple[int, int] | None, method: Image.Resampling
-) -> np.ndarray:
+def _resized(picture: Image.Image, size: Size | None, method: Image.Resampling) -> np.ndarray:
     """Turn a picture into uint8 (H, W), resized to (height, width) if given."""
     if size is not None and picture.size != (size[1], size[0]):
         picture = picture.resize((size[1], size[0]), method)
@@ -289,11 +278,9 @@ def decode(path: str | Path, *, mask: bool = False) -> Image.Image | None:
             # Pillow keeps the upper half of 16-bit colours, which is 0 in 8-bit ones stored so.
             deep_colour = ";16" in str(image.tile)
             image.load()
-    except MemoryError:
-        raise
     except Exception as error:  # Pillow raises all sorts on damaged files
-        if getattr(error, "errno", None) is not None:  # said by the operating system
-            raise
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
+            raise  # said by the operating system
         return None
     transparent = image.has_transparency_data
     if image.mode in ("1", "L") and not transparent:
@@ -307,9 +294,7 @@ def decode(path: str | Path, *, mask: bool = False) -> Image.Image | None:
         if image.getchannel("A").getextrema() != (255, 255):
             raise _refused(path, "transparent pixels, whose grey is not known")
     image = image.convert("RGB")
-    if mask:
-        return Image.fromarray(np.asarray(image).any(axis=2)).convert("L")
-    return image.convert("L")
+    return (Image.fromarray(np.asarray(image).any(axis=2)) if mask else image).convert("L")
 
 
 def _grey_of_deep(image: Image.Image, path: str | Path, mask: bool) -> np.ndarray:
@@ -353,17 +338,10 @@ def _lacks_packbits(image: Image.Image, path: str | Path) -> bool:
     width, height, bits = tags[256], tags[257], tags.get(258, (1,))[0]
     row_bytes, strip_rows = -(-width * bits // 8), tags.get(278, height)
     data = Path(path).read_bytes()
-    for strip, (offset, count) in enumerate(zip(offsets, counts, strict=False)):
-        part = data[offset : offset + count]
-        position = length = 0
-        while position < len(part):
-            head = part[position]
-            if head < 128:  # the next head + 1 bytes, as they are
-                length += min(head + 1, len(part) - position - 1)
-                position += head + 2
-            else:  # the next byte, repeated; 128 says nothing
-                length += 257 - head if head > 128 and position + 1 < len(part) else 0
-                position += 2 if head > 128 else 1
-        if length < min(strip_rows, height - strip * strip_rows) * row_bytes:
+    for row, offset, count in zip(range(0, height, strip_rows), offsets, counts, strict=False):
+        length = min(strip_rows, height - row) * row_bytes
+        try:  # as one row of bytes, for packets may cross the rows of a strip
+            Image.frombytes("L", (length, 1), data[offset : offset + count], "packbits", "L")
+        except ValueError:
             return True
     return False

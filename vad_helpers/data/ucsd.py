@@ -49,32 +49,10 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from vad_helpers.data.frames import (
-    VERSION,
-    Sequence,
-    decoder,
-    mask_presence,
-    read_frames,
-    read_masks,
-    stand_in,
-)
+from vad_helpers.data.frames import VERSION, Sequence, decoder, mask_presence, stand_in
+from vad_helpers.data.frames import read_frames as read_frames  # for who reads a tree
+from vad_helpers.data.frames import read_masks as read_masks
 from vad_helpers.errors import InputError
-
-__all__ = [
-    "N_OFFICIAL",
-    "ROOT_NAME",
-    "Sequence",
-    "TreeReport",
-    "check",
-    "find_root",
-    "fingerprint",
-    "index",
-    "is_official",
-    "mask_presence",
-    "parse_ground_truth",
-    "read_frames",
-    "read_masks",
-]
 
 ROOT_NAME = "UCSD_Anomaly_Dataset.v1p2"
 ORIGIN_NAME = ".archive-sha256"
@@ -87,7 +65,7 @@ N_OFFICIAL = {
     ("ped2", "train"): 16,
     ("ped2", "test"): 12,
 }
-"""Number of sequences by scene and side."""
+"""Number of sequences by scene and side, in the order in which a tree is read."""
 # The test sequences of Ped1 whose masks came with the dataset; all of Ped2's did.
 MASKED_PED1 = frozenset({3, 4, 14, 18, 19, 21, 22, 23, 24, 32})
 
@@ -106,8 +84,7 @@ _LAYOUT = re.compile(
 _CLUTTER = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\._.*|.*~", re.IGNORECASE)
 _EXPECTED = "expected frames such as UCSDped2/Test/Test001/001.tif (or .jpg, .png, .bmp)"
 
-_COUNTS = ("frames", "official", "masks", "anomalous", "mask_anomalous", "disagreements")
-_COUNTS += ("unreadable",)
+_COUNTS = "frames official masks anomalous mask_anomalous disagreements unreadable".split()
 
 Ranges = list[tuple[int, int]]
 
@@ -171,37 +148,30 @@ def _scan(root: Path) -> tuple[list[Sequence], list[str]]:
     """List the sequences at `root` that can be used, and say what is wrong with the others."""
     sequences: list[Sequence] = []
     errors: list[str] = []
-    for scene in SCENES:
-        for kind in KINDS:
-            folders = _sequence_folders(root, scene, kind)
-            entries = None
-            if kind == "test" and folders:
-                path = _truth_path(root, scene)
-                if not path.is_file():
-                    errors.append(
-                        f"{path} is missing: it lists the anomalous frames of the test sequences"
-                    )
-                    continue
-                try:
-                    entries = parse_ground_truth(path.read_text(encoding="latin-1"))
-                except InputError as error:
-                    errors.append(f"{path}: {error}")
-                    continue
-            for number, folder in folders.items():
-                try:
-                    sequence = _sequence(folder, scene, kind, number, entries)
-                except InputError as error:
-                    errors.append(str(error))
-                else:
-                    sequences += [sequence] if sequence else []
+    for scene, kind in N_OFFICIAL:
+        folders = _sequence_folders(root, scene, kind)
+        entries = None
+        if kind == "test" and folders:
+            path = _truth_path(root, scene)
+            if not path.is_file():
+                errors.append(f"{path} is missing: it lists the anomalous frames of test sequences")
+                continue
+            try:
+                entries = parse_ground_truth(path.read_text(encoding="latin-1"))
+            except InputError as error:
+                errors.append(f"{path}: {error}")
+                continue
+        for number, folder in folders.items():
+            try:
+                sequence = _sequence(folder, scene, kind, number, entries)
+                sequences += [sequence] if sequence else []
+            except InputError as error:
+                errors.append(str(error))
     return sequences, errors
 
 
 def _below(folder: Path, *names: str) -> Path:
-    """Path below a folder, with its names in upper or lower case as they stand there.
-
-    InputError if one name stands there in two spellings.
-    """
+    """Path below a folder, in the spelling that stands there; InputError if there are two."""
     for name in names:
         there = [] if not folder.is_dir() else os.listdir(folder)
         there = [found for found in there if found.lower() == name.lower()] or [name]
@@ -215,23 +185,14 @@ def _truth_path(root: Path, scene: str) -> Path:
     return _below(root, SCENES[scene], KINDS["test"], f"{SCENES[scene]}.m")
 
 
-def _masks_folder(folder: Path) -> Path:
-    return _below(folder.parent, f"{folder.name}_gt")
-
-
 def _sequence_folders(root: Path, scene: str, kind: str) -> dict[int, Path]:
     """Find the folders of sequences on one side of one scene, by number and sorted."""
-    side = _below(root, SCENES[scene], KINDS[kind])
-    found = {}
-    for folder in side.iterdir() if side.is_dir() else ():
-        match = re.fullmatch(KINDS[kind] + r"(\d{3})", folder.name, re.IGNORECASE)
-        if match and folder.is_dir():
-            found[int(match[1])] = _below(side, folder.name)
-    return dict(sorted(found.items()))
+    found = _numbered(_below(root, SCENES[scene], KINDS[kind]), KINDS[kind] + r"(\d{3})")
+    return {number: folder for number, folder in found.items() if folder.is_dir()}
 
 
 def _numbered(folder: Path, pattern: str) -> dict[int, Path]:
-    """Find a folder's files that are named by a number, sorted as numbers; {} without folder."""
+    """Find what is in a folder and named by a number, sorted as numbers; {} without folder."""
     found: dict[int, Path] = {}
     for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
         match = re.fullmatch(pattern, name, re.IGNORECASE)
@@ -239,11 +200,10 @@ def _numbered(folder: Path, pattern: str) -> dict[int, Path]:
             continue
         number = int(match[1])
         if number == 0:
-            raise InputError(
-                f"{folder / name}: numbers start at 1 in this dataset, rename the files"
-            )
+            raise InputError(f"{folder / name}: numbers start at 1 in this dataset: rename it")
         if number in found:
-            raise InputError(f"{folder}: {found[number].name} and {name} share one number")
+            pair = f"{found[number].name} and {name}"
+            raise InputError(f"{folder}: two names share one number, {pair}: keep one of them")
         found[number] = folder / name
     return dict(sorted(found.items()))
 
@@ -301,7 +261,7 @@ def _sequence(
     n_frames = max(found)
     masks, labels = None, np.zeros(n_frames, dtype=bool)
     if entries is not None:
-        masks_folder = _masks_folder(folder)
+        masks_folder = _below(folder.parent, f"{folder.name}_gt")
         if masks_folder.is_dir():
             files = _numbered(masks_folder, _MASK)
             if list(files) != list(range(1, n_frames + 1)):
@@ -343,24 +303,19 @@ def is_official(sequences: Iterable[Sequence]) -> bool:
     for training and 2010 for testing, or all missing. False without any sequence.
     """
     sequences = list(sequences)
-    in_ped2 = {"train": 0, "test": 0}
-    for s in sequences:
-        if s.number > N_OFFICIAL.get((s.scene, s.kind), 0):
-            return False
-        if s.scene == "ped2":
-            in_ped2[s.kind] += s.n_frames
-        elif s.n_frames != 200:
-            return False
-    return bool(sequences) and in_ped2 in ({"train": 2550, "test": 2010}, {"train": 0, "test": 0})
+    if not sequences or any(s.number > N_OFFICIAL.get((s.scene, s.kind), 0) for s in sequences):
+        return False
+    ped1, ped2 = ([s for s in sequences if s.scene == scene] for scene in SCENES)
+    lengths = [sum(s.n_frames for s in ped2 if s.kind == kind) for kind in KINDS]
+    return all(s.n_frames == 200 for s in ped1) and lengths in ([2550, 2010], [0, 0])
 
 
 def fingerprint(root: str | Path) -> str:
     """Name the content of a tree, so that what was computed from another is told apart.
 
-    Covers the names and the whole content of frames, masks and ``.m`` lists, and nothing else
-    that lies in the tree: no dates, so that it is the same wherever the tree is and whenever it
-    was unpacked. It reads every file once, about a second for a gigabyte that is in memory. A
-    reader that shows the same files otherwise (`frames.VERSION`) gives other names.
+    Covers the names and the whole content of frames, masks and ``.m`` lists, and nothing else, so
+    that it is the same wherever the tree is and whenever it was unpacked. It reads every file
+    once, about a second for a gigabyte that is in memory. Another `frames.VERSION` is another name.
 
     `root` is that of the tree, or the folder it lies in; the name has 64 hexadecimal digits.
     InputError if there is no tree, or two of its files share one number.
@@ -372,13 +327,12 @@ def fingerprint(root: str | Path) -> str:
         content = hashlib.sha256(file.read_bytes()).hexdigest()
         digest.update(f"{name} {content}\n".encode())
 
-    for scene in SCENES:
-        for kind in KINDS:
-            for folder in _sequence_folders(root, scene, kind).values():
-                masks = _numbered(_masks_folder(folder), _MASK)
-                for file in (*_numbered(folder, _FRAME).values(), *masks.values()):
-                    add(file.relative_to(root).as_posix(), file)
-        if _truth_path(root, scene).is_file():
+    for scene, kind in N_OFFICIAL:
+        for folder in _sequence_folders(root, scene, kind).values():
+            masks = _numbered(_below(folder.parent, f"{folder.name}_gt"), _MASK)
+            for file in (*_numbered(folder, _FRAME).values(), *masks.values()):
+                add(file.relative_to(root).as_posix(), file)
+        if kind == "test" and _truth_path(root, scene).is_file():
             add(scene, _truth_path(root, scene))
     return digest.hexdigest()
 
@@ -407,10 +361,9 @@ class TreeReport:
         One row a sequence: ``sequence``, ``scene``, ``kind`` ("train" or "test"), counts of
         ``frames``, ``official`` frames (byte for byte those of the dataset; others are
         recompressed or changed, not unusable), ``masks``, ``anomalous`` frames (by the ``.m``
-        list), ``mask_anomalous`` frames (mask not empty), ``disagreements`` (frames where the two
-        differ) and ``unreadable`` frames (missing and garbage included), and ``size`` ("height x
-        width", pixels). Counts are Int64: without masks, ``mask_anomalous`` and
-        ``disagreements`` are NA.
+        list), ``mask_anomalous`` frames (mask not empty), ``disagreements`` (of the two) and
+        ``unreadable`` frames (missing and garbage included), and ``size`` ("height x width",
+        pixels). Counts are Int64; without masks, those of masks and disagreements are NA.
     errors : tuple of str
         What makes the tree unusable, one line each.
     warnings : tuple of str
@@ -507,13 +460,9 @@ def check(root: str | Path, *, progress: bool = False) -> TreeReport:
                 found += more
     if not errors and not any(sequence.kind == "test" for sequence in sequences):
         errors = [f"no sequence to test on: {_EXPECTED}"]
-    stray, clutter = [], 0
-    for file in sorted(path for path in root.rglob("*") if path.is_file()):
-        name = file.relative_to(root).as_posix()
-        if _CLUTTER.fullmatch(file.name):
-            clutter += 1
-        elif not _LAYOUT.fullmatch(name):
-            stray.append(name)
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    kept = [file for file in files if not _CLUTTER.fullmatch(file.name)]
+    names = [file.relative_to(root).as_posix() for file in kept]
     table = pd.DataFrame(rows, columns=["sequence", "scene", "kind", *_COUNTS, "size"])
     return TreeReport(
         root=root,
@@ -521,15 +470,13 @@ def check(root: str | Path, *, progress: bool = False) -> TreeReport:
         errors=tuple(errors),
         warnings=tuple(warnings),
         unreadable=tuple(unreadable),
-        stray=tuple(stray),
-        clutter=clutter,
+        stray=tuple(name for name in names if not _LAYOUT.fullmatch(name)),
+        clutter=len(files) - len(kept),
         missing=_missing(sequences),
     )
 
 
-def _look(
-    sequence: Sequence, root: Path
-) -> tuple[dict[str, object], list[str], list[str], list[str]]:
+def _look(sequence: Sequence, root: Path) -> tuple[dict, list[str], list[str], list[str]]:
     """Give one sequence's row of the table, errors, warnings and unreadable frames."""
     errors, warnings, unreadable, refusals, sizes = [], [], [], [], set()
     folder = next(path for path in sequence.frames if path is not None).parent
@@ -552,17 +499,10 @@ def _look(
         errors.append(refusals[0] + more)
     if len(sizes) > 1:
         errors.append(f"{sequence.id}: frames of several sizes ({', '.join(sorted(sizes))})")
-    row = {
-        "sequence": sequence.id,
-        "scene": sequence.scene,
-        "kind": sequence.kind,
-        "frames": sequence.n_frames,
-        "official": sum(official),
-        "masks": len(sequence.masks or ()),
-        "anomalous": int(sequence.anomalous.sum()),
-        "unreadable": len(unreadable),
-        "size": "several" if len(sizes) > 1 else next(iter(sizes), "unknown"),
-    }
+    row = {"sequence": sequence.id, "scene": sequence.scene, "kind": sequence.kind}
+    row |= {"frames": sequence.n_frames, "official": sum(official), "unreadable": len(unreadable)}
+    row |= {"anomalous": int(sequence.anomalous.sum()), "masks": len(sequence.masks or ())}
+    row["size"] = "several" if len(sizes) > 1 else next(iter(sizes), "unknown")
     if sequence.masks is not None and not refusals:
         try:
             presence = mask_presence(sequence)

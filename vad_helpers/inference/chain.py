@@ -114,14 +114,12 @@ class Chain:
     @property
     def has_affine_stem(self) -> bool:
         """Whether the first stage is affine, so that it maps straight lines to straight lines."""
-        first = self.stages[0] if self.stages else None
-        return isinstance(first, Stage) and first.affine
+        return bool(self.stages) and getattr(self.stages[0], "affine", False)
 
     @property
     def takes_grey(self) -> bool:
         """Whether one channel stands for three equal ones."""
-        first = self.stages[0] if self.stages else None
-        return isinstance(first, Stage) and first.grey
+        return bool(self.stages) and getattr(self.stages[0], "grey", False)
 
     def stem(self, x: Tensor) -> Tensor:
         """Output of the first stage."""
@@ -210,8 +208,7 @@ def layer_stage(layer: nn.Module) -> Stage:
 def convolve_padded(layer: nn.Conv3d) -> Callable[[Tensor], Tensor]:
     """Give the layer's convolution for an input that is padded already.
 
-    An input of one channel stands for equal ones: their weights add up, which saves the others'
-    work.
+    An input of one channel stands for equal ones: their weights add up, which saves work.
 
     Where it pays, each run of `stride` columns becomes the channels of one column. CPUs multiply
     bf16 in tiles of many channels, which the three of an image leave empty: the first convolution

@@ -103,12 +103,10 @@ class Activations:
         """Size of the boxes at the output of every stage."""
         found = []
         for lines, output in zip(self._lines, self._outputs[1:], strict=True):
-            ends = []
-            for line in lines:
-                end = boxes
+            ends = [boxes] * len(lines)
+            for i, line in enumerate(lines):
                 for kept in line:
-                    end = reached(kept.stage, kept.size, end)
-                ends.append(end)
+                    ends[i] = reached(kept.stage, kept.size, ends[i])
             boxes = _union(ends, output.shape[:3])
             found.append(boxes.size)
         return found
@@ -128,13 +126,10 @@ class Activations:
         -------
         Tensor (K, classes)
         """
-        sizes = self.sizes(boxes)
-        first_whole = len(sizes)
-        while first_whole:
-            full = self._outputs[first_whole].shape[:3]
-            if np.prod(sizes[first_whole - 1]) / np.prod(full) < WHOLE_FROM:
-                break
-            first_whole -= 1
+        first_whole = 0
+        for n, size in enumerate(self.sizes(boxes), start=1):
+            if np.prod(size) / np.prod(self._outputs[n].shape[:3]) < WHOLE_FROM:
+                first_whole = n
         for n in range(first_whole):
             values, boxes = self._follow(n, values, boxes)
         before = self._outputs[first_whole]
@@ -146,12 +141,10 @@ class Activations:
 
     def _follow(self, n: int, values: Tensor, boxes: Boxes) -> tuple[Tensor, Boxes]:
         """Values and boxes of the n-th stage's output."""
-        ends = []
-        for line in self._lines[n]:
-            end = values, boxes
+        ends = [(values, boxes)] * len(self._lines[n])
+        for i, line in enumerate(self._lines[n]):
             for kept in line:
-                end = _recompute(kept, *end)
-            ends.append(end)
+                ends[i] = _recompute(kept, *ends[i])
         if len(ends) == 1:
             return ends[0]
         output = self._outputs[n + 1]
@@ -193,8 +186,6 @@ def reached(stage: Stage, size: Triple, boxes: Boxes) -> Boxes:
 
 def _union(ends: list[Boxes], full: Triple) -> Boxes:
     """Boxes around those at the ends of several lines."""
-    if len(ends) == 1:
-        return ends[0]
     first = np.min([boxes.starts for boxes in ends], axis=0)
     end = np.max([boxes.starts + np.array(boxes.size) for boxes in ends], axis=0)
     return Boxes.around(first, end, full)
@@ -207,8 +198,8 @@ def _recompute(kept: _Kept, values: Tensor, boxes: Boxes) -> tuple[Tensor, Boxes
         return stage.valid(values), boxes
     result = reached(stage, kept.size, boxes)
     stride, kernel = np.array(stage.stride), np.array(stage.kernel)
-    needed = (np.array(result.size) - 1) * stride + kernel
-    needed = Boxes(result.starts * stride, tuple(int(n) for n in needed))
+    size = (np.array(result.size) - 1) * stride + kernel
+    needed = Boxes(result.starts * stride, tuple(size.tolist()))
     crops = gather(kept.padded, needed)
     before = np.array([axis[0] for axis in stage.pads(kept.size)])
     _paste(crops, values, boxes.starts + before - needed.starts)
@@ -270,10 +261,8 @@ def _paste(crops: Tensor, values: Tensor, offsets: np.ndarray) -> None:
     alike = (offsets == offsets[0]).all()
     for k, offset in [(slice(None), offsets[0])] if alike else enumerate(offsets):
         into, part = [k, slice(None)], [k, slice(None)]
-        for at, inner, outer in zip(
-            offset.tolist(), values.shape[2:], crops.shape[2:], strict=True
-        ):
-            first, end = max(at, 0), max(min(at + inner, outer), max(at, 0))
+        for at, size, full in zip(offset.tolist(), values.shape[2:], crops.shape[2:], strict=True):
+            first, end = max(at, 0), max(min(at + size, full), max(at, 0))
             into.append(slice(first, end))
             part.append(slice(first - at, end - at))
         crops[tuple(into)] = values[tuple(part)]

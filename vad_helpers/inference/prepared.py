@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -36,9 +37,6 @@ MOST_CLIPS = 64
 """Largest batch that is tried."""
 WORTH = 0.95
 """A larger batch must take less than this share of the time a clip to be chosen."""
-
-
-# -- Devices --------------------------------------------------------------------------------------
 
 
 def resolve_device(device: str) -> torch.device:
@@ -113,24 +111,24 @@ def side_by_side(
     -------
     dict of str to float
     """
-    spent: dict[str, list[float]] = {name: [] for name in ways}
+    turns = []
     for _ in range(repeats + 1):
-        for name, work in ways.items():
-            synchronize(device)
-            start = time.perf_counter()
-            work()
-            synchronize(device)
-            spent[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times[1:]) for name, times in spent.items()}
+        turns.append({name: _seconds(work, device) for name, work in ways.items()})
+    return {name: statistics.median(turn[name] for turn in turns[1:]) for name in ways}
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    synchronize(device)
+    start = time.perf_counter()
+    work()
+    synchronize(device)
+    return time.perf_counter() - start
 
 
 def synchronize(device: torch.device) -> None:
     """Wait until a device has done all it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-# -- Models ---------------------------------------------------------------------------------------
 
 
 class Prepared:
@@ -159,12 +157,10 @@ class Prepared:
         check_precision(precision)
         self.precision, self.engine = precision, engine
         self.model = model
-        self.device = self.dtype = None
-        if isinstance(model, torch.nn.Module):
-            for tensor in (*model.parameters(), *model.buffers()):
-                if tensor.is_floating_point():
-                    self.device, self.dtype = tensor.device, tensor.dtype
-                    break
+        is_module = isinstance(model, torch.nn.Module)
+        tensors = (*model.parameters(), *model.buffers()) if is_module else ()
+        placed = next(((t.device, t.dtype) for t in tensors if t.is_floating_point()), (None, None))
+        self.device, self.dtype = placed
         self._inner = self.dtype
         self._autocast = precision == "bf16"
         if hasattr(model, "for_inference") and self.device is not None:
@@ -181,9 +177,14 @@ class Prepared:
         plain = self.chain is None
         self.layout = torch.contiguous_format if plain else torch.channels_last_3d
         self._batch_sizes: dict[str, int] = {}
-        self._source, self._compiled = None, {}
+        self._compiled: dict[tuple[int, ...], Any] = {}  # by OpenVINO, a network a shape of clips
         if engine == "openvino":
-            _check_openvino(model, self.device, self.dtype)
+            name, given = "engine 'openvino'", f"a {type(model).__name__} of {self.dtype}"
+            if not has_openvino():
+                raise InputError(f"{name} is not installed: pip install 'vad-helpers[fast]'")
+            if (self.device and self.device.type, self.dtype) != ("cpu", torch.float32):
+                given += f" on {self.device}; give a float32 module on the CPU"
+                raise InputError(f"{name} was given {given}")
             self._source = model
         # Others are tried before two of their clips are evaluated together.
         self.keeps_clips_apart = getattr(model, "keeps_clips_apart", False)
@@ -273,11 +274,7 @@ class Prepared:
         return torch.get_num_threads()
 
     def spread(
-        self,
-        function: Callable[[Item], Result],
-        items: Sequence[Item],
-        *,
-        device: torch.device,
+        self, function: Callable[[Item], Result], items: Sequence[Item], *, device: torch.device
     ) -> Iterator[Result]:
         """Apply a function to items side by side.
 
@@ -328,21 +325,13 @@ class Prepared:
         int
             It changes time and memory; results differ by rounding at most.
         """
-
-        def seconds(n: int) -> float:
-            synchronize(device)
-            start = time.perf_counter()
-            work(n)
-            synchronize(device)
-            return (time.perf_counter() - start) / n
-
         if name in self._batch_sizes:
             return self._batch_sizes[name]
         work(1)  # the first call pays for what later ones share
-        best, fastest, n = 1, seconds(1), 2
+        best, fastest, n = 1, _seconds(partial(work, 1), device), 2
         while n <= MOST_CLIPS:
             try:
-                found = seconds(n)
+                found = _seconds(partial(work, n), device) / n
             except RuntimeError as error:
                 if out_of_memory(error):
                     break
@@ -362,16 +351,7 @@ class _AsModule(torch.nn.Module):
         self.network, self.chain = network, network.chain()
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        """Logits."""
         return self.chain(clips)
-
-
-def _check_openvino(model: Model, device: torch.device | None, dtype: torch.dtype | None) -> None:
-    if not has_openvino():
-        raise InputError("engine 'openvino' is not installed: pip install 'vad-helpers[fast]'")
-    if (device and device.type, dtype) != ("cpu", torch.float32):
-        given = f"a {type(model).__name__} of {dtype} on {device}"
-        raise InputError(f"engine 'openvino' was given {given}; give a float32 module on the CPU")
 
 
 def prepare(model: Model | Prepared, *, precision: str = "fp32", engine: str = "torch") -> Prepared:

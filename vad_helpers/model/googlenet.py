@@ -3,8 +3,7 @@
 Conventions
 -----------
 - Names are Caffe's: `conv1_7x7_s2.weight` (out, in, k, k), `inception_3a_3x3_reduce.bias` (out,).
-- The network sees blue, green, red in 0 to 255, minus `MEAN`; images and clips given here are in
-  [-1, 1], red first.
+- It sees blue, green, red in 0 to 255, minus `MEAN`; what is given here is RGB, in [-1, 1].
 - It has biases, and local response normalisation twice, where an I3D has batch norms. So moments
   are matched: the I3D's batch norms give each channel, ahead of its ReLU, the mean and deviation
   that it has in the 2-D network on frames of the same clips.
@@ -17,6 +16,7 @@ C. Szegedy et al., "Going Deeper with Convolutions", CVPR 2015.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -49,12 +49,8 @@ def features(state: Mapping[str, Tensor], images: Tensor) -> tuple[Tensor, dict[
         before[name] = F.conv2d(x, kernel, stride=stride, padding=kernel.shape[-1] // 2)
         return (before[name] + state[f"{name}.bias"].view(-1, 1, 1)).relu()
 
-    def halve(x: Tensor) -> Tensor:
-        return F.max_pool2d(x, 3, stride=2, ceil_mode=True)
-
-    def normalise(x: Tensor) -> Tensor:
-        return F.local_response_norm(x, 5, alpha=1e-4, beta=0.75, k=1.0)
-
+    halve = partial(F.max_pool2d, kernel_size=3, stride=2, ceil_mode=True)
+    normalise = partial(F.local_response_norm, size=5, alpha=1e-4, beta=0.75, k=1.0)
     x = 127.5 * (images.flip(1) + 1) - images.new_tensor(MEAN).view(3, 1, 1)
     x = normalise(halve(unit(x, "conv1_7x7_s2", stride=2)))
     x = halve(normalise(unit(unit(x, "conv2_3x3_reduce"), "conv2_3x3")))

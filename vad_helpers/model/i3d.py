@@ -136,19 +136,11 @@ class SameMaxPool3d(nn.MaxPool3d):
         return (Stage(self, self._pool_by_axis, kernel, stride, pads, float("-inf")),)
 
     def _pool_by_axis(self, x: Tensor) -> Tensor:
-        """The same maxima, one axis after another: on CPUs twice as fast for the whole network.
-
-        Without gradients only, for backward through many small maxima is slower.
-        """
+        """The same maxima, axis by axis: twice as fast on CPUs, though backward would be slower."""
         for axis, (size, step) in enumerate(zip(self.kernel_size, self.stride, strict=True), 2):
-            count = (x.shape[axis] - size) // step + 1
-            index = [slice(None)] * x.ndim
-            maxima = None
-            for start in range(size):
-                index[axis] = slice(start, start + (count - 1) * step + 1, step)
-                part = x[tuple(index)]
-                maxima = part if maxima is None else torch.maximum(maxima, part)
-            x = maxima
+            before, reach = (slice(None),) * axis, x.shape[axis] - size + 1
+            parts = [x[(*before, slice(start, start + reach, step))] for start in range(size)]
+            x = functools.reduce(torch.maximum, parts)
         return x
 
 
@@ -325,8 +317,7 @@ class InceptionI3d(nn.Module):
         for module in network.children():
             if module is not network.logits:
                 module.to(dtype=dtype, memory_format=torch.channels_last_3d)
-        precise = torch.promote_types(network.logits.conv3d.weight.dtype, torch.float32)
-        network.logits.to(precise)
+        network.logits.to(torch.promote_types(network.logits.conv3d.weight.dtype, torch.float32))
         return network
 
     def chain(self) -> Chain:

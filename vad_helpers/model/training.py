@@ -138,9 +138,6 @@ class TrainingSpec:
                     raise InputError(f"{name} is {value!r}: give {expected}")
 
 
-# -- Training -------------------------------------------------------------------------------------
-
-
 def train(
     model: InceptionI3d,
     train_set: Dataset,
@@ -205,9 +202,9 @@ def train(
         raise InputError(f"the model has {model.num_classes} classes: expected 2 to train it here")
     labels = []
     for name, dataset in (("training", train_set), ("validation", val_set)):
-        found = getattr(dataset, "labels", None)
         if dataset is None:
             continue
+        found = getattr(dataset, "labels", None)
         if found is None:
             found = [dataset[i][1] for i in range(len(dataset))]
         found = np.asarray(found, dtype=np.float64)
@@ -219,20 +216,12 @@ def train(
         labels.append(found.astype(np.int64))
     if val_set is None and (spec.keep == "best" or spec.patience is not None):
         raise InputError("without a validation set, give keep='last' and no patience")
-    facts = {  # what decides the result, as far as it can be seen from here
-        "version": STATE_VERSION,
-        "key": key,
-        "spec": asdict(spec),
-        "seed": seed,
-        "precision": precision,
-        "n_clips": [len(part) for part in labels],
-        "model": {name: list(tensor.shape) for name, tensor in model.state_dict().items()},
-    }
-    folder = _Folder(
-        Path(checkpoint_dir),
-        signature=json.dumps(facts, sort_keys=True),
-        header=describe(model, **(metadata or {})),
-    )
+    # What decides the result, as far as it can be seen from here.
+    facts = {"version": STATE_VERSION, "key": key, "spec": asdict(spec), "seed": seed}
+    facts |= {"precision": precision, "n_clips": [len(part) for part in labels]}
+    facts["model"] = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    header = describe(model, **(metadata or {}))
+    folder = _Folder(Path(checkpoint_dir), json.dumps(facts, sort_keys=True), header)
     home = next(model.parameters()).device
     val_labels = labels[1] if val_set is not None else None
     trainer = _Trainer(model.to(target), train_set, val_set, val_labels, spec, precision, seed)
@@ -254,17 +243,14 @@ def train(
     return pd.DataFrame(rows).assign(best=[i == kept for i in range(len(rows))])
 
 
-def pass_back(
-    model: InceptionI3d, clips: Tensor, spec: TrainingSpec, *, precision: str = "fp32"
-) -> None:
+def pass_back(model: InceptionI3d, clips: Tensor, spec: TrainingSpec, *, precision: str) -> None:
     """Pass a batch (N, 3, T, H, W) forward and back as training would, for its seconds alone; the
     model, on the device of the clips, is left in training mode with gradients."""
     frozen = STAGES[: STAGES.index(spec.early_end)] if spec.early_lr == 0 else ()
     model.train()
     for stage in map(model.get_submodule, frozen):
         stage.eval().requires_grad_(False)
-    autocast = {"dtype": torch.bfloat16, "enabled": precision == "bf16"}
-    with torch.autocast(clips.device.type, **autocast):
+    with torch.autocast(clips.device.type, torch.bfloat16, enabled=precision == "bf16"):
         loss = model(clips).float().square().sum()
     loss.backward()
 
@@ -322,9 +308,7 @@ class _Trainer:
     ) -> None:
         self.raw, self.spec, self.precision, self.seed = model, spec, precision, seed
         self.train_set, self.val_labels = train_set, val_labels
-        self.val_loader = (
-            _loader(val_set, batch_size=spec.batch_size) if val_set is not None else []
-        )
+        self.val_loader = [] if val_set is None else _loader(val_set, batch_size=spec.batch_size)
         self.n_clips = spec.epoch_clips or len(train_set)
         n_steps = len(in_batches(np.arange(self.n_clips), spec.batch_size))
         self.n_batches = n_steps + len(self.val_loader)
@@ -452,9 +436,6 @@ class _Folder:
         # The run may have been killed between the two files.
         save_state(state["best"], best, self.header)
         return state["rows"], state["best"]
-
-
-# -- What a network says of clips -----------------------------------------------------------------
 
 
 def predict(

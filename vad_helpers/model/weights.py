@@ -39,7 +39,7 @@ from torch.optim.swa_utils import update_bn
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
 from vad_helpers.model import googlenet
-from vad_helpers.model.i3d import InceptionI3d
+from vad_helpers.model.i3d import STAGES, InceptionI3d
 
 State = dict[str, Tensor]
 
@@ -47,17 +47,17 @@ CLASSES = ("normal", "anomalous")
 FORMAT = "vad_helpers.InceptionI3d"
 METADATA = {"mean": float, "std": float, "classes": list, "width": float, "num_classes": int}
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
 _CONV = ".conv3d.weight"
 _HEAD = "logits.conv3d."
 
-# Names in torchvision's GoogLeNet -> names here.
-_STEM_2D = {"conv1": "Conv3d_1a_7x7", "conv2": "Conv3d_2b_1x1", "conv3": "Conv3d_2c_3x3"}
-_BRANCHES_2D = {"1": "b0", "2.0": "b1a", "2.1": "b1b", "3.0": "b2a", "3.1": "b2b", "4.1": "b3b"}
-_BLOCKS_2D = dict(
-    pair.split(":") for pair in "3a:3b 3b:3c 4a:4b 4b:4c 4c:4d 4d:4e 4e:4f 5a:5b 5b:5c".split()
-)
-_NAME_2D = re.compile(r"(?:(conv[123])|inception(\d\w)\.branch([\d.]+))\.(conv|bn)\.(\w+)")
+# Units in torchvision's GoogLeNet -> names here; both list their blocks in order.
+_BRANCHES = {"1": "b0", "2.0": "b1a", "2.1": "b1b", "3.0": "b2a", "3.1": "b2b", "4.1": "b3b"}
+_MIXED = [name for name in STAGES if name.startswith("Mixed")]
+_UNITS = {"conv1": "Conv3d_1a_7x7", "conv2": "Conv3d_2b_1x1", "conv3": "Conv3d_2c_3x3"} | {
+    f"inception{theirs}.branch{branch}": f"{ours}.{unit}"
+    for theirs, ours in zip(googlenet.BLOCKS, _MIXED, strict=True)
+    for branch, unit in _BRANCHES.items()
+}
 
 
 # -- Models of this project -----------------------------------------------------------------------
@@ -87,8 +87,7 @@ def save(
     half : bool, default False
         Store convolutions in float16 (batch norms stay float32): half the size, for publishing.
     **extra
-        More metadata, such as the origin and licence of the initial weights: strings as they are,
-        other values as JSON.
+        More metadata, such as the origin of the initial weights: strings, or values kept as JSON.
 
     Raises
     ------
@@ -111,20 +110,11 @@ def describe(
 ) -> dict[str, str]:
     """Metadata that `load` needs to rebuild a model; parameters as in `save`."""
     if len(classes) != model.num_classes:
-        raise ValueError(
-            f"{len(classes)} classes {list(classes)} for {model.num_classes} logits: name each"
-        )
+        raise ValueError(f"classes are {list(classes)} for {model.num_classes} logits: name each")
     if clash := sorted(set(extra) & {"format", *METADATA}):
         raise ValueError(f"metadata {', '.join(clash)} is reserved: rename it")
-    entries = {
-        "format": FORMAT,
-        "mean": float(mean),
-        "std": float(std),
-        "classes": list(classes),
-        "width": model.width,
-        "num_classes": model.num_classes,
-        **extra,
-    }
+    entries = {"format": FORMAT, "mean": float(mean), "std": float(std), "classes": list(classes)}
+    entries |= {"width": model.width, "num_classes": model.num_classes, **extra}
     return {k: v if isinstance(v, str) else json.dumps(v) for k, v in entries.items()}
 
 
@@ -234,15 +224,13 @@ class LoadReport:
         Tensors of the model that the checkpoint lacks, but for counters of batches
         (`num_batches_tracked`), on which nothing depends: left as they were.
     ignored : tuple of str
-        Tensors of the checkpoint that were not used: unknown names, and a classifier of another
-        number of classes.
+        Tensors of the checkpoint that were not used: unknown names, a classifier of other classes.
     mismatched : dict of str to (tuple, tuple)
         Other tensors of another shape: (in the checkpoint, in the model); left as they were.
     convolutions_matched, convolutions_missing : tuple of str
         Convolutions of the model whose weight the checkpoint holds, or lacks.
     classifier : (int, int) or None
-        Number of classes (in the checkpoint, in the model) if they differ: the classifier is then
-        left fresh.
+        Classes (in the checkpoint, in the model) if they differ: the classifier is then left fresh.
     """
 
     matched: tuple[str, ...]
@@ -288,19 +276,20 @@ def initialise(
         comes without clips. The model is then as before.
     """
     matched, report, network_2d = _fit(model, path)
-    clips = [] if clips is None or not network_2d else list(clips)
-    if network_2d and not clips:
+    if not network_2d:
+        model.load_state_dict(matched, strict=False)
+        return report
+    clips = [] if clips is None else list(clips)
+    if not clips:
         raise InputError(
             f"{path} has no batch norms, which are measured on training clips, and there are none: "
             "give clips"
         )
-    if network_2d:
-        matched |= inflate(googlenet.matched_norms(network_2d, clips))
+    matched |= inflate(googlenet.matched_norms(network_2d, clips))
     model.load_state_dict(matched, strict=False)
-    if network_2d:
-        n = -(-len(clips) // 5)  # batches as even as can be: batch norm may refuse a single clip
-        with torch.random.fork_rng(devices=[]):  # dropout draws
-            update_bn((torch.stack(clips[i::n]) for i in range(n)), model)
+    n = -(-len(clips) // 5)  # batches as even as can be: batch norm may refuse a single clip
+    with torch.random.fork_rng(devices=[]):  # dropout draws
+        update_bn((torch.stack(clips[i::n]) for i in range(n)), model)
     return report
 
 
@@ -319,9 +308,7 @@ def _fit(model: InceptionI3d, path: str | Path) -> tuple[State, LoadReport, Stat
         network_2d, state = state, googlenet.as_torchvision(state)
     if not own.keys() & state.keys():
         state = inflate(state)
-    shapes = {
-        name: (tuple(state[name].shape), tuple(own[name].shape)) for name in own if name in state
-    }
+    shapes = {n: (tuple(state[n].shape), tuple(own[n].shape)) for n in own if n in state}
     matched = {name: state[name] for name, (theirs, ours) in shapes.items() if theirs == ours}
     mismatched = {name: pair for name, pair in shapes.items() if name not in matched}
     classifier, head = None, []
@@ -367,8 +354,7 @@ def _read(path: Path) -> tuple[State, dict[str, str]]:
         else:
             with warnings.catch_warnings(action="ignore"):  # of odd pickle protocols
                 content = torch.load(path, map_location="cpu", weights_only=True)
-    # A damaged file can raise nearly anything.
-    except Exception as error:
+    except Exception as error:  # a damaged file can raise nearly anything
         if re.search(r"GLOBAL|Unsupported class|Trying to|Can only", str(error)):
             raise InputError(
                 f"{path} holds Python objects besides tensors, and loading them could run code: "
@@ -378,7 +364,7 @@ def _read(path: Path) -> tuple[State, dict[str, str]]:
             f"{path} cannot be read as weights ({type(error).__name__}): it is damaged or of "
             "another kind; fetch it again"
         ) from error
-    for wrapper in _WRAPPERS:
+    for wrapper in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     state: State = {}
@@ -468,14 +454,10 @@ def inflate(state_2d: Mapping[str, Tensor]) -> State:
 
 def _name_in_3d(name: str) -> str | None:
     """Name in an I3D of a tensor of GoogLeNet; None if it has no counterpart."""
-    match = _NAME_2D.fullmatch(name)
-    if match is None:
+    match = re.fullmatch(r"(.+)\.(conv|bn)\.(\w+)", name)
+    if match is None or match[1] not in _UNITS:
         return None
-    stem, block, branch, kind, leaf = match.groups()
-    if stem is None and not (block in _BLOCKS_2D and branch in _BRANCHES_2D):
-        return None
-    unit = _STEM_2D[stem] if stem else f"Mixed_{_BLOCKS_2D[block]}.{_BRANCHES_2D[branch]}"
-    return f"{unit}.{'conv3d' if kind == 'conv' else 'bn'}.{leaf}"
+    return f"{_UNITS[match[1]]}.{'conv3d' if match[2] == 'conv' else 'bn'}.{match[3]}"
 
 
 def _check_values(state: Mapping[str, Tensor], path: str | Path) -> None:

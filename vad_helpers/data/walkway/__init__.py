@@ -147,8 +147,7 @@ def draw_frame(
         points = np.concatenate([actor.points[frame], actor.shadow[frame]])
         if (points.max(axis=0) > -3).all() and (points.min(axis=0) < np.add(size[::-1], 3)).all():
             visible.append(actor)
-    # By the row on which each stands.
-    stage = [(float(actor.track.y[frame]), actor, 0) for actor in visible]
+    stage = [(float(actor.track.y[frame]), actor, 0) for actor in visible]  # by rows
     for sprite in scene.sprites:
         stage.append((sprite.base, sprite, round(sprite.sway * np.sin(breeze + sprite.base))))
     layers = draw_layers(sorted(stage, key=lambda item: item[0]), frame, *size)
@@ -183,9 +182,7 @@ def write(dest: str | Path, *, seed: int = 0, **options) -> Path:
     if _holds(dest, wanted):
         return dest
     if dest.exists() and not (dest.is_dir() and not any(dest.iterdir())):
-        raise InputError(
-            f"{dest} exists and is not this dataset: remove it or choose another folder"
-        )
+        raise InputError(f"{dest} exists and is not this dataset: remove it or give another folder")
     dest.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".partial-", dir=dest.parent))
     try:

@@ -141,13 +141,11 @@ def walker(track: Track, looks: Looks, rng: np.random.Generator, *, gait: str = 
     body = Body(len(track.x))
     stride, swing, lift, elbow, hop, lean = GAITS[gait]
     phase = 2 * np.pi * track.travelled / (stride * rng.uniform(0.92, 1.08)) + rng.uniform(0, 6.28)
-    thighs = [swing * np.sin(phase + turn) for turn in (0, np.pi)]
-    shins = [
-        thigh - 0.08 - lift * np.maximum(np.cos(phase + turn), 0)
-        for thigh, turn in zip(thighs, (0, np.pi), strict=True)
-    ]
-    reach = [0.24 * np.cos(t) + 0.24 * np.cos(s) for t, s in zip(thighs, shins, strict=True)]
-    hip = np.maximum(*reach) + 0.03 + hop * np.abs(np.sin(phase))
+    turns = phase + np.array([[0], [np.pi]])  # of the left and the right leg
+    thighs = swing * np.sin(turns)
+    shins = thighs - 0.08 - lift * np.maximum(np.cos(turns), 0)
+    reach = 0.24 * np.cos(thighs) + 0.24 * np.cos(shins)
+    hip = reach.max(axis=0) + 0.03 + hop * np.abs(np.sin(phase))
     hips = [(0, 0.055 * side, hip) for side in (1, -1)]
     shoulders = [(lean, 0.1 * side, hip + 0.3) for side in (1, -1)]
     for at, thigh, shin in zip(hips, thighs, shins, strict=True):

@@ -90,7 +90,7 @@ def draw_layers(
 def _draw_part(draw: ImageDraw.ImageDraw, part: Part, points, unit: float, colour) -> None:
     sizes = [size * unit for size in part.sizes]
     if part.shape == "disc":
-        _draw_disc(draw, points[0], sizes[0], colour)
+        draw.circle(points[0], sizes[0], colour)
     elif part.shape == "ring":
         draw.line([*points, points[0]], colour, width=max(1, round(sizes[0])))
     elif part.shape == "face":
@@ -108,13 +108,8 @@ def _draw_part(draw: ImageDraw.ImageDraw, part: Part, points, unit: float, colou
         outline = [(ax + nx * ra, ay + ny * ra), (bx + nx * rb, by + ny * rb)]
         outline += [(bx - nx * rb, by - ny * rb), (ax - nx * ra, ay - ny * ra)]
         draw.polygon(outline, colour)
-        _draw_disc(draw, points[0], ra, colour)
-        _draw_disc(draw, points[1], rb, colour)
-
-
-def _draw_disc(draw: ImageDraw.ImageDraw, centre, radius: float, colour) -> None:
-    x, y = centre
-    draw.ellipse((x - radius, y - radius, x + radius, y + radius), colour)
+        draw.circle(points[0], ra, colour)
+        draw.circle(points[1], rb, colour)
 
 
 def soft_shadows(actors: list[Actor], frame: int, height: int, width: int) -> np.ndarray:
@@ -134,6 +129,6 @@ def soft_shadows(actors: list[Actor], frame: int, height: int, width: int) -> np
             elif part.shape == "limb" and size >= SHADOW_RADIUS:
                 draw.line(points, 255, width=max(1, round(2 * size * unit)))
             elif part.shape == "disc" and size >= SHADOW_RADIUS:
-                _draw_disc(draw, points[0], size * unit, 255)
+                draw.circle(points[0], size * unit, 255)
     image = image.reduce(SHADOW_SAMPLE).filter(ImageFilter.GaussianBlur(0.9))
     return np.asarray(image, np.float32) / 255

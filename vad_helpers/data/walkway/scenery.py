@@ -127,16 +127,13 @@ class _Ground:
     def stand(self, sprite: Sprite) -> None:
         """Paint a sprite into the background: nobody ever passes behind it."""
         image = Image.fromarray(self.grey)
-        grey = Image.fromarray(np.asarray(sprite.image, np.float32)[..., 0])
+        grey = sprite.image.getchannel(0).convert("F")
         image.paste(grey, (sprite.left, sprite.top), sprite.alpha)
         self.grey = np.array(image, np.float32)
 
 
 def _bush(x, y, width, height, base, rng, *, solid=0.75, level=62.0, sway=0.0) -> Sprite:
-    """Make a mass of leaves in a box of the frame: tufts over a core, each lit from above.
-
-    `solid` is the share of the radius that has no gaps.
-    """
+    """Make a mass of leaves in a box: tufts lit from above; `solid` of the radius has no gaps."""
     shape = (round(height * SUPERSAMPLE), round(width * SUPERSAMPLE))
     leaf = max(3.0, 1.1 * SUPERSAMPLE)
     rows, columns = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
