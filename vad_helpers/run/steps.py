@@ -36,16 +36,38 @@ from vad_helpers.inference.prepared import side_by_side
 from vad_helpers.metrics import evaluate, human_centric, model_centric, references, robustness
 from vad_helpers.run import cache, params
 from vad_helpers.run.cache import Pair, Run, key_of, once
+from vad_helpers.run.experiment import (  # noqa: F401 (asked for here)
+    ENGINE,
+    Example,
+    baseline,
+    check,
+    check_writable,
+    clip,
+    clip_seed,
+    clips,
+    data_key,
+    data_root,
+    dataset,
+    evaluation,
+    example,
+    frames,
+    fresh_network,
+    history,
+    is_trained,
+    line_of,
+    mask,
+    network,
+    precision_of,
+    predictions,
+    predictor,
+    prepared,
+    processor,
+    torch_device,
+    weights_sha256,
+)
 from vad_helpers.run.rows import SLOW_CALLS, TIME_AVERAGE, Row, describe, rows_of
 from vad_helpers.tables import schema
 from vad_helpers.tables.schema import Study
-
-# isort: off
-from vad_helpers.run.experiment import ENGINE, baseline, clip, clip_seed, clips, data_key, dataset
-from vad_helpers.run.experiment import evaluation, fresh_network, history, is_trained, line_of, mask
-from vad_helpers.run.experiment import precision_of, predictions, predictor, prepared, processor
-from vad_helpers.run.experiment import torch_device, weights_sha256
-from vad_helpers.run.experiment import check, check_writable, data_root, example, frames, network  # noqa: F401
 
 PACKAGES = ("vad-helpers", "torch", "captum", "numpy", "scikit-image", "scikit-learn")
 SAMPLED = ("kernel_shap", "lime")
