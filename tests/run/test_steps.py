@@ -21,13 +21,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*all-zero.*")
 
 
 @pytest.fixture
-def run(few):
-    return open_run(run_dir=str(few.dir))
+def run(measured):
+    return open_run(run_dir=str(measured.dir))
 
 
 @pytest.fixture
-def study(few):
-    return schema.load(few.dir)
+def study(measured):
+    return schema.load(measured.dir)
 
 
 @pytest.fixture
@@ -94,11 +94,11 @@ def test_the_synthetic_tree_read_as_a_real_one_gives_the_same_clips(run, tmp_pat
 # -- Network --------------------------------------------------------------------------------------
 
 
-def test_training_leaves_a_network_that_half_precision_holds_and_its_history(run, few):
+def test_training_leaves_a_network_that_half_precision_holds_and_its_history(run, measured):
     history, network = steps.history(run), steps.network(run)
     assert len(history) == 1 and history["chosen"].all()
     assert all((p == p.half().float()).all() for p in network.parameters() if p.ndim == 5)
-    _, about = model_weights.load(few.path("model.safetensors"))
+    _, about = model_weights.load(measured.path("model.safetensors"))
     seen = steps.clips(run).query("split != 'test'")["sequence"]
     assert json.loads(about["sequences_seen"]) == sorted(seen.unique())
 
@@ -256,8 +256,8 @@ def test_the_engine_is_the_faster_of_those_that_are_here(tmp_path, monkeypatch):
 # -- Rows and maps --------------------------------------------------------------------------------
 
 
-def test_rows_are_methods_variants_and_references_in_order(few):
-    listed = rows.rows_of(few.params)
+def test_rows_are_methods_variants_and_references_in_order(measured):
+    listed = rows.rows_of(measured.params)
     assert list(listed) == ["ig", "lime", "ig_black", *rows.REFERENCES]
     lines = {line[0]: line for line in rows.describe(listed)}
     assert lines["ig_black"][1:4] == ("variant", "ig", "gradient")
@@ -265,7 +265,7 @@ def test_rows_are_methods_variants_and_references_in_order(few):
     black = {"n_steps": 4, "baseline": "black", "weights": "trained", "n_clips": 1}
     assert settings["ig_black"] == black and settings["motion"] == {} and lines["motion"][2] == ""
     assert settings["random_weights"]["weights"] == "random"
-    without = few.params.model_copy(update={"methods": ["lime"]})
+    without = measured.params.model_copy(update={"methods": ["lime"]})
     assert "ig_time_average" not in rows.rows_of(without)
 
 
@@ -372,7 +372,7 @@ def test_a_method_of_ones_own_goes_through_the_whole_run(options, monkeypatch):
     assert "squared" in set(study.rows["row"]) and "ig_time_average" not in set(study.rows["row"])
 
 
-def test_an_alternative_is_a_run_beside_the_folds(options, few, tmp_path):
+def test_an_alternative_is_a_run_beside_the_folds(options, measured, tmp_path):
     folder = tmp_path / "study" / "strong_blur-fold-0"
     change = {"alternative": "strong_blur", "baseline": "strong_blur", "run_dir": str(folder)}
     steps.measure(open_run("tiny", **options | change))
@@ -381,7 +381,7 @@ def test_an_alternative_is_a_run_beside_the_folds(options, few, tmp_path):
     assert found["changes"]["baseline"] == "strong_blur" and "n_clips" not in found["changes"]
     steps.measure(open_run(run_dir=str(folder)))  # goes on as what it is
     assert cache.manifest_in(folder)["alternative"] == found
-    shutil.copytree(few.dir, tmp_path / "study" / "fold-0")
+    shutil.copytree(measured.dir, tmp_path / "study" / "fold-0")
     study = schema.load(tmp_path / "study")
     assert study.folds == (0,) and set(study.alternatives) == {"strong_blur"}
 
@@ -431,7 +431,7 @@ def test_the_example_is_the_first_clip_with_the_runs_network(run):
 
 
 @pytest.mark.parametrize("lacking", ["network", "videos", "keys"])
-def test_a_folder_from_elsewhere_is_shown_and_never_written(copied, few, lacking):
+def test_a_folder_from_elsewhere_is_shown_and_never_written(copied, measured, lacking):
     folder = copied(*(["model.safetensors"] if lacking == "network" else []), "attributions")
     manifest = cache.manifest_in(folder)
     if lacking == "videos":
@@ -446,7 +446,7 @@ def test_a_folder_from_elsewhere_is_shown_and_never_written(copied, few, lacking
     assert run.readonly
     steps.check(run)
     study = steps.measure(run)
-    pd.testing.assert_frame_equal(study.robustness, schema.load(few.dir).robustness)
+    pd.testing.assert_frame_equal(study.robustness, schema.load(measured.dir).robustness)
     assert steps.evaluation(run)["clip_id"].tolist() == manifest["evaluation"]
     for shown in (steps.clips, steps.history, steps.predictions, steps.converge):
         assert len(shown(run))
