@@ -77,6 +77,15 @@ def fixed_draws():
         yield
 
 
+@pytest.fixture
+def one_thread():
+    """Threads only get in one another's way on networks as small as these."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def ucsd_root(tmp_path_factory):
     """The tree of the archive that VAD_UCSD_ARCHIVE names, unpacked once for all processes."""

@@ -35,12 +35,8 @@ class Clips(Dataset):
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Threads only get in one another's way on networks this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def _one_thread(one_thread):
+    """Work in one thread."""
 
 
 @pytest.fixture

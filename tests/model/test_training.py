@@ -150,10 +150,11 @@ def test_model_ends_with_the_best_weights_on_file(fit, make_clips, tmp_path, rec
     assert {p.name for p in (tmp_path / "run").iterdir()} == {"last.pt", "best.safetensors"}
 
 
-def test_schedules(fit):
-    _, history = fit(TrainingSpec(epochs=5, batch_size=4, lr=1e-3, lr_step=2, lr_gamma=0.1))
+def test_schedules(fit, make_clips):
+    few = {"train_set": make_clips(4), "val_set": make_clips(2)}
+    _, history = fit(TrainingSpec(epochs=5, batch_size=2, lr_step=2, lr_gamma=0.1), **few)
     np.testing.assert_allclose(history["lr"], [1e-3, 1e-3, 1e-4, 1e-4, 1e-5], rtol=1e-9)
-    _, history = fit(TrainingSpec(epochs=8, batch_size=4, lr=1e-3, schedule="onecycle"))
+    _, history = fit(TrainingSpec(epochs=8, batch_size=2, schedule="onecycle"), **few)
     assert history["lr"].iloc[0] < 1e-4 and history["lr"].iloc[-1] < 2e-4
     assert 5e-4 < history["lr"].max() <= 1e-3
 

@@ -114,21 +114,15 @@ def test_a_changed_parameter_in_the_usual_folder_is_told_and_replaces(weights):
     assert set(study.human_centric["key"]) == keys
 
 
-def test_a_methods_version_is_in_the_keys_of_its_rows(keys, monkeypatch):
-    before = keys()
-    monkeypatch.setitem(METHODS, "lime", dataclasses.replace(METHODS["lime"], version=2))
-    after = keys()
-    assert {name for name in before if before[name] != after[name]} == {"lime"}
-
-
-def test_agreement_is_in_the_keys_of_its_rows_only_where_it_is_asked_for(keys, monkeypatch):
-    before, asked = keys(), keys(settings={"lime": {"agreement": 0.9}})
-    assert {name for name in before if before[name] != asked[name]} == {"lime"}
-    older = dict(METHODS["lime"].settings)
-    del older["agreement"]
-    monkeypatch.setitem(
-        METHODS, "lime", dataclasses.replace(METHODS["lime"], settings=older, check=None)
-    )
+def test_a_methods_version_and_agreement_that_is_asked_for_are_in_the_keys_of_its_rows(
+    keys, monkeypatch
+):
+    before, asked, lime = keys(), keys(settings={"lime": {"agreement": 0.9}}), METHODS["lime"]
+    monkeypatch.setitem(METHODS, "lime", dataclasses.replace(lime, version=2))
+    for after in (asked, keys()):
+        assert {name for name in before if before[name] != after[name]} == {"lime"}
+    older = {name: value for name, value in lime.settings.items() if name != "agreement"}
+    monkeypatch.setitem(METHODS, "lime", dataclasses.replace(lime, settings=older, check=None))
     assert keys() == before
 
 
