@@ -87,7 +87,7 @@ def test_a_killed_process_leaves_no_lock_behind(tmp_path):
     held, lock = context.Event(), cache.lock(tmp_path, "x")
     process = context.Process(target=_hold, args=(tmp_path, held), daemon=True)
     process.start()
-    assert held.wait(120)
+    assert held.wait(600)
     with pytest.raises(Timeout):
         lock.acquire(blocking=False)
     process.kill()
