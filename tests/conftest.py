@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import resource
 import shutil
 from pathlib import Path
 
@@ -78,6 +77,15 @@ def fixed_draws():
         yield
 
 
+@pytest.fixture
+def one_thread():
+    """Threads only get in one another's way on networks as small as these."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def ucsd_root(tmp_path_factory):
     """The tree of the archive that VAD_UCSD_ARCHIVE names, unpacked once for all processes."""
@@ -137,20 +145,32 @@ def built_book(tiny_root):
 
 @pytest.fixture(scope="session")
 def measured(tiny_root):
-    """A small run that is measured to its end; tests that change it work on a copy."""
+    """A run of few rows that is measured to its end; tests that change it work on a copy."""
+    black = {"method": "ig", "baseline": "black", "n_clips": 1}
+    few = {"methods": ["ig", "lime"], "variants": {"lime_converged": None, "ig_black": black}}
     with contextlib.chdir(tiny_root):
-        run = open_run("tiny", run_dir="runs/measured", methods=["ig", "lime"], n_clips=2)
+        run = open_run("tiny", run_dir="runs/measured", n_clips=2, **few)
         steps.measure(run)
+        steps.converge(run)
     return run
 
 
 @pytest.fixture
-def published(measured, tmp_path):
+def copied(measured, tmp_path):
+    """Copies the measured run, without some of it, as to another machine; gives its folder."""
+
+    def copy(*without):
+        folder = tmp_path / "copy"
+        shutil.copytree(measured.dir, folder, ignore=shutil.ignore_patterns(".locks", *without))
+        return folder
+
+    return copy
+
+
+@pytest.fixture
+def published(copied):
     """A copy of a measured run without network, maps and checkpoints: read-only."""
-    folder = tmp_path / "published"
-    ignore = shutil.ignore_patterns("*.safetensors", "attributions", "training", ".locks")
-    shutil.copytree(measured.dir, folder, ignore=ignore)
-    return folder
+    return copied("*.safetensors", "attributions", "training")
 
 
 @pytest.fixture(scope="module")
@@ -164,25 +184,6 @@ def chromium():
         browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
-
-
-@pytest.fixture
-def full_disk():
-    """A context in which no file can grow over `limit` bytes, in this process and its children.
-
-    The operating system refuses the write as a full disk would, whatever library asks for it.
-    """
-
-    @contextlib.contextmanager
-    def limited(limit):
-        before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-    return limited
 
 
 @pytest.fixture

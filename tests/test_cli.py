@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tarfile
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -20,7 +19,7 @@ from vad_helpers.model import weights
 from vad_helpers.model.i3d import InceptionI3d
 from vad_helpers.run import steps
 
-SMALL = {"n_train": 5, "n_test": 5, "n_frames": 32, "ped1_size": (48, 64), "ped2_size": (48, 64)}
+SMALL = {"n_train": 1, "n_test": 2, "n_frames": 32, "ped1_size": (48, 64), "ped2_size": (48, 64)}
 
 
 @pytest.fixture
@@ -37,10 +36,11 @@ def call(capsys, monkeypatch):
 
 
 @pytest.fixture
-def refuse(call):
-    """Expect status 2 and one line that holds all of `words`."""
+def refuse(call, monkeypatch):
+    """Expect status 2 and one line that holds all of `words`, before any chapter is started."""
 
     def refused(*arguments, words):
+        monkeypatch.setattr(book, "execute", lambda *a: pytest.fail("a chapter was started"))
         status, out, err = call(*arguments)
         assert status == 2, (out, err)
         assert err.startswith("vad: ") and err.count("\n") == 1, err
@@ -77,19 +77,24 @@ def test_fetch_extracts_a_local_archive_and_check_finds_it_usable(call, archive,
     assert status == 0 and "ped1/Test001" in out and "missing" in out
 
 
-def test_a_tree_without_sequences_is_not_usable(refuse, tmp_path):
-    refuse("data", "check", tmp_path / "nowhere", words=["nowhere"])
-    refuse("data", "check", tmp_path, words=["UCSDped1"])
-    (tmp_path / "UCSDped1" / "Test").mkdir(parents=True)
-    refuse("data", "check", tmp_path, words=[str(tmp_path), "no sequence"])
-    (tmp_path / "UCSDped1" / "Test" / "Test001").mkdir()
-    refuse("data", "check", tmp_path, words=["UCSDped1.m is missing"])
+def test_a_tree_without_sequences_is_neither_usable_nor_run(in_project, refuse, tmp_path):
+    tree, options = tmp_path / "tree", ["--profile", "tiny", "-p", "dataset=ucsd"]
+    options += ["-p", f"data_dir={tree}", "-p", f"run_dir={tmp_path}/run"]
+    refuse("data", "check", tree, words=["tree"])
+    for folder, words in (
+        ("other", "UCSDped1"),
+        ("UCSDped1/Test", "no sequence"),
+        ("UCSDped1/Test/Test001", "UCSDped1.m is missing"),
+    ):
+        (tree / folder).mkdir(parents=True)
+        refuse("data", "check", tree, words=[str(tree), words])
+        refuse("run", *options, words=[str(tree)])
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_mask_of_another_size_is_refused_by_name(in_project, refuse, tree, tmp_path):
     tree = shutil.copytree(tree, tmp_path / "tree")
-    mask = tree / "UCSDped1" / "Test" / "Test001_gt" / "003.bmp"
-    Image.fromarray(np.zeros((10, 10), dtype=np.uint8)).save(mask)
+    Image.new("L", (10, 10)).save(tree / "UCSDped1" / "Test" / "Test001_gt" / "003.bmp")
     refuse("data", "check", tree, words=["003.bmp"])
     options = ["-p", "dataset=ucsd", "-p", f"data_dir={tree}", "-p", f"run_dir={tmp_path}/run"]
     refuse("measure", "--profile", "tiny", *options, words=["003.bmp"])
@@ -129,25 +134,18 @@ def test_methods_lists_all_with_citations(call):
         (["-p", "epochs"], "key=value"),
         (["-p", "methods=[ig, gradcam]"], "gradcam"),
         (["-p", "init_weights=none.pt"], "none.pt"),
-        (["-p", "trained_weights=none.pt"], "none.pt"),
         (["-p", "settings={lime: {n_sample: 3}}"], "n_samples"),
-        (["-p", "walkway={crowd: 3}"], "crowd"),
         (["-p", "dataset=ucsd", "-p", "data_dir=nowhere"], "vad data fetch"),
     ],
 )
 @pytest.mark.parametrize("command", ["run", "book", "measure"])
-def test_bad_parameters_are_refused_before_anything_starts(
-    in_project, refuse, command, options, word, monkeypatch
-):
-    monkeypatch.setattr(book, "execute", lambda *a: pytest.fail("a chapter was started"))
+def test_bad_parameters_are_refused(in_project, refuse, command, options, word):
     refuse(command, *options, words=[word])
 
 
 @pytest.mark.parametrize("name", ["init_weights", "trained_weights"])
 @pytest.mark.parametrize("kind", ["nan", "architecture", "damaged"])
-def test_unusable_weights_are_refused_before_the_first_chapter(
-    in_project, refuse, tmp_path, monkeypatch, name, kind
-):
+def test_unusable_weights_are_refused_and_leave_no_run(in_project, refuse, tmp_path, name, kind):
     path = tmp_path / "w.safetensors"
     path.write_bytes(b"no weights")
     if kind == "nan":
@@ -156,38 +154,25 @@ def test_unusable_weights_are_refused_before_the_first_chapter(
         weights.save(model, path)
     elif kind == "architecture":
         save_file({"layer1.weight": torch.zeros(3, 3)}, path)
-    monkeypatch.setattr(book, "execute", lambda *a: pytest.fail("a chapter was started"))
-    options = ("--profile", "tiny", "-p", f"{name}={path}", "-p", f"run_dir={tmp_path}/run")
+    options = ["--profile", "tiny", "-p", f"run_dir={tmp_path}/run", "-p", f"{name}={path}"]
     refuse("run", *options, words=["w.safetensors"])
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("folders", ["UCSDped1/Test", "UCSDped1/Test/Test001"])
-def test_a_run_on_a_tree_without_sequences_is_refused(
-    in_project, refuse, tmp_path, monkeypatch, folders
-):
-    (tmp_path / "tree" / folders).mkdir(parents=True)
-    monkeypatch.setattr(book, "execute", lambda *a: pytest.fail("a chapter was started"))
-    options = ("--profile", "tiny", "-p", "dataset=ucsd", "-p", f"data_dir={tmp_path}/tree")
-    refuse("run", *options, "-p", f"run_dir={tmp_path}/run", words=[str(tmp_path / "tree")])
-    assert not (tmp_path / "run").exists()
-
-
 def test_compare_puts_runs_side_by_side_and_refuses_an_empty_folder(
-    measured, call, refuse, tmp_path
+    measured, copied, call, refuse, tmp_path
 ):
     status, out, _ = call("compare", measured.dir, measured.dir, "--metric", "auc")
     assert status == 0 and "human_centric" in out and "lime" in out and "iou" not in out
     refuse("compare", tmp_path, words=[str(tmp_path)])
-    shutil.copytree(measured.dir, tmp_path / "cut", ignore=shutil.ignore_patterns("attributions"))
-    path = tmp_path / "cut" / "human_centric.csv"
+    path = copied("attributions") / "human_centric.csv"
     path.write_bytes(path.read_bytes()[:-20])
-    refuse("compare", tmp_path / "cut", words=["human_centric.csv"])
+    refuse("compare", path.parent, words=["human_centric.csv"])
 
 
 def test_a_dry_run_lists_what_is_left_and_starts_nothing(in_project, call, tmp_path):
-    fresh = ["run", "--profile", "tiny", "--dry-run", "-p", f"run_dir={tmp_path}/new"]
-    status, out, _ = call(*fresh)
+    fresh = ["--profile", "tiny", "--dry-run", "-p", f"run_dir={tmp_path}/new"]
+    status, out, _ = call("run", *fresh)
     assert status == 0 and "occlusion_sp" in out
     assert not (tmp_path / "new" / "model.safetensors").exists()
 

@@ -18,19 +18,17 @@ CHAPTERS = [*OF_RUN, *OF_STUDY]
 CITED = {".5", ".8886", ".9331", "0.95", ".95", "7.9"}
 
 
-@pytest.fixture(params=CHAPTERS, ids=lambda path: path.stem)
-def notebook(request):
-    return nbformat.read(request.param, as_version=4)
+def each_of(paths):
+    """A fixture that reads every one of these chapters."""
+
+    @pytest.fixture(params=paths, ids=lambda path: path.stem)
+    def read(request):
+        return nbformat.read(request.param, as_version=4)
+
+    return read
 
 
-@pytest.fixture(params=OF_RUN, ids=lambda path: path.stem)
-def of_run(request):
-    return nbformat.read(request.param, as_version=4)
-
-
-@pytest.fixture(params=OF_STUDY, ids=lambda path: path.stem)
-def of_study(request):
-    return nbformat.read(request.param, as_version=4)
+notebook, of_run, of_study = map(each_of, (CHAPTERS, OF_RUN, OF_STUDY))
 
 
 def code_cells(notebook):

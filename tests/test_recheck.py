@@ -23,17 +23,14 @@ from vad_helpers.run import experiment, open_run, steps
 def study(tiny_root, tmp_path_factory):
     """Options of a run on the synthetic videos, with its network in float16 as it is published."""
     folder = tmp_path_factory.mktemp("recheck")
+    half = folder / "half.safetensors"
     with contextlib.chdir(tiny_root):
         # Not 5/6 of the videos' size, at which many levels end in a half that may go either way.
         own = {"run_dir": str(folder / "run"), "methods": ["ig"], "frame_size": [41, 61]}
         run = open_run("tiny", **own)
         steps.predictions(run)
-    weights.save(steps.network(run), folder / "half.safetensors", half=True)
-    return {
-        "tree": experiment.data_root(run),
-        "results": run.dir,
-        "weights": folder / "half.safetensors",
-    }
+    weights.save(steps.network(run), half, half=True)
+    return {"tree": experiment.data_root(run), "results": run.dir, "weights": half}
 
 
 def ask(**options):
@@ -45,9 +42,8 @@ def ask(**options):
 def test_a_run_is_found_again(study):
     told = ask(**study)
     assert told.exit_code == 0 and told.output.endswith("agrees\n")
-    assert (
-        float(re.search(r"largest ([\d.]+)", told.output)[1]) < 1e-3
-    )  # some levels are halves still
+    largest = float(re.search(r"largest ([\d.]+)", told.output)[1])
+    assert largest < 1e-3  # some levels are halves still
     found = pd.read_csv(study["results"] / "predictions.csv").query("split == 'test'")
     assert found["p"].max() - found["p"].min() > 1e-3  # agreement says something
     right = ((found["p"] >= 0.5) == found["label"]).sum()

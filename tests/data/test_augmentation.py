@@ -91,17 +91,8 @@ def test_a_region_is_pasted_whole_with_a_soft_seam_and_moves_with_its_content():
     assert torch.equal(kept[0, 20:30, 2:12], donor[0, 20:30, 2:12])
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"scale": 0.9},
-        {"scale": "big"},
-        {"contrast": 1.5},
-        {"paste": 2},
-        {"blur": True},
-        {"flip": 1},
-    ],
-)
-def test_values_out_of_range_are_refused(options):
-    with pytest.raises(InputError, match=next(iter(options))):
-        Augmentation(**options)
+def test_values_out_of_range_are_refused():
+    wrong = ("scale", 0.9), ("scale", "big"), ("contrast", 1.5), ("paste", 2), ("blur", True)
+    for name, value in (*wrong, ("flip", 1)):
+        with pytest.raises(InputError, match=name):
+            Augmentation(**{name: value})

@@ -13,24 +13,11 @@ from vad_helpers.attribution import explain
 from vad_helpers.errors import InputError
 from vad_helpers.inference import prepared as prepared_module
 from vad_helpers.inference.chain import Chain, sequential
-from vad_helpers.inference.prepared import (
-    computes_bf16,
-    out_of_memory,
-    prepare,
-    resolve_device,
-    side_by_side,
-)
+from vad_helpers.inference.prepared import computes_bf16, out_of_memory, prepare, resolve_device
 from vad_helpers.model.i3d import InceptionI3d
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
@@ -289,7 +276,7 @@ def test_ways_take_turns_and_the_first_turn_does_not_count(monkeypatch):
     turns, now = [], iter(range(1000))
     monkeypatch.setattr(prepared_module.time, "perf_counter", lambda: float(next(now)))
     ways = {name: lambda name=name: turns.append(name) or next(now) for name in "ab"}
-    assert side_by_side(ways, device=CPU, repeats=2) == {"a": 2.0, "b": 2.0}
+    assert prepared_module.side_by_side(ways, device=CPU, repeats=2) == {"a": 2.0, "b": 2.0}
     assert turns == list("ababab")
 
 

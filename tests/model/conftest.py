@@ -1,5 +1,7 @@
 """Small data sets and networks on which a training takes a second."""
 
+import signal
+
 import pytest
 import torch
 from torch.utils.data import Dataset
@@ -17,7 +19,7 @@ class Clips(Dataset):
         self.clips += gap * torch.tensor(self.labels).view(-1, 1, 1, 1, 1)
         self.epochs = []
         self.reads = 0
-        self.fail_at_read = None
+        self.fail_at_read, self.fail_by = None, signal.SIGINT
 
     def set_epoch(self, epoch):
         self.epochs.append(epoch)
@@ -28,17 +30,13 @@ class Clips(Dataset):
     def __getitem__(self, index):
         self.reads += 1
         if self.reads == self.fail_at_read:
-            raise KeyboardInterrupt
+            signal.raise_signal(self.fail_by)
         return self.clips[index], self.labels[index]
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Threads only get in one another's way on networks this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def _one_thread(one_thread):
+    """Work in one thread."""
 
 
 @pytest.fixture

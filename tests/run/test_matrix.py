@@ -78,9 +78,9 @@ def test_a_change_touches_what_depends_on_it_and_nothing_else(keys, name):
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_folder_with_a_manifest_refuses_what_contradicts_it(few, name):
+def test_a_folder_with_a_manifest_refuses_what_contradicts_it(measured, name):
     value, _ = CHANGES[name]
-    folder = str(few.dir)
+    folder = str(measured.dir)
     if name in ("device", "eval_batch_size", "n_resamples", "runtime_repeats", "n_clips"):
         assert getattr(open_run(run_dir=folder, **{name: value}).params, name) == value
         return
@@ -88,16 +88,16 @@ def test_a_folder_with_a_manifest_refuses_what_contradicts_it(few, name):
         open_run(run_dir=folder, **{name: value})
 
 
-def test_a_folder_with_a_manifest_supplies_all_that_is_not_given(few):
-    run = open_run(run_dir=str(few.dir))
-    assert run.supplied and not run.readonly
-    ours = {**few.params.dump(), "run_dir": None}
-    assert {**run.params.dump(), "run_dir": None} == ours
-    assert open_run(run_dir=few.dir, methods=None, epochs=1).params.methods == few.params.methods
+def test_a_folder_with_a_manifest_supplies_all_that_is_not_given(measured):
+    for options in ({}, {"methods": None, "epochs": 1}):
+        run = open_run(run_dir=measured.dir, **options)
+        assert run.supplied and not run.readonly
+        ours = {**measured.params.dump(), "run_dir": None}
+        assert {**run.params.dump(), "run_dir": None} == ours
     with pytest.raises(InputError, match="profile tiny, asked for is ucsd"):
-        open_run("ucsd", run_dir=str(few.dir))
+        open_run("ucsd", run_dir=measured.dir)
     with pytest.raises(InputError, match="n_clips 2, asked for is 1"):
-        open_run(run_dir=str(few.dir), n_clips=1)
+        open_run(run_dir=measured.dir, n_clips=1)
 
 
 def test_a_changed_parameter_in_the_usual_folder_is_told_and_replaces(weights):
@@ -114,27 +114,21 @@ def test_a_changed_parameter_in_the_usual_folder_is_told_and_replaces(weights):
     assert set(study.human_centric["key"]) == keys
 
 
-def test_a_methods_version_is_in_the_keys_of_its_rows(keys, monkeypatch):
-    before = keys()
-    monkeypatch.setitem(METHODS, "lime", dataclasses.replace(METHODS["lime"], version=2))
-    after = keys()
-    assert {name for name in before if before[name] != after[name]} == {"lime"}
-
-
-def test_agreement_is_in_the_keys_of_its_rows_only_where_it_is_asked_for(keys, monkeypatch):
-    before, asked = keys(), keys(settings={"lime": {"agreement": 0.9}})
-    assert {name for name in before if before[name] != asked[name]} == {"lime"}
-    older = dict(METHODS["lime"].settings)
-    del older["agreement"]
-    monkeypatch.setitem(
-        METHODS, "lime", dataclasses.replace(METHODS["lime"], settings=older, check=None)
-    )
+def test_a_methods_version_and_agreement_that_is_asked_for_are_in_the_keys_of_its_rows(
+    keys, monkeypatch
+):
+    before, asked, lime = keys(), keys(settings={"lime": {"agreement": 0.9}}), METHODS["lime"]
+    monkeypatch.setitem(METHODS, "lime", dataclasses.replace(lime, version=2))
+    for after in (asked, keys()):
+        assert {name for name in before if before[name] != after[name]} == {"lime"}
+    older = {name: value for name, value in lime.settings.items() if name != "agreement"}
+    monkeypatch.setitem(METHODS, "lime", dataclasses.replace(lime, settings=older, check=None))
     assert keys() == before
 
 
-def test_weights_are_told_by_their_content(few, weights, tmp_path, keys):
+def test_weights_are_told_by_their_content(measured, weights, tmp_path, keys):
     moved = tmp_path / "moved.safetensors"
-    moved.write_bytes(few.path("model.safetensors").read_bytes())
+    moved.write_bytes(measured.path("model.safetensors").read_bytes())
     assert keys(trained_weights=weights) == keys(trained_weights=str(moved))
     moved.write_bytes(moved.read_bytes() + b" ")
     before, after = keys(trained_weights=weights), keys(trained_weights=str(moved))

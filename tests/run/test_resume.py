@@ -49,11 +49,11 @@ def start(given):
 
 
 @pytest.fixture
-def options(few, weights):
+def options(measured, weights):
     """Parameters of the measured run, with its network, for another folder."""
-    few = {name: few.params.dump()[name] for name in ("methods", "n_clips", "variants")}
-    few["variants"] |= {"lime_converged": None}  # the profile's
-    return lambda folder: {**few, "trained_weights": weights, "run_dir": str(folder)}
+    own = {name: measured.params.dump()[name] for name in ("methods", "n_clips", "variants")}
+    own["variants"] |= {"lime_converged": None}  # the profile's
+    return lambda folder: {**own, "trained_weights": weights, "run_dir": str(folder)}
 
 
 def tables(folder, *names):
@@ -75,17 +75,17 @@ def n_explained(folder):
     return sum(line.split(",")[5] != "0" for line in lines)
 
 
-def test_a_finished_run_is_not_computed_again_nor_written(few, counted):
-    before = {path: path.stat().st_mtime_ns for path in few.dir.glob("*.*")}
-    steps.measure(open_run(run_dir=str(few.dir)))
-    steps.converge(open_run(run_dir=str(few.dir)))
+def test_a_finished_run_is_not_computed_again_nor_written(measured, counted):
+    before = {path: path.stat().st_mtime_ns for path in measured.dir.glob("*.*")}
+    steps.measure(open_run(run_dir=str(measured.dir)))
+    steps.converge(open_run(run_dir=str(measured.dir)))
     assert counted == []
-    assert {path: path.stat().st_mtime_ns for path in few.dir.glob("*.*")} == before
+    assert {path: path.stat().st_mtime_ns for path in measured.dir.glob("*.*")} == before
 
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_elsewhere_with_the_same_tables_and_no_pair_twice(
-    few, options, tmp_path, counted
+    measured, options, tmp_path, counted
 ):
     folder = tmp_path / "killed"
     with start(options(folder)) as process:
@@ -100,14 +100,14 @@ def test_a_killed_run_goes_on_elsewhere_with_the_same_tables_and_no_pair_twice(
     elsewhere = tmp_path / "elsewhere"
     ignore = shutil.ignore_patterns("attributions", ".locks", "training")
     shutil.copytree(folder, elsewhere, ignore=ignore)
-    finished, total = n_explained(elsewhere), n_explained(few.dir)
+    finished, total = n_explained(elsewhere), n_explained(measured.dir)
     assert 2 <= finished < total
     steps.measure(open_run(run_dir=str(elsewhere)))
     assert len(counted) == total - finished
     assert tables(elsewhere, "clips", "predictions", "rows") == tables(
-        few.dir, "clips", "predictions", "rows"
+        measured.dir, "clips", "predictions", "rows"
     )
-    assert tables(elsewhere) == tables(few.dir)
+    assert tables(elsewhere) == tables(measured.dir)
 
 
 def test_a_copy_without_maps_makes_only_the_maps_that_are_asked_for(copied, counted):
@@ -133,7 +133,7 @@ def cut(path, share):
         *(("explanations", 0.5), ("robustness", "gone"), ("curves", "begun twice")),
     ],
 )
-def test_a_damaged_table_is_completed_from_the_maps(copied, few, counted, name, damage):
+def test_a_damaged_table_is_completed_from_the_maps(copied, measured, counted, name, damage):
     folder = copied()
     path = folder / f"{name}.csv"
     if damage == "gone":
@@ -144,7 +144,7 @@ def test_a_damaged_table_is_completed_from_the_maps(copied, few, counted, name, 
     else:
         cut(path, damage)
     steps.measure(open_run(run_dir=str(folder)))
-    assert tables(folder) == tables(few.dir) and counted == []
+    assert tables(folder) == tables(measured.dir) and counted == []
     schema.load(folder)
 
 
@@ -159,7 +159,7 @@ def test_damaged_maps_are_explained_again_with_a_warning(copied, counted):
     assert (before == after).all() and counted == ["ig"]
 
 
-def test_damaged_clips_are_cut_again_and_no_other_network_is_trained(copied, few):
+def test_damaged_clips_are_cut_again_and_no_other_network_is_trained(copied, measured):
     folder = copied()
     path = folder / "clips.csv"
     text = path.read_text()
@@ -170,7 +170,7 @@ def test_damaged_clips_are_cut_again_and_no_other_network_is_trained(copied, few
         steps.measure(open_run(run_dir=str(folder)))
     assert path.read_text() == text
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
-    assert tables(folder) == tables(few.dir)
+    assert tables(folder) == tables(measured.dir)
 
 
 def test_what_cannot_be_made_again_is_refused_in_one_line(copied):
@@ -180,12 +180,12 @@ def test_what_cannot_be_made_again_is_refused_in_one_line(copied):
         steps.measure(open_run(run_dir=str(folder)))
 
 
-def test_a_network_that_is_another_is_refused_and_a_damaged_one_made_again(copied, few):
+def test_a_network_that_is_another_is_refused_and_a_damaged_one_made_again(copied, measured):
     folder = copied()
     path = folder / "model.safetensors"
     good = path.read_bytes()
     before = cache.manifest_in(folder)["weights_sha256"]
-    other = steps.fresh_network(few)
+    other = steps.fresh_network(measured)
     model_weights.save(other, path)
     with pytest.raises(InputError, match="is not the network that"):
         steps.network(open_run(run_dir=str(folder)))
@@ -211,14 +211,14 @@ def test_scores_of_a_lost_network_are_not_continued_with_another(copied):
 
 
 @pytest.mark.slow
-def test_processes_share_the_clips_of_a_folder(few, options, tmp_path):
+def test_processes_share_the_clips_of_a_folder(measured, options, tmp_path):
     folder = tmp_path / "shared"
     processes = [start(options(folder)) for _ in range(2)]
     assert [process.wait(300) for process in processes] == [0, 0]
-    assert tables(folder) == tables(few.dir)
+    assert tables(folder) == tables(measured.dir)
 
 
-def test_parts_share_all_clips_out_and_rows_may_come_first(few, options, tmp_path, counted):
+def test_parts_share_all_clips_out_and_rows_may_come_first(measured, options, tmp_path, counted):
     given = options(tmp_path / "parts")
     study = steps.measure(open_run("tiny", **given), rows=["ig", "motion"], part=(2, 2))
     assert study.explanations["clip_id"].nunique() == 1 and counted == ["ig"]
@@ -229,7 +229,7 @@ def test_parts_share_all_clips_out_and_rows_may_come_first(few, options, tmp_pat
     steps.measure(open_run("tiny", **given), part=(2, 2))
     assert len(counted) == n
     steps.measure(open_run("tiny", **given), part=(1, 2))
-    assert tables(tmp_path / "parts") == tables(few.dir)
+    assert tables(tmp_path / "parts") == tables(measured.dir)
     for wrong in ({"part": (0, 2)}, {"part": (3, 2)}, {"part": (1, 0)}, {"rows": ["x"]}):
         with pytest.raises(InputError, match="there is no part|no row 'x'"):
             steps.measure(open_run("tiny", **given), **wrong)

@@ -65,11 +65,9 @@ def test_methods_that_the_paper_lacks_are_marked_and_take_no_side_in_its_claims(
 
 
 def test_hits_and_misses_are_parts_of_all(study):
-    whole, *parts = (
-        tables.summary(study, "human_centric", clips=c, metrics=["auc"])
-        for c in ("all", "hits", "misses")
-    )
-    hits, misses = parts
+    given = {"table": "human_centric", "metrics": ["auc"]}
+    parts = ("all", "hits", "misses")
+    whole, hits, misses = (tables.summary(study, clips=part, **given) for part in parts)
     assert (hits["n"] + misses["n"]).tolist() == whole["n"].tolist()
     mean = (hits["mean"] * hits["n"] + misses["mean"] * misses["n"]) / whole["n"]
     np.testing.assert_allclose(mean, whole["mean"], rtol=1e-12)
@@ -90,18 +88,11 @@ def test_means_side_by_side_are_over_the_same_clips(small):
 
 
 def test_ranks_share_the_better_place_and_follow_the_direction():
-    line = {"level": "clip", "n": 4}
     means = {"auc": [0.2, 0.5, 0.5, np.nan], "insertion": [0.2, 0.5, 0.5, 0.1], "p_clip": [1.0]}
-    found = pd.DataFrame(
-        [
-            line | {"row": f"r{i}", "metric": m, "mean": v}
-            for m, values in means.items()
-            for i, v in enumerate(values)
-        ]
-    )
-    assert tables.ranked(found)["rank"].tolist()[:3] == [3, 1, 1]
-    assert tables.ranked(found)["rank"].tolist()[4:8] == [2, 3, 3, 1]
-    assert tables.ranked(found).iloc[[3, 8]]["rank"].isna().all()
+    lines = [(f"r{i}", m, v) for m, values in means.items() for i, v in enumerate(values)]
+    found = pd.DataFrame(lines, columns=["row", "metric", "mean"]).assign(level="clip", n=4)
+    expected = [3, 1, 1, np.nan, 2, 3, 3, 1, np.nan]
+    np.testing.assert_array_equal(tables.ranked(found)["rank"], expected)
 
 
 def ranks(study, values, metric):
@@ -112,9 +103,8 @@ def ranks(study, values, metric):
         for i, value in enumerate(values[row])
     ]
     planted = pd.DataFrame(lines, columns=study.human_centric.columns)
-    study = dataclasses.replace(study, human_centric=planted)
-    evaluation = {4: study.manifests[4] | {"evaluation": []}}
-    study = dataclasses.replace(study, manifests=evaluation)
+    manifests = {4: study.manifests[4] | {"evaluation": []}}
+    study = dataclasses.replace(study, human_centric=planted, manifests=manifests)
     rows = list(values)
     return tables.rank_stability(study, "human_centric", metric=metric, rows=rows).set_index("row")
 
@@ -142,22 +132,13 @@ def test_ranks_are_drawn_for_all_rows_together(small):
 
 
 def test_a_table_is_spelled_with_what_a_reader_must_know():
-    table = pd.DataFrame(
-        {
-            "row": ["a", "b", "c"],
-            "label": ["A", "B", "C"],
-            "level": "clip",
-            "metric": "auc",
-            "mean": [0.5, 0.25, np.nan],
-            "low": [0.4, np.nan, np.nan],
-            "high": [0.6, np.nan, np.nan],
-            "n": [4, 2, 0],
-            "n_undefined": [0, 1, 4],
-            "n_all_zero": [1, 0, 0],
-            "paper": [0.67744, np.nan, np.nan],
-        }
-    )
-    found = tables.wide(table)
+    nan, columns = np.nan, "row label mean low high n n_undefined n_all_zero paper".split()
+    lines = [
+        ("a", "A", 0.5, 0.4, 0.6, 4, 0, 1, 0.67744),
+        ("b", "B", 0.25, nan, nan, 2, 1, 0, nan),
+        ("c", "C", nan, nan, nan, 0, 4, 0, nan),
+    ]
+    found = tables.wide(pd.DataFrame(lines, columns=columns).assign(level="clip", metric="auc"))
     assert found.columns.tolist() == [("AUC ↑", "here"), ("AUC ↑", "paper")]
     assert found["AUC ↑", "here"].tolist() == [
         "0.500 [0.400, 0.600] (1 all-zero)",
@@ -190,11 +171,11 @@ def test_one_run_has_no_mean_over_folds(small):
 def test_runs_that_share_no_clips_are_compared_as_samples(study_folder, run_folder):
     paths = [study_folder / "fold-4", run_folder]
     given = {"rows": ["ig"], "metrics": ["iou"], "n_resamples": 100}
-    found = tables.compare(paths, **given)
-    assert found["n_shared"].dropna().unique().tolist() == [3]
-    manifest = json.loads((run_folder / "manifest.json").read_text())
-    (run_folder / "manifest.json").write_text(json.dumps(manifest | {"data": "other"}))
-    assert tables.compare(paths, **given)["n_shared"].dropna().unique().tolist() == [0]
+    path = run_folder / "manifest.json"
+    for change, n_shared in (({}, 3), ({"data": "other"}, 0)):
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+        found = tables.compare(paths, **given)["n_shared"]
+        assert found.dropna().unique().tolist() == [n_shared]
     with pytest.raises(InputError, match="no run has scores of beauty, ig"):
         tables.compare(paths, rows=["ig"], metrics=["beauty"])
 
