@@ -6,7 +6,7 @@ import dataclasses
 import json
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -226,9 +226,7 @@ def precision_of(
     known = cache.manifest_in(run.dir).get("measured", {})
     if "precision" in known:  # a folder from before it was measured
         return known["precision"]
-    seconds = measured(run, "training" if what == "training" else work)
-    by_precision = {name: s for name, s in seconds.items() if name in PRECISIONS}
-    return min(by_precision, key=by_precision.get)
+    return quickest(measured(run, "training" if what == "training" else work))[0]
 
 
 def engine_of(run: Run, precision: str) -> str:
@@ -237,9 +235,14 @@ def engine_of(run: Run, precision: str) -> str:
         return ENGINE
     if "precision" in cache.manifest_in(run.dir).get("measured", {}):
         return ENGINE
-    seconds = measured(run, "forward")
+    return quickest(measured(run, "forward"), [precision])[1]
+
+
+def quickest(seconds: dict[str, float], precisions: Sequence[str] = PRECISIONS) -> tuple[str, str]:
+    """Give the faster of some precisions, and the faster engine at that one, of `time_work`."""
+    precision = min(precisions, key=lambda name: seconds.get(name, np.inf))
     other = seconds.get(f"{precision} openvino", np.inf)
-    return "openvino" if other < seconds.get(precision, np.inf) else ENGINE
+    return precision, "openvino" if other < seconds.get(precision, np.inf) else ENGINE
 
 
 def measured(run: Run, work: str) -> dict[str, float]:
