@@ -34,7 +34,7 @@ from vad_helpers.inference.prepared import (
 from vad_helpers.metrics import model_centric
 from vad_helpers.model.training import TrainingSpec
 from vad_helpers.run import steps
-from vad_helpers.run.experiment import probability_of, time_work
+from vad_helpers.run.experiment import ENGINE, probability_of, quickest, time_work
 
 COARSER = (2, 2, 2)
 """Captum's Occlusion_sp is timed on a grid this much coarser, and scaled by the windows."""
@@ -135,12 +135,11 @@ def _auto(
 ) -> dict[str, Prepared]:
     """What a run takes of itself for a method, or for scoring (""), under the name "auto"."""
     work = steps.work_of(METHODS[method]) if method else "forward"
-    allowed = [p for p in ours if not method or p in ("fp32", METHODS[method].precision)]
-    precision = min(allowed, key=seconds[work].get)
-    other = f"{precision} openvino"
-    if work == "forward" and seconds[work].get(other, np.inf) < seconds[work][precision]:
-        return {"auto": prepare(subject.network, precision=precision, engine="openvino")}
-    return {"auto": ours[precision]}
+    usual = METHODS[method].precision if method else "bf16"
+    precision, engine = quickest(seconds[work], PRECISIONS if usual == "bf16" else [usual])
+    if engine == ENGINE:
+        return {"auto": ours[precision]}
+    return {"auto": prepare(subject.network, precision=precision, engine=engine)}
 
 
 def _scoring(subject: Subject, ours: dict[str, Prepared], repeats: int = 1) -> dict[str, Any]:

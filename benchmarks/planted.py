@@ -307,6 +307,7 @@ def score(
     values, asked = explain(clip), (predict, clip, baseline)
     options = {"batch_size": 16, "seed": seed}
     found = model_centric.both_axes(*asked, values, **options)
+    options["ends"] = ends = found["shared"]["p_clip"], found["shared"]["p_baseline"]
     logs = model_centric.area_matched(*asked, values, areas=model_centric.LOG_AREAS, **options)
     blocks = {"areas": model_centric.BLOCK_AREAS, "block": model_centric.BLOCK}
     frames = {"areas": model_centric.FRAME_AREAS, "block": (1, *mask.shape[1:])}
@@ -314,7 +315,7 @@ def score(
     given["srg_blocks"] = model_centric.area_matched(*asked, values, **blocks, **options)["srg"]
     by_frame = model_centric.area_matched(*asked, values, **frames, **options)
     given |= {"frame_deletion": by_frame["area_matched_deletion"]}
-    given |= {"road": road(predict, clip, values, seed=seed)["road"]}
+    given |= {"road": road(predict, clip, values, seed=seed, p_clip=ends[0])["road"]}
     given |= human_centric.localization(values, mask) | robustness.temporal(values, mask)
     given |= {"motion_auc": human_centric.motion_localization(values, mask, moving)["auc"]}
     given |= {"share_in_mask": human_centric.concentration(values, mask)["share_in_mask"]}

@@ -87,7 +87,7 @@ def test_each_level_is_that_of_its_function(scene):
     of_blocks = model_centric.area_matched(*inputs, **blocks)
     assert model["clip", "srg_blocks"] == of_blocks["srg"]
     both = model_centric.both_axes(*inputs, n_steps=4, seed=5, **n)["shared"]["model_calls"]
-    assert model["clip", "model_calls"] == both + of_blocks["model_calls"]
+    assert model["clip", "model_calls"] == both + of_blocks["model_calls"] - 2
     assert people["clip", "pointing"] == human_centric.pointing(values, mask)
     assert people["clip", "gini"] == human_centric.sparseness(values)
     steady = evaluate.over_time(values, mask)
@@ -96,3 +96,24 @@ def test_each_level_is_that_of_its_function(scene):
     )
     with pytest.raises(InputError, match="shape"):
         evaluate.evaluate(values[:1], **scene)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_clip_and_baseline_are_asked_once_a_map_or_not_at_all(scene, known):
+    predict, batches = scene["predict"], []
+    ends = [float(predict(scene[name][None])[0]) for name in ("clip", "baseline")]
+
+    def recorder(batch):
+        batches.append(batch)
+        return predict(batch)
+
+    values = np.random.default_rng(1).standard_normal((2, 4, 4))
+    usual = values_of(evaluate.evaluate(values, **scene), "model_centric")
+    scene |= {"predict": recorder} | ({"ends": ends} if known else {})
+    found = values_of(evaluate.evaluate(values, **scene), "model_centric")
+    asked = torch.cat(batches)
+    ours = [one for one in asked if any(one.equal(scene[name]) for name in ("clip", "baseline"))]
+    assert len(ours) == (0 if known else 2)
+    assert len(asked) == found["clip", "model_calls"] == usual["clip", "model_calls"] - 2 * known
+    usual["clip", "model_calls"] = len(asked)
+    assert found == usual

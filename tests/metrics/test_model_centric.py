@@ -163,6 +163,25 @@ def test_each_different_set_is_asked_about_once_by_batch_size(scene, score, batc
     assert ("masked clips" in capsys.readouterr().err) == options["progress"]
 
 
+@EVERY_SCORE
+def test_clip_and_baseline_are_not_asked_again_where_their_p_is_known(scene, score):
+    for values in MAPS.values():
+        usual, recorder = score(*scene, values), Recorder(scene[0])
+        about = usual.get("shared", usual)
+        ends = about["p_clip"], about["p_baseline"]
+        found = score(recorder, *scene[1:], values, ends=ends)
+        asked = [one for batch in recorder.batches for one in batch]
+        assert not any(one.equal(end) for one in asked for end in scene[1:])
+        about["model_calls"] -= 2
+        assert len(asked) == about["model_calls"]
+        pairs = zip(found.values(), usual.values(), strict=True)
+        for own, expected in pairs if "shared" in found else [(found, usual)]:
+            assert_close(own, expected)
+    for ends in ((0.5,), (0.5, 1.5), (np.nan, 0)):
+        with pytest.raises(InputError, match="probabilities in"):
+            score(*scene, values, ends=ends)
+
+
 def test_ranks_follow_the_map_and_ties_are_random_by_seed_and_favour_no_frame(scene):
     ranks = mc.importance_rank(np.array([[0.0, 5.0, 1.0, 1.0, 0.0, 0.0]]), seed=0)[0]
     assert ranks[1] == 0 and set(ranks[2:4]) == {1, 2} and set(ranks[[0, 4, 5]]) == {3, 4, 5}

@@ -59,6 +59,8 @@ def test_scores_are_drops_of_p_and_ties_and_input_are_treated_as_elsewhere():
     found = road(predict, clip, clip[0], areas=(0.04, 0.5), noise=0)
     assert found["road_curve"] == pytest.approx([1, 1], abs=1e-3) and found["road"] > 0.99
     assert found["model_calls"] == 3
+    known = road(predict, clip, clip[0], areas=(0.04, 0.5), noise=0, p_clip=1.0)
+    assert known["road"] == found["road"] and known["model_calls"] == 2
     assert road(predict, clip, -clip[0] + 2 * (1 - clip[0]), areas=(0.5,), noise=0)["road"] == 0
     flat = [road(predict, clip, 0 * clip[0], areas=(0.3,), seed=seed)["road"] for seed in (0, 0, 1)]
     assert flat[0] == flat[1] != flat[2]

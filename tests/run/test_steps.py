@@ -234,6 +234,14 @@ def test_automatic_precision_is_measured_once_and_then_obeyed(tmp_path, monkeypa
     assert experiment.engine_of(older, "bf16") == "torch"
 
 
+def test_the_engine_is_chosen_for_the_faster_precision_and_from_what_was_timed():
+    both = {"fp32": 2.0, "bf16": 1.0, "fp32 openvino": 0.5, "bf16 openvino": 3.0}
+    assert experiment.quickest(both) == ("bf16", "torch")
+    assert experiment.quickest(both, ["fp32"]) == ("fp32", "openvino")
+    assert experiment.quickest({"fp32": 2.0}) == ("fp32", "torch")
+    assert experiment.quickest({"fp32": 2.0}, ["bf16"]) == ("bf16", "torch")
+
+
 def test_the_engine_is_the_faster_of_those_that_are_here(tmp_path, monkeypatch):
     pytest.importorskip("openvino", reason="the extra `fast` is not installed")
     monkeypatch.setattr(experiment, "computes_bf16", lambda device: False)
@@ -306,8 +314,10 @@ def test_variants_draw_and_superpixels_are_shared(options):
 def test_lines_of_a_map_are_those_of_evaluate(run, study):
     clip_id = steps.evaluation(run)["clip_id"][1]
     clip, values = steps.clip(run, clip_id), steps.attribution(run, clip_id, "lime")
+    ends = steps.predictor(run)(torch.stack([clip, steps.baseline(run, clip_id)]))
     expected = evaluate.evaluate(
         values,
+        ends=ends,
         mask=steps.mask(run, clip_id),
         changing=human_centric.moving_voxels(clip),
         moving=human_centric.moving_voxels(clip, step=1 / 255 / 0.5),
@@ -326,6 +336,18 @@ def test_lines_of_a_map_are_those_of_evaluate(run, study):
         pd.testing.assert_frame_equal(
             found[columns].reset_index(drop=True), wanted, atol=2e-6, check_dtype=False
         )
+
+
+def test_the_network_sees_clip_and_baseline_once_for_all_maps_of_a_clip(options, monkeypatch):
+    run, seen, predictor = open_run("tiny", **options), [], steps.predictor
+    monkeypatch.setattr(
+        steps, "predictor", lambda run: lambda batch: seen.extend(batch) or predictor(run)(batch)
+    )
+    found = steps.measure(run, rows=["ig", "random", "motion"]).model_centric
+    clip_id = steps.evaluation(run)["clip_id"][0]
+    for own in (steps.clip(run, clip_id), steps.baseline(run, clip_id)):
+        assert sum(one.equal(own) for one in seen) == 1
+    assert len(seen) == 2 + found.loc[found["metric"] == "model_calls", "value"].sum()
 
 
 def test_every_table_has_every_row_and_clip(run, study):

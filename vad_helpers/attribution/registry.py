@@ -467,13 +467,11 @@ _SPECS = (
         MethodSpec(
             key=function.__name__,
             name=name,
-            family="gradient",
             attribute=function,
-            model_calls=_samples,
             settings=settings,
-            limits=_LIMITS,
             uses_baseline=False,
             citation=citation,
+            **_GRADIENT | {"precision": "fp32"},
         )
         for name, function, settings, citation in _BEYOND
     ),

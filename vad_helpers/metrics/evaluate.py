@@ -7,7 +7,7 @@ Lines are tuples as the tables of a run hold them, without the columns that say 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ def evaluate(
     n_steps: int = 50,
     batch_size: int = 8,
     seed: int = 0,
+    ends: Sequence[float] | None = None,
 ) -> Lines:
     """Score a map on everything.
 
@@ -56,7 +57,7 @@ def evaluate(
         From `human_centric.moving_voxels`: any change where a clip mostly stands still; and, with
         its `step`, more than the rounding of grey values.
     clip, baseline : tensor or array, (3, T, H, W)
-    predict, n_thresholds, n_steps, batch_size, seed
+    predict, n_thresholds, n_steps, batch_size, seed, ends
         As `model_centric.both_axes`.
 
     Returns
@@ -103,13 +104,13 @@ def evaluate(
         "clip_signed": {"auc": signed["clip"]},
         "frame_signed": {"auc": signed["frame"]},
     }
-    asked = {"n_thresholds": n_thresholds, "n_steps": n_steps}
-    asked |= {"batch_size": batch_size, "seed": seed}
-    axes = model_centric.both_axes(predict, clip, baseline, attribution, **asked)
+    asked = predict, clip, baseline, attribution
+    options = {"batch_size": batch_size, "seed": seed}
+    axes = model_centric.both_axes(*asked, **n, n_steps=n_steps, ends=ends, **options)
     faithful = {**axes["area"], **axes["threshold"], **axes["shared"]}
     blocks = {"areas": model_centric.BLOCK_AREAS, "block": model_centric.BLOCK}
-    blocks |= {"batch_size": batch_size, "seed": seed}
-    of_blocks = model_centric.area_matched(predict, clip, baseline, attribution, **blocks)
+    ends = faithful["p_clip"], faithful["p_baseline"]
+    of_blocks = model_centric.area_matched(*asked, **blocks, ends=ends, **options)
     faithful |= {"srg_blocks": of_blocks["srg"]}
     faithful["model_calls"] += of_blocks["model_calls"]
     return over_time(attribution, mask) | {

@@ -92,6 +92,7 @@ def deletion_insertion(
     n_thresholds: int = 50,
     batch_size: int = 8,
     progress: bool = False,
+    ends: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """Deletion and insertion on the threshold axis, as the paper has them.
 
@@ -110,6 +111,8 @@ def deletion_insertion(
         Clips a call of `predict`; changes speed and memory alone.
     progress : bool
         Show a bar.
+    ends : sequence of float, optional
+        p(x) and p(x_b) where they are known, say from another map of the clip: not asked again.
 
     Returns
     -------
@@ -132,6 +135,7 @@ def deletion_insertion(
     An all-zero map has empty sets: deletion 0 and insertion p(x) - p(x_b).
     """
     asked = {"n_thresholds": n_thresholds, "batch_size": batch_size, "progress": progress}
+    asked |= {"ends": ends}
     found = _measure(("threshold",), predict, clip, baseline, attribution, **asked)
     return {**found["threshold"], **found["shared"]}
 
@@ -147,6 +151,7 @@ def area_curves(
     seed: int = 0,
     batch_size: int = 8,
     progress: bool = False,
+    ends: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """RISE's curves on the area axis, and the scores of `area_matched`, in one pass.
 
@@ -155,7 +160,7 @@ def area_curves(
 
     Parameters
     ----------
-    predict, clip, baseline, attribution, batch_size, progress
+    predict, clip, baseline, attribution, batch_size, progress, ends
         As `deletion_insertion`.
     n_steps : int
         Equal steps of area.
@@ -183,7 +188,7 @@ def area_curves(
         As `deletion_insertion`; also if an area is not in (0, 1].
     """
     asked = {"n_steps": n_steps, "areas": areas, "seed": seed}
-    asked |= {"batch_size": batch_size, "progress": progress}
+    asked |= {"batch_size": batch_size, "progress": progress, "ends": ends}
     found = _measure(("area", "matched"), predict, clip, baseline, attribution, **asked)
     return {**found["area"], **found["matched"], **found["shared"]}
 
@@ -199,6 +204,7 @@ def area_matched(
     seed: int = 0,
     batch_size: int = 8,
     progress: bool = False,
+    ends: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """Deletion, insertion and SRG at fixed shares of the voxels, or of blocks of voxels.
 
@@ -206,8 +212,9 @@ def area_matched(
     `block` has the frames, rows and columns of blocks that are ranked by mean signed attribution
     and replaced whole, (1, H, W) for whole frames; `areas` are then shares of the blocks.
     """
-    asked = {"areas": areas, "seed": seed, "batch_size": batch_size, "progress": progress}
-    found = _measure(("matched",), predict, clip, baseline, attribution, block=block, **asked)
+    asked = {"areas": areas, "block": block, "seed": seed, "ends": ends}
+    asked |= {"batch_size": batch_size, "progress": progress}
+    found = _measure(("matched",), predict, clip, baseline, attribution, **asked)
     return {**found["matched"], **found["shared"]}
 
 
@@ -223,6 +230,7 @@ def both_axes(
     seed: int = 0,
     batch_size: int = 8,
     progress: bool = False,
+    ends: Sequence[float] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """`deletion_insertion` and `area_curves` together; sets that both ask about are asked once.
 
@@ -235,7 +243,7 @@ def both_axes(
         ``p_clip``, ``p_baseline`` and ``model_calls``, which both have in common.
     """
     asked = {"n_thresholds": n_thresholds, "n_steps": n_steps, "areas": areas, "seed": seed}
-    asked |= {"batch_size": batch_size, "progress": progress}
+    asked |= {"batch_size": batch_size, "progress": progress, "ends": ends}
     axes = ("threshold", "area", "matched")
     found = _measure(axes, predict, clip, baseline, attribution, **asked)
     area = {**found["area"], **found["matched"]}
@@ -285,6 +293,7 @@ def _measure(
     seed: int = 0,
     batch_size: int,
     progress: bool,
+    ends: Sequence[float] | None,
 ) -> dict[str, dict[str, Any]]:
     """Score a map on the axes "threshold", "area", "matched", and give what they "share".
 
@@ -306,18 +315,17 @@ def _measure(
         check_count(n_steps, name="n_steps")
         sizes["area"] = np.rint(np.linspace(0, 1, n_steps + 1) * n_voxels).astype(np.int64)
     if "matched" in axes:
-        shares = np.asarray(areas, dtype=np.float64)
-        if shares.ndim != 1 or not shares.size or not ((shares > 0) & (shares <= 1)).all():
-            raise InputError(f"areas are {shares.tolist()}; expected shares of voxels in (0, 1]")
-        sizes["matched"] = np.maximum(1, np.rint(shares * n_voxels)).astype(np.int64)
+        sizes["matched"] = _sizes(areas, n_voxels)
 
     counts = dict.fromkeys(np.concatenate(list(sizes.values())).tolist())
     partial = [n for n in counts if 0 < n < n_voxels]
     # The clip without its first n voxels, or these alone; with n = 0, clip and baseline themselves.
-    mixtures = [(0, True), (0, False), *((n, d) for d in (True, False) for n in partial)]
+    mixtures = [(n, deletes) for deletes in (True, False) for n in partial]
+    if ends is None:
+        mixtures = [(0, True), (0, False), *mixtures]
     rank = importance_rank(positive, seed=seed)
     rank = torch.from_numpy(spread(rank, block or (), clip.shape[1:])).to(clip.device, torch.int32)
-    found = []
+    found = [] if ends is None else [_probabilities(ends, 2)]
     starts = range(0, len(mixtures), batch_size)
     for start in tqdm(starts, desc="masked clips", disable=not progress, leave=False):
         chosen = mixtures[start : start + batch_size]
@@ -332,12 +340,20 @@ def _measure(
     without, alone = (dict(zip(partial, half, strict=True)) for half in np.split(p[2:], 2))
     without |= {0: p_clip, n_voxels: p_baseline}
     alone |= {0: p_baseline, n_voxels: p_clip}
-    scores = {"shared": {"p_clip": p_clip, "p_baseline": p_baseline, "model_calls": len(p)}}
+    scores = {"shared": {"p_clip": p_clip, "p_baseline": p_baseline, "model_calls": len(mixtures)}}
     for axis, wanted in sizes.items():
         deleted = np.array([without[n] for n in wanted.tolist()])
         inserted = np.array([alone[n] for n in wanted.tolist()])
         scores[axis] = _scores(axis, p_clip, deleted, inserted, wanted / n_voxels)
     return scores
+
+
+def _sizes(areas: Sequence[float], n_voxels: int) -> np.ndarray:
+    """Numbers of voxels that shares of them are, one at least; InputError if they are no shares."""
+    shares = np.asarray(areas, dtype=np.float64)
+    if shares.ndim != 1 or not shares.size or not ((shares > 0) & (shares <= 1)).all():
+        raise InputError(f"areas are {shares.tolist()}; expected shares of voxels in (0, 1]")
+    return np.maximum(1, np.rint(shares * n_voxels)).astype(np.int64)
 
 
 def _probabilities(p: Any, n_clips: int) -> np.ndarray:

@@ -21,12 +21,12 @@ import torch
 from scipy.sparse import coo_array, diags_array
 from scipy.sparse.linalg import cg
 
-from vad_helpers.errors import InputError
 from vad_helpers.metrics.arrays import as_mask
 from vad_helpers.metrics.model_centric import (
     Predict,
     _checked,
     _probabilities,
+    _sizes,
     importance_rank,
 )
 
@@ -48,30 +48,31 @@ def road(
     areas: Sequence[float] = ROAD_AREAS,
     noise: float = 0.01,
     seed: int = 0,
+    p_clip: float | None = None,
 ) -> dict[str, Any]:
     """Mean drop of p while the top voxels are replaced by `fill`.
 
-    Parameters and errors are those of `model_centric.area_matched`, without a baseline.
+    Parameters and errors are those of `model_centric.area_matched`, without a baseline; `p_clip` is
+    p(x) where it is known, and not asked again.
 
     Returns
     -------
     dict
         ``road``: mean over `areas` of p(x) - p(x, filled), in [-1, 1], **higher** is better (the
         published curves are of p, lower is better). ``road_curve``: ndarray (n_areas,).
-        ``model_calls``: `areas` and one.
+        ``model_calls``: clips that went through the model.
     """
     tensor, _, positive = _checked(clip, clip, attribution)
-    shares = np.asarray(areas, dtype=np.float64)
-    if shares.ndim != 1 or not shares.size or not ((shares > 0) & (shares <= 1)).all():
-        raise InputError(f"areas are {shares.tolist()}; expected shares of voxels in (0, 1]")
     rank, as_numpy = importance_rank(positive, seed=seed), not isinstance(clip, torch.Tensor)
-    p = []
-    for removed in (rank < size for size in (0, *np.maximum(1, np.rint(shares * rank.size)))):
+    p, sizes = [p_clip], [*_sizes(areas, rank.size)]
+    if p_clip is None:
+        p, sizes = [], [0, *sizes]
+    for removed in (rank < size for size in sizes):
         filled = fill(tensor.cpu().numpy(), removed, noise=noise, seed=seed)[None]
         batch = filled if as_numpy else torch.from_numpy(filled).to(tensor)
         p.append(_probabilities(predict(batch), 1)[0])
     drops = p[0] - np.array(p[1:])
-    return {"road": float(drops.mean()), "road_curve": drops, "model_calls": len(p)}
+    return {"road": float(drops.mean()), "road_curve": drops, "model_calls": len(sizes)}
 
 
 def fill(clip: np.ndarray, removed: Any, *, noise: float = 0.01, seed: int = 0) -> np.ndarray:

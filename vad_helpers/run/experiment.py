@@ -6,7 +6,7 @@ import dataclasses
 import json
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -217,18 +217,21 @@ def precision_of(
         return given
     if usual == "fp32":
         return usual
-    seconds = measured(run, "training" if what == "training" else work)
-    by_precision = {name: s for name, s in seconds.items() if name in PRECISIONS}
-    return min(by_precision, key=by_precision.get)
+    return quickest(measured(run, "training" if what == "training" else work))[0]
 
 
 def engine_of(run: Run, precision: str) -> str:
     """Engine of passes without gradients: the faster one, of those that are here."""
     if run.params.precision != "auto" or torch_device(run) != "cpu" or not has_openvino():
         return ENGINE
-    seconds = measured(run, "forward")
+    return quickest(measured(run, "forward"), [precision])[1]
+
+
+def quickest(seconds: dict[str, float], precisions: Sequence[str] = PRECISIONS) -> tuple[str, str]:
+    """Give the faster of some precisions, and the faster engine at that one, of `time_work`."""
+    precision = min(precisions, key=lambda name: seconds.get(name, np.inf))
     other = seconds.get(f"{precision} openvino", np.inf)
-    return "openvino" if other < seconds.get(precision, np.inf) else ENGINE
+    return precision, "openvino" if other < seconds.get(precision, np.inf) else ENGINE
 
 
 def measured(run: Run, work: str) -> dict[str, float]:
