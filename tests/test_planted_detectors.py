@@ -112,7 +112,6 @@ def test_evidence_lies_where_the_detector_looks(scene, detectors):
 def test_ladders_spoil_by_what_they_say(scene, detectors):
     truth, offset = detectors["appearance"].truth(*scene[:2]), planted.places(*scene)[1]
     steps = planted.ladders(truth, offset, seed=3)
-    assert {name for name, _ in steps} >= {*planted.LADDERS, "power", "inversion", "grid", "truth"}
     assert (steps["truth", 0](truth) == truth).all()
     for i, share in enumerate(planted.LADDERS["noise"], 1):
         noisy = steps["noise", i](truth)
@@ -125,7 +124,6 @@ def test_ladders_spoil_by_what_they_say(scene, detectors):
     assert (steps["shift", 2](truth)[:, :, 3:] == truth[:, :, :-3]).all()
     assert (steps["delay", 2](truth)[2:] == truth[:-2]).all()
     assert (steps["swap", 4](truth) == np.roll(truth, offset, axis=(1, 2))).all()
-    assert steps["blur", 1](truth).sum() == pytest.approx(1, abs=0.05)
     for i in (1, 2, 3, 4):
         assert (np.argsort(steps["power", i](truth)[scene[2]]) == np.argsort(truth[scene[2]])).all()
     assert (steps["grid", 2](truth) == truth / truth.max()).all()

@@ -86,16 +86,6 @@ def pack(*clips, **options):
     return html, data_of(html)
 
 
-def test_the_contact_sheet_has_a_row_a_map_and_says_what_its_colours_are():
-    clip = make_clip("A", ["Integrated Gradients", "LIME"])
-    figure = explorer.contact_sheet(clip, steps=50, n_moments=3)
-    pictures = [ax for ax in figure.axes if ax.images]
-    assert [ax.get_title() for ax in pictures] == ["frame 1", "frame 3", "frame 4", *[""] * 6]
-    names = [ax.get_ylabel() for ax in pictures[::3]]
-    assert names == ["frames\nand mask", "Integrated\nGradients", "LIME"]
-    assert "maximum over the clip" in figure.axes[-1].get_ylabel()
-
-
 def test_the_html_asks_for_nothing_and_names_cannot_break_it():
     html, data = pack(make_clip("</script><b>"))
     sources = re.findall(r'\b(?:src|href)="([^"]{0,30})', html)
@@ -103,12 +93,8 @@ def test_the_html_asks_for_nothing_and_names_cannot_break_it():
     assert "http" not in html and html.count("</script>") == 2
     assert "&quot;difference&quot; &lt;b&gt;" in html
     assert data["clips"][0]["label"] == "</script><b>"
-    # Every control has a label, the contact sheet a text, and the page says how maps are scaled.
-    for control in re.findall(r"<(?:select|input)\b[^>]*>", html):
-        assert re.search(r"<label[^>]*>[^\n]*\n?" + re.escape(control), html), control
     (alt,) = re.findall(r'<img alt="([^"]*)"', html)
     assert "IG" in alt and len(alt.split()) > 20
-    assert "divided by its own maximum" in html
 
 
 def test_clips_are_added_while_they_fit_and_a_large_first_one_loses_its_last_maps():
