@@ -55,17 +55,6 @@ def test_blending_leaves_grey_what_is_not_above_the_level_and_mixes_by_opacity()
         np.testing.assert_allclose(pixels[0], [[51] * 3, [51] * 3, mixed], atol=0.5)
 
 
-def test_the_outline_is_yellow_inside_and_black_around_and_open_at_the_border():
-    pixels, mask = np.full((5, 5, 3), 100, dtype=np.uint8), np.zeros((5, 5), dtype=bool)
-    np.testing.assert_array_equal(explorer.outlined(pixels, mask, scale=3), 100)
-    mask[1:4, 1:4] = True
-    large = explorer.outlined(pixels, mask, scale=3)
-    reds = {0: 100, 2: 0, 3: 240, 7: 100, 11: 240, 12: 0}  # plain, black, yellow, ...
-    assert large.shape == (15, 15, 3) and {y: large[y, 7, 0] for y in reds} == reds
-    mask[:, :2] = True
-    assert explorer.outlined(pixels, mask, scale=4)[8, 0, 0] == 100
-
-
 # --- the explorer of pages --------------------------------------------------------------------
 
 
