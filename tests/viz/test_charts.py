@@ -1,7 +1,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_hex
 
 from vad_helpers.viz import charts, style
 
@@ -44,10 +43,6 @@ def marked(ax, marker):
     return [line for line in ax.lines if line.get_marker() == marker]
 
 
-def colours(lines):
-    return [to_hex(line.get_color()).upper() for line in lines]
-
-
 def test_dots_stand_in_order_with_sequences_intervals_and_colours_of_families(ax, summary):
     lines = [(f"s{i}", row, 0.5 + 0.1 * i) for row in ROWS["row"] for i in (0, 1, 2, 2)]
     scores = pd.DataFrame(lines, columns=["sequence", "row", "value"]).assign(**AUC)
@@ -61,7 +56,7 @@ def test_dots_stand_in_order_with_sequences_intervals_and_colours_of_families(ax
     assert list(interval.get_xdata()) == [0.5, 0.7]
     assert mean.get_xdata()[0] == pytest.approx(0.61) and paper.get_xdata()[0] == 0.9
     expected = [style.FAMILY_COLOURS[family] for family in ROWS["family"]]
-    assert colours(marked(ax, "o")) == expected
+    assert [line.get_color() for line in marked(ax, "o")] == expected
     with pytest.raises(ValueError, match="no clip/iou in the table; it has clip/auc"):
         charts.interval_dots(ax, summary, level="clip", metric="iou")
 
@@ -187,18 +182,14 @@ def test_training_curves_mark_the_kept_epoch_and_of_several_folds_show_validatio
     assert loss.lines[2].get_ydata().tolist() == [0.8, 0.7]
 
 
-def test_roc_curves_pooled_and_by_scene_and_none_of_one_class(ax):
-    predictions = pd.DataFrame({"label": [0, 0, 1, 1, 1], "p": [0.1, 0.2, 0.8, 0.9, 0.15]})
-    charts.roc_curves(ax, predictions.assign(scene=["ped1"] * 4 + ["ped2"]))
+def test_roc_curves_are_pooled_and_by_scene_and_a_histogram_counts_every_clip_once(axes):
+    predictions = pd.DataFrame({"label": [0, 0, 1, 1, 1], "p": [0.0, 0.2, 0.8, 1.0, 0.15]})
+    ax = charts.roc_curves(axes[0], predictions.assign(scene=["ped1"] * 4 + ["ped2"]))
     assert legend(ax) == ["chance", "all: AUC 0.833", "ped1: AUC 1.000", "ped2: one class alone"]
     assert len(ax.lines[-1].get_xdata()) == 0
-
-
-def test_the_histogram_counts_every_clip_once_a_class(ax):
-    predictions = pd.DataFrame({"label": [0, 0, 1], "p": [0.0, 0.2, 1.0]})
-    bars = charts.probability_histogram(ax, predictions).containers
+    bars = charts.probability_histogram(axes[1], predictions).containers
     counts = [sum(p.get_height() for p in c.patches) for c in bars if len(c.patches) == 20]
-    assert counts == [2, 1]
+    assert counts == [2, 3]
 
 
 def test_tau_grid_has_a_line_an_alternative_and_leaves_out_what_was_not_measured(ax):

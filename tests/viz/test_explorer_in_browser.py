@@ -147,9 +147,6 @@ def test_the_arrow_keys_scrub_stop_at_the_ends_and_keep_their_meaning_inside_a_c
     page.focus("[name=threshold]")
     page.keyboard.press("ArrowLeft")
     assert frame_of(page) == 5 and page.input_value("[name=threshold]") == "1"
-    page.focus("[name=outline]")
-    page.keyboard.press("Space")
-    assert not page.is_checked("[name=outline]") and page.inner_text("[name=play]") == "Play"
 
 
 def test_it_starts_at_the_largest_anomaly_and_tab_reaches_all_controls(page):
