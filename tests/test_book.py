@@ -24,13 +24,9 @@ def notebook(*cells):
 
 def test_injected_values_move_into_the_one_parameters_cell():
     given = 'profile: str = "quick"  # which\nepochs: int = None\noverrides: dict = {}  # other'
-    page = book.merge_parameters(
-        notebook(
-            (given, ["parameters"]),
-            ('profile = "ucsd"\nepochs = 3\noverrides = {"lr": 1}', ["injected-parameters"]),
-            ("x = epochs", []),
-        )
-    )
+    injected = 'profile = "ucsd"\nepochs = 3\noverrides = {"lr": 1}'
+    cells = (given, ["parameters"]), (injected, ["injected-parameters"]), ("x = epochs", [])
+    page = book.merge_parameters(notebook(*cells))
     wanted = 'profile: str = "ucsd"  # which\nepochs: int = 3\noverrides: dict = {"lr": 1}  # other'
     assert [cell.source for cell in page.cells] == [wanted, "x = epochs"]
     assert "papermill" not in page.metadata

@@ -111,9 +111,3 @@ def test_no_measured_number_is_typed_into_prose(notebook):
         if cell.cell_type == "markdown":
             prose = re.sub(r"```.*?```|`[^`]*`", "", cell.source, flags=re.DOTALL)
             assert set(re.findall(r"(?<![\w.])\d*\.\d+", prose)) <= CITED, cell.id
-
-
-def test_chapters_write_no_files_and_style_nothing(notebook):
-    text = "\n".join(cell.source for cell in code_cells(notebook))
-    assert "open(" not in text.replace("open_run(", "")
-    assert "plt." not in text and "rcParams" not in text

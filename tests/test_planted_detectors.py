@@ -130,7 +130,6 @@ def test_a_clip_is_scored_by_every_metric_and_every_score_is_in_its_range(scene)
     found = planted.try_clip(*scene, detectors=["appearance", "diffuse"], sensitivity=1)
     own = found[found["detector"] == "appearance"]
     assert set(own["metric"]) == {*planted.TRIED, "recall"}
-    assert not found.duplicated(["detector", "ladder", "level", "metric"]).any()
     for metric in planted.TRIED:
         low, high = catalog.METRICS[metric].range
         values = found.loc[found["metric"] == metric, "value"].dropna()
