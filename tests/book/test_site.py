@@ -246,30 +246,21 @@ def test_heatmaps_have_the_same_pixels_in_light_and_dark(html, context, name, se
         np.testing.assert_array_equal(a, b)
 
 
-# --- the explorer in its page ---------------------------------------------------------------------
-
-
-@pytest.fixture
-def explorer(html, context):
-    page = context.new_page()
+def test_the_best_iou_shown_by_the_explorer_is_the_one_of_the_tables(html, context, built_book):
+    run, page = built_book[1], context.new_page()
     open_page(page, html / "book" / "explorer.html")
-    yield page
-    page.close()
-
-
-def test_the_best_iou_shown_is_the_one_of_the_tables(explorer, built_book):
-    run = built_book[1]
     scores = pd.read_csv(run.dir / "human_centric.csv").query("level == 'clip' & metric == 'iou'")
-    shown = explorer.evaluate(
+    shown = page.evaluate(
         "JSON.parse(document.querySelector('.vad-data').textContent).clips[0].label"
     )
     (clip_id,) = (name for name, label in clip_labels(run).items() if label == shown)
     expected = scores[scores["clip_id"] == clip_id].set_index("row")["value"]
     for key in ("ig", "lime", "occlusion_lp", "motion", "random"):
-        explorer.locator("[name=map]").first.select_option(steps.rows(run)[key].label)
-        explorer.wait_for_function(
+        page.locator("[name=map]").first.select_option(steps.rows(run)[key].label)
+        page.wait_for_function(
             "best => Math.abs(document.querySelector('output').dataset.best - best) < 1e-9",
             arg=expected[key],
             timeout=5000,
         )
-    assert explorer.locator("output").first.inner_text().startswith("Random map")
+    assert page.locator("output").first.inner_text().startswith("Random map")
+    page.close()
