@@ -16,15 +16,10 @@ from vad_helpers.run import open_run, steps
 
 ROOT = Path(__file__).parents[1]
 
+SIZES = {"ped1_size": [48, 72], "ped2_size": [60, 90]}
 TINY = {
     "data_dir": "data/tiny",
-    "walkway": {
-        "n_train": 5,
-        "n_test": 10,
-        "n_frames": 32,
-        "ped1_size": [48, 72],
-        "ped2_size": [60, 90],
-    },
+    "walkway": {"n_train": 5, "n_test": 10, "n_frames": 32, **SIZES},
     "frame_size": [40, 60],
     "n_frames": 8,
     "stride": 8,

@@ -39,7 +39,6 @@ def test_lines_score_the_validation_part_alone_and_are_kept_one_by_one(run, tmp_
     table = tables.read(tmp_path, "ablation").set_index("recipe")
     assert list(table.index) == ["the recipe", "no averaging of weights"]
     assert table.loc["the recipe", "auc_difference"] == 0
-
     line, other = table.loc["no averaging of weights"], ablation.without(run, table.index[1])
     found, recipe = (steps.predictions(r).query("split == 'val'") for r in (other, run))
     assert line["accuracy"] == pytest.approx(((found["p"] >= 0.5) == found["label"]).mean(), 1e-5)
@@ -47,10 +46,9 @@ def test_lines_score_the_validation_part_alone_and_are_kept_one_by_one(run, tmp_
     apart = line["auc"] - roc_auc_score(recipe["label"], recipe["p"])
     assert line["auc_difference"] == pytest.approx(apart, abs=1e-5)
     assert line["auc_difference_low"] <= line["auc_difference"] <= line["auc_difference_high"]
-    called = found["p"] >= line["threshold"] - 1e-6
-    balanced = balanced_accuracy_score(found["label"], called)
-    for cut in found["p"]:
-        assert balanced >= balanced_accuracy_score(found["label"], found["p"] >= cut) - 1e-9
+    cuts = [line["threshold"] - 1e-6, *found["p"]]
+    balanced = [balanced_accuracy_score(found["label"], found["p"] >= cut) for cut in cuts]
+    assert balanced[0] >= max(balanced) - 1e-9
     epochs = steps.history(other)
     assert line["auc_last_epoch"] == pytest.approx(epochs["val_auc"].iloc[-1], 1e-5)
     assert line["epochs"] == 2 and epochs.loc[line["best_epoch"], "chosen"]

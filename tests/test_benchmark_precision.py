@@ -51,10 +51,8 @@ def test_the_study_scores_maps_of_both_precisions_of_one_network(in_project, tmp
     options = {"scoring_clips": 1, "folder": tmp_path / "runs", "out": tmp_path}
     precision.main("tiny", given, **options)
     found = json.loads((tmp_path / "cpu.json").read_text())
-    assert set(found) == {"device", "clips", "limit", "methods", "scoring", "scores"}
     assert [row["method"] for row in found["methods"]] == ["ig", "lime"]
     assert {row["clips"] for row in found["methods"]} == {2} and found["scoring"]["clips"] == 1
-    assert len(found["scores"]) == 22
     assert all(0.5 < row["agreement_min"] < 1 for row in found["methods"])
     # No network is asked for localisation.
     assert {r["by_scoring"] for r in found["scores"] if r["score"].startswith("clip")} == {0}

@@ -28,13 +28,6 @@ SETTINGS = {
     "occlusion_lp": {"window": (4, 20, 24), "stride": (4, 20, 24)},
     "occlusion_sp": {"window": (4, 14, 16), "stride": (2, 7, 8)},
 }
-KEYS = {
-    *("method", "name", "repeats", "model_calls", "captum_scaled_by", "paper_s"),
-    *("captum_fp32_s", "ours_fp32_s", "ours_bf16_s", "ours_auto_s", "auto", "speedup_auto"),
-    *("captum_fp32_all_s", "ours_fp32_all_s", "ours_bf16_all_s", "ours_auto_all_s"),
-    *(f"{what}_{p}" for what in ("speedup", "peak_share", "agreement") for p in ("fp32", "bf16")),
-    *("ours_gflop", "captum_gflop", "peak_fp32_gb", "peak_bf16_gb"),
-}
 
 
 def subject_of_size(shape):
@@ -54,7 +47,7 @@ def subject():
 
 
 @pytest.mark.slow
-def test_every_method_has_a_row_in_the_schema_with_its_work(subject, monkeypatch):
+def test_every_method_has_a_row_of_consistent_figures_with_its_work(subject, monkeypatch):
     monkeypatch.setattr(bench, "computes_bf16", lambda device: True)
     found = bench.rows(subject, list(plain_captum.METHODS), peaks=PEAKS, repeats=3, slow_repeats=1)
     rows = {row["method"]: row for row in found}
@@ -66,14 +59,9 @@ def test_every_method_has_a_row_in_the_schema_with_its_work(subject, monkeypatch
     assert list(rows) == list(plain_captum.METHODS) and rows.keys() <= METHODS.keys()
     printed = paper().query("metric == 'seconds'").set_index("row")["paper"]
     for method, row in rows.items():
-        assert set(row) == KEYS, method
-        assert row["name"] == METHODS[method].name and row["paper_s"] == printed[method]
+        assert row["paper_s"] == printed[method]
         assert row["repeats"] == (1 if method in bench.SLOW else 3)
-        assert row["auto"] in ("fp32 torch", "bf16 torch", "fp32 openvino", "bf16 openvino")
         assert METHODS[method].precision == "bf16" or row["auto"].startswith("fp32")
-        for key in KEYS - {"method", "name", "auto"}:
-            values = row[key] if isinstance(row[key], list) else [row[key]]
-            assert all(math.isfinite(value) and value > 0 for value in values), (method, key)
         for whose in ("captum_fp32", "ours_fp32", "ours_bf16"):
             assert len(row[f"{whose}_all_s"]) == row["repeats"]
             assert row[f"{whose}_s"] == np.median(row[f"{whose}_all_s"])
@@ -81,6 +69,7 @@ def test_every_method_has_a_row_in_the_schema_with_its_work(subject, monkeypatch
             ours = row[f"ours_{precision}_s"]
             assert row[f"speedup_{precision}"] == pytest.approx(row["captum_fp32_s"] / ours)
             assert row[f"peak_share_{precision}"] == pytest.approx(row["ours_gflop"] / ours / peak)
+            assert row[f"peak_{precision}_gb"] > 0
         assert row["agreement_fp32"] > 0.999 and row["agreement_bf16"] > 0.5, method
     json.dumps(list(rows.values()))  # no NumPy numbers
     # The work is Captum's where nothing can be saved, and less elsewhere.
@@ -97,7 +86,7 @@ def test_where_bf16_is_emulated_only_fp32_is_timed(subject, monkeypatch):
     monkeypatch.setattr(bench, "computes_bf16", lambda device: False)
     monkeypatch.setattr(experiment, "computes_bf16", lambda device: False)
     row, *_ = bench.rows(subject, ["guided_backprop"], peaks=PEAKS, repeats=1, slow_repeats=1)
-    assert set(row) == {key for key in KEYS if "bf16" not in key}
+    assert row["speedup_fp32"] > 0 and not [key for key in row if "bf16" in key]
 
 
 def test_operations_are_counted_by_the_formula_in_one_thread():
@@ -141,19 +130,12 @@ def test_float64_equals_captum_and_float32_is_about_as_good(monkeypatch):
     rows = exactness.rows(subject, ["ig", "guided_backprop", "lime", "occlusion_lp"])
     assert len(rows) == 4
     for row in rows:
-        assert set(row) == {"method", "clips", "float64", "ours_fp32", "captum_fp32", "ratio"}
-        averaged = row["method"] in ("guided_backprop", "gradient_shap")
-        assert row["clips"] == (exactness.N_CLIPS if averaged else 1)
+        assert row["clips"] == (exactness.N_CLIPS if row["method"] == "guided_backprop" else 1)
         # Captum adds up occlusion in float32.
         bound = 1e-6 if row["method"].startswith("occlusion") else 1e-10
         assert 0 <= row["float64"] < bound, row
         assert row["ours_fp32"] < 0.05 and row["captum_fp32"] < 0.05, row
     assert {p.dtype for p in subject.network.parameters()} == {torch.float32}
-
-
-def test_machines_are_named_for_files(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100 80GB HBM3 ")
-    assert machine.name(torch.device("cuda")) == "nvidia-h100-80gb-hbm3"
 
 
 def test_the_command_writes_one_file_a_machine(tmp_path, monkeypatch, subject, capsys):
@@ -166,21 +148,21 @@ def test_the_command_writes_one_file_a_machine(tmp_path, monkeypatch, subject, c
     command.main(methods="guided_backprop", repeats=2, device="cpu", out=tmp_path)
     (path,) = tmp_path.iterdir()
     assert path.stem == machine.name(torch.device("cpu")) and path.suffix == ".json"
-    shown = capsys.readouterr().out
-    assert str(path) in shown and "\nscoring: captum_fp32 " in shown
+    assert "\nscoring: captum_fp32 " in capsys.readouterr().out
     found = json.loads(path.read_text(encoding="utf-8"))
     names = [row["method"] for row in found["rows"]]
     assert names == ["guided_backprop", "scoring", "whole_clip"]
-    assert found["processor"] and found["amx"] in (True, False)
     assert found["rows"][0]["repeats"] == 2 and found["peak_gflops"] == PEAKS
     assert [row["method"] for row in found["exactness"]] == ["guided_backprop"]
     (row,), clip = found["growth"], growth.resized(subject.clip, "pixels", 0.5)
     assert (row["axis"], row["sizes"]) == ("clips", [1, 2]) and clip.shape == (3, 8, 28, 34)
     assert row["exponent"] == pytest.approx(math.log2(row["seconds"][1] / row["seconds"][0]))
-    assert found["subject"]["shape"] == [3, *SHAPE] and "processor" not in found["machine"]
+    assert found["subject"]["shape"] == [3, *SHAPE] and found["processor"]
 
 
 def test_the_table_of_results_has_this_machine_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100 80GB HBM3 ")
+    assert machine.name(torch.device("cuda")) == "nvidia-h100-80gb-hbm3"  # for a file
     assert benchmarks.table(tmp_path).empty
     monkeypatch.setattr(machine, "name", lambda device: "m")
     for name in "amz":
@@ -188,7 +170,7 @@ def test_the_table_of_results_has_this_machine_first(tmp_path, monkeypatch):
         (tmp_path / f"{name}.json").write_text(json.dumps(result))
     table = benchmarks.table(tmp_path)
     assert list(table["device"]) == ["m", "a", "z"] and set(table["captum_fp32_s"]) == {2.0}
-    assert list(table.columns) == list(benchmarks.COLUMNS) and table["ours_bf16_s"].isna().all()
+    assert table["ours_bf16_s"].isna().all()
     (tmp_path / "a.json").write_text('{"device": "a"}')
     with pytest.raises(InputError, match="a.json is no benchmark result"):
         benchmarks.table(tmp_path)

@@ -24,13 +24,9 @@ def notebook(*cells):
 
 def test_injected_values_move_into_the_one_parameters_cell():
     given = 'profile: str = "quick"  # which\nepochs: int = None\noverrides: dict = {}  # other'
-    page = book.merge_parameters(
-        notebook(
-            (given, ["parameters"]),
-            ('profile = "ucsd"\nepochs = 3\noverrides = {"lr": 1}', ["injected-parameters"]),
-            ("x = epochs", []),
-        )
-    )
+    injected = 'profile = "ucsd"\nepochs = 3\noverrides = {"lr": 1}'
+    cells = (given, ["parameters"]), (injected, ["injected-parameters"]), ("x = epochs", [])
+    page = book.merge_parameters(notebook(*cells))
     wanted = 'profile: str = "ucsd"  # which\nepochs: int = 3\noverrides: dict = {"lr": 1}  # other'
     assert [cell.source for cell in page.cells] == [wanted, "x = epochs"]
     assert "papermill" not in page.metadata
@@ -40,11 +36,8 @@ def test_injected_values_move_into_the_one_parameters_cell():
 def test_parameters_without_a_line_of_their_own_travel_in_overrides(tmp_path):
     path = tmp_path / "01_x.ipynb"
     nbformat.write(notebook(("profile: str = 1\nepochs: int = 2", ["parameters"])), path)
-    assert book.injected(path, "quick", {"epochs": 2, "lr": 0.1}) == {
-        "profile": "quick",
-        "epochs": 2,
-        "overrides": {"lr": 0.1},
-    }
+    given, others = {"profile": "quick", "epochs": 2}, {"overrides": {"lr": 0.1}}
+    assert book.injected(path, "quick", {"epochs": 2, "lr": 0.1}) == given | others
     assert book.injected(path, "quick", {}) == {"profile": "quick"}
 
 
@@ -182,28 +175,24 @@ def test_the_zip_holds_the_whole_site_under_one_folder(tmp_path):
     assert all(name.startswith("book/") for name in names)
 
 
-def test_stated_numbers_are_read_out_of_an_executed_chapter():
-    key = "application/papermill.record/text/plain"
-    page = notebook(("x", []), ("y", []))
-    about = {"scrapbook": {"name": "auc"}}
-    page.cells[0].outputs = [
-        nbformat.v4.new_output("display_data", {key: "'0.9'"}, metadata=about),
-        nbformat.v4.new_output("stream", text="z"),
-    ]
-    assert book.stated(page, page) == {"auc": "0.9"}
-    other = notebook(("x", []))
-    again = nbformat.v4.new_output("display_data", {key: "'0.8'"}, metadata=about)
-    other.cells[0].outputs = [again]
+def test_stated_numbers_are_read_out_of_executed_chapters_that_agree():
+    def page(value):
+        made = notebook(("x", []), ("y", []))
+        data = {"application/papermill.record/text/plain": repr(value)}
+        about = {"scrapbook": {"name": "auc"}}
+        stated = nbformat.v4.new_output("display_data", data, metadata=about)
+        made.cells[0].outputs = [stated, nbformat.v4.new_output("stream", text="z")]
+        return made
+
+    assert book.stated(page("0.9"), page("0.9")) == {"auc": "0.9"}
     with pytest.raises(ValueError, match=r"auc is stated as 0\.9 and as 0\.8"):
-        book.stated(page, other)
+        book.stated(page("0.9"), page("0.8"))
 
 
 def test_the_entry_to_cite_is_that_of_the_citation_file(tmp_path):
-    about = "title: A, title\nversion: 1.2.0\nlicense: MIT\ndate-released: 2026-11-29\n"
-    about += "authors:\n"
+    about = "title: A, title\nversion: 1.2.0\nlicense: MIT\ndate-released: 2026-11-29\nauthors:\n"
     about += "  - name: The authors\n  - family-names: Noether\n    given-names: Emmy\n"
     (tmp_path / "CITATION.cff").write_text(about)
     entry = book.bibtex(tmp_path)
-    assert entry.startswith("@software{vad_explained,") and entry.count("{") == entry.count("}")
     assert "title = {{A, title}}" in entry and "year = {2026}" in entry
     assert "author = {{The authors} and Emmy Noether}" in entry

@@ -62,14 +62,6 @@ def archive(tree, tmp_path):
     return path
 
 
-def test_every_command_has_help(call):
-    for words in ([], ["data"], ["data", "fetch"], ["data", "check"], ["data", "walkway"]):
-        assert call(*words, "--help")[0] == 0
-    for name in ("run", "measure", "book", "methods", "compare"):
-        status, out, _ = call(name, "--help")
-        assert status == 0 and f" {name} [OPTIONS]" in out
-
-
 def test_fetch_extracts_a_local_archive_and_check_finds_it_usable(call, archive, tmp_path):
     status, out, _ = call("data", "fetch", "--archive", archive, "--dest", tmp_path / "data")
     assert status == 0 and out.strip().endswith("UCSD_Anomaly_Dataset.v1p2")

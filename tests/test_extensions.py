@@ -30,18 +30,17 @@ def test_escapes_what_rst_would_misread_and_nothing_else(plain, escaped):
     assert plain_docstrings.escape(plain) == escaped
 
 
-@pytest.mark.parametrize(
-    ("kind", "lines", "shown"),
-    [
-        ("module", ["", "Title", "-----", "x"], ["", ".. rubric:: Title", "", "x"]),
-        *(("function", same, same) for same in (["", "Parameters", "----------", "x : int"],)),
-        *(("module", same, same) for same in (["", "-----"], ["    indented", "-----"])),
-    ],
-)
-def test_headings_of_a_module_alone_become_rubrics(kind, lines, shown):
-    found = list(lines)
-    plain_docstrings.process(None, kind, "m", None, None, found)
-    assert found == shown
+def test_headings_of_a_module_alone_become_rubrics():
+    heading, rubric = ["", "Title", "-----", "x"], ["", ".. rubric:: Title", "", "x"]
+    for kind, given, shown in (
+        ("module", heading, rubric),
+        ("function", heading, heading),
+        ("module", ["", "-----"], ["", "-----"]),
+        ("module", ["    indented", "-----"], ["    indented", "-----"]),
+    ):
+        found = list(given)
+        plain_docstrings.process(None, kind, "m", None, None, found)
+        assert found == shown
 
 
 def test_a_failing_example_is_an_error_and_nothing_is_printed_elsewhere(capsys):

@@ -37,13 +37,8 @@ def code_cells(notebook):
 
 def shows(cell):
     """Calls of `viz.show` in a code cell."""
-    return [
-        node
-        for node in ast.walk(ast.parse(cell.source))
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and ast.unparse(node.func) == "viz.show"
-    ]
+    calls = [n for n in ast.walk(ast.parse(cell.source)) if isinstance(n, ast.Call)]
+    return [call for call in calls if ast.unparse(call.func) == "viz.show"]
 
 
 def test_valid_with_numbered_cells_as_nbstripout_leaves_them(notebook):
@@ -51,11 +46,15 @@ def test_valid_with_numbered_cells_as_nbstripout_leaves_them(notebook):
     assert [cell.id for cell in notebook.cells] == [str(i) for i in range(len(notebook.cells))]
 
 
-def test_opens_with_title_question_and_needs(notebook):
+def test_opens_with_title_question_and_needs_and_closes_with_summary_and_outlook(notebook):
     title, question, needs = notebook.cells[0].source.split("\n\n")[:3]
     assert re.fullmatch(r"# \S.+", title)
     assert question.startswith("**Question.** ") and question.endswith("?")
     assert needs.startswith("*Needs ") and "Feeds " in needs
+    markdown = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    headings = re.findall(r"^## (.+)$", "\n".join(markdown), flags=re.MULTILINE)
+    assert headings[-2] in ("What this run says", "What this chapter says")
+    assert headings[-1] == "What to try next"
 
 
 def test_every_parameter_is_typed_commented_and_known(notebook):
@@ -70,19 +69,13 @@ def test_every_parameter_is_typed_commented_and_known(notebook):
     assert of_study or (names[-1] == known[-1] and set(names) <= set(known))
 
 
-def test_the_defaults_are_the_profile_s(of_run):
-    values = {}
-    exec(of_run.cells[1].source, {}, values)
+def test_the_defaults_are_the_profile_s_and_every_parameter_reaches_the_run(of_run):
+    (parameters, head), values = (cell.source for cell in of_run.cells[1:3]), {}
+    exec(parameters, {}, values)
     values.pop("__annotations__")
-    assert values.pop("profile") == "quick"
-    assert values.pop("overrides") == {}
+    assert (values.pop("profile"), values.pop("overrides")) == ("quick", {})
     assert set(values.values()) == {None}
-
-
-def test_every_parameter_reaches_the_run(of_run):
-    parameters, head = (cell.source for cell in of_run.cells[1:3])
-    for name in re.findall(r"^(\w+):", parameters, flags=re.MULTILINE):
-        assert name in ("profile", "overrides") or f"{name}={name}" in head
+    assert all(f"{name}={name}" in head for name in values)
     assert "open_run(profile, " in head and "**overrides" in head
 
 
@@ -105,13 +98,6 @@ def test_every_figure_is_followed_by_how_to_read_it(notebook):
             assert any(text.startswith("**How to read it.**") for text in after), cell.id
 
 
-def test_closes_with_summary_and_outlook(notebook):
-    markdown = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
-    headings = re.findall(r"^## (.+)$", "\n".join(markdown), flags=re.MULTILINE)
-    assert headings[-2] in ("What this run says", "What this chapter says")
-    assert headings[-1] == "What to try next"
-
-
 def test_every_headline_on_the_study_stands_above_its_condition(of_study):
     text = "\n".join(cell.source for cell in of_study.cells)
     for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:-2]:
@@ -126,9 +112,3 @@ def test_no_measured_number_is_typed_into_prose(notebook):
         if cell.cell_type == "markdown":
             prose = re.sub(r"```.*?```|`[^`]*`", "", cell.source, flags=re.DOTALL)
             assert set(re.findall(r"(?<![\w.])\d*\.\d+", prose)) <= CITED, cell.id
-
-
-def test_chapters_write_no_files_and_style_nothing(notebook):
-    text = "\n".join(cell.source for cell in code_cells(notebook))
-    assert "open(" not in text.replace("open_run(", "")
-    assert "plt." not in text and "rcParams" not in text

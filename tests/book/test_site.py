@@ -15,6 +15,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from vad_helpers.run import steps
+from vad_helpers.viz.explorer import clip_labels
+
 pytestmark = pytest.mark.slow
 
 MAX_PAGE_BYTES = 5_000_000
@@ -169,7 +172,6 @@ def test_every_image_has_a_meaningful_text_or_an_empty_one(visits):
     images = [(v.name, image) for v in visits.values() for image in v.images]
     assert len(images) > 20
     for name, image in images:
-        assert image["alt"] is not None, (name, image)
         assert image["alt"] == "" or len(image["alt"].split()) >= 3, (name, image)
 
 
@@ -197,11 +199,6 @@ def test_internal_links_and_their_anchors_lead_somewhere(visits, html):
             if not target.is_file() or missing:
                 broken.append((found.name, link))
     assert broken == []
-
-
-def test_external_links_are_only_links(visits):
-    schemes = {urlsplit(link).scheme for v in visits.values() for link in v.links}
-    assert schemes <= {"file", "https", "http", "mailto", "javascript"}
 
 
 # --- the themes leave measurements alone --------------------------------------------------------
@@ -249,37 +246,21 @@ def test_heatmaps_have_the_same_pixels_in_light_and_dark(html, context, name, se
         np.testing.assert_array_equal(a, b)
 
 
-# --- the explorer in its page ---------------------------------------------------------------------
-
-
-@pytest.fixture
-def explorer(html, context):
-    page = context.new_page()
+def test_the_best_iou_shown_by_the_explorer_is_the_one_of_the_tables(html, context, built_book):
+    run, page = built_book[1], context.new_page()
     open_page(page, html / "book" / "explorer.html")
-    yield page
-    page.close()
-
-
-def test_the_best_iou_shown_is_the_one_of_the_tables(explorer, built_book):
-    folder = built_book[1].dir
-    scores, rows = (pd.read_csv(folder / f"{name}.csv") for name in ("human_centric", "rows"))
-    scores = scores[(scores["level"] == "clip") & (scores["metric"] == "iou")]
-    shown = explorer.evaluate(
+    scores = pd.read_csv(run.dir / "human_centric.csv").query("level == 'clip' & metric == 'iou'")
+    shown = page.evaluate(
         "JSON.parse(document.querySelector('.vad-data').textContent).clips[0].label"
     )
-    clips = pd.read_csv(folder / "clips.csv")
-    ends = clips["start"] + clips["n_frames"]
-    named = clips["sequence"] + [
-        f", frames {a + 1} to {b}" for a, b in zip(clips["start"], ends, strict=True)
-    ]
-    clip_id = clips.loc[named == shown, "clip_id"].item()
+    (clip_id,) = (name for name, label in clip_labels(run).items() if label == shown)
     expected = scores[scores["clip_id"] == clip_id].set_index("row")["value"]
-    labels = rows.set_index("row")["label"]
     for key in ("ig", "lime", "occlusion_lp", "motion", "random"):
-        explorer.locator("[name=map]").first.select_option(labels[key])
-        explorer.wait_for_function(
+        page.locator("[name=map]").first.select_option(steps.rows(run)[key].label)
+        page.wait_for_function(
             "best => Math.abs(document.querySelector('output').dataset.best - best) < 1e-9",
             arg=expected[key],
             timeout=5000,
         )
-    assert explorer.locator("output").first.inner_text().startswith("Random map")
+    assert page.locator("output").first.inner_text().startswith("Random map")
+    page.close()

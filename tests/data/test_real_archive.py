@@ -39,17 +39,6 @@ def test_sequences_frames_and_labels_are_counted(sequences):
         assert 0.001 < ucsd.read_masks(sequences[name], size=(158, 237)).mean() < 0.2
 
 
-@pytest.mark.parametrize("damaged", DAMAGED)
-def test_a_damaged_frame_is_repeated_from_its_neighbour(sequences, damaged):
-    name, i = damaged.split("/")[0], int(damaged[8:11]) - 1
-    frames = ucsd.read_frames(sequences[f"ped1/{name}"])
-    assert frames.shape == (200, 158, 238)
-    np.testing.assert_array_equal(frames[i], frames[i - 1])
-    assert (frames[i] != frames[i + 1]).any()
-    clip = ucsd.read_frames(sequences[f"ped1/{name}"], start=i, n_frames=1)
-    np.testing.assert_array_equal(clip[0], frames[i])
-
-
 def test_the_report_names_what_is_odd(ucsd_root, capfd):
     report = ucsd.check(ucsd_root)
     assert report.usable

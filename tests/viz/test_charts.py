@@ -1,7 +1,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_hex
 
 from vad_helpers.viz import charts, style
 
@@ -44,68 +43,49 @@ def marked(ax, marker):
     return [line for line in ax.lines if line.get_marker() == marker]
 
 
-def colours(lines):
-    return [to_hex(line.get_color()).upper() for line in lines]
-
-
 def test_dots_stand_in_order_with_sequences_intervals_and_colours_of_families(ax, summary):
     lines = [(f"s{i}", row, 0.5 + 0.1 * i) for row in ROWS["row"] for i in (0, 1, 2, 2)]
     scores = pd.DataFrame(lines, columns=["sequence", "row", "value"]).assign(**AUC)
-    assert charts.interval_dots(ax, summary, scores, **AUC) is ax
+    charts.interval_dots(ax, summary, scores, **AUC, paper={"ig": 0.9})
     # Variants follow their method, references come last, below a rule.
     assert ticks(ax) == ["IG", "LIME", "LIME, many", "Small", "Frame difference", "Random"]
     assert ax.get_ylim()[0] > ax.get_ylim()[1], "the first row is on top"
     assert ax.lines[-1].get_ydata()[0] == 3.5
-    assert "higher is better" in ax.get_xlabel()
-    dots, interval, mean = ax.lines[:3]
+    dots, interval, mean, paper = ax.lines[:4]
     assert np.allclose(sorted(dots.get_xdata()), [0.5, 0.6, 0.7])
     assert list(interval.get_xdata()) == [0.5, 0.7]
-    assert mean.get_xdata()[0] == pytest.approx(0.61)
-    families = ["gradient", *["perturbation"] * 3, *["reference"] * 2]
-    assert colours(marked(ax, "o")) == [style.FAMILY_COLOURS[family] for family in families]
-
-
-def test_dots_without_names_and_references_beside_the_paper_and_absent_metrics(ax, summary):
-    ours = summary[summary["family"] != "reference"].drop(columns="of")
-    charts.interval_dots(ax, ours, **AUC, labels=False, paper={"ig": 0.9})
-    assert set(ticks(ax)) <= {""} and len(marked(ax, "o")) == 4
-    assert [line.get_xdata()[0] for line in marked(ax, "x")] == [0.9]
+    assert mean.get_xdata()[0] == pytest.approx(0.61) and paper.get_xdata()[0] == 0.9
+    expected = [style.FAMILY_COLOURS[family] for family in ROWS["family"]]
+    assert [line.get_color() for line in marked(ax, "o")] == expected
     with pytest.raises(ValueError, match="no clip/iou in the table; it has clip/auc"):
         charts.interval_dots(ax, summary, level="clip", metric="iou")
+    assert "higher is better" in ax.get_xlabel()
     assert "lower is better" in charts.axis_name("insertion")
     assert charts.axis_name("mine") == "mine" and "better" not in charts.axis_name("mean_area")
 
 
 def test_a_rank_has_its_dot_inside_the_ranks_it_takes_and_may_stand_alone(axes):
     ranks = ROWS.iloc[[0, 5]].assign(rank=[1, 2], rank_median=1.0, rank_low=1.0, rank_high=[2, 3])
-    ax = charts.rank_spans(axes[0], ranks, title="AUC")
-    assert ticks(ax) == ["IG", "Random"] and ax.get_title() == "AUC"
-    assert ax.get_ylim()[0] > ax.get_ylim()[1], "the best rank is on top"
+    ax = charts.rank_spans(axes[0], ranks)
+    assert ticks(ax) == ["IG", "Random"]
     assert [line.get_xdata().tolist() for line in ax.lines[0::3]] == [[1, 2], [1, 3]]
-    expected = [style.FAMILY_COLOURS[family] for family in ("gradient", "reference")]
-    assert colours(ax.lines[2::3]) == expected
     alone = charts.rank_spans(axes[1], ranks.assign(rank_median=np.nan, rank_low=np.nan))
     for drawn in (ax, alone):
         assert [line.get_xdata()[0] for line in drawn.lines[2::3]] == [1, 2]
 
 
-CURVES = pd.DataFrame(
-    # A clip that IG does not have counts for no row.
-    [("a", "lime", "0 1"), ("b", "lime", "0 3"), ("x", "lime", "0 99")]
-    + [("a", "ig", np.zeros(2)), ("b", "ig", np.zeros(2))],
-    columns=["clip_id", "row", "values"],
-).assign(curve="c")
-
-
 def test_curves_are_means_over_the_clips_that_all_rows_have(axes):
-    ax = charts.fidelity_curves(axes[0], CURVES, curve="c", rows=ROWS)
+    lines = [("a", "lime", "0 1"), ("b", "lime", "0 3"), ("x", "lime", "0 99")]
+    lines += [("a", "ig", np.zeros(2)), ("b", "ig", np.zeros(2))]
+    curves = pd.DataFrame(lines, columns=["clip_id", "row", "values"]).assign(curve="c")
+    ax = charts.fidelity_curves(axes[0], curves, curve="c", rows=ROWS)
     assert legend(ax) == ["IG", "LIME"]
-    assert ax.lines[1].get_ydata().tolist() == [0, 2]
+    assert ax.lines[1].get_ydata().tolist() == [0, 2], "IG has no clip x"
     assert ax.lines[1].get_xdata().tolist() == [1, 0]
     assert ax.get_xlim()[0] > ax.get_xlim()[1], "the threshold falls"
-    own = charts.fidelity_curves(axes[1], CURVES, curve="c", x=np.array([3, 4]), legend=False)
-    assert own.get_legend() is None and own.get_xlim()[0] < own.get_xlim()[1]
-    apart = CURVES.assign(clip_id=CURVES["row"] + CURVES["clip_id"])
+    own = charts.fidelity_curves(axes[1], curves, curve="c", x=np.array([3, 4]))
+    assert own.lines[1].get_xdata().tolist() == [3, 4]
+    apart = curves.assign(clip_id=curves["row"] + curves["clip_id"])
     with pytest.raises(ValueError, match="no clip has the curve 'c' for all rows"):
         charts.fidelity_curves(axes[2], apart, curve="c")
 
@@ -165,16 +145,12 @@ CLIPS = pd.DataFrame(
 )
 
 
-def test_split_bars_count_clips_and_show_empty_groups(ax):
-    charts.split_bars(ax, CLIPS)
+def test_bars_count_clips_of_empty_groups_too_and_strips_show_each_on_its_sequences_line(axes):
+    ax = charts.split_bars(axes[0], CLIPS)
     assert ticks(ax) == [f"{s}, {c}" for s in ("train", "val", "test") for c in ("ped1", "ped2")]
     counts = [[bar.get_width() for bar in bars] for bars in ax.containers]
     assert counts == [[2, 0, 0, 0, 0, 1], [0, 0, 1, 0, 0, 1]]
-    assert legend(ax) == ["normal", "anomalous"]
-
-
-def test_fold_strips_draw_every_clip_on_the_line_of_its_sequence(ax):
-    normal, anomalous = charts.fold_strips(ax, CLIPS).containers
+    normal, anomalous = charts.fold_strips(axes[1], CLIPS).containers
     assert len(normal) + len(anomalous) == len(CLIPS)
     # Both clips of the training sequence stand on the first line.
     assert {round(bar.get_y() + bar.get_height() / 2) for bar in normal[:2]} == {0}
@@ -185,35 +161,27 @@ def test_training_curves_mark_the_kept_epoch_and_of_several_folds_show_validatio
     for column in ("train_loss", "val_loss", "train_accuracy", "val_accuracy"):
         history[column] = [0.7, 0.5]
     loss, quality = charts.training_curves(axes[:2], history)
-    assert legend(loss) == ["validation", "training"] and len(legend(quality)) == 3
+    assert legend(loss) == ["validation", "training"]
     assert loss.lines[0].get_xdata().tolist() == [1, 2]
     assert [line.get_xdata().tolist() for line in marked(loss, "o")] == [[2], [2]]
     assert quality.get_ylim()[0] < 0.3, "what is worse than chance is seen too"
     folds = pd.concat([history.assign(fold=0), history.assign(fold=3)])
     loss, quality = charts.training_curves(style.subplots(1, 2)[1], folds)
     assert legend(loss) == legend(quality) == ["fold 0", "fold 3"]
-    assert len({line.get_linestyle() for line in loss.lines}) == 2
     alone = folds.assign(val_auc=np.nan, val_loss=np.nan, train_loss=[0.6, 0.4, 0.8, 0.7])
     loss, quality = charts.training_curves(style.subplots(1, 2)[1], alone)
-    assert legend(quality) == ["fold 0", "fold 3"] and quality.get_ylabel().startswith("training")
+    assert quality.get_ylabel().startswith("training")
     assert loss.lines[2].get_ydata().tolist() == [0.8, 0.7]
-    loss, _ = charts.training_curves(style.subplots(1, 2)[1], alone[:2])
-    assert legend(loss) == ["training"]
 
 
-def test_roc_curves_pooled_and_by_scene_and_none_of_one_class(ax):
-    predictions = pd.DataFrame({"label": [0, 0, 1, 1, 1], "p": [0.1, 0.2, 0.8, 0.9, 0.15]})
-    charts.roc_curves(ax, predictions.assign(scene=["ped1"] * 4 + ["ped2"]))
+def test_roc_curves_are_pooled_and_by_scene_and_a_histogram_counts_every_clip_once(axes):
+    predictions = pd.DataFrame({"label": [0, 0, 1, 1, 1], "p": [0.0, 0.2, 0.8, 1.0, 0.15]})
+    ax = charts.roc_curves(axes[0], predictions.assign(scene=["ped1"] * 4 + ["ped2"]))
     assert legend(ax) == ["chance", "all: AUC 0.833", "ped1: AUC 1.000", "ped2: one class alone"]
     assert len(ax.lines[-1].get_xdata()) == 0
-
-
-def test_the_histogram_counts_every_clip_once_a_class(ax):
-    predictions = pd.DataFrame({"label": [0, 0, 1], "p": [0.0, 0.2, 1.0]})
-    bars = charts.probability_histogram(ax, predictions).containers
+    bars = charts.probability_histogram(axes[1], predictions).containers
     counts = [sum(p.get_height() for p in c.patches) for c in bars if len(c.patches) == 20]
-    assert counts == [2, 1]
-    assert legend(ax) == ["normal clips", "anomalous clips", "decision at .5"]
+    assert counts == [2, 3]
 
 
 def test_tau_grid_has_a_line_an_alternative_and_leaves_out_what_was_not_measured(ax):
