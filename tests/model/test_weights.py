@@ -81,6 +81,7 @@ def test_a_model_rounded_to_half_is_its_own_published_file(tmp_path, make_model)
 def test_the_published_network_loads():
     model, metadata = load(PUBLISHED)
     assert (model.num_classes, model.width) == (2, 1.0)
+    assert sum(p.numel() for p in model.parameters()) == 12_289_314  # as published
     assert metadata["classes"] == ["normal", "anomalous"]
     assert {"mean", "std", "initial_weights"} <= metadata.keys()
 
