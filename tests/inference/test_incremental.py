@@ -28,12 +28,7 @@ def with_head(stages, size):
 
 def windows(size, window, stride):
     """First and one-past-last index of every window, (K, 3) each; the last ones are cut."""
-    axes = []
-    for n, wide, step in zip(size, window, stride, strict=True):
-        found = [0]
-        while found[-1] + wide < n:
-            found.append(found[-1] + step)
-        axes.append(found)
+    axes = [range(0, n - w + s, s) for n, w, s in zip(size, window, stride, strict=True)]
     starts = np.array(list(itertools.product(*axes)))
     return starts, np.minimum(starts + window, size)
 
