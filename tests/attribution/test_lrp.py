@@ -154,14 +154,13 @@ def test_units_that_only_their_bias_turns_on_keep_their_share(make_clip):
     assert done.info["kept_by_biases"] == done.info["logit"] != 0
 
 
-def test_a_relu_in_place_makes_no_difference(tiny_net, make_clip):
+def test_a_relu_in_place_makes_no_difference_and_bounds_are_widened_to_the_clip(
+    tiny_net, make_clip
+):
     found = explain(tiny_net, make_clip(), "lrp")
     assert tiny_net.body[2].inplace and found.any()
     tiny_net.body[2].inplace = False
     np.testing.assert_array_equal(explain(tiny_net, make_clip(), "lrp"), found)
-
-
-def test_bounds_are_widened_to_the_clip(tiny_net, make_clip):
     clip = make_clip(high=3.0)
     wide = explain(tiny_net, clip, "lrp", high=float(clip.max()))
     np.testing.assert_array_equal(explain(tiny_net, clip, "lrp"), wide)

@@ -112,23 +112,13 @@ def test_batches_equal_captums_in_every_channel(name, target, window, strides, f
     assert not (found[:, 1] == 7).any() and torch.equal(clips, before)
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ((1, 2, 4, 4),),  # not all channels
-        ((2, 4, 4),),
-        (WINDOW, (1, 1, 1)),
-        ((3, 5, 4, 4),),  # larger than the clip
-        (WINDOW, (3, 2, 5, 4)),  # voxels between windows
-        *((WINDOW, (3, 0, 1, 1)), ((3, 0, 4, 4),)),
-    ],
-)
-def test_windows_that_do_not_fit_are_refused(arguments, clips):
-    with pytest.raises(InputError, match="window|stride"):
-        IncrementalOcclusion(pairs).attribute(clips, *arguments, target=0)
-
-
-def test_inputs_that_make_no_map_are_refused(clips):
+def test_windows_and_inputs_that_do_not_fit_are_refused(clips):
+    wrong = [((1, 2, 4, 4),), ((2, 4, 4),)]  # not all channels
+    wrong += [(WINDOW, (1, 1, 1)), (WINDOW, (3, 0, 1, 1)), ((3, 0, 4, 4),)]
+    wrong += [((3, 5, 4, 4),), (WINDOW, (3, 2, 5, 4))]  # above the clip; voxels between windows
+    for arguments in wrong:
+        with pytest.raises(InputError, match="window|stride"):
+            IncrementalOcclusion(pairs).attribute(clips, *arguments, target=0)
     for inputs in (clips[0], (9 * clips).long()):
         with pytest.raises(InputError):
             IncrementalOcclusion(squares).attribute(inputs, WINDOW)
