@@ -44,6 +44,9 @@ CASES = {
     "smoothgrad, absolute channels": ("ig_smoothgrad", {**SMOOTH, "channels": "abs"}),
     "gradient_shap, absolute channels": ("gradient_shap", {**SHAP, "channels": "abs"}),
     "guided_backprop, absolute channels": ("guided_backprop", {"channels": "abs"}),
+    "input_x_gradient": ("input_x_gradient", {}),
+    "smoothgrad of gradients": ("smoothgrad", SHAP),
+    "vargrad": ("vargrad", SHAP),
 }
 
 
@@ -63,11 +66,6 @@ def input_x_gradient(model, clip, baseline):
 
 CAPTUM = plain_captum.METHODS | {"input_x_gradient": input_x_gradient}
 CAPTUM |= {kind: noisy(kind) for kind in ("smoothgrad", "vargrad")}
-CASES |= {
-    "input_x_gradient": ("input_x_gradient", {}),
-    "smoothgrad of gradients": ("smoothgrad", SHAP),
-    "vargrad": ("vargrad", SHAP),
-}
 LINES = ["ig", "smoothgrad", "gradient_shap", "gradient_shap with noise"]
 
 

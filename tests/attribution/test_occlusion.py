@@ -124,10 +124,8 @@ def test_windows_and_inputs_that_do_not_fit_are_refused(clips):
             IncrementalOcclusion(squares).attribute(inputs, WINDOW)
 
 
-@pytest.mark.parametrize(
-    ("model", "target"),
-    [(pairs, None), (pairs, 2), (pairs, -3), (squares, 0), (lambda clips: clips.mean(), None)],
-)
-def test_a_target_must_be_a_column_of_the_output(model, target, clips):
-    with pytest.raises(InputError, match=f"and target is {target}"):
-        IncrementalOcclusion(model).attribute(clips, WINDOW, WINDOW, target=target)
+def test_a_target_must_be_a_column_of_the_output(clips):
+    wrong = (pairs, None), (pairs, 2), (pairs, -3), (squares, 0), (torch.mean, None)
+    for model, target in wrong:
+        with pytest.raises(InputError, match=f"and target is {target}"):
+            IncrementalOcclusion(model).attribute(clips, WINDOW, WINDOW, target=target)
