@@ -82,6 +82,22 @@ def one_thread():
 
 
 @pytest.fixture(scope="session")
+def randomise():
+    """Turns a network into one of float64, in evaluation, whose batch norms do something."""
+
+    def randomised(network):
+        for part in network.modules():
+            if isinstance(part, torch.nn.BatchNorm3d):
+                torch.nn.init.normal_(part.running_mean, std=0.3)
+                torch.nn.init.uniform_(part.running_var, 0.5, 2)
+                torch.nn.init.uniform_(part.weight, 0.5, 2)
+                torch.nn.init.normal_(part.bias, std=0.3)
+        return network.double().eval()
+
+    return randomised
+
+
+@pytest.fixture(scope="session")
 def ucsd_root(tmp_path_factory):
     """The tree of the archive that VAD_UCSD_ARCHIVE names, unpacked once for all processes."""
     archive = os.environ.get("VAD_UCSD_ARCHIVE")

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from vad_helpers.model.i3d import InceptionI3d
+
 SHAPE = (4, 10, 12)
 
 
@@ -56,6 +58,17 @@ def as_logits():
 @pytest.fixture
 def tiny_net():
     return TinyNet()
+
+
+@pytest.fixture(scope="module")
+def i3d(randomise):
+    """A narrow I3D in float64 whose batch norms do something; its classifier has a bias."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = randomise(InceptionI3d(width=0.1))
+        network.logits.conv3d.weight.data.mul_(3)
+        torch.nn.init.normal_(network.logits.conv3d.bias)
+    return network
 
 
 @pytest.fixture

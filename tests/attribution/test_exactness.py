@@ -20,7 +20,6 @@ from vad_helpers.attribution import METHODS, superpixels
 from vad_helpers.attribution.probability import Probability, evaluating, seeded
 from vad_helpers.inference.chain import sequential
 from vad_helpers.inference.prepared import prepare
-from vad_helpers.model.i3d import InceptionI3d
 
 AGREEMENT = 1e-10  # largest difference from Captum's map, as a share of its maximum
 CPU = torch.device("cpu")
@@ -45,6 +44,9 @@ CASES = {
     "smoothgrad, absolute channels": ("ig_smoothgrad", {**SMOOTH, "channels": "abs"}),
     "gradient_shap, absolute channels": ("gradient_shap", {**SHAP, "channels": "abs"}),
     "guided_backprop, absolute channels": ("guided_backprop", {"channels": "abs"}),
+    "input_x_gradient": ("input_x_gradient", {}),
+    "smoothgrad of gradients": ("smoothgrad", SHAP),
+    "vargrad": ("vargrad", SHAP),
 }
 
 
@@ -64,31 +66,7 @@ def input_x_gradient(model, clip, baseline):
 
 CAPTUM = plain_captum.METHODS | {"input_x_gradient": input_x_gradient}
 CAPTUM |= {kind: noisy(kind) for kind in ("smoothgrad", "vargrad")}
-CASES |= {
-    "input_x_gradient": ("input_x_gradient", {}),
-    "smoothgrad of gradients": ("smoothgrad", SHAP),
-    "vargrad": ("vargrad", SHAP),
-}
 LINES = ["ig", "smoothgrad", "gradient_shap", "gradient_shap with noise"]
-
-
-@pytest.fixture(scope="module")
-def i3d():
-    """A narrow I3D in float64 that has seen a few batches and does not call everything alike."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = InceptionI3d(width=0.1).train()
-        for module in network.modules():
-            if isinstance(module, torch.nn.BatchNorm3d):
-                torch.nn.init.uniform_(module.weight, 0.5, 2)
-                torch.nn.init.normal_(module.bias, std=0.3)
-        with torch.no_grad():
-            for _ in range(5):
-                network(0.8 * torch.randn(2, 3, 16, 32, 40) + 0.3)
-            network.logits.conv3d.weight.mul_(30)
-    norm = network.Mixed_4d.b1b.bn
-    assert norm.running_mean.abs().max() > 0.1 and (norm.running_var - 1).abs().max() > 0.1
-    return network.double().eval()
 
 
 @pytest.fixture

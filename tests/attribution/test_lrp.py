@@ -8,7 +8,6 @@ from vad_helpers.attribution import attribute, explain
 from vad_helpers.attribution.lrp import lrp
 from vad_helpers.attribution.probability import Probability
 from vad_helpers.errors import InputError
-from vad_helpers.model.i3d import InceptionI3d
 
 
 def relevance(model, clip, *, target=1, **settings):
@@ -60,24 +59,6 @@ def test_deeper_layers_share_by_their_positive_contributions(make_clip):
     found, told = relevance(model, clip)
     np.testing.assert_allclose(found.ravel(), shared.reshape(3, -1).sum(axis=0), rtol=1e-10)
     assert told["logit"] == pytest.approx(logits[1], rel=1e-12)
-
-
-@pytest.fixture(scope="module")
-def i3d():
-    """A narrow I3D whose batch norms do something, and whose classifier has a bias."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = InceptionI3d(width=0.125).train()
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm3d):
-                nn.init.uniform_(module.weight, 0.5, 2)
-                nn.init.normal_(module.bias, std=0.3)
-        with torch.no_grad():
-            for _ in range(3):
-                network(torch.randn(2, 3, 16, 32, 40))
-        nn.init.normal_(network.logits.conv3d.weight)
-        nn.init.normal_(network.logits.conv3d.bias)
-    return network.double().eval()
 
 
 @pytest.mark.parametrize("target", [0, 1])
@@ -173,14 +154,13 @@ def test_units_that_only_their_bias_turns_on_keep_their_share(make_clip):
     assert done.info["kept_by_biases"] == done.info["logit"] != 0
 
 
-def test_a_relu_in_place_makes_no_difference(tiny_net, make_clip):
+def test_a_relu_in_place_makes_no_difference_and_bounds_are_widened_to_the_clip(
+    tiny_net, make_clip
+):
     found = explain(tiny_net, make_clip(), "lrp")
     assert tiny_net.body[2].inplace and found.any()
     tiny_net.body[2].inplace = False
     np.testing.assert_array_equal(explain(tiny_net, make_clip(), "lrp"), found)
-
-
-def test_bounds_are_widened_to_the_clip(tiny_net, make_clip):
     clip = make_clip(high=3.0)
     wide = explain(tiny_net, clip, "lrp", high=float(clip.max()))
     np.testing.assert_array_equal(explain(tiny_net, clip, "lrp"), wide)

@@ -52,11 +52,8 @@ def test_methods_beyond_the_paper_find_what_a_detector_of_bright_voxels_reads(ke
     """Half as fine as the clip, it also looks for dark voxels, and does not care."""
     layers = torch.nn.Conv3d(3, 2, (1, 2, 2), (1, 2, 2)), torch.nn.ReLU(), MeanOf()
     detector = torch.nn.Sequential(*layers, torch.nn.Linear(2, 2)).requires_grad_(False)
-    detector[0].weight[:], detector[0].bias[:] = (
-        torch.tensor([1 / 12, -1 / 12]).view(2, *[1] * 4),
-        0,
-    )
-    detector[0].bias[0] = -0.6
+    detector[0].weight[:] = torch.tensor([1 / 12, -1 / 12]).view(2, *[1] * 4)
+    detector[0].bias[:] = torch.tensor([-0.6, 0])
     detector[3].weight[:], detector[3].bias[:] = torch.tensor([[0, 0], [90.0, 0]]), 0
     region = np.zeros((8, 32, 48), bool)
     region[2:6, 8:24, 16:36] = True

@@ -31,17 +31,6 @@ LAYERS = {
 VALUE_BY_VALUE = {"ReLU", "batch norm", "dropout", "channel dropout", "identity"}
 
 
-def randomised(layer):
-    """The layer in evaluation mode and float64, with statistics and weights far from neutral."""
-    layer = layer.double().eval()
-    if isinstance(layer, nn.BatchNorm3d):
-        nn.init.normal_(layer.running_mean)
-        nn.init.uniform_(layer.running_var, 0.5, 2)
-        nn.init.normal_(layer.weight)
-        nn.init.normal_(layer.bias)
-    return layer
-
-
 @pytest.fixture
 def clips():
     return torch.randn(2, 3, 5, 9, 10, dtype=torch.float64)
@@ -52,8 +41,10 @@ def mean_of_positions(x):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_stage_is_its_layer_and_affine_if_and_only_if_straight_lines_stay_straight(name, clips):
-    layer = randomised(LAYERS[name]())
+def test_a_stage_is_its_layer_and_affine_if_and_only_if_straight_lines_stay_straight(
+    name, clips, randomise
+):
+    layer = randomise(LAYERS[name]())
     stage = layer_stage(layer)
     expected = layer(clips)
     torch.testing.assert_close(stage.whole(clips), expected, rtol=0, atol=0)
@@ -103,7 +94,9 @@ def test_what_is_not_covered_is_refused_by_name(layer):
         sequential([nn.ReLU(), layer], mean_of_positions)
 
 
-def test_sequential_is_pytorchs_sequential_and_its_stem_and_the_rest_compose_to_it(clips):
+def test_sequential_is_pytorchs_sequential_and_its_stem_and_the_rest_compose_to_it(
+    clips, randomise
+):
     layers = [
         nn.Conv3d(3, 4, 3, stride=(1, 2, 2), padding=1),
         nn.BatchNorm3d(4),
@@ -112,7 +105,7 @@ def test_sequential_is_pytorchs_sequential_and_its_stem_and_the_rest_compose_to_
         nn.MaxPool3d((1, 3, 3), stride=2, padding=(0, 1, 1)),
         nn.Conv3d(4, 5, (2, 1, 2)),
     ]
-    layers = [randomised(layer) for layer in layers]
+    layers = [randomise(layer) for layer in layers]
     expected = mean_of_positions(nn.Sequential(*layers)(clips))
     chain = sequential(layers, mean_of_positions)
     torch.testing.assert_close(chain(clips), expected)

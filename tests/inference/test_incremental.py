@@ -12,22 +12,11 @@ from torch import nn
 from vad_helpers.inference import incremental
 from vad_helpers.inference.chain import Branches, Chain, Stage, flat_pads, layer_stage, run
 from vad_helpers.inference.incremental import Activations, Boxes, fill, reached
-from vad_helpers.model.i3d import InceptionBlock, InceptionI3d, SameMaxPool3d, Unit3d
+from vad_helpers.model.i3d import InceptionI3d, SameMaxPool3d, Unit3d
 
 AGREEMENT = 1e-10
-"""Largest difference from the full evaluation, as a share of the map's maximum."""
+"""Largest difference from the full evaluation, as a share of the largest change of a logit."""
 CHANNELS = 2
-
-
-def randomise(module):
-    """Float64, evaluation mode, and batch norms that do something."""
-    for part in module.modules():
-        if isinstance(part, nn.BatchNorm3d):
-            nn.init.normal_(part.running_mean, std=0.3)
-            nn.init.uniform_(part.running_var, 0.5, 2)
-            nn.init.uniform_(part.weight, 0.5, 2)
-            nn.init.normal_(part.bias, std=0.3)
-    return module.double().eval().requires_grad_(False)
 
 
 def with_head(stages, size):
@@ -39,51 +28,27 @@ def with_head(stages, size):
 
 def windows(size, window, stride):
     """First and one-past-last index of every window, (K, 3) each; the last ones are cut."""
-    axes = []
-    for n, wide, step in zip(size, window, stride, strict=True):
-        found = [0]
-        while found[-1] + wide < n:
-            found.append(found[-1] + step)
-        axes.append(found)
+    axes = [range(0, n - w + s, s) for n, w, s in zip(size, window, stride, strict=True)]
     starts = np.array(list(itertools.product(*axes)))
     return starts, np.minimum(starts + window, size)
 
 
-def mean_falls(whole, scores, starts, ends, size):
-    """Mean fall of the score over the windows that cover a voxel."""
-    total, cover = torch.zeros(2, *size, dtype=torch.float64)
-    for start, end, score in zip(starts.tolist(), ends.tolist(), scores, strict=True):
-        box = tuple(map(slice, start, end))
-        total[box] += whole - score
-        cover[box] += 1
-    return total / cover
-
-
-def brute_force(chain, clip, baseline, window, stride):
-    """The map by evaluating every filled clip whole."""
+@torch.no_grad()
+def full_evaluation(chain, clip, baseline, window, stride, *, at_once=8, whole=None):
+    """How every window's fill changes the logits, (K, classes): following it gives the same."""
     starts, ends = windows(clip.shape[1:], window, stride)
+    activations, found = Activations(chain, clip), []
+    for part in np.split(np.arange(len(starts)), range(at_once, len(starts), at_once)):
+        found.append(activations.change(*fill(clip, baseline, starts[part], ends[part])))
     filled = clip.repeat(len(starts), 1, 1, 1, 1)
     for copy, start, end in zip(filled, starts.tolist(), ends.tolist(), strict=True):
         box = (slice(None), *map(slice, start, end))
         copy[box] = baseline[box]
-    scores = torch.cat([chain(part)[:, 1] for part in filled.split(64)])
-    return mean_falls(chain(clip[None])[0, 1], scores, starts, ends, clip.shape[1:])
-
-
-def incremental_map(chain, clip, baseline, window, stride, at_once=8):
-    """The map by following every window through the kept activations."""
-    starts, ends = windows(clip.shape[1:], window, stride)
-    activations = Activations(chain, clip)
-    scores = []
-    for part in np.split(np.arange(len(starts)), range(at_once, len(starts), at_once)):
-        changed = fill(clip, baseline, starts[part], ends[part])
-        scores.append(activations.change(*changed)[:, 1])
-    return mean_falls(activations.logits[0, 1], torch.cat(scores), starts, ends, clip.shape[1:])
-
-
-def assert_same_map(found, expected, scale=1.0):
-    bound = AGREEMENT * float(expected.abs().max()) + 1e-14 * scale
-    assert float((found - expected).abs().max()) <= bound
+    logits = (whole or chain)(clip[None])
+    expected = torch.cat([(whole or chain)(part) for part in filled.split(64)]) - logits
+    bound = AGREEMENT * float(expected.abs().max()) + 1e-14 * (1 + float(logits.abs().max()))
+    assert float((torch.cat(found) - activations.logits - expected).abs().max()) <= bound
+    return expected
 
 
 small = st.integers(1, 3)
@@ -91,14 +56,14 @@ strides = st.integers(1, 4)
 
 
 @st.composite
-def layers(draw, channels, size):
+def layers(draw, channels, size, randomise):
     """A layer as stages; it fits the size."""
     kind = draw(st.sampled_from("convolution pooling same same_pool value inception".split()))
     if kind == "value":
         layer = draw(st.sampled_from([nn.ReLU(), nn.BatchNorm3d(channels), nn.Dropout(0.5)]))
         return [layer_stage(randomise(layer))]
     if kind == "inception":
-        return draw(branches(channels))
+        return draw(branches(channels, randomise))
     kernel = tuple(draw(st.integers(1, 4)) for _ in range(3))
     stride = tuple(draw(strides) for _ in range(3))
     if kind == "same":
@@ -118,7 +83,7 @@ def layers(draw, channels, size):
 
 
 @st.composite
-def branches(draw, channels):
+def branches(draw, channels, randomise):
     """Lines of different reach, all of which give ceil(size / stride)."""
     stride = draw(st.integers(1, 2))
 
@@ -135,12 +100,12 @@ def branches(draw, channels):
 
 
 @st.composite
-def networks(draw, size):
+def networks(draw, size, randomise):
     """Stages of one to four layers."""
     stages, x = [], torch.zeros(1, CHANNELS, *size, dtype=torch.float64)
     torch.manual_seed(draw(st.integers(0, 2**16)))
     for _ in range(draw(st.integers(1, 4))):
-        more = draw(layers(x.shape[1], tuple(x.shape[2:])))
+        more = draw(layers(x.shape[1], tuple(x.shape[2:]), randomise))
         x = run(more, x)
         stages += more
     return stages
@@ -148,18 +113,16 @@ def networks(draw, size):
 
 @settings(deadline=None, max_examples=80)
 @given(data=st.data(), at_once=st.integers(1, 20), whole_from=st.sampled_from([0.0, 0.7, 2.0]))
-def test_random_networks_give_the_full_evaluation(data, at_once, whole_from):
+def test_random_networks_give_the_full_evaluation(randomise, data, at_once, whole_from):
     size = tuple(data.draw(st.integers(1, most)) for most in (6, 10, 11))
     window = tuple(data.draw(st.integers(1, n)) for n in size)
     stride = tuple(data.draw(st.integers(1, wide)) for wide in window)
     assume(len(windows(size, window, stride)[0]) <= 150)
-    chain = with_head(data.draw(networks(size)), size)
+    chain = with_head(data.draw(networks(size, randomise)), size)
     clip, baseline = torch.randn(2, CHANNELS, *size, dtype=torch.float64)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(incremental, "WHOLE_FROM", whole_from)
-        found = incremental_map(chain, clip, baseline, window, stride, at_once)
-    expected = brute_force(chain, clip, baseline, window, stride)
-    assert_same_map(found, expected, scale=1 + float(chain(clip[None]).abs().max()))
+        full_evaluation(chain, clip, baseline, window, stride, at_once=at_once)
 
 
 @pytest.mark.parametrize(
@@ -172,28 +135,21 @@ def test_random_networks_give_the_full_evaluation(data, at_once, whole_from):
     ],
 )
 @pytest.mark.parametrize("whole_from", [incremental.WHOLE_FROM, 2.0])
-def test_i3d_gives_the_full_evaluation(size, window, stride, whole_from, monkeypatch):
+def test_i3d_gives_the_full_evaluation(size, window, stride, whole_from, monkeypatch, randomise):
     monkeypatch.setattr(incremental, "WHOLE_FROM", whole_from)
     network = randomise(InceptionI3d(width=0.1))
-    network.logits.conv3d.weight.mul_(100)  # fresh logits are nearly zero
+    network.logits.conv3d.weight.data.mul_(100)  # fresh logits are nearly zero
     clip, baseline = (torch.rand(2, 3, *size, dtype=torch.float64) - 0.5) * 2
-    found = incremental_map(network.for_inference().chain(), clip, baseline, window, stride)
-    expected = brute_force(network, clip, baseline, window, stride)
-    assert_same_map(found, expected)
+    chain = network.for_inference().chain()
+    expected = full_evaluation(chain, clip, baseline, window, stride, whole=network)
     assert expected.abs().max() > 1e-3
-
-
-def change_one_window(chain, clip, start=(2, 6, 6), window=(2, 3, 3)):
-    activations = Activations(chain, clip)
-    first = np.array([start])
-    return activations, *fill(clip, torch.zeros_like(clip), first, first + np.array(window))
 
 
 def test_boxes_grow_as_worked_out_by_hand():
     layers = nn.Conv3d(CHANNELS, 2, 3, padding=1), nn.MaxPool3d(3), nn.Conv3d(2, 2, 3, padding=1)
-    chain = with_head([layer_stage(randomise(layer)) for layer in layers], (3, 9, 9))
-    clip = torch.randn(CHANNELS, 3, 9, 9, dtype=torch.float64)
-    activations, boxes, _ = change_one_window(chain, clip, (0, 3, 3), (3, 3, 3))
+    chain = with_head([layer_stage(layer.double()) for layer in layers], (3, 9, 9))
+    activations = Activations(chain, torch.zeros(CHANNELS, 3, 9, 9, dtype=torch.float64))
+    boxes = Boxes(np.array([[0, 3, 3]]), (3, 3, 3))
     # 5 of 9 rows and columns after the first stage; all three of them after the second.
     assert activations.sizes(boxes) == [(3, 5, 5), (1, 3, 3), (1, 3, 3)]
 
@@ -238,23 +194,9 @@ def test_windows_of_different_sizes_share_boxes_that_hold_the_clip_around_them()
     torch.testing.assert_close(values[1, ..., 0], clip[:, 1:, 2:, 3])
 
 
-def test_changing_leaves_the_activations_as_they_were():
-    parts = Unit3d(CHANNELS, 4, (3, 3, 3), (1, 2, 2)), InceptionBlock(4, (2, 3, 2, 2, 2, 2))
-    stages = [stage for part in parts for stage in randomise(part).stages()]
-    chain = with_head(stages, (5, 13, 14))
-    clip = torch.randn(CHANNELS, 5, 13, 14, dtype=torch.float64)
-    activations, boxes, values = change_one_window(chain, clip)
-    first = activations.change(boxes, values)
-    other = activations.change(Boxes(boxes.starts - 1, boxes.size), torch.randn_like(values))
-    assert not torch.equal(first, other)
-    torch.testing.assert_close(activations.change(boxes, values), first, rtol=0, atol=0)
-    torch.testing.assert_close(activations.logits, chain(clip[None]), rtol=0, atol=1e-12)
-
-
 def test_a_head_alone_and_a_padded_pointwise_convolution_give_the_full_evaluation():
     layers = nn.Conv3d(CHANNELS, 3, 1, padding=1), nn.Conv3d(3, 2, 3)
     clip, baseline = torch.randn(2, CHANNELS, 4, 6, 7, dtype=torch.float64)
-    for stages in ([], [layer_stage(randomise(layer)) for layer in layers]):
+    for stages in ([], [layer_stage(layer.double()) for layer in layers]):
         chain = with_head(stages, (4, 6, 7))
-        found = incremental_map(chain, clip, baseline, (2, 2, 2), (1, 2, 2))
-        assert_same_map(found, brute_force(chain, clip, baseline, (2, 2, 2), (1, 2, 2)))
+        full_evaluation(chain, clip, baseline, (2, 2, 2), (1, 2, 2))

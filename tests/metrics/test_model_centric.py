@@ -142,6 +142,8 @@ def test_area_scores_by_hand(tiny):
     assert found["insertion_curve"] == pytest.approx([0, 0.4, 0.7, 0.9, 1], abs=1e-6)
     expected = {"area_deletion": 0.375, "area_insertion": 0.625}
     expected |= {"area_matched_deletion": 0.55, "area_matched_insertion": 0.45}
+    # Without the top p is .6, .3; with it alone .4, .7.
+    expected |= {"srg": ((0.4 - 0.6) + (0.7 - 0.3)) / 2}
     assert {key: found[key] for key in expected} == pytest.approx(expected, abs=1e-6)
     many = mc.area_curves(linear, *tiny, n_steps=100, areas=(0.001,))  # at least one voxel
     assert many["matched_areas"].tolist() == [0.25]
@@ -149,34 +151,25 @@ def test_area_scores_by_hand(tiny):
 
 
 @EVERY_SCORE
+@pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 3, 1000])
-def test_each_different_set_is_asked_about_once_by_batch_size(scene, score, batch_size, capsys):
+def test_each_different_set_is_asked_about_once_and_none_whose_p_is_known(
+    scene, score, batch_size, known, capsys
+):
     options = {"batch_size": batch_size, "progress": batch_size == 3}
     for values in MAPS.values():
         recorder, usual = Recorder(scene[0]), score(*scene, values)
-        found = score(recorder, *scene[1:], values, **options)
-        assert_close(found.get("area", found), usual.get("area", usual))
-        assert max(len(batch) for batch in recorder.batches) <= batch_size
-        asked = torch.cat(recorder.batches)
-        assert len(torch.unique(asked, dim=0)) == len(asked)
-        assert len(asked) == found.get("shared", found)["model_calls"]
-    assert ("masked clips" in capsys.readouterr().err) == options["progress"]
-
-
-@EVERY_SCORE
-def test_clip_and_baseline_are_not_asked_again_where_their_p_is_known(scene, score):
-    for values in MAPS.values():
-        usual, recorder = score(*scene, values), Recorder(scene[0])
         about = usual.get("shared", usual)
-        ends = about["p_clip"], about["p_baseline"]
-        found = score(recorder, *scene[1:], values, ends=ends)
-        asked = [one for batch in recorder.batches for one in batch]
-        assert not any(one.equal(end) for one in asked for end in scene[1:])
-        about["model_calls"] -= 2
-        assert len(asked) == about["model_calls"]
+        ends = (about["p_clip"], about["p_baseline"]) if known else None
+        found = score(recorder, *scene[1:], values, ends=ends, **options)
+        about["model_calls"] -= 2 * known
+        assert all(len(batch) <= batch_size for batch in recorder.batches)
+        asked = torch.cat([*recorder.batches, *(end[None] for end in scene[1:] if known)])
+        assert len(torch.unique(asked, dim=0)) == len(asked) == about["model_calls"] + 2 * known
         pairs = zip(found.values(), usual.values(), strict=True)
         for own, expected in pairs if "shared" in found else [(found, usual)]:
             assert_close(own, expected)
+    assert ("masked clips" in capsys.readouterr().err) == options["progress"]
     for ends in ((0.5,), (0.5, 1.5), (np.nan, 0)):
         with pytest.raises(InputError, match="probabilities in"):
             score(*scene, values, ends=ends)
@@ -221,7 +214,8 @@ def test_input_that_does_not_fit_is_refused(tiny, score):
 @pytest.mark.parametrize(
     ("option", "wrong"),
     [("n_thresholds", 0), ("n_steps", 0), ("batch_size", 0), ("n_thresholds", None)]
-    + [("areas", areas) for areas in ((), (0.0,), (0.5, 1.5), (np.nan,), 0.5)],
+    + [("areas", areas) for areas in ((), (0.0,), (0.5, 1.5), (np.nan,), 0.5)]
+    + [("block", block) for block in ((2, 2), (0, 2, 2), (1.5, 1, 1))],
 )
 def test_options_out_of_range_are_refused(tiny, option, wrong):
     for score in (mc.deletion_insertion, mc.area_curves, mc.area_matched, mc.both_axes):
@@ -261,16 +255,6 @@ def test_rounding_hard_labels_and_other_types_of_clips_and_probabilities_pass(ti
     assert found.get("shared", found)["p_baseline"] == 0.25  # between integers
 
 
-def test_srg_is_insertion_minus_deletion_of_rise_by_hand_and_for_random_order(tiny):
-    found = mc.area_matched(linear, *tiny, areas=(0.25, 0.5))
-    # Without the top p is .6, .3; with it alone .4, .7.
-    assert found["srg"] == pytest.approx(((0.4 - 0.6) + (0.7 - 0.3)) / 2, abs=1e-6)
-    seeds = [mc.area_matched(linear, *tiny[:2], np.zeros((1, 1, 4)), seed=i) for i in range(400)]
-    # Of a sum, a share a of the voxels takes a away, and alone leaves 1 - a: their difference.
-    shares = np.mean([one["matched_areas"] for one in seeds])
-    assert np.mean([one["srg"] for one in seeds]) == pytest.approx(2 * shares - 1, abs=0.03)
-
-
 def test_blocks_are_ranked_by_mean_signed_relevance_and_replaced_whole():
     """Frames of 3 x 5 in blocks of 2 x 2 x 2: those at the end are cut; by another route here."""
     rng, shape = np.random.default_rng(0), (3, 3, 5)
@@ -305,9 +289,6 @@ def test_whole_frames_are_blocks_and_one_frame_is_the_whole_clip():
     assert found["matched_deletion_curve"] == pytest.approx([2 / 24, 5 / 24])
     found = mc.area_matched(predict, clip[:, :1], 0 * clip[:, :1], values[:1], **options)
     assert found["matched_deletion_curve"] == pytest.approx([4 / 24] * 2)
-    for block in ((2, 2), (0, 2, 2), (1.5, 1, 1)):
-        with pytest.raises(InputError, match="block"):
-            mc.area_matched(predict, clip, clip, values, block=block)
 
 
 def test_log_areas_reach_from_a_few_voxels_to_all_of_them():
