@@ -75,7 +75,7 @@ def test_what_is_in_the_way_is_refused_and_kept(tmp_path, manifest):
     mine = tmp_path / walkway.MANIFEST
     mine.write_text(manifest)
     for dest in (tmp_path, mine):
-        with pytest.raises(InputError, match="choose another folder"):
+        with pytest.raises(InputError, match="give another folder"):
             walkway.write(dest, **SMALL)
     assert mine.read_text() == manifest
 

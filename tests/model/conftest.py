@@ -19,7 +19,7 @@ class Clips(Dataset):
         self.clips += gap * torch.tensor(self.labels).view(-1, 1, 1, 1, 1)
         self.epochs = []
         self.reads = 0
-        self.fail_at_read, self.fail_by = None, signal.SIGINT
+        self.fail_at_read, self.killed = None, False
 
     def set_epoch(self, epoch):
         self.epochs.append(epoch)
@@ -30,7 +30,9 @@ class Clips(Dataset):
     def __getitem__(self, index):
         self.reads += 1
         if self.reads == self.fail_at_read:
-            signal.raise_signal(self.fail_by)
+            if self.killed:
+                signal.raise_signal(signal.SIGKILL)
+            raise KeyboardInterrupt
         return self.clips[index], self.labels[index]
 
 

@@ -244,7 +244,7 @@ def test_killed_process_resumes_to_the_same_history_and_weights(
     fit, make_clips, make_model, tmp_path
 ):
     dying, spec = make_clips(7, seed=1), TrainingSpec(epochs=3, batch_size=3)
-    dying.fail_at_read, dying.fail_by = 7 + 2, signal.SIGKILL
+    dying.fail_at_read, dying.killed = 7 + 2, True
     child = get_context("spawn").Process(
         target=train_on_one_thread,
         args=(make_model(), dying, make_clips(6, seed=2), spec),
