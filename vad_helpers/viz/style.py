@@ -14,7 +14,6 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import resources
 from typing import Any
 
 import matplotlib
@@ -36,11 +35,49 @@ CLASS_COLOURS = {"normal": "#56B4E9", "anomalous": "#D55E00"}
 
 # A number and its interval in a cell: where there is no room, the interval goes below the number.
 _INTERVAL = re.compile(r"<td>([-+−]?[\d.]+) (\[[^\[\]<]*\])")
-_STATIC = resources.files("vad_helpers.viz") / "static"
-_RC = matplotlib.rc_params_from_file(_STATIC / "figures.mplstyle", use_default_template=False)
-_LOOKS = pd.read_csv(_STATIC / "looks.csv", dtype=str, index_col="row")
-# A star is told by its points: "8 1 0", as Matplotlib has it.
-_LOOKS["marker"] = [tuple(map(int, m.split())) if " " in m else m for m in _LOOKS["marker"]]
+_RC = {
+    "figure.facecolor": "white",
+    "axes.facecolor": "white",
+    "savefig.facecolor": "white",
+    "font.size": 9.0,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9.0,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "legend.fontsize": 8.0,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "image.interpolation": "nearest",
+}
+_LOOKS = {
+    "ig": ("#0072B2", "-", "o"),
+    "ig_smoothgrad": ("#56B4E9", "-", "s"),
+    "guided_backprop": ("#009E73", "-", "^"),
+    "gradient_shap": ("#000000", "-", "D"),
+    "kernel_shap": ("#CC79A7", "--", "v"),
+    "lime": ("#E69F00", "--", "P"),
+    "occlusion_lp": ("#D55E00", "--", "X"),
+    "occlusion_sp": ("#8C510A", "--", "*"),
+    "input_x_gradient": ("#332288", "-", "<"),
+    "smoothgrad": ("#44AA99", "-", ">"),
+    "vargrad": ("#117733", "-", (8, 1, 0)),
+    "grad_cam": ("#882255", "-", "8"),
+    "grad_cam_pp": ("#AA4499", "-", "d"),
+    "hirescam": ("#6699CC", "-", (4, 1, 0)),
+    "layercam": ("#004488", "-", (6, 1, 0)),
+    "lrp": ("#999933", "-", "H"),
+    "rise": ("#6A3D9A", "--", "h"),
+    "random": ("#B0B0B0", ":", "1"),
+    "centre": ("#8F8F8F", ":", "2"),
+    "motion": ("#4D4D4D", ":", "+"),
+    "constant": (GREY, ":", "x"),
+    "random_weights": ("#A08060", ":", "3"),
+    "ig_time_average": ("#7A9EB5", "-.", "o"),
+}
 
 
 def look(row: str, *, family: str = "", of: str = "") -> dict[str, Any]:
@@ -49,10 +86,10 @@ def look(row: str, *, family: str = "", of: str = "") -> dict[str, Any]:
     `family` ("gradient", "perturbation", "reference") colours a row not known here. A variant has
     the colour of the method that it is `of`, and a dotted line.
     """
-    if row in _LOOKS.index:
-        drawn = _LOOKS.loc[row]
-    elif of in _LOOKS.index:
-        drawn = (_LOOKS.at[of, "colour"], (0, (1, 1)), ".")
+    if row in _LOOKS:
+        drawn = _LOOKS[row]
+    elif of in _LOOKS:
+        drawn = (_LOOKS[of][0], (0, (1, 1)), ".")
     else:
         drawn = (FAMILY_COLOURS.get(family, GREY), "-.", "p")
     return dict(zip(("color", "linestyle", "marker"), drawn, strict=True))
