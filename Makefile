@@ -30,6 +30,8 @@ venv: .venv/.installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile $(PIP_ARGS) -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	# Once, on all cores: where Python may write no bytecode, every process would compile all it loads.
+	$(BIN)/python -m compileall -qq -j 0 .venv > /dev/null 2>&1 || true
 	touch $@
 
 book: run

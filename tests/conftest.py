@@ -35,6 +35,7 @@ TINY = {
         "occlusion_sp": {"window": [4, 20, 20], "stride": [4, 20, 20]},
     },
     "variants": {"lime_converged": {"method": "lime", "n_samples": 60}},
+    "precision": "fp32",
     "n_thresholds": 10,
     "area_steps": 5,
     "n_resamples": 200,
