@@ -70,8 +70,14 @@ def main(
         found = pd.DataFrame({"fp32": fp32, "bf16": bf16, "scored_in_fp32": again}).reset_index()
         lines.append(found.assign(method=method, agreement=found["clip_id"].map(agreed)))
     device = machine.name(place) if place.type == "cuda" else "cpu"  # the cores do not matter here
-    result = {"device": device, "clips": clip_ids, **summary(pd.concat(lines))}
-    path = out / f"{device}.json"
+    path, result = out / f"{device}.json", summary(pd.concat(lines))
+    result = {"device": device, "clips": dict.fromkeys(pairs, clip_ids), **result}
+    if path.is_file():  # what was not measured now stays
+        before = json.loads(path.read_text(encoding="utf-8"))
+        result["clips"] = before["clips"] | result["clips"]
+        for name in ("methods", "scores"):
+            kept = [line for line in before[name] if line["method"] not in pairs]
+            result[name] = kept + result[name]
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(pd.DataFrame(result["methods"]).to_string(index=False))

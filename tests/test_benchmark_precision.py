@@ -58,3 +58,11 @@ def test_the_study_scores_maps_of_both_precisions_of_one_network(in_project, tmp
     assert {r["by_scoring"] for r in found["scores"] if r["score"].startswith("clip")} == {0}
     sums = [(tmp_path / f"runs/{name}/manifest.json").read_text() for name in ("maps", "scoring")]
     assert len({json.loads(text)["weights_sha256"] for text in sums}) == 1
+    again = {**options, "folder": tmp_path / "again"}
+    precision.main("tiny", ["methods=[lime]", "n_clips=1", *given[2:]], **again)
+    both = json.loads((tmp_path / "cpu.json").read_text())
+    assert {row["method"]: row["clips"] for row in both["methods"]} == {"ig": 2, "lime": 1}
+    assert both["clips"] == {"ig": found["clips"]["ig"], "lime": found["clips"]["lime"][:1]}
+    assert [r for r in both["scores"] if r["method"] == "ig"] == [
+        r for r in found["scores"] if r["method"] == "ig"
+    ]
