@@ -78,6 +78,7 @@ def main(
         for name in ("methods", "scores"):
             kept = [line for line in before[name] if line["method"] not in pairs]
             result[name] = kept + result[name]
+        result["scoring"] = max(before["scoring"], result["scoring"], key=lambda one: one["clips"])
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(pd.DataFrame(result["methods"]).to_string(index=False))

@@ -381,6 +381,7 @@ _OCCLUSION = {
     "model_calls": occlusion.model_calls,
     "limits": _LIMITS,
     "check": occlusion.check_windows,
+    "precision": "bf16",
     "citation": "zeiler2014visualizing",
 }
 _NOISE = {"n_samples": 25, "sigma": 0.3}
@@ -447,6 +448,7 @@ _SPECS = (
         settings={"n_samples": 25, "alpha": 1e-3, "kernel_width": 1000.0}
         | {"paired": False, "agreement": 0.0, **superpixels.SETTINGS},
         superpixels=True,
+        precision="bf16",
         citation="ribeiro2016should",
         **_SAMPLED,
     ),
@@ -460,7 +462,6 @@ _SPECS = (
         key="occlusion_sp",
         name="Occlusion (small)",
         settings={"window": (4, 16, 24), "stride": (2, 8, 8)},
-        precision="bf16",
         **_OCCLUSION,
     ),
     *(
