@@ -31,6 +31,7 @@ venv: .venv/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile $(PIP_ARGS) -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	# Once, on all cores: where Python may write no bytecode, every process would compile all it loads.
+	# Some packages hold templates that do not compile, which nothing imports.
 	$(BIN)/python -m compileall -qq -j 0 .venv > /dev/null 2>&1 || true
 	touch $@
 

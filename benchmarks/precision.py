@@ -3,6 +3,7 @@
 `python -m benchmarks.precision --profile ucsd -p n_clips=6` measures in two run folders, so that a
 killed study goes on where it stopped. Two questions are kept apart: maps of both precisions are
 scored by one and the same predictor (bf16), and maps in fp32 by predictors of both precisions.
+Of methods that are not measured now, what a file holds already stays.
 """
 
 from __future__ import annotations
