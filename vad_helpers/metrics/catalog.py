@@ -6,7 +6,8 @@ Tables and figures look here for which way is better; the values come from the o
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 
 from vad_helpers.errors import InputError
 
@@ -35,6 +36,9 @@ class Metric:
         Empty for pure numbers.
     description : str
         What the number is, in one line.
+    score : callable or None
+        Of a metric of one's own: ``score(attribution, *, mask, clip, baseline, predict) -> float``,
+        NaN where it is not defined; arguments as those of `evaluate.evaluate`. None: the package's.
     """
 
     key: str
@@ -45,6 +49,7 @@ class Metric:
     sensitive_to: tuple[str, ...] = ()
     unit: str = ""
     description: str = ""
+    score: Callable[..., float] | None = None
 
 
 _SHARE, _SIGNED, _POSITIVE = (0.0, 1.0), (-1.0, 1.0), (0.0, math.inf)
@@ -136,3 +141,28 @@ def direction(key: str) -> str | None:
     if key not in METRICS:
         raise InputError(f"no metric {key!r}; expected one of {', '.join(METRICS)}")
     return METRICS[key].direction
+
+
+def register(metric: Metric) -> None:
+    """Add a metric of one's own, so that runs score by it and tables know which way is better.
+
+    Another one of its key is replaced. InputError if it cannot be used, or has a key of the
+    package's.
+    """
+    families = (_HUMAN, _MODEL, _STEADY)
+    if not isinstance(metric, Metric) or not metric.key.isidentifier():
+        raise InputError(f"register() was given {metric!r}; give a Metric, its key an identifier")
+    for name, known in (("family", families), ("direction", (HIGHER, LOWER, None))):
+        if (given := getattr(metric, name)) not in known:
+            raise InputError(f"metric {metric.key!r} has {name} {given!r}; expected one of {known}")
+    if metric.key in _DESCRIPTIONS:
+        raise InputError(f"metric {metric.key!r} exists already; give yours another key")
+    if not callable(metric.score):
+        raise InputError(f"metric {metric.key!r} has no score; give it a function")
+    METRICS[metric.key] = metric
+
+
+def described(metric: Metric) -> dict[str, object]:
+    """What a manifest keeps of a metric of one's own, so that its scores can be read without it."""
+    about = asdict(metric)
+    return {name: value for name, value in about.items() if name not in ("key", "score")}

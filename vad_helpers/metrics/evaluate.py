@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from vad_helpers.errors import InputError
 from vad_helpers.metrics import human_centric, model_centric, robustness
+from vad_helpers.metrics.catalog import Metric
 
 Lines = dict[str, list[tuple]]
 
@@ -44,6 +46,7 @@ def evaluate(
     batch_size: int = 8,
     seed: int = 0,
     ends: Sequence[float] | None = None,
+    own: Sequence[Metric] = (),
 ) -> Lines:
     """Score a map on everything.
 
@@ -59,6 +62,8 @@ def evaluate(
     clip, baseline : tensor or array, (3, T, H, W)
     predict, n_thresholds, n_steps, batch_size, seed, ends
         As `model_centric.both_axes`.
+    own : sequence of Metric
+        More metrics, with a `score`: each is a line, of the clip, in the table of its family.
 
     Returns
     -------
@@ -113,7 +118,7 @@ def evaluate(
     of_blocks = model_centric.area_matched(*asked, **blocks, ends=ends, **options)
     faithful |= {"srg_blocks": of_blocks["srg"]}
     faithful["model_calls"] += of_blocks["model_calls"]
-    return over_time(attribution, mask) | {
+    lines = over_time(attribution, mask) | {
         "human_centric": [
             (level, metric, float(value))
             for level, scores in levels.items()
@@ -131,3 +136,11 @@ def evaluate(
             if np.ndim(line)
         ],
     }
+    given = {"mask": mask, "clip": clip, "baseline": baseline, "predict": predict}
+    for metric in own:
+        value = metric.score(attribution.copy(), **given)  # which it may write into
+        if np.ndim(value) or not (np.isnan(value) or metric.range[0] <= value <= metric.range[1]):
+            span = "{:g} to {:g}".format(*metric.range)
+            raise InputError(f"metric {metric.key!r} gave {value!r}; expected a number from {span}")
+        lines[metric.family.replace("-", "_")].append(("clip", metric.key, float(value)))
+    return lines

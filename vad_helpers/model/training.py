@@ -48,7 +48,7 @@ from tqdm.auto import tqdm
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
 from vad_helpers.inference.prepared import check_precision, resolve_device
-from vad_helpers.model.i3d import STAGES, InceptionI3d
+from vad_helpers.model.i3d import STAGES
 from vad_helpers.model.weights import State, describe, save_state
 
 SCHEDULES = ("step", "onecycle")
@@ -139,7 +139,7 @@ class TrainingSpec:
 
 
 def train(
-    model: InceptionI3d,
+    model: nn.Module,
     train_set: Dataset,
     val_set: Dataset | None,
     spec: TrainingSpec | None = None,
@@ -160,8 +160,9 @@ def train(
 
     Parameters
     ----------
-    model : InceptionI3d
-        With two classes; trained in place. It returns to its device, in evaluation mode.
+    model : nn.Module
+        With two logits; trained in place. It returns to its device, in evaluation mode. Early
+        stages are those of an I3D: another model needs a spec with `early_lr` 1.
     train_set, val_set : Dataset
         Of (clip, label), both classes in each. Without a `val_set` (None), the spec keeps the last
         epoch, and what is measured on it is NaN.
@@ -198,7 +199,7 @@ def train(
     spec = TrainingSpec() if spec is None else spec
     check_precision(precision)
     target = resolve_device(device)
-    if model.num_classes != 2:
+    if getattr(model, "num_classes", 2) != 2:
         raise InputError(f"the model has {model.num_classes} classes: expected 2 to train it here")
     labels = []
     for name, dataset in (("training", train_set), ("validation", val_set)):
@@ -243,7 +244,7 @@ def train(
     return pd.DataFrame(rows).assign(best=[i == kept for i in range(len(rows))])
 
 
-def pass_back(model: InceptionI3d, clips: Tensor, spec: TrainingSpec, *, precision: str) -> None:
+def pass_back(model: nn.Module, clips: Tensor, spec: TrainingSpec, *, precision: str) -> None:
     """Pass a batch (N, 3, T, H, W) forward and back as training would, for its seconds alone; the
     model, on the device of the clips, is left in training mode with gradients."""
     frozen = STAGES[: STAGES.index(spec.early_end)] if spec.early_lr == 0 else ()
@@ -298,7 +299,7 @@ class _Trainer:
 
     def __init__(
         self,
-        model: InceptionI3d,
+        model: nn.Module,
         train_set: Dataset,
         val_set: Dataset | None,
         val_labels: np.ndarray | None,
@@ -313,11 +314,12 @@ class _Trainer:
         n_steps = len(in_batches(np.arange(self.n_clips), spec.batch_size))
         self.n_batches = n_steps + len(self.val_loader)
         self.device = next(model.parameters()).device
-        early = [model.get_submodule(name) for name in STAGES[: STAGES.index(spec.early_end)]]
+        names = STAGES[: STAGES.index(spec.early_end)] if spec.early_lr != 1 else ()
+        early = [model.get_submodule(name) for name in names]
         self.frozen = early if spec.early_lr == 0 else []
         for stage in self.frozen:
             stage.requires_grad_(False)
-        slow = {p: None for stage in early for p in stage.parameters() if spec.early_lr != 1}
+        slow = {p: None for stage in early for p in stage.parameters()}
         groups = [{"params": [p for p in model.parameters() if p not in slow], "lr": spec.lr}]
         if slow and spec.early_lr > 0:
             groups.append({"params": list(slow), "lr": spec.lr * spec.early_lr})
@@ -362,7 +364,7 @@ class _Trainer:
                 torch.cuda.manual_seed(seed)
             for clips, labels in _loader(self.train_set, batch_sampler=batches):
                 labels = labels.to(self.device)
-                logits = self.model(_to_device(clips, self.device)).float()
+                logits = self.model(_to_device(clips, self.device, self.raw)).float()
                 smoothing = self.spec.label_smoothing
                 loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
                 loss_sum += self._finite(loss.item(), "training", epoch) * len(labels)
@@ -509,11 +511,14 @@ def _logits(
     outputs = [torch.empty(0, 2)]
     for clips, _ in loader:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            outputs.append(model(_to_device(clips, device)).float().cpu())
+            outputs.append(model(_to_device(clips, device, model)).float().cpu())
         on_batch()
     return torch.cat(outputs)
 
 
-def _to_device(clips: Tensor, device: torch.device) -> Tensor:
-    """Move a batch, channels last: convolutions are then faster, above all in bf16."""
-    return clips.to(device, non_blocking=True, memory_format=torch.channels_last_3d)
+def _to_device(clips: Tensor, device: torch.device, model: nn.Module) -> Tensor:
+    """Move a batch; for a chain of layers channels last: convolutions are then faster, above all in
+    bf16. Another network may reshape what it is given."""
+    chain = hasattr(model, "chain")
+    layout = torch.channels_last_3d if chain else torch.contiguous_format
+    return clips.to(device, non_blocking=True, memory_format=layout)

@@ -33,7 +33,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save as to_bytes
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from vad_helpers.errors import InputError
@@ -45,6 +45,7 @@ State = dict[str, Tensor]
 
 CLASSES = ("normal", "anomalous")
 FORMAT = "vad_helpers.InceptionI3d"
+OWN_FORMAT = "vad_helpers.own"
 METADATA = {"mean": float, "std": float, "classes": list, "width": float, "num_classes": int}
 
 _CONV = ".conv3d.weight"
@@ -109,12 +110,19 @@ def describe(
     **extra: Any,
 ) -> dict[str, str]:
     """Metadata that `load` needs to rebuild a model; parameters as in `save`."""
-    if len(classes) != model.num_classes:
-        raise ValueError(f"classes are {list(classes)} for {model.num_classes} logits: name each")
+    own = not isinstance(model, InceptionI3d)  # of two logits, see `adapter.two_logits`
+    n_classes, width = (2, 1.0) if own else (model.num_classes, model.width)
+    if len(classes) != n_classes:
+        raise ValueError(f"classes are {list(classes)} for {n_classes} logits: name each")
     if clash := sorted(set(extra) & {"format", *METADATA}):
         raise ValueError(f"metadata {', '.join(clash)} is reserved: rename it")
-    entries = {"format": FORMAT, "mean": float(mean), "std": float(std), "classes": list(classes)}
-    entries |= {"width": model.width, "num_classes": model.num_classes, **extra}
+    entries = {
+        "format": OWN_FORMAT if own else FORMAT,
+        "mean": float(mean),
+        "std": float(std),
+        "classes": list(classes),
+    }
+    entries |= {"width": width, "num_classes": n_classes, **extra}
     return {k: v if isinstance(v, str) else json.dumps(v) for k, v in entries.items()}
 
 
@@ -165,21 +173,23 @@ def fingerprint(model: InceptionI3d) -> str:
     return digest.hexdigest()
 
 
-def load(path: str | Path) -> tuple[InceptionI3d, dict[str, Any]]:
-    """Load a model that `save` wrote.
+def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, dict[str, Any]]:
+    """Load a model that `save` wrote, or the weights of a network of one's own.
 
     Parameters
     ----------
     path : str or Path
-        A `.safetensors` file.
+        A `.safetensors` file; for a `model` also a `.pt` file that holds tensors only.
+    model : nn.Module, optional
+        A network of one's own that takes the weights, by name and shape; default: an I3D is made.
 
     Returns
     -------
-    model : InceptionI3d
+    model : InceptionI3d or nn.Module
         In evaluation mode, on the CPU, float32.
     metadata : dict
         `mean`, `std`, `width` (float), `num_classes` (int), `classes` (list of str), and whatever
-        else was saved, as strings.
+        else was saved, as strings. Of a file that `save` did not write: nothing.
 
     Raises
     ------
@@ -188,13 +198,24 @@ def load(path: str | Path) -> tuple[InceptionI3d, dict[str, Any]]:
         not those of the model that its metadata describes.
     """
     state, metadata = _read(Path(path))
+    foreign = model is not None and metadata.get("format") != OWN_FORMAT
     try:
-        known = {name: kind(json.loads(metadata[name])) for name, kind in METADATA.items()}
+        names = {} if foreign else METADATA
+        known = {name: kind(json.loads(metadata[name])) for name, kind in names.items()}
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path} lacks the metadata {', '.join(METADATA)} of a trained model: to start "
             "training from such a checkpoint, give it as initial weights"
         ) from error
+    if model is not None:
+        _check_values({n: t for n, t in state.items() if t.is_floating_point()}, path)
+        try:
+            model.load_state_dict(state, strict=True)
+        except RuntimeError as error:
+            told = " ".join(str(error).split())[:300]
+            raise InputError(f"{path} does not hold the weights of the model: {told}") from error
+        kept = {} if foreign else {k: v for k, v in metadata.items() if k != "format"}
+        return model.eval(), kept | known
     _check_values(state, path)
     try:
         # Fresh weights are drawn and overwritten: the caller's generator must not notice.

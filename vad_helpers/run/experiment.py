@@ -32,8 +32,9 @@ from vad_helpers.inference.prepared import (
 from vad_helpers.metrics import runtime
 from vad_helpers.model import training
 from vad_helpers.model import weights as model_weights
+from vad_helpers.model.adapter import randomise, two_logits
 from vad_helpers.model.i3d import STAGES, InceptionI3d
-from vad_helpers.run import cache
+from vad_helpers.run import cache, plugins
 from vad_helpers.run.cache import Run, key_of, once
 from vad_helpers.tables import schema
 
@@ -257,7 +258,7 @@ def measured(run: Run, work: str) -> dict[str, float]:
 
 
 def time_work(
-    model: InceptionI3d, work: str, clips: torch.Tensor, *, spec: training.TrainingSpec
+    model: torch.nn.Module, work: str, clips: torch.Tensor, *, spec: training.TrainingSpec
 ) -> dict[str, float]:
     """Median seconds of a unit of work by "fp32", "bf16", "fp32 openvino", "bf16 openvino".
 
@@ -286,6 +287,8 @@ def _unit(ready: Prepared, work: str, clips: torch.Tensor) -> object:
         window = METHODS["occlusion_sp"].settings["window"]
         part = clips[0, :, : 2 * window[0], : 4 * window[1], : 4 * window[2]]  # 32 windows at most
         window = tuple(map(min, window, part.shape[1:]))
+        if ready.chain is None:  # it may take whole clips alone
+            part, window = clips[0], tuple(-(-n // 2) for n in clips.shape[2:])
         return attribute(ready, part, "occlusion_sp", window=window, stride=window, **options)
     with torch.no_grad():
         return ready(clips)
@@ -311,11 +314,29 @@ def check(run: Run) -> None:
             _initialise(run, fresh_network(run))
 
 
-def fresh_network(run: Run) -> InceptionI3d:
-    """Network with seeded random weights, before any training or loading."""
+def fresh_network(run: Run) -> torch.nn.Module:
+    """Network before any training: with seeded random weights, or as `model` makes it."""
+    p = run.params
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(run.params.training_seed)
-        return InceptionI3d(num_classes=2, width=run.params.model_width)
+        torch.manual_seed(p.training_seed)
+        if p.model is None:
+            return InceptionI3d(num_classes=2, width=p.model_width)
+        make = plugins.load_object(p.model, root=run.root)
+        try:
+            made = make(**p.model_args)
+        except Exception as error:  # whatever the user's code raises
+            told = (str(error).splitlines() or [""])[0]
+            given = f"{p.model} with model_args {p.model_args}"
+            raise InputError(f"{given} fails: {type(error).__name__}: {told}") from error
+        return two_logits(made, target=p.target_class)
+
+
+def own_model(run: Run) -> list[Any] | None:
+    """What a network of one's own is keyed by: its address, code and arguments; None: the I3D."""
+    p = run.params
+    if p.model is None:
+        return None
+    return [p.model, plugins.digest(p.model, root=run.root), p.model_args, p.target_class]
 
 
 def training_spec(run: Run) -> training.TrainingSpec:
@@ -323,19 +344,20 @@ def training_spec(run: Run) -> training.TrainingSpec:
     p = run.params
     names = {field.name for field in dataclasses.fields(training.TrainingSpec)} - {"schedule"}
     own = {name: getattr(p, name) for name in names} | {"schedule": p.lr_schedule}
-    # What starts at random has nothing worth keeping.
+    # What starts at random has nothing worth keeping; an own network has no such stages.
     return training.TrainingSpec(**own | ({} if p.init_weights else {"early_lr": 1.0}))
 
 
 @once
 def model_key(run: Run) -> str:
     """Key of the trained network: all that its weights depend on."""
+    own = {} if run.params.model is None else {"model": own_model(run)}
     if run.params.trained_weights:
         digest = _weights(run, "trained_weights")
-        return key_of(run, "given", clips=clips_key(run), weights=digest)
+        return key_of(run, "given", clips=clips_key(run), weights=digest, **own)
     start = _weights(run, "init_weights") if run.params.init_weights else None
     precision = precision_of(run, "training")
-    return key_of(run, "training", clips=clips_key(run), start=start, precision=precision)
+    return key_of(run, "training", clips=clips_key(run), start=start, precision=precision, **own)
 
 
 def _weights(run: Run, name: str) -> str:
@@ -363,14 +385,17 @@ def weights_sha256(run: Run) -> str:
     return cache.manifest_in(run.dir)["weights_sha256"]
 
 
-def network(run: Run, weights: str = "trained", *, progress: bool = False) -> InceptionI3d:
+def network(run: Run, weights: str = "trained", *, progress: bool = False) -> torch.nn.Module:
     """Network with "trained" or "random" weights, in evaluation mode on the CPU.
 
     It is trained first if need be, or taken from `trained_weights`, and kept in the run's folder.
     InputError if weights cannot be used, or the folder holds results of another network.
     """
     if weights == "random":
-        return fresh_network(run).eval()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.params.training_seed)
+            own = run.params.model is not None  # it may come trained
+            return randomise(fresh_network(run)).eval() if own else fresh_network(run).eval()
     check_writable(run)
     path, key = run.path("model.safetensors"), model_key(run)
     with cache.lock(run.dir, "model"):
@@ -378,8 +403,9 @@ def network(run: Run, weights: str = "trained", *, progress: bool = False) -> In
         same = known.get("files", {}).get("model", {}).get("key") == key
         before = known.get("weights_sha256") if same else None
         if before and path.is_file():
+            own = fresh_network(run) if run.params.model else None
             try:
-                model = model_weights.load(path)[0]
+                model = model_weights.load(path, own)[0]
             except InputError as error:
                 warnings.warn(f"{error}; it is made again", stacklevel=2)
             else:
@@ -406,7 +432,7 @@ def network(run: Run, weights: str = "trained", *, progress: bool = False) -> In
         return model
 
 
-def _train(run: Run, *, progress: bool) -> tuple[InceptionI3d, dict[str, Any], pd.DataFrame]:
+def _train(run: Run, *, progress: bool) -> tuple[torch.nn.Module, dict[str, Any], pd.DataFrame]:
     """Train a network: it, what to say of it in its file, its history."""
     p, by_split = run.params, clips(run).groupby("split")["sequence"].unique()
     initial = Path(p.init_weights).name if p.init_weights else "none"
@@ -463,15 +489,15 @@ def _initialise(
     return missing
 
 
-def _given_network(run: Run) -> tuple[InceptionI3d, dict[str, Any], pd.DataFrame]:
+def _given_network(run: Run) -> tuple[torch.nn.Module, dict[str, Any], pd.DataFrame]:
     """Load `trained_weights`, if they are made for this run's clips and have not seen its test."""
     p = run.params
     path, digest = run.root / p.trained_weights, _weights(run, "trained_weights")
     # The file first: one that cannot be used must not leave drawn videos behind.
-    model, found = model_weights.load(path)
-    expected = {"mean": p.mean, "std": p.std, "width": p.model_width}
+    model, found = model_weights.load(path, fresh_network(run) if p.model else None)
+    expected = {"mean": p.mean, "std": p.std, "width": 1.0 if p.model else p.model_width}
     for name, value in {**expected, "classes": list(model_weights.CLASSES)}.items():
-        if found[name] != value:
+        if name in found and found[name] != value:  # weights of an own network may not say
             raise InputError(
                 f"{path} holds a network with {name} {found[name]}, but this run has {value}; "
                 "give the parameters that it was trained with, or other weights"
@@ -488,7 +514,8 @@ def _given_network(run: Run) -> tuple[InceptionI3d, dict[str, Any], pd.DataFrame
             f"that this run tests ({tested[0]}, ...); give weights of this run's fold"
         )
     cache.update(run, **{DIGESTS["trained_weights"]: digest})
-    about = {name: value for name, value in found.items() if name not in ("width", "num_classes")}
+    about = {"mean": p.mean, "std": p.std} | found
+    about = {name: value for name, value in about.items() if name not in ("width", "num_classes")}
     return model, about, schema.read(run.dir / "none", "history")
 
 
@@ -550,6 +577,7 @@ def predictions(run: Run, *, progress: bool = False) -> pd.DataFrame:
         network(run, progress=progress)
     # Trained weights that were given say nothing of the frames that this run shows them.
     parts = {"clips": clips_key(run), "model": weights_sha256(run), "precision": precision}
+    parts |= {} if run.params.model is None else {"own": own_model(run)}
     return cache.load_or_build(run, "predictions", key_of(run, "predictions", **parts), build)
 
 
@@ -557,7 +585,7 @@ def predictions(run: Run, *, progress: bool = False) -> pd.DataFrame:
 class Example:
     """One clip and network for the visible cells of a page."""
 
-    model: InceptionI3d  # in evaluation mode
+    model: torch.nn.Module  # in evaluation mode
     clip: torch.Tensor  # float32 (3, T, H, W)
     baseline: torch.Tensor  # float32 (3, T, H, W)
     frames: np.ndarray  # float32 (T, H, W), grey values in [0, 1], for showing

@@ -7,6 +7,7 @@ and `1:30` are text (version 1.1 makes 8, true and 90 of them without a word).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,11 +16,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from ruamel.yaml import YAML, YAMLError
 
 from vad_helpers.attribution import checks
-from vad_helpers.attribution.registry import METHODS
+from vad_helpers.attribution.registry import METHODS, MethodSpec, register
 from vad_helpers.data import datasets
 from vad_helpers.data.augmentation import Augmentation
 from vad_helpers.errors import InputError
+from vad_helpers.metrics import catalog
 from vad_helpers.model.i3d import STAGES
+from vad_helpers.run import plugins
 from vad_helpers.run.cache import FREE, MORE, Run, manifest_in
 
 REFERENCES = {
@@ -32,6 +35,8 @@ REFERENCES = {
 }
 """Reference rows and their labels; no variant may have their names."""
 
+OWN = ("model", "model_args", "target_class", "metrics", "sources")
+"""Parameters that are about code of one's own."""
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy's legacy generator takes no larger
 Count = Annotated[int, Field(ge=1)]
@@ -91,6 +96,10 @@ class Params(BaseModel):
     mean: Real  # of grey values in [0, 1], for normalisation
     std: Positive
 
+    # Address of a function (**model_args) -> torch.nn.Module, see `plugins`; None: the I3D.
+    model: str | None = None
+    model_args: dict[str, Any] = {}
+    target_class: Annotated[int, Field(ge=0)] = 1  # of an own network with more than two: anomalous
     model_width: Positive  # multiplier of the network's channels; 1 is the Inception-I3D
     init_weights: str | None  # 2-D Inception-v1 or I3D checkpoint to start from; None: at random
     trained_weights: str | None  # weights to evaluate instead of training
@@ -114,7 +123,10 @@ class Params(BaseModel):
     keep: Literal["best", "last"]
     augmentation: dict[str, Any]  # options of `data.augmentation.Augmentation`
 
-    methods: Annotated[list[str], Field(min_length=1, strict=False)]  # in the order of the tables
+    # In the order of the tables; an address of a MethodSpec is read as its key, see `sources`.
+    methods: Annotated[list[str], Field(min_length=1, strict=False)]
+    metrics: Annotated[list[str], Field(strict=False)] = []  # beside the package's, likewise
+    sources: dict[str, str] = {}  # where own methods and metrics come from, by key
     baseline: Baseline  # what replaces removed pixels
     settings: dict[str, dict[str, Any]]  # by method, where they differ from the paper's
     variants: dict[str, Variant]  # extra rows of the tables, by name
@@ -145,7 +157,9 @@ class Params(BaseModel):
         """Values as JSON and YAML hold them; of variants, those that were given."""
         values = self.model_dump(exclude={"variants"})
         values["variants"] = {k: v.model_dump(exclude_unset=True) for k, v in self.variants.items()}
-        return values
+        # As manifests were before these existed.
+        unused = [n for n in OWN if values[n] == type(self).model_fields[n].default]
+        return {name: value for name, value in values.items() if name not in unused}
 
 
 def names() -> list[str]:
@@ -187,7 +201,7 @@ def load(profile: str = "quick", *, root: Path | None = None, **overrides: Any) 
     if not isinstance(values, dict):
         raise InputError(f"{path} holds no `parameter: value` lines")
     values["profile"] = path.stem if path.parent == root / "params" else str(profile)
-    return checked(override(values, overrides))
+    return checked(override(values, overrides), root=root)
 
 
 def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,10 +231,13 @@ def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     return result
 
 
-def checked(values: Mapping[str, Any]) -> Params:
-    """Give parameters their types, and check that they make sense together; InputError if not."""
+def checked(values: Mapping[str, Any], *, root: Path | None = None) -> Params:
+    """Give parameters their types, and check that they make sense together; InputError if not.
+
+    Methods and metrics that are addresses, of files below `root`, are loaded and registered.
+    """
     try:
-        params = Params.model_validate(dict(values))
+        params = Params.model_validate(_with_own(dict(values), root))
     except ValidationError as error:
         raise InputError(_first_complaint(error, values.get("profile"))) from None
     if params.fold >= params.n_folds:
@@ -234,6 +251,11 @@ def checked(values: Mapping[str, Any]) -> Params:
     if not params.with_validation and (params.keep == "best" or params.patience is not None):
         raise InputError(
             "without validation no epoch is known to be best; give keep=last, patience=null"
+        )
+    if params.model and params.init_weights:
+        raise InputError(
+            f"init_weights are for the I3D, and model is {params.model}: let that load its own "
+            "weights, by a setting in model_args, and give init_weights=null"
         )
     datasets.walkway_spec(params.walkway)
     try:
@@ -260,9 +282,46 @@ def checked(values: Mapping[str, Any]) -> Params:
             spec.complete(given, (3, params.n_frames, *params.frame_size))
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
-    if len(set(params.methods)) < len(params.methods):
-        raise InputError(f"parameter 'methods' is {params.methods}; give each method once")
+    for key in params.metrics:
+        if getattr(catalog.METRICS.get(key), "score", None) is None:
+            known = "beside the package's, which are always there, an own one by its address"
+            raise InputError(f"parameter 'metrics': {key!r} is no metric of your own; give {known}")
+    for name, given in (("methods", params.methods), ("metrics", params.metrics)):
+        if len(set(given)) < len(given):
+            raise InputError(f"parameter '{name}' is {given}; give each {name[:-1]} once")
     return params
+
+
+def addresses(values: Mapping[str, Any]) -> set[str]:
+    """Addresses of code that parameters name."""
+    sources, model = values.get("sources"), values.get("model")
+    listed = [*(values.get("methods") or ()), *(values.get("metrics") or ())]
+    listed += [*(sources.values() if isinstance(sources, Mapping) else ()), model]
+    return {text for text in listed if isinstance(text, str) and plugins.is_address(text)}
+
+
+def _with_own(values: dict[str, Any], root: Path | None) -> dict[str, Any]:
+    """Parameters with own methods and metrics loaded, and named by their keys."""
+    sources = dict(values.get("sources") or {})
+    for name, kind in (("methods", MethodSpec), ("metrics", catalog.Metric)):
+        listed = []
+        for entry in values.get(name) or ():
+            address = sources.get(entry, entry) if isinstance(entry, str) else ""
+            if isinstance(address, str) and plugins.is_address(address):
+                found = plugins.load_object(address, root=root or project_root())
+                if not isinstance(found, kind):
+                    given = f"{address} is a {type(found).__name__}"
+                    raise InputError(f"parameter '{name}': {given}; expected a {kind.__name__}")
+                if kind is catalog.Metric:
+                    catalog.register(found)
+                elif METHODS.get(found.key) is not found:
+                    # An edited file replaces itself, nothing of the package.
+                    register(found, overwrite=plugins.is_own(METHODS.get(found.key)))
+                entry, sources[found.key] = found.key, address
+            listed.append(entry)
+        if name in values:
+            values[name] = listed
+    return values | ({"sources": sources} if sources else {})
 
 
 def _first_complaint(error: ValidationError, profile: Any) -> str:
@@ -318,8 +377,9 @@ def open_run(profile: str = "quick", **overrides: Any) -> Run:
     # A folder from elsewhere may not say what holds for its machine, an older one what came later.
     values = {"device": "auto", "eval_batch_size": 1, "with_validation": True, "keep": "best"}
     values |= {**known["parameters"], "run_dir": None}
-    before = checked(values)
-    params = checked(override(values, overrides))
+    _refuse_foreign(folder, values, profile, overrides, root)
+    before = checked(values, root=root)
+    params = checked(override(values, overrides), root=root)
     converted = "counts" in known and "files" not in known
     made = converted or "weights_sha256" in known  # before that, nothing is lost
     clashes = [(name, getattr(before, name), getattr(params, name)) for name in overrides]
@@ -341,3 +401,25 @@ def open_run(profile: str = "quick", **overrides: Any) -> Run:
     elif params.dataset == "ucsd" and not videos.is_dir():
         readonly = f"its videos are not there ({videos})"
     return Run(params=params, root=root, dir=folder, supplied=made, readonly=readonly)
+
+
+def _refuse_foreign(
+    folder: Path, values: Mapping[str, Any], profile: str, given: Mapping[str, Any], root: Path
+) -> None:
+    """Refuse to run code that only a folder's manifest names: it may come from anywhere.
+
+    Named it is by the profile that is asked for, or by the parameters that are given.
+    """
+    named = addresses(given)
+    for name in (profile, values["profile"]):
+        inside = re.fullmatch(r"[\w-]+", str(name))
+        if inside or name == profile:
+            path = root / (f"params/{name}.yaml" if inside else name)
+            found = read_yaml(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            named |= addresses(found if isinstance(found, dict) else {})
+    foreign = sorted(addresses(values) - named)
+    if foreign:
+        raise InputError(
+            f"{folder} was made with code of its own, which runs only where you name it: give "
+            f"{', '.join(foreign)} as model, methods or metrics, or the profile that does"
+        )

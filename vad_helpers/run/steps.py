@@ -32,9 +32,10 @@ from vad_helpers.attribution import METHODS, MethodSpec, attribute, occlusion, s
 from vad_helpers.data import datasets
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
-from vad_helpers.inference.prepared import side_by_side
+from vad_helpers.inference.prepared import out_of_memory, side_by_side
 from vad_helpers.metrics import evaluate, human_centric, model_centric, references, robustness
-from vad_helpers.run import cache, params
+from vad_helpers.metrics.catalog import METRICS, described
+from vad_helpers.run import cache, params, plugins
 from vad_helpers.run.cache import Pair, Run, key_of, once
 from vad_helpers.run.experiment import (  # noqa: F401 (asked for here)
     ENGINE,
@@ -57,6 +58,7 @@ from vad_helpers.run.experiment import (  # noqa: F401 (asked for here)
     line_of,
     mask,
     network,
+    own_model,
     precision_of,
     predictions,
     predictor,
@@ -75,16 +77,60 @@ AGREEMENT = 0.95
 """Correlation of two maps, over voxels, from which they count as the same."""
 
 
-@once
 def rows(run: Run) -> dict[str, Row]:
-    """All rows of the run's tables by key, in the order of the tables."""
-    return rows_of(run.params)
+    """All rows of the run's tables by key, in their order, but for those that are `left_out`."""
+    unfit = left_out(run)
+    return {key: row for key, row in rows_of(run.params).items() if key not in unfit}
+
+
+def left_out(run: Run) -> dict[str, str]:
+    """Rows that cannot serve a network of one's own, and why; none of the I3D.
+
+    Each is tried on the first clip, once the network is trained. The map is kept, and so is what is
+    found. A gradient method whose map is zero everywhere counts as one that cannot.
+    """
+    if run.params.model is None or not (run.readonly or is_trained(run)):
+        return {}
+    return _left_out(run)
+
+
+@once
+def _left_out(run: Run) -> dict[str, str]:
+    found, known = {}, cache.manifest_in(run.dir).get("left_out", {})
+    if run.readonly:
+        return {name: told for name, (_, told) in known.items()}
+    listed, clip_id = rows_of(run.params), evaluation(run)["clip_id"].iloc[0]
+    for name, row in listed.items():
+        if row.method is None or name == TIME_AVERAGE:
+            continue
+        key = map_key(run, row)
+        if known.get(name, ("",))[0] == key:
+            found[name] = known[name][1]
+            continue
+        told = ""
+        try:
+            values = _explained(run, clip_id, row)[0]
+            if METHODS[row.method].family == "gradient" and not values.any():
+                told = "its map is zero everywhere: no gradient reaches the clip"
+        except (ValueError, RuntimeError, AssertionError) as error:
+            if out_of_memory(error):
+                raise
+            told = (str(error).splitlines() or [type(error).__name__])[0]
+        if told:
+            found[name] = told
+            cache.update(run, left_out={name: [key, told]})
+    if not any(row.kind == "method" and name not in found for name, row in listed.items()):
+        raise InputError(f"no method can serve {run.params.model}: {next(iter(found.values()))}")
+    if "ig" in found and TIME_AVERAGE in listed:
+        found[TIME_AVERAGE] = found["ig"]
+    return found
 
 
 def _row(run: Run, key: str) -> Row:
-    if key in rows(run):
-        return rows(run)[key]
-    raise InputError(f"no row '{key}' in this run; there are {', '.join(rows(run))}")
+    listed = rows_of(run.params)
+    if key in listed:
+        return listed[key]
+    raise InputError(f"no row '{key}' in this run; there are {', '.join(listed)}")
 
 
 def clips_of(run: Run, row: Row) -> list[str]:
@@ -117,11 +163,15 @@ def map_key(run: Run, row: Row) -> str:
         return key_of(run, "map", row=row.key, **parts)
     trained = row.weights == "trained"
     parts["network"] = weights_sha256(run) if trained else [p.model_width, p.training_seed]
+    if p.model is not None:  # whose code may change under the same weights
+        parts["model"] = own_model(run)
     settings = row.all_settings
     if settings.get("agreement") == 0:  # off: the key is that of maps made before there was one
         del settings["agreement"]
     parts["method"] = [row.method, METHODS[row.method].version, settings]
     parts |= {"baseline": row.baseline, "precision": _precision(run, row)}
+    if row.method in p.sources:  # edited code is another method, whatever its version says
+        parts["code"] = plugins.digest(p.sources[row.method], root=run.root)
     return key_of(run, "map", **parts)
 
 
@@ -129,6 +179,11 @@ def map_key(run: Run, row: Row) -> str:
 def score_key(run: Run, row: Row) -> str:
     """Key of all that the scores of a row depend on, apart from the clip."""
     parts = {"row": row.key, "map": map_key(run, row), "network": weights_sha256(run)}
+    p = run.params
+    if p.metrics:
+        parts["metrics"] = [(k, plugins.digest(p.sources[k], root=run.root)) for k in p.metrics]
+    if p.model is not None:
+        parts["model"] = own_model(run)
     return key_of(run, "scores", precision=precision_of(run), **parts)
 
 
@@ -245,6 +300,8 @@ def measure(
         return schema.load(run.dir)
     predictions(run, progress=progress)
     history(run)
+    unfit = left_out(run)
+    listed = {key: row for key, row in listed.items() if key not in unfit}
     keys, pairs = {key: score_key(run, row) for key, row in listed.items()}, units(run)
     _introduce(run)
     finished = cache.arrange(run, keys, pairs)
@@ -303,6 +360,7 @@ def _introduce(run: Run) -> None:
         data=data_key(run),
         evaluation=evaluation(run)["clip_id"].tolist(),
         alternative=alternative,
+        **({"own_metrics": {k: described(METRICS[k]) for k in p.metrics}} if p.metrics else {}),
         counts={"rows": len(lines), "convergence": len(doubled)},
         versions=known.get("versions", versions),
         processor=known.get("processor", processor(run)),
@@ -322,6 +380,7 @@ def _measure_clip(run: Run, clip_id: str, left: list[str], keys: dict[str, str],
         "n_thresholds": p.n_thresholds,
         "n_steps": p.area_steps,
         "batch_size": p.eval_batch_size,
+        "own": [METRICS[key] for key in p.metrics],
         # Its own draw a clip: ties broken alike in all clips would make their scores dependent.
         "seed": clip_seed(run, clip_id),
     }

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from vad_helpers.errors import InputError
-from vad_helpers.metrics.catalog import METRICS
+from vad_helpers.metrics.catalog import METRICS, Metric
 
 MANIFEST = "manifest.json"
 STUDY = "study.json"
@@ -223,8 +223,11 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def read(path: str | Path, name: str, *, n_lines: int | None = None) -> pd.DataFrame:
+def read(
+    path: str | Path, name: str, *, n_lines: int | None = None, metrics: Collection[str] = ()
+) -> pd.DataFrame:
     """Read one table of a run folder, of `SCHEMAS` or `STUDY_SCHEMAS`, checked; empty without file.
+    `metrics` are those of one's own that the run has beside the package's.
 
     Integers are int64, or float64 where cells may be empty; flags bool, or object (True, False,
     None); texts str, "" for empty.
@@ -259,7 +262,8 @@ def read(path: str | Path, name: str, *, n_lines: int | None = None) -> pd.DataF
         kinds: tuple[Any, Any] = str, str  # without and with empty cells
         fits = cells.str.fullmatch(PATTERNS[about.type]).astype(bool)
         if about.allowed:
-            fits &= cells.isin(about.allowed)
+            own = metrics if column == "metric" else ()
+            fits &= cells.isin([*about.allowed, *own])
         if about.type == "json":
             fits &= cells.map(_is_object).astype(bool)
         elif about.type == "bool":
@@ -295,6 +299,21 @@ def _refuse(file: Path, name: str, cells: pd.Series, bad: pd.Series, expected: s
         raise InputError(f"{given}; expected {expected}; {AGAIN}")
 
 
+def _own_metrics(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """Metrics of its own that a run has scores of: the catalogue learns what its manifest says."""
+    given = manifest.get("own_metrics", {})
+    for key, about in given.items():
+        try:
+            metric = Metric(key=key, **about | {"range": tuple(about["range"])})
+        except TypeError:
+            raise InputError(f"{folder / MANIFEST}: metric {key} is damaged; {AGAIN}") from None
+        known = METRICS.setdefault(key, metric)
+        if known.direction != metric.direction:
+            told = f"{key} as better {metric.direction}, another run as {known.direction}"
+            raise InputError(f"{folder / MANIFEST} has the metric {told}; rename one of them")
+    return list(given)
+
+
 def _join(path: Path, folders: list[Path]) -> Study:
     """Put runs side by side; their tables are checked against each other."""
     if not folders:
@@ -305,7 +324,8 @@ def _join(path: Path, folders: list[Path]) -> Study:
         fold, counts = manifest["parameters"]["fold"], manifest["counts"]
         if fold in runs:
             raise InputError(f"{path} holds two runs of fold {fold}; keep one, such as {folder}")
-        tables = {name: read(folder, name, n_lines=counts.get(name)) for name in SCHEMAS}
+        own = _own_metrics(folder, manifest)
+        tables = {n: read(folder, n, n_lines=counts.get(n), metrics=own) for n in SCHEMAS}
         clips, rows = tables["clips"].set_index("clip_id"), tables["rows"]["row"]
         unknown = set(manifest["evaluation"]) - set(clips.index)
         if unknown:
