@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -41,11 +42,20 @@ def fetch(
 
 
 @data_app.command()
-def check(tree: Annotated[Path, typer.Argument(help="Folder of a UCSD tree.")]) -> None:
-    """Tabulate a tree: sequences, frames, masks, disagreements, damaged, stray, missing files."""
-    from vad_helpers.data import ucsd
+def check(
+    tree: Annotated[Path, typer.Argument(help="Folder of a UCSD tree, or of own videos.")],
+    labels: Annotated[str, typer.Option(help="Of own videos: table, 'masks' or 'none'.")] = "",
+    masks: Annotated[str, typer.Option(help="Of own videos: folder of masks, or 'none'.")] = "none",
+) -> None:
+    """Tabulate a dataset: sequences, frames, masks, disagreements, what is damaged or missing."""
+    from vad_helpers.data import ucsd, videos
 
-    report = ucsd.check(tree, progress=_watched())
+    if labels:
+        with tempfile.TemporaryDirectory() as kept:
+            options = {"kept": kept, "labels": labels, "masks": masks}
+            report = videos.check(tree, **options, progress=_watched())
+    else:
+        report = ucsd.check(tree, progress=_watched())
     print(report.summary())
     if not report.usable:
         first, *others = report.errors

@@ -131,7 +131,7 @@ def assign_folds(
     sequences : iterable of Sequence
         In any order: the result does not depend on it.
     n_folds : int
-        Number of folds, at least 3.
+        Number of folds, at least 3; or 1, which tests everything and trains on nothing.
     seed : int
         Seed, at least 0.
 
@@ -148,6 +148,8 @@ def assign_folds(
     """
     sequences = list(sequences)
     present = sorted({sequence.id for sequence in sequences})
+    if n_folds == 1:
+        return dict.fromkeys(present, 0)
     _check_folds(len(sequences), n_folds, "sequences")
     if len(present) < len(sequences):
         raise InputError("a sequence id occurs twice: give each sequence once")
@@ -192,7 +194,7 @@ def split_of(fold_of_sequence: int, *, fold: int, n_folds: int = 5) -> str:
     """
     if not 0 <= fold < n_folds:
         raise InputError(f"fold is {fold}: expected 0 to {n_folds - 1} for {n_folds} folds")
-    return {fold: "test", (fold + 1) % n_folds: "val"}.get(fold_of_sequence, "train")
+    return {(fold + 1) % n_folds: "val", fold: "test"}.get(fold_of_sequence, "train")
 
 
 def evaluation_clips(

@@ -1,4 +1,5 @@
-"""The datasets that a profile can name: "walkway", written when missing, and "ucsd", on disk."""
+"""The datasets that a profile can name: "walkway", written when missing, "ucsd" and "videos", on
+disk."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vad_helpers.data import ucsd, walkway
+from vad_helpers.data import ucsd, videos, walkway
 from vad_helpers.errors import InputError
 
 
@@ -34,14 +35,24 @@ def write_walkway(folder: Path, *, seed: int, options: Mapping[str, Any]) -> Pat
     return walkway.write(walkway_folder(folder, seed=seed, options=options), seed=seed, **options)
 
 
-def content_key(dataset: str, folder: Path, *, seed: int, options: Mapping[str, Any]) -> str:
-    """Name what is in a dataset: "walkway-..." or "ucsd-...".
+def content_key(
+    dataset: str,
+    folder: Path,
+    *,
+    seed: int,
+    options: Mapping[str, Any],
+    labels: str = "none",
+    masks: str = "none",
+) -> str:
+    """Name what is in a dataset: "walkway-...", "ucsd-..." or "videos-...".
 
-    The walkway's depends on seed and options, and it need not be there; that of the tree in
-    `folder` is its fingerprint.
+    The walkway's depends on seed and options, and it need not be there; that of the tree or the
+    videos in `folder` is its fingerprint.
     """
     if dataset == "walkway":
         return f"walkway-{walkway.key(seed, walkway_spec(options))}"
+    if dataset == "videos":
+        return f"videos-{videos.fingerprint(folder, labels=labels, masks=masks)}"
     return f"ucsd-{ucsd.fingerprint(folder)}"
 
 

@@ -17,7 +17,7 @@ import torch
 
 from vad_helpers.attribution import METHODS, attribute, baselines
 from vad_helpers.data import clips as clip_data
-from vad_helpers.data import datasets, ucsd
+from vad_helpers.data import datasets, ucsd, videos
 from vad_helpers.data.augmentation import Augmentation
 from vad_helpers.errors import InputError
 from vad_helpers.inference.prepared import (
@@ -56,6 +56,8 @@ def data_root(run: Run) -> Path:
     if p.dataset == "walkway":
         with cache.lock(folder.parent, folder.name):  # runs share their data
             return datasets.write_walkway(folder, seed=p.seed, options=p.walkway)
+    if p.dataset == "videos":
+        return folder
     if not folder.is_dir():
         raise InputError(
             f"no UCSD tree at {folder}; get it with `vad data fetch --dest {folder.parent}`"
@@ -68,7 +70,8 @@ def data_key(run: Run) -> str:
     """Key of the dataset's content; InputError if the run's folder was made with another."""
     p = run.params
     folder = data_root(run) if p.dataset == "ucsd" else run.root / p.data_dir
-    found = datasets.content_key(p.dataset, folder, seed=p.seed, options=p.walkway)
+    own = {"labels": p.labels, "masks": p.masks} if p.dataset == "videos" else {}
+    found = datasets.content_key(p.dataset, folder, seed=p.seed, options=p.walkway, **own)
     told = f"{folder}, as this version reads it, holds other videos"
     return _as_before(run, "data", found, told, "data_dir")
 
@@ -84,12 +87,27 @@ def _as_before(run: Run, entry: str, found: str, told: str, name: str) -> str:
 @once
 def sequences(run: Run) -> dict[str, ucsd.Sequence]:
     """Sequences of the dataset by their id ("ped1/Test001"), with the masks that count."""
+    if run.params.dataset == "videos":
+        return clip_data.by_id(videos.index(data_root(run), **_own_videos(run)))
     found = {}
     for one in ucsd.index(data_root(run)):
         added = one.masks is not None and not one.official_mask
         counts = {"official": one.official_mask, "added": added, "all": one.masks is not None}
         found[one.id] = dataclasses.replace(one, official_mask=counts[run.params.masks])
     return found
+
+
+def _own_videos(run: Run) -> dict[str, Any]:
+    p = run.params
+    kept = run.root / "data" / f"{(run.root / p.data_dir).resolve().name}-frames"
+    return {"kept": kept, "labels": p.labels, "masks": p.masks}
+
+
+def data_report(run: Run, *, progress: bool = False) -> ucsd.TreeReport | videos.Report:
+    """What is in the dataset, and what is odd about it."""
+    if run.params.dataset == "videos":
+        return videos.check(data_root(run), **_own_videos(run), progress=progress)
+    return ucsd.check(data_root(run), progress=progress)
 
 
 def _cut(run: Run, stride: int) -> pd.DataFrame:
@@ -305,7 +323,7 @@ def check(run: Run) -> None:
                 "'auto' takes the faster one",
                 stacklevel=2,
             )
-    if p.dataset == "ucsd" and not run.readonly:
+    if p.dataset != "walkway" and not run.readonly:
         sequences(run)
     if not run.readonly and not is_trained(run):
         if p.trained_weights:
@@ -415,7 +433,7 @@ def network(run: Run, weights: str = "trained", *, progress: bool = False) -> to
                         "or delete the folder"
                     )
                 return model
-        given = run.params.trained_weights
+        given = run.params.trained_weights or run.params.epochs == 0
         model, about, history = _given_network(run) if given else _train(run, progress=progress)
         found = model_weights.fingerprint(model)
         left = [name for name in ("attributions", "explanations.csv") if run.path(name).exists()]
@@ -492,6 +510,9 @@ def _initialise(
 def _given_network(run: Run) -> tuple[torch.nn.Module, dict[str, Any], pd.DataFrame]:
     """Load `trained_weights`, if they are made for this run's clips and have not seen its test."""
     p = run.params
+    if not p.trained_weights:  # an own network as it comes
+        about = {"mean": p.mean, "std": p.std}
+        return fresh_network(run).eval(), about, schema.read(run.dir / "none", "history")
     path, digest = run.root / p.trained_weights, _weights(run, "trained_weights")
     # The file first: one that cannot be used must not leave drawn videos behind.
     model, found = model_weights.load(path, fresh_network(run) if p.model else None)
@@ -568,7 +589,8 @@ def predictions(run: Run, *, progress: bool = False) -> pd.DataFrame:
     def build() -> pd.DataFrame:
         options = {"batch_size": run.params.eval_batch_size, "device": run.params.device}
         options |= {"precision": precision, "progress": progress}
-        there = ("val", "test") if run.params.with_validation else ("test",)
+        splits = set(clips(run)["split"])
+        there = [split for split in ("val", "test") if split in splits]
         model, parts = network(run), [dataset(run, split) for split in there]
         asked = [training.predict(model, part, **options) for part in parts]
         return pd.concat([part.table for part in parts]).assign(p=np.concatenate(asked))

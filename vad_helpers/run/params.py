@@ -35,8 +35,8 @@ REFERENCES = {
 }
 """Reference rows and their labels; no variant may have their names."""
 
-OWN = ("model", "model_args", "target_class", "metrics", "sources")
-"""Parameters that are about code of one's own."""
+OWN = ("model", "model_args", "target_class", "metrics", "sources", "labels")
+"""Parameters that are about what is one's own."""
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy's legacy generator takes no larger
 Count = Annotated[int, Field(ge=1)]
@@ -71,17 +71,20 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     profile: str  # name of the YAML file in `params/`, or a path to one
-    dataset: Literal["walkway", "ucsd"]  # synthetic, written when missing; or a tree on disk
+    # Synthetic, written when missing; a tree on disk; or a folder of videos, see `data.videos`.
+    dataset: Literal["walkway", "ucsd", "videos"]
     data_dir: str  # folder of the dataset's tree, relative to the project's folder
     run_dir: str | None  # None: runs/<profile>/fold-<fold>
     seed: Seed  # of data, split, training and every sampled explanation
     fold: Annotated[int, Field(ge=0)]  # it is tested; the next one validates, the rest trains
-    n_folds: Annotated[int, Field(ge=3)]
+    n_folds: Count  # at least 3; 1, for a network that is not trained here, tests everything
     # What is assigned to folds; "clip", for an alternative alone, tests on sequences seen before.
     split_by: Literal["sequence", "clip"]
     # False: the validation fold joins the training, once a recipe is frozen; `keep` is then "last".
     with_validation: bool
-    masks: Literal["official", "added", "all"]  # which ones measure localisation
+    # Which ones measure localisation: official, added or all; of own videos their folder, or none.
+    masks: str
+    labels: str = "labels.csv"  # of own videos, see `data.videos`; "masks" or "none"
     walkway: dict[str, Any]  # options of `data.walkway.WalkwaySpec`
     # What this run settles differently from its profile, shown beside the study; None: nothing.
     alternative: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = None
@@ -106,7 +109,7 @@ class Params(BaseModel):
     # Of training alone: another network of the same split; None: `seed`.
     train_seed: Seed | None = None
     # The recipe, see `model.training.TrainingSpec`.
-    epochs: Count
+    epochs: Annotated[int, Field(ge=0)]  # 0: the network of `model` is taken as it comes
     batch_size: Count
     lr: Positive
     weight_decay: NotNegative
@@ -240,6 +243,17 @@ def checked(values: Mapping[str, Any], *, root: Path | None = None) -> Params:
         params = Params.model_validate(_with_own(dict(values), root))
     except ValidationError as error:
         raise InputError(_first_complaint(error, values.get("profile"))) from None
+    if params.dataset != "videos" and params.masks not in ("official", "added", "all"):
+        raise InputError(f"parameter 'masks' is {params.masks!r}; expected official, added or all")
+    if params.epochs == 0 and not params.model:
+        raise InputError("parameter 'epochs' is 0, which leaves the I3D untrained; give 1 or more")
+    if params.n_folds < 3 and (
+        params.n_folds != 1 or not (params.trained_weights or params.epochs == 0)
+    ):
+        raise InputError(
+            f"parameter 'n_folds' is {params.n_folds}; expected at least 3 (test, validation, "
+            "training), or 1 to test a network that is not trained here on everything"
+        )
     if params.fold >= params.n_folds:
         raise InputError(f"parameter 'fold' is {params.fold}; expected 0 to {params.n_folds - 1}")
     if params.split_by == "clip" and params.alternative is None:
@@ -398,7 +412,7 @@ def open_run(profile: str = "quick", **overrides: Any) -> Run:
         readonly = "its tables were made before tables had keys"
     elif made and not (network.is_file() or given):
         readonly = f"its network is not there ({network})"
-    elif params.dataset == "ucsd" and not videos.is_dir():
+    elif params.dataset != "walkway" and not videos.is_dir():
         readonly = f"its videos are not there ({videos})"
     return Run(params=params, root=root, dir=folder, supplied=made, readonly=readonly)
 

@@ -47,6 +47,7 @@ from vad_helpers.run.experiment import (  # noqa: F401 (asked for here)
     clip_seed,
     clips,
     data_key,
+    data_report,
     data_root,
     dataset,
     evaluation,
