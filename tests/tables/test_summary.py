@@ -180,6 +180,30 @@ def test_runs_that_share_no_clips_are_compared_as_samples(study_folder, run_fold
         tables.compare(paths, rows=["ig"], metrics=["beauty"])
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_a_row_of_ones_own_is_paired_with_every_other(study_folder, run_folder, same):
+    for path in run_folder.glob("*.csv"):
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if "row" in table:  # the run's lime as a method that the study does not have
+            table["row"] = table["row"].replace("lime", "mine")
+            table[table["row"] != "lime_converged"].to_csv(path, index=False)
+    path, study = run_folder / "manifest.json", study_folder / "fold-4"
+    about = json.loads(path.read_text()) | {"counts": {}}
+    theirs = json.loads((study / "manifest.json").read_text())["weights_sha256"]
+    path.write_text(json.dumps(about | {"weights_sha256": theirs if same else "another"}))
+    given = {"metrics": ["auc"], "n_resamples": 100}
+    found = tables.compare([run_folder, study], **given).query("level == 'clip'")
+    beside = found[found["against"] == "mine"].set_index("row")
+    assert set(found["against"].dropna()) == {"ig", "motion", *({"mine"} if same else set())}
+    if same:
+        # The study's own lime is the very same map; the row "motion" is compared with both.
+        assert beside.loc["lime", "difference"] == 0 and beside.loc["lime", "n_shared"] == 3
+        scored = tables.load(study).human_centric.query("level == 'clip' and metric == 'auc'")
+        mean = scored[scored["clip_id"].isin(about["evaluation"])].groupby("row")["value"].mean()
+        expected = mean["occlusion_lp"] - mean["lime"]
+        assert beside.loc["occlusion_lp", "difference"] == pytest.approx(expected)
+
+
 def test_leakage_is_paired_on_the_clips_that_the_alternative_tests(study):
     found = tables.leakage(study).set_index(["metric", "row"])
     seen = study.alternatives["split_by_clip"].predictions.query("split == 'test'")

@@ -532,6 +532,10 @@ def compare(
     difference (this run minus the first), difference_low, difference_high, n_shared (clips that
     both have; 0: compared as independent samples), interval ("higher", "lower", "undecided").
 
+    A row that the first run alone has, such as a method of one's own, is compared with every row of
+    the others, on the clips that they share and explain with the same network: `against` names it.
+    The difference is then the other row minus it.
+
     Raises
     ------
     InputError
@@ -539,7 +543,7 @@ def compare(
     """
     keys = ["table", "level", "metric", "row"]
     wanted = list(metrics) or [name for name, about in METRICS.items() if about.direction]
-    lines, first, cuts = [], {}, []
+    lines, first, cuts, networks = [], {}, [], {}
     for i, path in enumerate(paths):
         study = load(path)
         scored = pd.concat([scores(study, t).assign(table=t) for t in (*SCORED, "runtime")])
@@ -547,26 +551,40 @@ def compare(
         # What a clip's name stands and falls with, where the manifests say it.
         data = {manifest.get("data") for manifest in study.manifests.values()}
         cuts.append((data, study.params.get("n_frames") if None not in data else path))
+        used = {k: about.get("weights_sha256") for k, about in study.manifests.items()}
+        networks = networks or used
+        shared = [k for k in used if used[k] is not None and used[k] in networks.values()]
+        fold_of = study.evaluation.set_index("clip_id")["fold"]
         for key, part in scored[kept].groupby(keys, sort=False):
             line = dict(zip(keys, key, strict=True)) | {"run": f"{i + 1} {path}"}
             line |= statistics.bootstrap_mean(part["value"], part["sequence"], **drawn)
-            lines.append(line)
             if i == 0:
                 first[key] = part
-            if i == 0 or key not in first:
+                lines.append(line)
                 continue
-            both = part.merge(first[key], on=["clip_id", "sequence"], suffixes=("", "_first"))
-            if cuts[i] == cuts[0] and len(both):
-                pair = both["value"], both["value_first"], both["sequence"]
-                apart = statistics.paired_difference(*pair, **drawn)
-            else:
-                one, two = ((x["value"], x["sequence"]) for x in (part, first[key]))
-                apart = statistics.independent_difference(*one, *two, **drawn) | {"n": 0}
-            line["interval"] = statistics.interval_sign(apart["low"], apart["high"])
-            line |= {"difference": apart["difference"], "n_shared": apart["n"]}
-            line |= {f"difference_{end}": apart[end] for end in ("low", "high")}
+            # The same row of the first run, or those that it alone has.
+            others = [key] if key in first else [k for k in first if k[:3] == key[:3]]
+            others = [k for k in others if k == key or k[3] not in set(study.rows["row"])]
+            lines += [line] if not others else []
+            for other in others:
+                mine = part if other == key else part[part["clip_id"].map(fold_of).isin(shared)]
+                both = mine.merge(first[other], on=["clip_id", "sequence"], suffixes=("", "_first"))
+                paired = cuts[i] == cuts[0] and len(both)
+                if not paired and other != key:
+                    continue
+                if paired:
+                    pair = both["value"], both["value_first"], both["sequence"]
+                    apart = statistics.paired_difference(*pair, **drawn)
+                else:
+                    one, two = ((x["value"], x["sequence"]) for x in (part, first[key]))
+                    apart = statistics.independent_difference(*one, *two, **drawn) | {"n": 0}
+                found = {"interval": statistics.interval_sign(apart["low"], apart["high"])}
+                found |= {"difference": apart["difference"], "n_shared": apart["n"]}
+                found |= {f"difference_{end}": apart[end] for end in ("low", "high")}
+                lines.append(line | found | {"against": other[3]})
     if not lines:
         asked = ", ".join([*metrics, *rows]) or "any metric"
         raise InputError(f"no run has scores of {asked}; see the columns metric and row")
     columns = [*keys, "run", "mean", "low", "high", "n", "difference", "difference_low"]
-    return pd.DataFrame(lines, columns=[*columns, "difference_high", "n_shared", "interval"])
+    columns += ["difference_high", "n_shared", "interval", "against"]
+    return pd.DataFrame(lines, columns=columns)
