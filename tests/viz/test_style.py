@@ -12,7 +12,7 @@ from vad_helpers.viz import style
 @pytest.fixture
 def shown(monkeypatch):
     found = []
-    monkeypatch.setattr(style, "display", found.append)
+    monkeypatch.setattr("IPython.display.display", found.append)
     return found
 
 
