@@ -16,10 +16,7 @@ class InputError(ValueError):
 
 @contextmanager
 def needs(extra: str) -> Iterator[None]:
-    """Import optional packages within: InputError, naming the extra to install, if one is missing.
-
-    Where all packages of an extra are there, an error is what it is.
-    """
+    """Import optional packages within: InputError names the extra to install if one is missing."""
     try:
         yield
     except ModuleNotFoundError as error:
