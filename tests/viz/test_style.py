@@ -86,7 +86,7 @@ def test_without_jupyter_showing_names_the_extra_and_drawing_goes_on(monkeypatch
         lambda: style.table(pd.DataFrame({"a": [1]})),
         lambda: style.state(n=1),
     ):
-        with pytest.raises(InputError, match=r"is not installed; pip install 'vad-helpers\[book\]'"):
+        with pytest.raises(InputError, match=r"; pip install 'vad-helpers\[book\]'"):
             ask()
 
 
