@@ -139,3 +139,11 @@ def test_the_command_works_in_any_folder_and_names_what_is_missing(alone, argume
     done = alone("-c", "from vad_helpers.cli import main; main()", *arguments)
     assert done.returncode == status and words in (done.stderr if status else done.stdout)
     assert done.stderr.count("\n") == (status == 2), done.stderr
+
+
+@pytest.mark.slow
+def test_explaining_loads_nothing_slow_but_pytorch(alone):
+    """Seconds differ from machine to machine; what is loaded does not."""
+    slow = {"captum", "matplotlib", "pandas", "PIL", "scipy", "skimage", "sklearn"}
+    done = alone("-c", f"import sys, vad_helpers.attribution; print({slow} & sys.modules.keys())")
+    assert done.stdout.strip() == "set()", done.stdout + done.stderr
