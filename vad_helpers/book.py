@@ -22,18 +22,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pandas as pd
-import yaml
-from ipykernel.kernelspec import write_kernel_spec
 
 from vad_helpers import tables
 from vad_helpers.attribution import METHODS
-from vad_helpers.errors import InputError
+from vad_helpers.errors import InputError, needs
 from vad_helpers.files import atomic_write
 from vad_helpers.metrics.catalog import METRICS
 from vad_helpers.run import open_run, params, steps
 from vad_helpers.run.cache import Run
+
+with needs("book"):
+    import nbformat
+    import yaml
+    from ipykernel.kernelspec import write_kernel_spec
 
 STUDY = "results/ucsd"
 """Folder of the published networks and what they say of every clip, in the project."""
@@ -99,8 +101,9 @@ def execute(run: Run, chapter: Path, values: Mapping[str, Any]) -> Path:
     InputError if the chapter ended on bad input, OSError if a file could not be written,
     RuntimeError if it failed otherwise: its executed copy shows where.
     """
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
+    with needs("book"):
+        import papermill
+        from papermill.exceptions import PapermillExecutionError
 
     target = run.dir / "notebooks" / chapter.name
     failed = target.with_name(f"{chapter.stem}-failed.ipynb")

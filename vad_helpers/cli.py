@@ -81,7 +81,6 @@ def run(
     dry_run: Annotated[bool, typer.Option(help="List steps and estimated cost only.")] = False,
 ) -> None:
     """Execute the chapters: data, training, explanations, measurements."""
-    from vad_helpers import book
     from vad_helpers.run import open_run, steps
 
     overrides = _overrides(param)
@@ -90,6 +89,8 @@ def run(
         print(opened.dir)
         print(steps.plan(opened).to_string(index=False))
     else:
+        from vad_helpers import book
+
         book.execute_all(profile, overrides)
 
 

@@ -67,7 +67,7 @@ def changed(built, tmp_path, monkeypatch):
     """A copy of the project to change, and what builds the book of the same run there."""
     root, run = built
     folder = tmp_path / "changed"
-    for name in ("book", "examples", "notebooks", "params", "results"):
+    for name in ("benchmarks", "book", "examples", "notebooks", "params", "results"):
         shutil.copytree(root / name, folder / name)
     for name in ("_config.yml", "_toc.yml", "CITATION.cff"):
         shutil.copy(root / name, folder)

@@ -1,4 +1,5 @@
 import io
+import sys
 
 import matplotlib
 import pandas as pd
@@ -6,13 +7,14 @@ import pytest
 from PIL import Image
 
 from vad_helpers.attribution import METHODS
+from vad_helpers.errors import InputError
 from vad_helpers.viz import style
 
 
 @pytest.fixture
 def shown(monkeypatch):
     found = []
-    monkeypatch.setattr(style, "display", found.append)
+    monkeypatch.setattr("IPython.display.display", found.append)
     return found
 
 
@@ -72,6 +74,20 @@ def test_a_table_rounds_dashes_escapes_heads_its_cells_and_leaves_the_original_a
     assert '<th scope="col">a</th>' in html and html.count('<th scope="row">') == 2
     assert "label" not in html and html.count("<tr") == 3 and frame.index.name == "label"
     assert '<th scope="row">' not in style.table_html(frame, index=False)
+
+
+def test_without_jupyter_showing_names_the_extra_and_drawing_goes_on(monkeypatch):
+    for name in ("IPython.display", "myst_nb"):
+        monkeypatch.setitem(sys.modules, name, None)
+    figure, _ = style.subplots(width=2, height=1)
+    assert style.png_bytes(figure) and style.table_html(pd.DataFrame({"a": [1]}))
+    for ask in (
+        lambda: style.show(figure, alt="An empty pair of axes, just for this test"),
+        lambda: style.table(pd.DataFrame({"a": [1]})),
+        lambda: style.state(n=1),
+    ):
+        with pytest.raises(InputError, match=r"; pip install 'vad-helpers\[book\]'"):
+            ask()
 
 
 def test_stated_numbers_reach_the_page_by_name(monkeypatch):

@@ -28,7 +28,6 @@ from importlib import resources
 from string import Template
 from typing import Any, get_args
 
-import ipywidgets as widgets
 import matplotlib
 import numpy as np
 import torch
@@ -38,6 +37,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy import ndimage
 
+from vad_helpers.errors import needs
 from vad_helpers.metrics.arrays import threshold_levels
 from vad_helpers.metrics.human_centric import iou_curve
 from vad_helpers.run import steps
@@ -46,6 +46,9 @@ from vad_helpers.run.params import Baseline
 from vad_helpers.run.rows import TIME_AVERAGE, Row
 from vad_helpers.viz.heatmaps import ShownClip, best_frame, frame, spread
 from vad_helpers.viz.style import CONTOUR, POSITIVE_MAP, png_bytes, styled, subplots
+
+with needs("book"):
+    import ipywidgets as widgets
 
 MAX_BYTES = 3_000_000
 PICTURE_WIDTH = 480

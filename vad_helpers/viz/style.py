@@ -18,8 +18,9 @@ from typing import Any
 
 import matplotlib
 import pandas as pd
-from IPython.display import HTML, Image, display
 from matplotlib.figure import Figure
+
+from vad_helpers.errors import needs
 
 DPI = 110
 WIDTH = 7.8
@@ -132,6 +133,8 @@ def show(figure: Figure, *, alt: str) -> None:
     if len(alt.split()) < MIN_ALT_WORDS:
         words = f"describe what is drawn in at least {MIN_ALT_WORDS} words"
         raise ValueError(f"alt is {alt!r}; {words}")
+    with needs("book"):
+        from IPython.display import Image, display
     display(Image(data=png_bytes(figure), format="png", alt=alt))
 
 
@@ -145,6 +148,8 @@ def png_bytes(figure: Figure, *, dpi: int = DPI) -> bytes:
 
 def table(frame: pd.DataFrame, *, index: bool = True, digits: int = 3, wrap: bool = False) -> None:
     """Show a table that scrolls in its own frame where the page is narrow; see `table_html`."""
+    with needs("book"):
+        from IPython.display import HTML, display
     display(HTML(table_html(frame, index=index, digits=digits, wrap=wrap)))
 
 
@@ -185,7 +190,9 @@ def state(**numbers: Any) -> None:
     below a tenth; a float has two digits after the point; the rest is as it is. Pages beside the
     notebooks may use the same names. A live session shows the numbers: its text keeps the braces.
     """
-    from myst_nb import glue  # brings Sphinx along: pages alone need it
+    with needs("book"):
+        from IPython.display import display
+        from myst_nb import glue  # brings Sphinx along: pages alone need it
 
     told = {}
     for name, given in numbers.items():
