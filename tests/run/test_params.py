@@ -125,3 +125,35 @@ def test_the_papers_profile_is_the_recipe_that_training_has_by_default():
     stated = dataclasses.replace(experiment.training_spec(run), early_end="Mixed_4b", keep="best")
     assert stated == TrainingSpec()  # nothing is early, no epoch is chosen
     assert run.params.alternative and run.params.split_by == "clip"
+
+
+def test_a_profile_gives_what_differs_from_its_base(tiny_root):
+    path = tiny_root / "params" / "shorter.yaml"
+    path.write_text("base: tiny\nepochs: 3\nvariants: {}\n")
+    found, tiny = params.load("shorter"), params.load("tiny")
+    changed = {n for n, value in found.dump().items() if value != tiny.dump()[n]}
+    assert changed == {"profile", "epochs", "variants"} and found.profile == "shorter"
+    for text, told in (
+        ("base: shorter\n", "has the base 'shorter'"),
+        ("base: ../x\n", "has the base"),
+        ("base: nobody\n", "unknown profile 'nobody'"),
+        ("base: tiny\nepoch: 3\n", "epoch"),
+    ):
+        path.write_text(text)
+        with pytest.raises(InputError, match=rf"\A.*{told}.*\Z"):
+            params.load("shorter")
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"masks": "mine"}, "'masks' is 'mine'; expected official, added or all"),
+        ({"epochs": 0}, "leaves the I3D untrained"),
+        ({"n_folds": 2}, "'n_folds' is 2; expected at least 3"),
+        ({"n_folds": 1}, "'n_folds' is 1; expected at least 3"),
+    ],
+)
+def test_what_makes_no_sense_together_is_refused(changed, told):
+    with pytest.raises(InputError, match=rf"\A.*{told}.*\Z"):
+        params.load("tiny", **changed)

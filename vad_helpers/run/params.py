@@ -1,8 +1,9 @@
 """Profiles and parameters, strict about names and types; and the runs that they open.
 
-A *profile* is a YAML file in `params/` that gives every parameter its value. Notebooks, the command
-line and papermill override single values. YAML is read as version 1.2 has it: 010 is ten, `yes`
-and `1:30` are text (version 1.1 makes 8, true and 90 of them without a word).
+A *profile* is a YAML file in `params/` that gives every parameter its value, or names another one
+as its `base` and gives what differs. Notebooks, the command line and papermill override single
+values. YAML is read as version 1.2 has it: 010 is ten, `yes` and `1:30` are text (version 1.1 makes
+8, true and 90 of them without a word).
 """
 
 from __future__ import annotations
@@ -189,6 +190,11 @@ def load(profile: str = "quick", *, root: Path | None = None, **overrides: Any) 
     missing, of the wrong type or out of its range.
     """
     root = root or project_root()
+    return checked(override(_profile(profile, root), overrides), root=root)
+
+
+def _profile(profile: str, root: Path) -> dict[str, Any]:
+    """Values of a profile, with those of its base in the place of what it does not give."""
     path = root / (profile if profile.endswith((".yaml", ".yml")) else f"params/{profile}.yaml")
     if not path.is_file():
         known = sorted(p.stem for p in (root / "params").glob("*.yaml"))
@@ -203,8 +209,11 @@ def load(profile: str = "quick", *, root: Path | None = None, **overrides: Any) 
         raise InputError(f"{path} is not readable YAML: {told}") from None
     if not isinstance(values, dict):
         raise InputError(f"{path} holds no `parameter: value` lines")
-    values["profile"] = path.stem if path.parent == root / "params" else str(profile)
-    return checked(override(values, overrides), root=root)
+    if (base := values.pop("base", None)) is not None:
+        if not re.fullmatch(r"[\w-]+", str(base)) or base == path.stem:
+            raise InputError(f"{path} has the base {base!r}; give another profile in params/")
+        values = _profile(base, root) | values
+    return values | {"profile": path.stem if path.parent == root / "params" else str(profile)}
 
 
 def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -424,13 +433,9 @@ def _refuse_foreign(
 
     Named it is by the profile that is asked for, or by the parameters that are given.
     """
-    named = addresses(given)
-    for name in (profile, values["profile"]):
-        inside = re.fullmatch(r"[\w-]+", str(name))
-        if inside or name == profile:
-            path = root / (f"params/{name}.yaml" if inside else name)
-            found = read_yaml(path.read_text(encoding="utf-8")) if path.is_file() else {}
-            named |= addresses(found if isinstance(found, dict) else {})
+    named = addresses(given) | addresses(_profile(profile, root))
+    if (root / "params" / f"{values['profile']}.yaml").is_file():
+        named |= addresses(_profile(values["profile"], root))
     foreign = sorted(addresses(values) - named)
     if foreign:
         raise InputError(
