@@ -189,3 +189,13 @@ def test_a_profile_that_names_code_is_enough_for_chapters_and_workers(own, tiny_
     assert open_run(run_dir="own-run").params.metrics == ["centre_distance"]
     shutil.rmtree(run.dir)
     profile.unlink()
+
+
+def test_a_method_of_ones_own_is_judged_beside_rows_that_are_there(own, measured, weights):
+    own |= {"model": None, "metrics": [], "methods": [METHOD], "trained_weights": weights}
+    run = open_run("tiny", **own)
+    steps.measure(run)
+    found = tables.compare([run.dir, measured.dir], metrics=["srg", "auc"], n_resamples=100)
+    beside = found[(found["against"] == "moving_gradient") & (found["level"] == "clip")]
+    assert {"ig", "lime", "motion", "constant"} <= set(beside["row"])
+    assert set(beside["n_shared"]) == {1, 2} and set(beside["metric"]) == {"srg", "auc"}

@@ -562,11 +562,10 @@ def compare(
                 first[key] = part
                 lines.append(line)
                 continue
-            # The same row of the first run, or those that it alone has.
-            others = [key] if key in first else [k for k in first if k[:3] == key[:3]]
-            others = [k for k in others if k == key or k[3] not in set(study.rows["row"])]
-            lines += [line] if not others else []
-            for other in others:
+            # The same row of the first run, and those that it alone has.
+            own = [k for k in first if k[:3] == key[:3] and k[3] not in set(study.rows["row"])]
+            before = len(lines)
+            for other in [key, *own] if key in first else own:
                 mine = part if other == key else part[part["clip_id"].map(fold_of).isin(shared)]
                 both = mine.merge(first[other], on=["clip_id", "sequence"], suffixes=("", "_first"))
                 paired = cuts[i] == cuts[0] and len(both)
@@ -582,6 +581,7 @@ def compare(
                 found |= {"difference": apart["difference"], "n_shared": apart["n"]}
                 found |= {f"difference_{end}": apart[end] for end in ("low", "high")}
                 lines.append(line | found | {"against": other[3]})
+            lines += [line] if len(lines) == before else []
     if not lines:
         asked = ", ".join([*metrics, *rows]) or "any metric"
         raise InputError(f"no run has scores of {asked}; see the columns metric and row")
