@@ -136,6 +136,7 @@ def explain(
     seed: Annotated[int, typer.Option(help="Of what the method draws.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    scale: Annotated[str, typer.Option(help="Colours: one for the video, or each clip.")] = "video",
 ) -> None:
     """Explain one video: an overlay to play, a contact sheet, a table of its clips."""
     from vad_helpers.inference.prepared import resolve_device
@@ -156,7 +157,8 @@ def explain(
         **{"mean": known["mean"], "std": known["std"]},
         **{"target": known["classes"].index("anomalous"), "settings": _overrides(setting)},
         **{"method": method, "n_frames": frames, "stride": stride, "fps": fps, "seed": seed},
-        **{"size": (int(sides[1]), int(sides[2])), "precision": precision, "progress": _watched()},
+        **{"size": (int(sides[1]), int(sides[2])), "precision": precision, "scale": scale},
+        progress=_watched(),
     )
     print(found[["clip", "start_s", "end_s", "p", "called", "all_zero"]].to_string(index=False))
     for odd in found.attrs["odd"]:

@@ -16,7 +16,6 @@ import contextlib
 import csv
 import functools
 import hashlib
-import importlib.util
 import json
 import platform
 import warnings
@@ -44,8 +43,14 @@ COLUMNS = (
     "region_width region_height all_zero"
 ).split()
 MOST_TILES = 400
-_OVERLAYS = ("overlay.mp4", "overlay.webm")
-_OUTPUTS = (*_OVERLAYS, "contact_sheet.png", "clips.csv", "settings.json", "explorer.html")
+_OUTPUTS = (
+    "overlay.mp4",
+    "overlay.webm",
+    "contact_sheet.png",
+    "clips.csv",
+    "settings.json",
+    "explorer.html",
+)
 
 
 def explain_video(
@@ -65,6 +70,7 @@ def explain_video(
     fps: float = 25.0,
     precision: str = "fp32",
     target: int = 1,
+    scale: str = "video",
     progress: bool = False,
 ) -> pd.DataFrame:
     """Explain a video clip by clip; maps that stand in `out` under the same key are used again.
@@ -72,7 +78,7 @@ def explain_video(
     Parameters
     ----------
     path : str or Path
-        A video file or a folder of frame pictures, see `data.video_file`.
+        A video file or a folder of frame pictures; of the latter, `fps` are shown a second.
     model : torch.nn.Module or callable
         (N, 3, T, H, W), three times grey, normalised by `mean` and `std`, to (N, classes) logits.
     out : str or Path
@@ -81,12 +87,11 @@ def explain_video(
         What tells this model from any other, such as its file's digest: a part of the maps' key.
     method, settings, seed, precision, target
         As for `attribution.explain`.
-    n_frames, stride : int
-        Frames a clip, and from one clip's start to the next one's: at most, by default, as many.
-    size : (int, int)
-        Height and width that the network sees.
-    fps : float
-        Frames a second of a folder of pictures.
+    n_frames, stride, size
+        Frames a clip; from one clip's start to the next one's (at most, by default, as many); and
+        (height, width) that the network sees.
+    scale : {"video", "clip"}
+        Whether one colour scale holds for all clips, or each has its own.
     progress : bool
         Whether to show a bar.
 
@@ -102,6 +107,7 @@ def explain_video(
         The video cannot be used or is shorter than a clip, or an argument is not as described.
     """
     spec = METHODS[checks.one_of("method", method, METHODS)]
+    checks.one_of("scale", scale, ("video", "clip"))
     stride = n_frames if stride is None else stride
     if min(stride, *size) < 1 or stride > n_frames:
         raise InputError(f"{n_frames} frames, stride {stride}, size {size}: 1 <= stride <= frames")
@@ -111,7 +117,11 @@ def explain_video(
     if there.is_relative_to(here) or here in [there / name for name in _OUTPUTS]:
         raise InputError(f"{out} lies in or over the source {path}: give another folder with --out")
     video = video_file.look(path, fps=fps)
-    n = len(video.times)
+    n, odd = len(video.times), [*video.odd]
+    try:
+        video_file.pyav()
+    except InputError as error:  # the source is a folder
+        odd.append(f"no overlay: {error}")
     if n < n_frames:
         raise InputError(f"{path} has {n} frames, a clip has {n_frames}: give a longer video")
     starts = [*range(0, n - n_frames, stride), n - n_frames]
@@ -119,9 +129,10 @@ def explain_video(
     asked = {"origin": dict(origin), "method": method, "settings": settings, "seed": seed}
     asked |= {"mean": mean, "std": std, "baseline": "blur", "target": target, "size": list(size)}
     asked |= {"precision": precision, "versions": _versions() | {method: spec.version}}
-    facts = {"name": path.name, "frames": n, "height_width": video.size, "odd": video.odd}
+    facts = {"name": path.name, "frames": n, "height_width": video.size, "odd": odd}
     facts |= {"first_frame_s": video.times[0], "seconds": video.duration}
-    told = asked | {"n_frames": n_frames, "stride": stride, "n_clips": len(starts), "video": facts}
+    told = asked | {"n_frames": n_frames, "stride": stride, "n_clips": len(starts)}
+    told |= {"scale": scale, "video": facts}
     (out / "maps").mkdir(parents=True, exist_ok=True)
     _write(out / "settings.json", json.dumps(told, indent=1))
     rows: list[dict[str, Any]] = []
@@ -149,8 +160,12 @@ def explain_video(
             rows.append(row)
             bar.update()
     found = pd.DataFrame(rows, columns=COLUMNS)
-    files, whole = _draw(video, rows, out, name=spec.name, n=len(starts)) if rows else ([], False)
-    found.attrs = {"odd": video.odd, "files": files, "n_clips": len(starts)}
+    files, whole = [], False
+    if rows:
+        named = {"name": spec.name, "n": len(starts), "scale": scale}
+        named["playable"] = odd == [*video.odd]
+        files, whole = _draw(video, rows, out, **named)
+    found.attrs = {"odd": odd, "files": files, "n_clips": len(starts)}
     found.attrs["interrupted"] = not whole or len(rows) < len(starts)
     return found
 
@@ -224,10 +239,19 @@ def _shown(row: Mapping[str, Any]) -> heatmaps.ShownClip:
 
 
 def _draw(
-    video: video_file.Video, rows: list[dict[str, Any]], out: Path, *, name: str, n: int
+    video: video_file.Video,
+    rows: list[dict[str, Any]],
+    out: Path,
+    *,
+    name: str,
+    n: int,
+    scale: str,
+    playable: bool,
 ) -> tuple[list[Path], bool]:
     """Draw the clips that are done, of `n`; give the files, and whether all frames were drawn."""
-    limit = max(row["limit"] for row in rows) or 1.0
+    largest = max(row["limit"] for row in rows)
+    limits = [(largest if scale == "video" else row["limit"]) or 1.0 for row in rows]
+    over = "one scale for all clips" if scale == "video" else "each clip has its own scale"
     ends = np.array([row["last_frame"] for row in rows]) + 1
     chosen = [rows[k] for k in heatmaps.spread(len(rows), min(len(rows), MOST_TILES))]
     tiles: dict[int, np.ndarray] = {}
@@ -239,11 +263,13 @@ def _draw(
         zero = "; its map is zero" if row["all_zero"] else ""
         lines = [f"p(anomalous) = {row['p']:.3f}: called {row['called']}{zero}"]
         lines += [f"clip {k + 1} of {n}, {row['start_s']:.2f} to {row['end_s']:.2f} s, {name}"]
-        return overlay.legend(video.size[1], lines, called=row["called"], limit=limit)
+        return overlay.legend(
+            video.size[1], lines, called=row["called"], limit=limits[k], over=over
+        )
 
     def drawn(picture: np.ndarray, i: int, row: Mapping[str, Any], box: bool) -> np.ndarray:
         attribution = load(row["file"])[i - row["first_frame"]]
-        pixels = overlay.blend(picture, attribution, limit=limit)
+        pixels = overlay.blend(picture, attribution, limit=limits[row["clip"] - 1])
         if box and "region_x" in row:
             pixels = overlay.boxed(
                 pixels, *(row[f"region_{k}"] for k in "x y width height".split())
@@ -260,15 +286,15 @@ def _draw(
                 return
             yield drawn(picture, i, rows[np.searchsorted(ends, i, side="right")], box=False)
 
-    files, n_drawn = [out / "contact_sheet.png", out / "explorer.html"], 0
-    if video.path.is_dir() and importlib.util.find_spec("av") is None:  # a file was read by it
-        n_drawn = sum(1 for _ in pictures())
-    else:
+    files = [out / "contact_sheet.png", out / "explorer.html"]
+    if playable:
         options = {"duration": video.duration, "aspect": video.aspect}
         file, n_drawn = video_file.write(out / "overlay", pictures(), video.times, **options)
-        for other in {out / name for name in _OVERLAYS} - {file}:
+        for other in {out / name for name in _OUTPUTS[:2]} - {file}:
             other.unlink(missing_ok=True)
         files = [file, *files]
+    else:
+        n_drawn = sum(1 for _ in pictures())
     if tiles:
         with atomic_write(files[-2]) as temporary:
             overlay.contact_sheet([tiles[k] for k in sorted(tiles)]).save(temporary)

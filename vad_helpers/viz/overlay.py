@@ -43,21 +43,11 @@ def blend(picture: np.ndarray, attribution: np.ndarray, *, limit: float) -> np.n
 
 
 def strongest(attribution: np.ndarray, size: tuple[int, int]) -> dict[str, int] | None:
-    """Find where a clip's map speaks most for "anomalous".
+    """Find where a clip's map, float (T, h, w), speaks most for "anomalous"; None if nowhere.
 
-    Parameters
-    ----------
-    attribution : numpy.ndarray
-        float (T, h, w), signed.
-    size : (int, int)
-        Height and width of the frames.
-
-    Returns
-    -------
-    dict or None
-        `frame`, that of the largest value, from 0 (of several, the middle one), and `x`, `y`,
-        `width`, `height` in the frames' pixels: the box of the connected pixels around that value
-        which are at least half as large. None if no value is positive.
+    `frame` is that of the largest value, from 0 (of several, the middle one); `x`, `y`, `width` and
+    `height` are the box of the connected pixels around that value which are at least half as large,
+    in pixels of frames of a size (height, width).
     """
     if attribution.max() <= 0:
         return None
@@ -73,16 +63,16 @@ def strongest(attribution: np.ndarray, size: tuple[int, int]) -> dict[str, int] 
     return {"frame": int(frames[len(frames) // 2]), **box}
 
 
-def legend(width: int, lines: Sequence[str], *, called: str, limit: float) -> np.ndarray:
+def legend(width: int, lines: Sequence[str], *, called: str, limit: float, over: str) -> np.ndarray:
     """Draw what stands below frames of a width: uint8 (h, at least width, 3), both even.
 
     `lines` come first, with a mark in the colour of the class that the clip is `called`; then the
-    colour bar, from -limit to limit.
+    colour bar, from -limit to limit, and `over` what that holds.
     """
     width = max(width + width % 2, MIN_WIDTH)
     size = max(width // 45, 12)
     font, step = ImageFont.load_default(size), size * 3 // 2
-    picture = Image.new("RGB", (width, (step * (len(lines) + 2) + 1) // 2 * 2), _PAPER)
+    picture = Image.new("RGB", (width, (step * (len(lines) + 2) + size // 2) // 2 * 2), _PAPER)
     draw, mark = ImageDraw.Draw(picture), size // 2
     draw.rectangle((0, 0, mark - 1, step * len(lines) - 1), CLASS_COLOURS[called])
     for i, line in enumerate(lines):
@@ -94,7 +84,7 @@ def legend(width: int, lines: Sequence[str], *, called: str, limit: float) -> np
     picture.paste(Image.fromarray(blend(grey, ramp, limit=1.0)), (left, top))
     draw.text((2 * mark, top), ends[0], _INK, font)
     draw.text((left + width // 4 + mark, top), ends[1], _INK, font)
-    words = "red: for “anomalous”, blue: against; one scale for all clips"
+    words = f"red: for “anomalous”, blue: against; {over}"
     draw.text((2 * mark, top + step), words, _INK, ImageFont.load_default(size - 1))
     return np.asarray(picture)
 
