@@ -149,7 +149,7 @@ def test_a_map_of_zeros_is_said_and_leaves_the_video_as_it_was(source, tmp_path)
 
 
 def test_without_pyav_a_folder_gets_all_but_the_overlay(folder, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.setattr(video.importlib.util, "find_spec", lambda name: None)
     found = video.explain_video(folder, Bright(), out=tmp_path / "out", **OPTIONS)
     names = ["contact_sheet.png", "explorer.html"]
     assert [file.name for file in found.attrs["files"]] == names

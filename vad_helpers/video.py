@@ -16,6 +16,7 @@ import contextlib
 import csv
 import functools
 import hashlib
+import importlib.util
 import json
 import platform
 import warnings
@@ -43,14 +44,9 @@ COLUMNS = (
     "region_width region_height all_zero"
 ).split()
 MOST_TILES = 400
-_OUTPUTS = (
-    "overlay.mp4",
-    "overlay.webm",
-    "contact_sheet.png",
-    "clips.csv",
-    "settings.json",
-    "explorer.html",
-)
+REFERENCE = "Frame difference"
+_OVERLAYS = ("overlay.mp4", "overlay.webm")
+_OUTPUTS = (*_OVERLAYS, "contact_sheet.png", "clips.csv", "settings.json", "explorer.html")
 
 
 def explain_video(
@@ -118,25 +114,21 @@ def explain_video(
         raise InputError(f"{out} lies in or over the source {path}: give another folder with --out")
     video = video_file.look(path, fps=fps)
     n, odd = len(video.times), [*video.odd]
-    try:
-        video_file.pyav()
-    except InputError as error:  # the source is a folder
-        odd.append(f"no overlay: {error}")
     if n < n_frames:
         raise InputError(f"{path} has {n} frames, a clip has {n_frames}: give a longer video")
     starts = [*range(0, n - n_frames, stride), n - n_frames]
     stops = [*video.times[1:].tolist(), video.duration]
+    ready, seen = prepare(model, precision=precision), _clips(video, starts, n_frames, size)
     asked = {"origin": dict(origin), "method": method, "settings": settings, "seed": seed}
     asked |= {"mean": mean, "std": std, "baseline": "blur", "target": target, "size": list(size)}
     asked |= {"precision": precision, "versions": _versions() | {method: spec.version}}
     facts = {"name": path.name, "frames": n, "height_width": video.size, "odd": odd}
     facts |= {"first_frame_s": video.times[0], "seconds": video.duration}
-    told = asked | {"n_frames": n_frames, "stride": stride, "n_clips": len(starts)}
-    told |= {"scale": scale, "video": facts}
+    told = asked | {"n_frames": n_frames, "stride": stride, "n_clips": len(starts), "scale": scale}
     (out / "maps").mkdir(parents=True, exist_ok=True)
+    told |= {"device": str(ready.device), "video": facts}
     _write(out / "settings.json", json.dumps(told, indent=1))
     rows: list[dict[str, Any]] = []
-    ready, seen = prepare(model, precision=precision), _clips(video, starts, n_frames, size)
     with (
         (out / "clips.csv").open("w", newline="", encoding="utf-8") as stream,
         tqdm(total=len(starts), unit="clip", desc=spec.name, disable=not progress) as bar,
@@ -160,11 +152,9 @@ def explain_video(
             rows.append(row)
             bar.update()
     found = pd.DataFrame(rows, columns=COLUMNS)
-    files, whole = [], False
-    if rows:
-        named = {"name": spec.name, "n": len(starts), "scale": scale}
-        named["playable"] = odd == [*video.odd]
-        files, whole = _draw(video, rows, out, **named)
+    files, whole = _draw(video, rows, out, spec.name, len(starts), scale) if rows else ([], False)
+    if files and files[0].name not in _OVERLAYS:
+        odd.append("no overlay: it needs PyAV; pip install 'vad-helpers[video]'")
     found.attrs = {"odd": odd, "files": files, "n_clips": len(starts)}
     found.attrs["interrupted"] = not whole or len(rows) < len(starts)
     return found
@@ -224,82 +214,64 @@ def _clips(
 
 def _shown(row: Mapping[str, Any]) -> heatmaps.ShownClip:
     found = _load(row["file"])
-    label = f"clip {row['clip']}, frames {row['first_frame']} to {row['last_frame']}"
     return heatmaps.ShownClip(
-        label=f"{label}, called {row['called']}",
+        label="clip {clip}, {start_s:.2f} to {end_s:.2f} s, called {called}".format(**row),
         frames=found["grey"] / 255,
         mask=np.zeros(found["grey"].shape, dtype=bool),
-        maps={
-            "map": found["map"],
-            "Frame difference": references.frame_difference(found["grey"]),
-        },
+        maps={"map": found["map"], REFERENCE: references.frame_difference(found["grey"])},
         p_clip=row["p"],
         p_baseline=row["p_baseline"],
     )
 
 
 def _draw(
-    video: video_file.Video,
-    rows: list[dict[str, Any]],
-    out: Path,
-    *,
-    name: str,
-    n: int,
-    scale: str,
-    playable: bool,
+    video: video_file.Video, rows: list[dict[str, Any]], out: Path, name: str, n: int, scale: str
 ) -> tuple[list[Path], bool]:
     """Draw the clips that are done, of `n`; give the files, and whether all frames were drawn."""
     largest = max(row["limit"] for row in rows)
     limits = [(largest if scale == "video" else row["limit"]) or 1.0 for row in rows]
     over = "one scale for all clips" if scale == "video" else "each clip has its own scale"
     ends = np.array([row["last_frame"] for row in rows]) + 1
-    chosen = [rows[k] for k in heatmaps.spread(len(rows), min(len(rows), MOST_TILES))]
+    chosen = heatmaps.spread(len(rows), min(len(rows), MOST_TILES))
     tiles: dict[int, np.ndarray] = {}
-    load = functools.lru_cache(maxsize=2)(lambda file: _load(file)["map"])
+    load = functools.lru_cache(maxsize=2)(lambda k: _load(rows[k]["file"])["map"])
 
     @functools.lru_cache(maxsize=2)
     def below(k: int) -> np.ndarray:
-        row = rows[k]
-        zero = "; its map is zero" if row["all_zero"] else ""
+        row, zero = rows[k], "; its map is zero" * rows[k]["all_zero"]
         lines = [f"p(anomalous) = {row['p']:.3f}: called {row['called']}{zero}"]
         lines += [f"clip {k + 1} of {n}, {row['start_s']:.2f} to {row['end_s']:.2f} s, {name}"]
-        return overlay.legend(
-            video.size[1], lines, called=row["called"], limit=limits[k], over=over
-        )
+        says = {"called": row["called"], "limit": limits[k], "over": over}
+        return overlay.legend(video.size[1], lines, **says)
 
-    def drawn(picture: np.ndarray, i: int, row: Mapping[str, Any], box: bool) -> np.ndarray:
-        attribution = load(row["file"])[i - row["first_frame"]]
-        pixels = overlay.blend(picture, attribution, limit=limits[row["clip"] - 1])
-        if box and "region_x" in row:
-            pixels = overlay.boxed(
-                pixels, *(row[f"region_{k}"] for k in "x y width height".split())
-            )
-        return overlay.annotated(pixels, below(row["clip"] - 1))
+    def drawn(picture: np.ndarray, i: int, k: int) -> np.ndarray:
+        attribution = load(k)[i - rows[k]["first_frame"]]
+        return overlay.annotated(overlay.blend(picture, attribution, limit=limits[k]), below(k))
 
     def pictures() -> Iterator[np.ndarray]:
         for i, picture in enumerate(video_file.frames(video)):
-            for row in chosen:
-                middle = (row["first_frame"] + row["last_frame"]) // 2
-                if i == row.get("region_frame", middle):
-                    tiles[row["clip"]] = overlay.shrunk(drawn(picture, i, row, box=True))
+            for k in chosen:
+                middle = (rows[k]["first_frame"] + rows[k]["last_frame"]) // 2
+                if i == rows[k].get("region_frame", middle):
+                    tiles[k] = overlay.shrunk(drawn(picture, i, k))
             if i == ends[-1]:
                 return
-            yield drawn(picture, i, rows[np.searchsorted(ends, i, side="right")], box=False)
+            yield drawn(picture, i, int(np.searchsorted(ends, i, side="right")))
 
-    files = [out / "contact_sheet.png", out / "explorer.html"]
-    if playable:
+    files, every = [out / "contact_sheet.png", out / "explorer.html"], pictures()
+    if video.path.is_dir() and importlib.util.find_spec("av") is None:
+        n_drawn = sum(1 for _ in every)
+    else:
         options = {"duration": video.duration, "aspect": video.aspect}
-        file, n_drawn = video_file.write(out / "overlay", pictures(), video.times, **options)
-        for other in {out / name for name in _OUTPUTS[:2]} - {file}:
+        file, n_drawn = video_file.write(out / "overlay", every, video.times, **options)
+        for other in {out / name for name in _OVERLAYS} - {file}:
             other.unlink(missing_ok=True)
         files = [file, *files]
-    else:
-        n_drawn = sum(1 for _ in pictures())
-    if tiles:
+    if tiles:  # else Ctrl-C came at once
         with atomic_write(files[-2]) as temporary:
             overlay.contact_sheet([tiles[k] for k in sorted(tiles)]).save(temporary)
     likeliest = sorted(rows, key=lambda row: -row["p"])  # all that three megabytes hold
-    page = explorer.fragment(map(_shown, likeliest), n_thresholds=50, second="Frame difference")
+    page = explorer.fragment(map(_shown, likeliest), n_thresholds=50, second=REFERENCE)
     head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Clips and maps</title>'
     _write(files[-1], head + page)
     return files, n_drawn == ends[-1]

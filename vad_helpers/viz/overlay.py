@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from vad_helpers.viz.style import CLASS_COLOURS, CONTOUR, SIGNED_MAP
+from vad_helpers.viz.style import CLASS_COLOURS, SIGNED_MAP
 
 OPACITY = 0.75
 """Opacity at the limit: what lies below can still be seen."""
@@ -95,14 +95,6 @@ def annotated(picture: np.ndarray, below: np.ndarray) -> np.ndarray:
     even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
     margin = np.full((len(even), below.shape[1] - even.shape[1], 3), _PAPER, np.uint8)
     return np.concatenate([np.concatenate([even, margin], axis=1), below])
-
-
-def boxed(picture: np.ndarray, x: int, y: int, width: int, height: int) -> np.ndarray:
-    """Draw a box into a copy of a frame, two pixels thick."""
-    image = Image.fromarray(picture)
-    ends = (x, y, x + width - 1, y + height - 1)
-    ImageDraw.Draw(image).rectangle(ends, outline=CONTOUR, width=2)
-    return np.asarray(image)
 
 
 def shrunk(picture: np.ndarray) -> np.ndarray:
