@@ -152,7 +152,10 @@ def explain_video(
             rows.append(row)
             bar.update()
     found = pd.DataFrame(rows, columns=COLUMNS)
-    files, whole = _draw(video, rows, out, spec.name, len(starts), scale) if rows else ([], False)
+    files, whole = [], False
+    if rows:
+        told = {"name": spec.name, "n": len(starts), "scale": scale, "progress": progress}
+        files, whole = _draw(video, rows, out, **told)
     if files and files[0].name not in _OVERLAYS:
         odd.append("no overlay: it needs PyAV; pip install 'vad-helpers[video]'")
     found.attrs = {"odd": odd, "files": files, "n_clips": len(starts)}
@@ -225,7 +228,14 @@ def _shown(row: Mapping[str, Any]) -> heatmaps.ShownClip:
 
 
 def _draw(
-    video: video_file.Video, rows: list[dict[str, Any]], out: Path, name: str, n: int, scale: str
+    video: video_file.Video,
+    rows: list[dict[str, Any]],
+    out: Path,
+    *,
+    name: str,
+    n: int,
+    scale: str,
+    progress: bool,
 ) -> tuple[list[Path], bool]:
     """Draw the clips that are done, of `n`; give the files, and whether all frames were drawn."""
     largest = max(row["limit"] for row in rows)
@@ -249,7 +259,8 @@ def _draw(
         return overlay.annotated(overlay.blend(picture, attribution, limit=limits[k]), below(k))
 
     def pictures() -> Iterator[np.ndarray]:
-        for i, picture in enumerate(video_file.frames(video)):
+        options = {"total": int(ends[-1]), "unit": "frame", "disable": not progress}
+        for i, picture in enumerate(tqdm(video_file.frames(video), desc="Overlay", **options)):
             for k in chosen:
                 middle = (rows[k]["first_frame"] + rows[k]["last_frame"]) // 2
                 if i == rows[k].get("region_frame", middle):

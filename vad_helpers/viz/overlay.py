@@ -32,14 +32,14 @@ def blend(picture: np.ndarray, attribution: np.ndarray, *, limit: float) -> np.n
     height, width = picture.shape[:2]
     values = Image.fromarray(np.asarray(attribution, dtype=np.float32) / np.float32(limit))
     values = np.asarray(values.resize((width, height), Image.Resampling.BILINEAR))
-    levels = np.rint(255 * np.clip(values, -1, 1)).astype(np.int16) + 255
-    scale = np.linspace(-1, 1, 511)
+    levels = Image.fromarray(np.rint(127 + 127 * np.clip(values, -1, 1)).astype(np.uint8))
+    scale = np.linspace(-1, 1, 255)
     # The colours near zero are nearly white, and would only bleach the frame.
     strong = 0.5 + 0.5 * np.sign(scale) * (0.3 + 0.6 * np.abs(scale))
-    colours = 255 * matplotlib.colormaps[SIGNED_MAP](strong)[:, :3].astype(np.float32)
-    opacity = OPACITY * np.abs(scale).astype(np.float32)[:, None]
-    found = picture * (1 - opacity)[levels] + (opacity * colours)[levels]
-    return np.rint(found).astype(np.uint8)
+    opacity = levels.point([*np.rint(255 * OPACITY * np.abs(scale)).astype(int).tolist(), 0])
+    levels.putpalette(matplotlib.colormaps[SIGNED_MAP](strong, bytes=True)[:, :3].tobytes())
+    found = Image.composite(levels.convert("RGB"), Image.fromarray(picture), opacity)
+    return np.asarray(found)
 
 
 def strongest(attribution: np.ndarray, size: tuple[int, int]) -> dict[str, int] | None:
