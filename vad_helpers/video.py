@@ -139,7 +139,8 @@ def explain_video(
         for start, grey in zip(starts, seen, strict=True):
             file = _explained(ready, asked, out / "maps", grey)
             found, last = _load(file), start + n_frames - 1
-            row = {"clip": len(rows) + 1, "first_frame": start, "last_frame": last, "file": file}
+            row = {"clip": len(rows) + 1, "first_frame": start, "last_frame": last}
+            row |= {"file": file, "method": spec.name}
             row |= {"start_s": float(video.times[start]), "end_s": stops[last]}
             row |= dict(zip(("p", "p_baseline"), found["p"].tolist(), strict=True))
             row |= {"called": "anomalous" if row["p"] >= 0.5 else "normal"}
@@ -221,7 +222,7 @@ def _shown(row: Mapping[str, Any]) -> heatmaps.ShownClip:
         label="clip {clip}, {start_s:.2f} to {end_s:.2f} s, called {called}".format(**row),
         frames=found["grey"] / 255,
         mask=np.zeros(found["grey"].shape, dtype=bool),
-        maps={"map": found["map"], REFERENCE: references.frame_difference(found["grey"])},
+        maps={row["method"]: found["map"], REFERENCE: references.frame_difference(found["grey"])},
         p_clip=row["p"],
         p_baseline=row["p_baseline"],
     )
