@@ -131,6 +131,57 @@ def book(
 
 
 @app.command()
+def explain(
+    video: Annotated[Path, typer.Argument(help="A video file, or a folder of frame pictures.")],
+    weights: Annotated[Path, typer.Option(help="A trained network, a .safetensors file.")],
+    method: Annotated[str, typer.Option(help="A method, see `vad methods`.")] = "lime",
+    setting: Annotated[
+        list[str],
+        typer.Option("-s", "--setting", metavar="KEY=VALUE", help="Of the method; repeatable."),
+    ] = [],  # noqa: B006 (typer copies it)
+    out: Annotated[Path | None, typer.Option(help="Default: <video>-explained, here.")] = None,
+    frames: Annotated[int, typer.Option(help="Frames a clip.")] = 20,
+    stride: Annotated[int | None, typer.Option(help="Between clips' starts; --frames.")] = None,
+    size: Annotated[str, typer.Option(metavar="HxW", help="What the network sees.")] = "158x237",
+    fps: Annotated[float, typer.Option(help="Of a folder of pictures.")] = 25.0,
+    seed: Annotated[int, typer.Option(help="Of what the method draws.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    scale: Annotated[str, typer.Option(help="Colours: one for the video, or each clip.")] = "video",
+) -> None:
+    """Explain one video: an overlay to play, a contact sheet, a table of its clips."""
+    from vad_helpers.inference.prepared import resolve_device
+    from vad_helpers.model import weights as saved
+    from vad_helpers.run.cache import file_digest
+    from vad_helpers.video import explain_video
+
+    if not (sides := re.fullmatch(r"([1-9][0-9]{0,3})x([1-9][0-9]{0,3})", size)):
+        raise InputError(f"--size is '{size}'; give height x width, such as 158x237")
+    model, known = saved.load(weights)
+    if "anomalous" not in known["classes"]:
+        raise InputError(f"{weights} knows {known['classes']}: give a network of 'anomalous'")
+    found = explain_video(
+        video,
+        model.to(resolve_device(device)),
+        out=out or Path(f"{video.resolve().stem}-explained"),
+        origin={"weights": weights.name, "sha256": file_digest(weights)},
+        **{"mean": known["mean"], "std": known["std"]},
+        **{"target": known["classes"].index("anomalous"), "settings": _overrides(setting)},
+        **{"method": method, "n_frames": frames, "stride": stride, "fps": fps, "seed": seed},
+        **{"size": (int(sides[1]), int(sides[2])), "precision": precision, "scale": scale},
+        progress=_watched(),
+    )
+    print(found[["clip", "start_s", "end_s", "p", "called", "all_zero"]].to_string(index=False))
+    for odd in found.attrs["odd"]:
+        print(f"{video.name}: {odd}")
+    print(*found.attrs["files"], sep="\n")
+    if found.attrs["interrupted"]:
+        done = f"{len(found)} of {found.attrs['n_clips']} clips"
+        print(f"vad: interrupted, {done} are done; the same command goes on", file=sys.stderr)
+        raise typer.Exit(130)
+
+
+@app.command()
 def methods() -> None:
     """List the attribution methods: family, cost, settings, citation."""
     from vad_helpers.attribution import METHODS
