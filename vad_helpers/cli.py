@@ -133,7 +133,10 @@ def book(
 @app.command()
 def explain(
     video: Annotated[Path, typer.Argument(help="A video file, or a folder of frame pictures.")],
-    weights: Annotated[Path, typer.Option(help="A trained network, a .safetensors file.")],
+    weights: Annotated[Path | None, typer.Option(help="A trained network's file.")] = None,
+    model: Annotated[str, typer.Option(help="Your own network: file.py:NAME.")] = "",
+    args: Annotated[str, typer.Option(help="Of --model, such as '{depth: 3}'.")] = "{}",
+    target: Annotated[int, typer.Option(help="The class of --model that is anomalous.")] = 1,
     method: Annotated[str, typer.Option(help="A method, see `vad methods`.")] = "lime",
     setting: Annotated[
         list[str],
@@ -152,21 +155,29 @@ def explain(
     """Explain one video: an overlay to play, a contact sheet, a table of its clips."""
     from vad_helpers.inference.prepared import resolve_device
     from vad_helpers.model import weights as saved
+    from vad_helpers.run import plugins
     from vad_helpers.run.cache import file_digest
     from vad_helpers.video import explain_video
 
     if not (sides := re.fullmatch(r"([1-9][0-9]{0,3})x([1-9][0-9]{0,3})", size)):
         raise InputError(f"--size is '{size}'; give height x width, such as 158x237")
-    model, known = saved.load(weights)
-    if "anomalous" not in known["classes"]:
-        raise InputError(f"{weights} knows {known['classes']}: give a network of 'anomalous'")
+    own, origin, known = None, {}, {}
+    if model:
+        own, origin = plugins.network(model, args, target=target, root=Path.cwd())
+    elif weights is None:
+        raise InputError("no network is given; give its --weights, or a --model of your own")
+    if weights is not None:
+        own, known = saved.load(weights, own)
+        origin |= {"weights": weights.name, "sha256": file_digest(weights)}
+    if "anomalous" not in (classes := known.get("classes", saved.CLASSES)):
+        raise InputError(f"{weights} knows {classes}: give a network of 'anomalous'")
     found = explain_video(
         video,
-        model.to(resolve_device(device)),
+        own.eval().to(resolve_device(device)),
         out=out or Path(f"{video.resolve().stem}-explained"),
-        origin={"weights": weights.name, "sha256": file_digest(weights)},
-        **{"mean": known["mean"], "std": known["std"]},
-        **{"target": known["classes"].index("anomalous"), "settings": _overrides(setting)},
+        origin=origin,
+        **{"mean": known.get("mean", 0.5), "std": known.get("std", 0.5)},
+        **{"target": list(classes).index("anomalous"), "settings": _overrides(setting)},
         **{"method": method, "n_frames": frames, "stride": stride, "fps": fps, "seed": seed},
         **{"size": (int(sides[1]), int(sides[2])), "precision": precision, "scale": scale},
         progress=_watched(),

@@ -20,6 +20,7 @@ import importlib.util
 import json
 import platform
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -181,8 +182,9 @@ def _explained(ready: Prepared, asked: Mapping[str, Any], folder: Path, grey: np
     """Explain a clip, uint8 (T, h, w), unless its map is there already; give the map's file."""
     key = json.dumps(asked, sort_keys=True, default=list).encode() + grey.tobytes()
     file = folder / f"{hashlib.sha256(key).hexdigest()[:24]}.npz"
-    if file.is_file():
-        return file
+    with contextlib.suppress(OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        if {"map", "grey", "p"} <= _load(file).keys():  # else it is damaged, and made again
+            return file
     options = {name: asked[name] for name in ("seed", "precision", "target", "baseline")}
     options["black"] = (0 - asked["mean"]) / asked["std"]
     clip = clips.normalise(grey, mean=asked["mean"], std=asked["std"])

@@ -162,7 +162,7 @@ def test_code_that_fails_and_things_of_another_kind_are_one_line(own, tiny_root)
     ):
         with pytest.raises(InputError, match=rf"\A.*{told}.*\Z"):
             open_run("tiny", **own | changed)
-    with pytest.raises(InputError, match="model_args .* fails: TypeError"):
+    with pytest.raises(InputError, match="depth.* fails: TypeError"):
         steps.fresh_network(open_run("tiny", **own | {"model_args": {"depth": 3}}))
     bad.unlink()
 

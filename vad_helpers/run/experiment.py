@@ -32,7 +32,7 @@ from vad_helpers.inference.prepared import (
 from vad_helpers.metrics import runtime
 from vad_helpers.model import training
 from vad_helpers.model import weights as model_weights
-from vad_helpers.model.adapter import randomise, two_logits
+from vad_helpers.model.adapter import randomise
 from vad_helpers.model.i3d import STAGES, InceptionI3d
 from vad_helpers.run import cache, plugins
 from vad_helpers.run.cache import Run, key_of, once
@@ -339,22 +339,16 @@ def fresh_network(run: Run) -> torch.nn.Module:
         torch.manual_seed(p.training_seed)
         if p.model is None:
             return InceptionI3d(num_classes=2, width=p.model_width)
-        make = plugins.load_object(p.model, root=run.root)
-        try:
-            made = make(**p.model_args)
-        except Exception as error:  # whatever the user's code raises
-            told = (str(error).splitlines() or [""])[0]
-            given = f"{p.model} with model_args {p.model_args}"
-            raise InputError(f"{given} fails: {type(error).__name__}: {told}") from error
-        return two_logits(made, target=p.target_class)
+        return plugins.network(p.model, p.model_args, target=p.target_class, root=run.root)[0]
 
 
-def own_model(run: Run) -> list[Any] | None:
+def own_model(run: Run) -> dict[str, Any] | None:
     """What a network of one's own is keyed by: its address, code and arguments; None: the I3D."""
     p = run.params
     if p.model is None:
         return None
-    return [p.model, plugins.digest(p.model, root=run.root), p.model_args, p.target_class]
+    code = plugins.digest(p.model, root=run.root)
+    return {"model": p.model, "code": code, "args": p.model_args, "target": p.target_class}
 
 
 def training_spec(run: Run) -> training.TrainingSpec:

@@ -12,10 +12,15 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML, YAMLError
+from torch import nn
+
 from vad_helpers.errors import InputError
+from vad_helpers.model.adapter import two_logits
 
 _PREFIX = "vad_own_"
 
@@ -97,3 +102,30 @@ def _of_file(path: Path, content: str) -> Any:
         del sys.modules[name]
         raise
     return module
+
+
+def network(
+    address: str, args: Mapping[str, Any] | str, *, target: int, root: Path
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Make a network of one's own, of two logits, and say what its outputs depend on.
+
+    `address` names a function, `args` are its keyword arguments (or YAML of them), `target` is the
+    class "anomalous", see `model.adapter.two_logits`. InputError if the function fails.
+    """
+    if isinstance(args, str):
+        try:
+            args = YAML(typ="safe", pure=True).load(args)
+        except YAMLError:
+            args = None
+        if not isinstance(args, Mapping):
+            raise InputError(f"arguments of {address} are no YAML mapping, such as '{{depth: 3}}'")
+    make = load_object(address, root=root)
+    try:
+        made = make(**args)
+    except Exception as error:  # whatever the user's code raises
+        told = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"{address} with {dict(args)} fails: {type(error).__name__}: {told}"
+        ) from error
+    facts = {"model": address, "code": digest(address, root=root), "args": dict(args)}
+    return two_logits(made, target=target), facts | {"target": target}
