@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from vad_helpers.data import clips, videos
+from vad_helpers.data import clips, video_file, videos
 from vad_helpers.data.frames import read_frames, read_masks
 from vad_helpers.errors import InputError
 
@@ -72,6 +72,14 @@ def test_masks_alone_can_be_the_labels(root, tmp_path):
     assert [int(s.anomalous.sum()) for s in found] == [8, 0, 0]
     modes = [{"labels": "masks", "masks": "masks"}, {"labels": "none", "masks": "masks"}]
     assert len({videos.fingerprint(root, **mode) for mode in modes}) == 2
+
+
+def test_one_video_alone(root, tmp_path):
+    pytest.importorskip("av", reason="videos need PyAV")
+    pictures = [np.repeat(picture(t)[..., None], 3, axis=2) for t in range(N)]
+    path, _ = video_file.write(tmp_path / "one", pictures, np.arange(N) / 25, duration=N / 25)
+    (found,) = videos.index(path, kept=tmp_path / "kept", labels="none")
+    assert found.id == "videos/one" and found.n_frames == N and not found.anomalous.any()
 
 
 def test_masks_are_a_folder_of_pictures_too(root, tmp_path):

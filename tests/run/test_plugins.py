@@ -3,14 +3,17 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from vad_helpers import tables
 from vad_helpers.attribution import METHODS
 from vad_helpers.errors import InputError
 from vad_helpers.metrics.catalog import METRICS
 from vad_helpers.run import open_run, params, plugins, steps
+from vad_helpers.viz import explorer
 
 NETWORK = """
 import torch
@@ -199,3 +202,23 @@ def test_a_method_of_ones_own_is_judged_beside_rows_that_are_there(own, measured
     beside = found[(found["against"] == "moving_gradient") & (found["level"] == "clip")]
     assert {"ig", "lime", "motion", "constant"} <= set(beside["row"])
     assert set(beside["n_shared"]) == {1, 2} and set(beside["metric"]) == {"srg", "auc"}
+
+
+def test_videos_without_masks_are_explained_and_scored_but_not_localised(own, tiny_root, weights):
+    folder = tiny_root / "own" / "one video"
+    folder.mkdir()
+    for t in range(20):
+        grey = np.full((40, 60), 90 + t, dtype=np.uint8)
+        grey[10:20, 2 * t : 2 * t + 8] = 255
+        Image.fromarray(grey).save(folder / f"{t}.png")
+    own |= {"model": None, "metrics": [], "methods": ["ig"], "trained_weights": weights}
+    own |= {"dataset": "videos", "data_dir": str(folder.parent), "labels": "none"}
+    run = open_run("tiny", **own, masks="none", n_folds=1)
+    study = steps.measure(run)
+    assert len(study.evaluation) == 2 and not steps.mask(run, "videos-one_video-0000").any()
+    scores = study.model_centric.query("row == 'ig'").set_index("metric")["value"]
+    assert scores[["deletion", "insertion", "srg"]].notna().all()
+    assert study.human_centric.query("metric == 'auc'")["value"].isna().all()
+    assert list(explorer.clip_labels(run)) == study.evaluation["clip_id"].tolist()
+    explorer.Explorer(run)  # opens what has no masks
+    shutil.rmtree(folder)

@@ -79,7 +79,7 @@ def index(
     Parameters
     ----------
     root : str or Path
-        Folder of the videos.
+        Folder of the videos; or a video file, with labels and masks "none".
     kept : str or Path
         Folder for the frames as pictures, made if need be; what is there is not made again.
     labels : str
@@ -142,7 +142,7 @@ def _scan(
     root: Path, kept: Path, labels: str, masks: str, progress: bool
 ) -> tuple[list[Sequence], list[str], list[str]]:
     """Sequences that can be used, what is wrong with the others, and what is odd."""
-    if not root.is_dir():
+    if not root.exists():
         raise InputError(f"no folder {root}; give the one that holds the videos as data_dir")
     paths = [path for path in _videos(root) if path != root / masks]
     names = Counter(_name(path) for path in paths)
@@ -191,8 +191,8 @@ def _name(path: Path) -> str:
 
 def _videos(root: Path) -> list[Path]:
     """Video files and folders of pictures."""
-    if not root.is_dir():
-        return []
+    if root.is_file():
+        return [root]
     found = [path for path in sorted(root.iterdir()) if not path.name.startswith(".")]
     return [
         path

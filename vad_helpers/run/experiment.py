@@ -141,6 +141,10 @@ def evaluation(run: Run, *, n_clips: int | None = None) -> pd.DataFrame:
         known = cache.manifest_in(run.dir).get("evaluation", [])
         return table.set_index("clip_id", drop=False).loc[known].reset_index(drop=True)
     options = {"seed": p.seed, "max_per_sequence": p.max_per_sequence}
+    if _unmarked(run):  # what cannot be localised can be explained all the same
+        given, table = table, table.assign(label=1, eligible=True)
+        chosen = clip_data.evaluation_clips(table, n_clips=n_clips or p.n_clips, **options)
+        return given[given["clip_id"].isin(chosen["clip_id"])].reset_index(drop=True)
     if p.study_clips is not None:
         table = clip_data.study_clips(table, n_clips=p.study_clips, **options)
     chosen = clip_data.evaluation_clips(table, n_clips=n_clips or p.n_clips, **options)
@@ -150,6 +154,10 @@ def evaluation(run: Run, *, n_clips: int | None = None) -> pd.DataFrame:
             "that agree with the frame labels); choose another fold or more data"
         )
     return chosen
+
+
+def _unmarked(run: Run) -> bool:
+    return run.params.dataset == "videos" and run.params.masks == "none"
 
 
 def line_of(run: Run, clip_id: str) -> pd.Series:
@@ -176,8 +184,10 @@ def frames(run: Run, clip_id: str) -> np.ndarray:
 
 
 def mask(run: Run, clip_id: str) -> np.ndarray:
-    """Ground-truth mask of one clip: bool (T, H, W)."""
+    """Ground-truth mask of one clip: bool (T, H, W); empty in own videos without masks."""
     line, size = line_of(run, clip_id), tuple(run.params.frame_size)
+    if _unmarked(run):
+        return np.zeros((line["n_frames"], *size), dtype=bool)
     return clip_data.load_mask(sequences(run), line, size=size)
 
 
