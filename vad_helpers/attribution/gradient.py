@@ -200,12 +200,7 @@ def smoothgrad(
 
 
 def vargrad(
-    probability: Probability,
-    clip: Tensor,
-    baseline: None = None,
-    *,
-    n_samples: int,
-    sigma: float,
+    probability: Probability, clip: Tensor, baseline: None = None, *, n_samples: int, sigma: float
 ) -> Tensor:
     """Add up over channels the variance of the gradient over noisy copies of the clip.
 

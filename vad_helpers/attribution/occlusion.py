@@ -221,12 +221,7 @@ def _falls(
 
 
 def _scores(
-    prepared: Prepared,
-    score: Score,
-    clip: Tensor,
-    baseline: Tensor,
-    windows: Windows,
-    at_once: int,
+    prepared: Prepared, score: Score, clip: Tensor, baseline: Tensor, windows: Windows, at_once: int
 ) -> Iterator[tuple[list[tuple[slice, ...]], Tensor]]:
     """Score of the clip, then of windows, some at a time: their slices and their scores."""
     starts, ends = windows

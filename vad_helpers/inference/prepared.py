@@ -40,13 +40,7 @@ WORTH = 0.95
 
 
 def resolve_device(device: str) -> torch.device:
-    """Give the device of a name among `DEVICES`.
-
-    Raises
-    ------
-    InputError
-        If the name is another, or there is no GPU for "cuda".
-    """
+    """Give the device of a name in `DEVICES`; InputError for another, or "cuda" without a GPU."""
     if device not in DEVICES:
         raise InputError(f"device is {device!r}: give one of {', '.join(DEVICES)}")
     has_gpu = torch.cuda.is_available()
@@ -66,11 +60,6 @@ def computes_bf16(device: str | torch.device) -> bool:
 
     A CPU without AVX-512 gets PyTorch's emulation instead, in which a convolution takes some fifty
     times as long as in float32. Of other CPUs PyTorch does not say, so that they count as without.
-
-    Parameters
-    ----------
-    device : str or torch.device
-        Such as "cpu" or "cuda:0".
     """
     if torch.device(device).type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -96,20 +85,8 @@ def side_by_side(
 ) -> dict[str, float]:
     """Median seconds of several ways to do the same work.
 
-    They take turns, so that all see the same machine; the first turn, which pays for what later
-    ones share, is not counted.
-
-    Parameters
-    ----------
-    ways : mapping of str to callable
-    device : torch.device
-        Where they compute.
-    repeats : int
-        Turns that count, at least 1.
-
-    Returns
-    -------
-    dict of str to float
+    They take turns on a device, so that all see the same machine; `repeats` turns count, and one
+    ahead of them, which pays for what later ones share, does not.
     """
     turns = []
     for _ in range(repeats + 1):

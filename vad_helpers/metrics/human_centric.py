@@ -19,13 +19,7 @@ from typing import Any
 import numpy as np
 
 from vad_helpers.errors import InputError
-from vad_helpers.metrics.arrays import (
-    as_map,
-    as_mask,
-    exact_auc,
-    grey_change,
-    threshold_levels,
-)
+from vad_helpers.metrics.arrays import as_map, as_mask, exact_auc, grey_change, threshold_levels
 
 KEYS = ("iou", "f1", "auc")
 

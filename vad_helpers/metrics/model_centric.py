@@ -27,9 +27,6 @@ The gap p(x) - p(x_b), ``p_clip`` - ``p_baseline``, is what the whole baseline d
 near 0 there is little to measure. It is no bound: a clip of which a part is replaced can have a
 lower probability than either.
 
-`predict` must give probabilities, or the ranges above do not hold: logits, NaN and results of
-another shape are refused wherever it is asked.
-
 References
 ----------
 V. Petsiuk, A. Das, K. Saenko, "RISE: Randomized input sampling for explanation of black-box
@@ -61,7 +58,7 @@ ROUNDING = 1e-3
 Predict = Callable[[Any], Any]
 
 
-def _checked(
+def checked(
     clip: Any, baseline: Any, attribution: Any
 ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     """Clip and baseline as tensors on the clip's device, and E+; InputError if they do not fit."""
@@ -99,8 +96,9 @@ def deletion_insertion(
     Parameters
     ----------
     predict : callable
-        (N, C, T, H, W) -> (N,) probabilities of "anomalous", in [0, 1]. It gets what `clip` is: a
-        tensor on its device, without gradients, or a NumPy array.
+        (N, C, T, H, W) -> (N,) probabilities of "anomalous", in [0, 1]; logits, NaN and other
+        shapes are refused. It gets what `clip` is: a tensor on its device, without gradients, or a
+        NumPy array.
     clip, baseline : tensor or array, (C, T, H, W)
         x and x_b.
     attribution : array or tensor, (T, H, W)
@@ -302,7 +300,7 @@ def _measure(
     """
     check_count(batch_size, name="batch_size")
     as_numpy = not isinstance(clip, torch.Tensor)
-    clip, baseline, positive = _checked(clip, baseline, attribution)
+    clip, baseline, positive = checked(clip, baseline, attribution)
     if block is not None:
         positive = np.maximum(block_means(as_map(attribution), block), 0)
     n_voxels = positive.size  # or blocks
@@ -315,7 +313,7 @@ def _measure(
         check_count(n_steps, name="n_steps")
         sizes["area"] = np.rint(np.linspace(0, 1, n_steps + 1) * n_voxels).astype(np.int64)
     if "matched" in axes:
-        sizes["matched"] = _sizes(areas, n_voxels)
+        sizes["matched"] = sizes_of(areas, n_voxels)
 
     counts = dict.fromkeys(np.concatenate(list(sizes.values())).tolist())
     partial = [n for n in counts if 0 < n < n_voxels]
@@ -325,7 +323,7 @@ def _measure(
         mixtures = [(0, True), (0, False), *mixtures]
     rank = importance_rank(positive, seed=seed)
     rank = torch.from_numpy(spread(rank, block or (), clip.shape[1:])).to(clip.device, torch.int32)
-    found = [] if ends is None else [_probabilities(ends, 2)]
+    found = [] if ends is None else [probabilities(ends, 2)]
     starts = range(0, len(mixtures), batch_size)
     for start in tqdm(starts, desc="masked clips", disable=not progress, leave=False):
         chosen = mixtures[start : start + batch_size]
@@ -333,7 +331,7 @@ def _measure(
         for mixed, (n, deletes) in zip(batch, chosen, strict=True):
             top, rest = (baseline, clip) if deletes else (clip, baseline)
             torch.where(rank < n, top, rest, out=mixed)
-        found.append(_probabilities(predict(batch.numpy() if as_numpy else batch), len(batch)))
+        found.append(probabilities(predict(batch.numpy() if as_numpy else batch), len(batch)))
     p = np.concatenate(found)
 
     p_clip, p_baseline = float(p[0]), float(p[1])
@@ -348,7 +346,7 @@ def _measure(
     return scores
 
 
-def _sizes(areas: Sequence[float], n_voxels: int) -> np.ndarray:
+def sizes_of(areas: Sequence[float], n_voxels: int) -> np.ndarray:
     """Numbers of voxels that shares of them are, one at least; InputError if they are no shares."""
     shares = np.asarray(areas, dtype=np.float64)
     if shares.ndim != 1 or not shares.size or not ((shares > 0) & (shares <= 1)).all():
@@ -356,7 +354,7 @@ def _sizes(areas: Sequence[float], n_voxels: int) -> np.ndarray:
     return np.maximum(1, np.rint(shares * n_voxels)).astype(np.int64)
 
 
-def _probabilities(p: Any, n_clips: int) -> np.ndarray:
+def probabilities(p: Any, n_clips: int) -> np.ndarray:
     """Check what `predict` gave for some clips; probabilities as float64 (n_clips,)."""
     wanted = f"expected ({n_clips},) probabilities in [0, 1], that of 'anomalous' for each clip"
     try:

@@ -71,10 +71,8 @@ def symmetric_limit(attribution: np.ndarray) -> tuple[float, bool]:
 
 
 def _bare(ax: Axes, title: str) -> Axes:
-    ax.set_xticks([])
-    ax.set_yticks([])
+    ax.set(xticks=[], yticks=[], title=title)
     ax.spines[:].set(visible=True, color="#BBBBBB", linewidth=0.5)
-    ax.set_title(title)
     return ax
 
 
@@ -211,8 +209,7 @@ def time_slices(axes: Any, grey: np.ndarray, mask: np.ndarray, maps: Maps) -> An
     flat = list(np.ravel(axes))
     path = mask.any(axis=1)
     frame(flat[0], grey[:, rows].mean(axis=1), path, title="frames and mask", aspect="auto")
-    flat[0].set_ylabel("time ↓")
-    flat[0].set_xlabel("x →")
+    flat[0].set(xlabel="x →", ylabel="time ↓")
     slices = {title: values[:, rows].mean(axis=1) for title, values in maps.items()}
     _draw_maps(flat[1:], slices, path, ..., aspect="auto")
     signed_colour_bar(flat, quantity="mean E", over="slice")
