@@ -1,12 +1,4 @@
-"""A model made ready for inference: folded, laid out for its device, spread over the cores.
-
-Conventions
------------
-- Devices: "auto" (a GPU if PyTorch sees one), "cpu", "cuda". Precisions: "fp32", which means the
-  model's own type, and "bf16"; logits are float32 either way.
-- Engines: "torch"; "openvino" (the extra `fast`) for passes without gradients on a CPU. Which is
-  faster depends on the processor: `side_by_side` tells.
-"""
+"""A model made ready for inference: folded, laid out for its device, spread over the cores."""
 
 from __future__ import annotations
 
@@ -30,7 +22,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 PRECISIONS = ("fp32", "bf16")
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES = ("auto", "cpu", "cuda")  # auto: a GPU if PyTorch sees one
 ENGINES = ("torch", "openvino")
 
 MOST_CLIPS = 64
@@ -347,7 +339,8 @@ def prepare(model: Model | Prepared, *, precision: str = "fp32", engine: str = "
         "fp32" keeps the model's own type, "bf16" evaluates it in bfloat16; logits are float32.
     engine : {"torch", "openvino"}
         What evaluates clips without gradients. OpenVINO gives the same logits to rounding, for
-        float32 models on a CPU; it compiles once a shape of clips, which takes seconds.
+        float32 models on a CPU (the extra `fast`); it compiles once a shape of clips, which takes
+        seconds. Which is faster depends on the processor: `side_by_side` tells.
 
     Returns
     -------

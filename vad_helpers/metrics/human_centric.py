@@ -217,10 +217,8 @@ def concentration(attribution: Any, mask: Any) -> dict[str, float]:
 
     Parameters
     ----------
-    attribution : array or tensor, (T, H, W)
-        Signed map.
-    mask : array or tensor of bool, (T, H, W)
-        True on the anomaly.
+    attribution, mask
+        As `localization`.
 
     Returns
     -------
@@ -322,10 +320,8 @@ def motion_localization(attribution: Any, mask: Any, motion: Any) -> dict[str, f
 
     Parameters
     ----------
-    attribution : array or tensor, (T, H, W)
-        Signed map; negative values count as zero.
-    mask : array or tensor of bool, (T, H, W)
-        True on the anomaly.
+    attribution, mask
+        As `localization`.
     motion : array or tensor of bool, (T, H, W)
         True where something moves; see `moving_voxels`.
 

@@ -217,18 +217,7 @@ def area_matched(
 
 
 def both_axes(
-    predict: Predict,
-    clip: Any,
-    baseline: Any,
-    attribution: Any,
-    *,
-    n_thresholds: int = 50,
-    n_steps: int = 50,
-    areas: Sequence[float] = MATCHED_AREAS,
-    seed: int = 0,
-    batch_size: int = 8,
-    progress: bool = False,
-    ends: Sequence[float] | None = None,
+    predict: Predict, clip: Any, baseline: Any, attribution: Any, **options: Any
 ) -> dict[str, dict[str, Any]]:
     """`deletion_insertion` and `area_curves` together; sets that both ask about are asked once.
 
@@ -240,10 +229,8 @@ def both_axes(
         ``threshold``: as `deletion_insertion`. ``area``: as `area_curves`. ``shared``:
         ``p_clip``, ``p_baseline`` and ``model_calls``, which both have in common.
     """
-    asked = {"n_thresholds": n_thresholds, "n_steps": n_steps, "areas": areas, "seed": seed}
-    asked |= {"batch_size": batch_size, "progress": progress, "ends": ends}
     axes = ("threshold", "area", "matched")
-    found = _measure(axes, predict, clip, baseline, attribution, **asked)
+    found = _measure(axes, predict, clip, baseline, attribution, **options)
     area = {**found["area"], **found["matched"]}
     return {"threshold": found["threshold"], "area": area, "shared": found["shared"]}
 
@@ -289,9 +276,9 @@ def _measure(
     areas: Sequence[float] = MATCHED_AREAS,
     block: tuple[int, int, int] | None = None,
     seed: int = 0,
-    batch_size: int,
-    progress: bool,
-    ends: Sequence[float] | None,
+    batch_size: int = 8,
+    progress: bool = False,
+    ends: Sequence[float] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Score a map on the axes "threshold", "area", "matched", and give what they "share".
 

@@ -6,9 +6,9 @@ claimed side, *does not hold* if one lies on the other side, and is *undecided* 
 where a comparison is not measured, or on fewer than four sequences. Beside the intervals stands the
 p of the sign-flip test, after Holm's correction.
 
-IoU and F1 order clips alike (F1 = 2 IoU / (1 + IoU) on one clip), so that IoU and AUC decide on
-localisation. A family is compared by the mean of its methods, clip by clip. "Best" and "worst" mean
-better or worse than every other method, each compared singly.
+IoU and F1 order clips alike, so that IoU and AUC decide on localisation. A family is compared by
+the mean of its methods, clip by clip. "Best" and "worst" mean better or worse than every other
+method, each compared singly.
 """
 
 from __future__ import annotations

@@ -4,10 +4,9 @@ Conventions
 -----------
 Frames are grey, in [0, 1]. A mask is drawn as its outline, yellow with a black rim, visible on
 grey and on the colours of a map alike. Maps are signed: red speaks for "anomalous", blue against
-it, white is zero. A map is divided by its own limit (a stated quantile of |E| over the whole
-clip), so one colour bar from -1 to 1 serves all maps of a figure: compare *where* the maps are
-red, not how red one is beside another. Where that quantile is 0 (a map with few values other than
-zero), the limit is the maximum, and "(max)" stands behind the title.
+it, white is zero. A map is divided by its own limit, see `symmetric_limit`, so one colour bar from
+-1 to 1 serves all maps of a figure: compare *where* the maps are red, not how red one is beside
+another. Where the limit is the maximum, "(max)" stands behind the title.
 
 Arrays: grey frames are float (T, H, W), or (H, W) where one is drawn; a mask is bool of the same
 shape, True on the anomaly; a map is float of the same shape, signed; `maps` are maps of a clip by
