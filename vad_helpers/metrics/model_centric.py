@@ -19,13 +19,10 @@ fixed order would favour some frames. An all-zero map is therefore a random one 
 
 SRG, the symmetric relevance gain, is p with the top voxels alone minus p without them, a mean over
 the areas: RISE's insertion minus its deletion, here `area_matched_deletion` minus
-`area_matched_insertion`. At `LOG_AREAS` it weighs every order of magnitude of area alike. With
-`block`, whole blocks are replaced, ranked by the mean of the signed E in each: attributions add up,
-noise cancels, and blocks cut by the border are not held back by their size.
+`area_matched_insertion`. At `LOG_AREAS` it weighs every order of magnitude of area alike.
 
 The gap p(x) - p(x_b), ``p_clip`` - ``p_baseline``, is what the whole baseline does. Where it is
-near 0 there is little to measure. It is no bound: a clip of which a part is replaced can have a
-lower probability than either.
+near 0 there is little to measure; it is no bound, see `tables.gaps`.
 
 References
 ----------
@@ -207,8 +204,9 @@ def area_matched(
     """Deletion, insertion and SRG at fixed shares of the voxels, or of blocks of voxels.
 
     Parameters, errors and results are those of `area_curves`, less its curves over all areas.
-    `block` has the frames, rows and columns of blocks that are ranked by mean signed attribution
-    and replaced whole, (1, H, W) for whole frames; `areas` are then shares of the blocks.
+    `block` has the frames, rows and columns of blocks that are ranked by mean signed attribution,
+    in which noise cancels, and replaced whole, (1, H, W) for whole frames; `areas` are then shares
+    of the blocks.
     """
     asked = {"areas": areas, "block": block, "seed": seed, "ends": ends}
     asked |= {"batch_size": batch_size, "progress": progress}
