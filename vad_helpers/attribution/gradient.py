@@ -17,9 +17,6 @@ from torch import Tensor
 from vad_helpers.attribution.probability import Probability
 from vad_helpers.errors import InputError
 
-CHANNELS = ("sum", "abs")
-NOISE = ("channels", "grey")
-
 
 def integrated_gradients(
     probability: Probability, clip: Tensor, baseline: Tensor, *, n_steps: int, channels: str = "sum"

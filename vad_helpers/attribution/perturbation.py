@@ -26,7 +26,6 @@ from torch import Tensor
 from vad_helpers.attribution.probability import Probability
 from vad_helpers.errors import InputError
 
-LIMITS = {"n_samples": ">= 2"}
 FIRST = 50
 """Samples at which doubling begins: two halves of the paper's 25."""
 

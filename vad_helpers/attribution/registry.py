@@ -41,7 +41,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from vad_helpers.attribution import baselines, checks, gradient, lrp, superpixels
+from vad_helpers.attribution import baselines, checks, superpixels
 from vad_helpers.attribution.probability import Probability, evaluating, refuse_mixing, seeded
 from vad_helpers.errors import InputError
 from vad_helpers.inference.prepared import Model, Prepared, out_of_memory, prepare
@@ -345,37 +345,23 @@ def _samples(settings: Mapping[str, Any], *_: object) -> int:
     return settings.get("n_steps", 1) * settings.get("n_samples", 1)
 
 
-_LIMITS = {
-    "n_steps": ">= 1",
-    "n_samples": ">= 1",
-    "sigma": ">= 0",
-    "channels": gradient.CHANNELS,
-    "noise": gradient.NOISE,
-    "alpha": ">= 0",
-    "kernel_width": "> 0",
-    "agreement": ">= 0",
-    "grid": ">= 1",
-    "p_keep": "> 0",
-    "window": ">= 1",
-    "stride": ">= 1",
-    "rule": lrp.RULES,
-    **superpixels.LIMITS,
-}
-
-
 def _packaged() -> dict[str, MethodSpec]:
-    """Read `methods.toml`; limits, checks and costs are those of the modules, where they differ."""
-    file, found = resources.files(__package__) / "methods.toml", {}
-    for key, about in tomllib.loads(file.read_text(encoding="utf-8")).items():
+    """Read `methods.toml`; a check and model calls of its own are those of a method's module."""
+    given = tomllib.loads((resources.files(__package__) / "methods.toml").read_text("utf-8"))
+
+    def tuples(entries: Mapping[str, Any]) -> dict[str, Any]:
+        return {n: tuple(v) if isinstance(v, list) else v for n, v in entries.items()}
+
+    limits, found = tuples(given["limits"]) | superpixels.LIMITS, {}
+    for key, about in given["methods"].items():
         name, function = about.pop("function").split(".")
         module, settings = importlib.import_module(f"{__package__}.{name}"), about.pop("settings")
-        settings = {n: tuple(v) if isinstance(v, list) else v for n, v in settings.items()}
         found[key] = MethodSpec(
             key=key,
             attribute=getattr(module, function),
             model_calls=getattr(module, "model_calls", _samples),
-            settings=settings | (superpixels.SETTINGS if about.get("superpixels") else {}),
-            limits=_LIMITS | getattr(module, "LIMITS", {}),
+            settings=tuples(settings) | (superpixels.SETTINGS if "superpixels" in about else {}),
+            limits=limits | about.pop("limits", {}),
             check=getattr(module, "check", None),
             **about,
         )
