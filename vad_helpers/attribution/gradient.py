@@ -17,9 +17,6 @@ from torch import Tensor
 from vad_helpers.attribution.probability import Probability
 from vad_helpers.errors import InputError
 
-CHANNELS = ("sum", "abs")
-NOISE = ("channels", "grey")
-
 
 def integrated_gradients(
     probability: Probability, clip: Tensor, baseline: Tensor, *, n_steps: int, channels: str = "sum"
@@ -200,12 +197,7 @@ def smoothgrad(
 
 
 def vargrad(
-    probability: Probability,
-    clip: Tensor,
-    baseline: None = None,
-    *,
-    n_samples: int,
-    sigma: float,
+    probability: Probability, clip: Tensor, baseline: None = None, *, n_samples: int, sigma: float
 ) -> Tensor:
     """Add up over channels the variance of the gradient over noisy copies of the clip.
 

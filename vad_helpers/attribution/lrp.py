@@ -22,7 +22,6 @@ from torch.overrides import TorchFunctionMode
 from vad_helpers.attribution.probability import Probability
 from vad_helpers.errors import InputError
 
-RULES = ("composite", "zero")
 _LAYERS = {"conv1d", "conv2d", "conv3d", "linear"}
 # Of pixels: functions that only move, copy or average them, so that bounds go the same way.
 _MOVES = {"pad", "to", "float", "contiguous", "clone", "view", "reshape", "flatten", "permute"} | {

@@ -124,7 +124,7 @@ class IncrementalOcclusion:
             raise InputError(f"inputs are {inputs.dtype}; give floats, for the map has their type")
         window = checks.value("sliding_window_shapes", window[1:], (1, 1, 1), ">= 1")
         stride = checks.value("strides", stride[1:], (1, 1, 1), ">= 1")
-        check_windows({"window": window, "stride": stride}, shape)
+        check({"window": window, "stride": stride}, shape)
         windows = _windows(shape, window, stride)
         fills = torch.as_tensor(0.0 if baselines is None else baselines).to(inputs)
 
@@ -153,7 +153,7 @@ def model_calls(settings: Mapping[str, Any], shape: Sequence[int], *_: object) -
     return 1 + math.prod(1 + math.ceil((size - wide) / step) for size, wide, step in axes)
 
 
-def check_windows(settings: Mapping[str, Any], shape: Sequence[int]) -> None:
+def check(settings: Mapping[str, Any], shape: Sequence[int]) -> None:
     """Raise InputError if the settings `window` and `stride` leave voxels of a clip uncovered."""
     window, stride = settings["window"], settings["stride"]
     names = ("frames", "rows", "columns")
@@ -221,12 +221,7 @@ def _falls(
 
 
 def _scores(
-    prepared: Prepared,
-    score: Score,
-    clip: Tensor,
-    baseline: Tensor,
-    windows: Windows,
-    at_once: int,
+    prepared: Prepared, score: Score, clip: Tensor, baseline: Tensor, windows: Windows, at_once: int
 ) -> Iterator[tuple[list[tuple[slice, ...]], Tensor]]:
     """Score of the clip, then of windows, some at a time: their slices and their scores."""
     starts, ends = windows

@@ -29,9 +29,11 @@ from __future__ import annotations
 import importlib
 import inspect
 import time
+import tomllib
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -39,16 +41,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from vad_helpers.attribution import (
-    baselines,
-    cam,
-    checks,
-    gradient,
-    lrp,
-    occlusion,
-    perturbation,
-    superpixels,
-)
+from vad_helpers.attribution import baselines, checks, superpixels
 from vad_helpers.attribution.probability import Probability, evaluating, refuse_mixing, seeded
 from vad_helpers.errors import InputError
 from vad_helpers.inference.prepared import Model, Prepared, out_of_memory, prepare
@@ -352,138 +345,27 @@ def _samples(settings: Mapping[str, Any], *_: object) -> int:
     return settings.get("n_steps", 1) * settings.get("n_samples", 1)
 
 
-_LIMITS = {
-    "n_steps": ">= 1",
-    "n_samples": ">= 1",
-    "sigma": ">= 0",
-    "channels": gradient.CHANNELS,
-    "noise": gradient.NOISE,
-    "alpha": ">= 0",
-    "kernel_width": "> 0",
-    "agreement": ">= 0",
-    "grid": ">= 1",
-    "p_keep": "> 0",
-    "window": ">= 1",
-    "stride": ">= 1",
-    "rule": lrp.RULES,
-    **superpixels.LIMITS,
-}
-_GRADIENT = {"family": "gradient", "model_calls": _samples, "limits": _LIMITS, "precision": "bf16"}
-_SAMPLED = {
-    "family": "perturbation",
-    "model_calls": _samples,
-    "limits": {**_LIMITS, "n_samples": ">= 2"},
-    "check": perturbation.check,
-}
-_OCCLUSION = {
-    "family": "perturbation",
-    "attribute": occlusion.occlusion,
-    "model_calls": occlusion.model_calls,
-    "limits": _LIMITS,
-    "check": occlusion.check_windows,
-    "precision": "bf16",
-    "citation": "zeiler2014visualizing",
-}
-_NOISE = {"n_samples": 25, "sigma": 0.3}
-# Beyond the paper; keys are the functions' names.
-_BEYOND = (
-    ("Input × Gradient", gradient.input_x_gradient, {"channels": "sum"}, "shrikumar2016not"),
-    ("SmoothGrad", gradient.smoothgrad, {**_NOISE, "channels": "sum"}, "smilkov2017smoothgrad"),
-    ("VarGrad", gradient.vargrad, _NOISE, "adebayo2018local"),
-    ("Grad-CAM", cam.grad_cam, {"layer": "Mixed_5c"}, "selvaraju2017grad"),
-    ("Grad-CAM++", cam.grad_cam_pp, {"layer": "Mixed_5c"}, "chattopadhay2018grad"),
-    ("HiResCAM", cam.hirescam, {"layer": "Mixed_4f"}, "draelos2020use"),
-    ("LayerCAM", cam.layercam, {"layer": "Mixed_4f"}, "jiang2021layercam"),
-    ("LRP", lrp.lrp, {"rule": "composite", "low": -1.0, "high": 1.0}, "bach2015pixel"),
-)
-_SPECS = (
-    MethodSpec(
-        key="ig",
-        name="Integrated Gradients",
-        attribute=gradient.integrated_gradients,
-        settings={"n_steps": 30, "channels": "sum"},
-        citation="sundararajan2017axiomatic",
-        **_GRADIENT,
-    ),
-    MethodSpec(
-        key="ig_smoothgrad",
-        name="IG + SmoothGrad",
-        attribute=gradient.smooth_integrated_gradients,
-        settings={"n_steps": 30, "n_samples": 5, "sigma": 1.0}
-        | {"channels": "sum", "noise": "channels", "noisy_baseline": False},
-        citation="smilkov2017smoothgrad",
-        **_GRADIENT,
-    ),
-    MethodSpec(
-        key="guided_backprop",
-        name="Guided Backpropagation",
-        attribute=gradient.guided_backprop,
-        settings={"channels": "sum"},
-        uses_baseline=False,
-        citation="springenberg2015striving",
-        **_GRADIENT,
-    ),
-    MethodSpec(
-        key="gradient_shap",
-        name="GradientSHAP",
-        attribute=gradient.gradient_shap,
-        settings={"n_samples": 5, "sigma": 0.0, "channels": "sum"},
-        citation="erion2021improving",
-        **_GRADIENT,
-    ),
-    MethodSpec(
-        key="kernel_shap",
-        name="KernelSHAP",
-        attribute=perturbation.kernel_shap,
-        settings={"n_samples": 25, "paired": False, "agreement": 0.0, **superpixels.SETTINGS},
-        superpixels=True,
-        precision="bf16",
-        citation="lundberg2017unified",
-        **_SAMPLED,
-    ),
-    MethodSpec(
-        key="lime",
-        name="LIME",
-        attribute=perturbation.lime,
-        settings={"n_samples": 25, "alpha": 1e-3, "kernel_width": 1000.0}
-        | {"paired": False, "agreement": 0.0, **superpixels.SETTINGS},
-        superpixels=True,
-        precision="bf16",
-        citation="ribeiro2016should",
-        **_SAMPLED,
-    ),
-    MethodSpec(
-        key="occlusion_lp",
-        name="Occlusion (large)",
-        settings={"window": (10, 52, 78), "stride": (10, 32, 32)},
-        **_OCCLUSION,
-    ),
-    MethodSpec(
-        key="occlusion_sp",
-        name="Occlusion (small)",
-        settings={"window": (4, 16, 24), "stride": (2, 8, 8)},
-        **_OCCLUSION,
-    ),
-    *(
-        MethodSpec(
-            key=function.__name__,
-            name=name,
-            attribute=function,
-            settings=settings,
-            uses_baseline=False,
-            citation=citation,
-            **_GRADIENT | {"precision": "fp32"},
+def _packaged() -> dict[str, MethodSpec]:
+    """Read `methods.toml`; a check and model calls of its own are those of a method's module."""
+    given = tomllib.loads((resources.files(__package__) / "methods.toml").read_text("utf-8"))
+
+    def tuples(entries: Mapping[str, Any]) -> dict[str, Any]:
+        return {n: tuple(v) if isinstance(v, list) else v for n, v in entries.items()}
+
+    limits, found = tuples(given["limits"]) | superpixels.LIMITS, {}
+    for key, about in given["methods"].items():
+        name, function = about.pop("function").split(".")
+        module, settings = importlib.import_module(f"{__package__}.{name}"), about.pop("settings")
+        found[key] = MethodSpec(
+            key=key,
+            attribute=getattr(module, function),
+            model_calls=getattr(module, "model_calls", _samples),
+            settings=tuples(settings) | (superpixels.SETTINGS if "superpixels" in about else {}),
+            limits=limits | about.pop("limits", {}),
+            check=getattr(module, "check", None),
+            **about,
         )
-        for name, function, settings, citation in _BEYOND
-    ),
-    MethodSpec(
-        key="rise",
-        name="RISE",
-        attribute=perturbation.rise,
-        settings={"n_samples": 500, "grid": (2, 7, 7), "p_keep": 0.5}
-        | {"paired": True, "agreement": 0.0},
-        citation="petsiuk2018rise",
-        **_SAMPLED,
-    ),
-)
-METHODS: dict[str, MethodSpec] = {spec.key: spec for spec in _SPECS}
+    return found
+
+
+METHODS = _packaged()

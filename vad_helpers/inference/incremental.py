@@ -159,19 +159,9 @@ class Activations:
 
 
 def reached(stage: Stage, size: Triple, boxes: Boxes) -> Boxes:
-    """Boxes of a stage's output that depend on boxes of its input.
+    """Boxes of a stage's output that depend on boxes of its input of (T, H, W) `size`.
 
-    Parameters
-    ----------
-    stage : Stage
-    size : tuple of int
-        (T, H, W) of the input.
-    boxes : Boxes
-
-    Returns
-    -------
-    Boxes
-        Of one size, each inside the output and at least one value large.
+    They are of one size, each inside the output and at least one value large.
     """
     if stage.elementwise:
         return boxes
@@ -209,18 +199,9 @@ def _recompute(kept: _Kept, values: Tensor, boxes: Boxes) -> tuple[Tensor, Boxes
 def fill(
     clip: Tensor, baseline: Tensor, starts: np.ndarray, ends: np.ndarray
 ) -> tuple[Boxes, Tensor]:
-    """Boxes of one size around windows, and what they hold once the windows are filled.
+    """Boxes of one size around windows, and what they hold, (K, C, t, h, w), once these are filled.
 
-    Parameters
-    ----------
-    clip, baseline : Tensor (C, T, H, W)
-    starts, ends : ndarray of int (K, 3)
-        First and one-past-last index of every window.
-
-    Returns
-    -------
-    boxes : Boxes
-    values : Tensor (K, C, t, h, w)
+    Clip and baseline are (C, T, H, W), the windows' first and one-past-last indices int (K, 3).
     """
     boxes = Boxes.around(starts, ends, tuple(clip.shape[1:]))
     values = gather(clip.permute(1, 2, 3, 0), boxes)
@@ -232,19 +213,7 @@ def fill(
 
 
 def gather(kept: Tensor, boxes: Boxes) -> Tensor:
-    """Cut boxes out of an array.
-
-    Parameters
-    ----------
-    kept : Tensor (T, H, W, C)
-        Contiguous.
-    boxes : Boxes
-
-    Returns
-    -------
-    Tensor (K, C, t, h, w)
-        New memory, laid out as channels_last_3d.
-    """
+    """Cut boxes out of a contiguous (T, H, W, C): (K, C, t, h, w), new, channels_last_3d."""
     ends = boxes.starts + np.array(boxes.size)
     pairs = zip(boxes.starts.tolist(), ends.tolist(), strict=True)
     crops = torch.stack([kept[tuple(map(slice, start, end))] for start, end in pairs])

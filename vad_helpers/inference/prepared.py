@@ -1,12 +1,4 @@
-"""A model made ready for inference: folded, laid out for its device, spread over the cores.
-
-Conventions
------------
-- Devices: "auto" (a GPU if PyTorch sees one), "cpu", "cuda". Precisions: "fp32", which means the
-  model's own type, and "bf16"; logits are float32 either way.
-- Engines: "torch"; "openvino" (the extra `fast`) for passes without gradients on a CPU. Which is
-  faster depends on the processor: `side_by_side` tells.
-"""
+"""A model made ready for inference: folded, laid out for its device, spread over the cores."""
 
 from __future__ import annotations
 
@@ -30,7 +22,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 PRECISIONS = ("fp32", "bf16")
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES = ("auto", "cpu", "cuda")  # auto: a GPU if PyTorch sees one
 ENGINES = ("torch", "openvino")
 
 MOST_CLIPS = 64
@@ -40,13 +32,7 @@ WORTH = 0.95
 
 
 def resolve_device(device: str) -> torch.device:
-    """Give the device of a name among `DEVICES`.
-
-    Raises
-    ------
-    InputError
-        If the name is another, or there is no GPU for "cuda".
-    """
+    """Give the device of a name in `DEVICES`; InputError for another, or "cuda" without a GPU."""
     if device not in DEVICES:
         raise InputError(f"device is {device!r}: give one of {', '.join(DEVICES)}")
     has_gpu = torch.cuda.is_available()
@@ -66,11 +52,6 @@ def computes_bf16(device: str | torch.device) -> bool:
 
     A CPU without AVX-512 gets PyTorch's emulation instead, in which a convolution takes some fifty
     times as long as in float32. Of other CPUs PyTorch does not say, so that they count as without.
-
-    Parameters
-    ----------
-    device : str or torch.device
-        Such as "cpu" or "cuda:0".
     """
     if torch.device(device).type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -96,20 +77,8 @@ def side_by_side(
 ) -> dict[str, float]:
     """Median seconds of several ways to do the same work.
 
-    They take turns, so that all see the same machine; the first turn, which pays for what later
-    ones share, is not counted.
-
-    Parameters
-    ----------
-    ways : mapping of str to callable
-    device : torch.device
-        Where they compute.
-    repeats : int
-        Turns that count, at least 1.
-
-    Returns
-    -------
-    dict of str to float
+    They take turns on a device, so that all see the same machine; `repeats` turns count, and one
+    ahead of them, which pays for what later ones share, does not.
     """
     turns = []
     for _ in range(repeats + 1):
@@ -370,7 +339,8 @@ def prepare(model: Model | Prepared, *, precision: str = "fp32", engine: str = "
         "fp32" keeps the model's own type, "bf16" evaluates it in bfloat16; logits are float32.
     engine : {"torch", "openvino"}
         What evaluates clips without gradients. OpenVINO gives the same logits to rounding, for
-        float32 models on a CPU; it compiles once a shape of clips, which takes seconds.
+        float32 models on a CPU (the extra `fast`); it compiles once a shape of clips, which takes
+        seconds. Which is faster depends on the processor: `side_by_side` tells.
 
     Returns
     -------

@@ -69,24 +69,9 @@ def threshold_levels(positive: np.ndarray, n_thresholds: int) -> np.ndarray:
     """Find the highest threshold tau_i = i/n max(E+) that each voxel reaches.
 
     The sets {E+ > 0 and E+ >= tau_i} are nested, so this one number a voxel holds all of them:
-    voxel v is in the set of tau_i if and only if its level is at least i.
-
-    Parameters
-    ----------
-    positive : ndarray of float, any shape
-        E+ = max(E, 0).
-    n_thresholds : int
-        n, at least 1.
-
-    Returns
-    -------
-    ndarray of int64
-        From 0 to n; -1 where E+ is 0 (in no set at all).
-
-    Raises
-    ------
-    InputError
-        If `n_thresholds` is not a positive integer.
+    voxel v is in the set of tau_i if and only if its level is at least i. `positive` is E+ =
+    max(E, 0), of any shape. Levels are int64, from 0 to n; -1 where E+ is 0 (in no set at all).
+    InputError if n, `n_thresholds`, is not a positive integer.
     """
     check_count(n_thresholds, name="n_thresholds")
     levels = np.full(positive.shape, -1, dtype=np.int64)
@@ -104,17 +89,8 @@ def exact_auc(scores: np.ndarray, labels: np.ndarray) -> float:
     """Area under the ROC curve, exact, ties at mid-rank.
 
     It is the probability that a positive scores above a negative, half of it where they tie
-    (Mann-Whitney's U over the number of pairs), counted in integers.
-
-    Parameters
-    ----------
-    scores : ndarray of float
-    labels : ndarray of bool, same shape
-
-    Returns
-    -------
-    float
-        From 0 to 1; NaN if `labels` holds one class only.
+    (Mann-Whitney's U over the number of pairs), counted in integers. `labels` are bool, of the
+    shape of `scores`; NaN if they hold one class only.
     """
     positives, negatives = np.sort(scores[labels]), np.sort(scores[~labels])
     if not (positives.size and negatives.size):
@@ -129,23 +105,11 @@ def exact_auc(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def grey_change(clip: Any) -> np.ndarray:
-    """dI/dt of a clip's grey values: each frame minus the one before it.
+    """dI/dt of a clip's grey values, float64 (T, H, W), in the clip's units a frame.
 
-    Parameters
-    ----------
-    clip : array or tensor, (T, H, W) grey or (C, T, H, W)
-        In any units; channels are averaged.
-
-    Returns
-    -------
-    ndarray of float64, (T, H, W)
-        In the clip's units a frame. The first frame has none before it and takes the forward
-        difference; a single frame gives zeros.
-
-    Raises
-    ------
-    InputError
-        If it has another number of axes, is empty or not finite.
+    It is each frame of a (T, H, W) grey or (C, T, H, W) clip, whose channels are averaged, minus
+    the one before it. The first frame has none and takes the forward difference; a single frame
+    gives zeros. InputError if the clip has another number of axes, is empty or not finite.
     """
     grey = as_map(clip, name="clip").astype(np.float64, copy=False)
     if grey.ndim not in (3, 4):

@@ -19,13 +19,7 @@ from typing import Any
 import numpy as np
 
 from vad_helpers.errors import InputError
-from vad_helpers.metrics.arrays import (
-    as_map,
-    as_mask,
-    exact_auc,
-    grey_change,
-    threshold_levels,
-)
+from vad_helpers.metrics.arrays import as_map, as_mask, exact_auc, grey_change, threshold_levels
 
 KEYS = ("iou", "f1", "auc")
 
@@ -223,10 +217,8 @@ def concentration(attribution: Any, mask: Any) -> dict[str, float]:
 
     Parameters
     ----------
-    attribution : array or tensor, (T, H, W)
-        Signed map.
-    mask : array or tensor of bool, (T, H, W)
-        True on the anomaly.
+    attribution, mask
+        As `localization`.
 
     Returns
     -------
@@ -328,10 +320,8 @@ def motion_localization(attribution: Any, mask: Any, motion: Any) -> dict[str, f
 
     Parameters
     ----------
-    attribution : array or tensor, (T, H, W)
-        Signed map; negative values count as zero.
-    mask : array or tensor of bool, (T, H, W)
-        True on the anomaly.
+    attribution, mask
+        As `localization`.
     motion : array or tensor of bool, (T, H, W)
         True where something moves; see `moving_voxels`.
 

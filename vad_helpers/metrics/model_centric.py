@@ -19,16 +19,10 @@ fixed order would favour some frames. An all-zero map is therefore a random one 
 
 SRG, the symmetric relevance gain, is p with the top voxels alone minus p without them, a mean over
 the areas: RISE's insertion minus its deletion, here `area_matched_deletion` minus
-`area_matched_insertion`. At `LOG_AREAS` it weighs every order of magnitude of area alike. With
-`block`, whole blocks are replaced, ranked by the mean of the signed E in each: attributions add up,
-noise cancels, and blocks cut by the border are not held back by their size.
+`area_matched_insertion`. At `LOG_AREAS` it weighs every order of magnitude of area alike.
 
 The gap p(x) - p(x_b), ``p_clip`` - ``p_baseline``, is what the whole baseline does. Where it is
-near 0 there is little to measure. It is no bound: a clip of which a part is replaced can have a
-lower probability than either.
-
-`predict` must give probabilities, or the ranges above do not hold: logits, NaN and results of
-another shape are refused wherever it is asked.
+near 0 there is little to measure; it is no bound, see `tables.gaps`.
 
 References
 ----------
@@ -61,7 +55,7 @@ ROUNDING = 1e-3
 Predict = Callable[[Any], Any]
 
 
-def _checked(
+def checked(
     clip: Any, baseline: Any, attribution: Any
 ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     """Clip and baseline as tensors on the clip's device, and E+; InputError if they do not fit."""
@@ -99,8 +93,9 @@ def deletion_insertion(
     Parameters
     ----------
     predict : callable
-        (N, C, T, H, W) -> (N,) probabilities of "anomalous", in [0, 1]. It gets what `clip` is: a
-        tensor on its device, without gradients, or a NumPy array.
+        (N, C, T, H, W) -> (N,) probabilities of "anomalous", in [0, 1]; logits, NaN and other
+        shapes are refused. It gets what `clip` is: a tensor on its device, without gradients, or a
+        NumPy array.
     clip, baseline : tensor or array, (C, T, H, W)
         x and x_b.
     attribution : array or tensor, (T, H, W)
@@ -209,8 +204,9 @@ def area_matched(
     """Deletion, insertion and SRG at fixed shares of the voxels, or of blocks of voxels.
 
     Parameters, errors and results are those of `area_curves`, less its curves over all areas.
-    `block` has the frames, rows and columns of blocks that are ranked by mean signed attribution
-    and replaced whole, (1, H, W) for whole frames; `areas` are then shares of the blocks.
+    `block` has the frames, rows and columns of blocks that are ranked by mean signed attribution,
+    in which noise cancels, and replaced whole, (1, H, W) for whole frames; `areas` are then shares
+    of the blocks.
     """
     asked = {"areas": areas, "block": block, "seed": seed, "ends": ends}
     asked |= {"batch_size": batch_size, "progress": progress}
@@ -219,18 +215,7 @@ def area_matched(
 
 
 def both_axes(
-    predict: Predict,
-    clip: Any,
-    baseline: Any,
-    attribution: Any,
-    *,
-    n_thresholds: int = 50,
-    n_steps: int = 50,
-    areas: Sequence[float] = MATCHED_AREAS,
-    seed: int = 0,
-    batch_size: int = 8,
-    progress: bool = False,
-    ends: Sequence[float] | None = None,
+    predict: Predict, clip: Any, baseline: Any, attribution: Any, **options: Any
 ) -> dict[str, dict[str, Any]]:
     """`deletion_insertion` and `area_curves` together; sets that both ask about are asked once.
 
@@ -242,10 +227,8 @@ def both_axes(
         ``threshold``: as `deletion_insertion`. ``area``: as `area_curves`. ``shared``:
         ``p_clip``, ``p_baseline`` and ``model_calls``, which both have in common.
     """
-    asked = {"n_thresholds": n_thresholds, "n_steps": n_steps, "areas": areas, "seed": seed}
-    asked |= {"batch_size": batch_size, "progress": progress, "ends": ends}
     axes = ("threshold", "area", "matched")
-    found = _measure(axes, predict, clip, baseline, attribution, **asked)
+    found = _measure(axes, predict, clip, baseline, attribution, **options)
     area = {**found["area"], **found["matched"]}
     return {"threshold": found["threshold"], "area": area, "shared": found["shared"]}
 
@@ -291,9 +274,9 @@ def _measure(
     areas: Sequence[float] = MATCHED_AREAS,
     block: tuple[int, int, int] | None = None,
     seed: int = 0,
-    batch_size: int,
-    progress: bool,
-    ends: Sequence[float] | None,
+    batch_size: int = 8,
+    progress: bool = False,
+    ends: Sequence[float] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Score a map on the axes "threshold", "area", "matched", and give what they "share".
 
@@ -302,7 +285,7 @@ def _measure(
     """
     check_count(batch_size, name="batch_size")
     as_numpy = not isinstance(clip, torch.Tensor)
-    clip, baseline, positive = _checked(clip, baseline, attribution)
+    clip, baseline, positive = checked(clip, baseline, attribution)
     if block is not None:
         positive = np.maximum(block_means(as_map(attribution), block), 0)
     n_voxels = positive.size  # or blocks
@@ -315,7 +298,7 @@ def _measure(
         check_count(n_steps, name="n_steps")
         sizes["area"] = np.rint(np.linspace(0, 1, n_steps + 1) * n_voxels).astype(np.int64)
     if "matched" in axes:
-        sizes["matched"] = _sizes(areas, n_voxels)
+        sizes["matched"] = sizes_of(areas, n_voxels)
 
     counts = dict.fromkeys(np.concatenate(list(sizes.values())).tolist())
     partial = [n for n in counts if 0 < n < n_voxels]
@@ -325,7 +308,7 @@ def _measure(
         mixtures = [(0, True), (0, False), *mixtures]
     rank = importance_rank(positive, seed=seed)
     rank = torch.from_numpy(spread(rank, block or (), clip.shape[1:])).to(clip.device, torch.int32)
-    found = [] if ends is None else [_probabilities(ends, 2)]
+    found = [] if ends is None else [probabilities(ends, 2)]
     starts = range(0, len(mixtures), batch_size)
     for start in tqdm(starts, desc="masked clips", disable=not progress, leave=False):
         chosen = mixtures[start : start + batch_size]
@@ -333,7 +316,7 @@ def _measure(
         for mixed, (n, deletes) in zip(batch, chosen, strict=True):
             top, rest = (baseline, clip) if deletes else (clip, baseline)
             torch.where(rank < n, top, rest, out=mixed)
-        found.append(_probabilities(predict(batch.numpy() if as_numpy else batch), len(batch)))
+        found.append(probabilities(predict(batch.numpy() if as_numpy else batch), len(batch)))
     p = np.concatenate(found)
 
     p_clip, p_baseline = float(p[0]), float(p[1])
@@ -348,7 +331,7 @@ def _measure(
     return scores
 
 
-def _sizes(areas: Sequence[float], n_voxels: int) -> np.ndarray:
+def sizes_of(areas: Sequence[float], n_voxels: int) -> np.ndarray:
     """Numbers of voxels that shares of them are, one at least; InputError if they are no shares."""
     shares = np.asarray(areas, dtype=np.float64)
     if shares.ndim != 1 or not shares.size or not ((shares > 0) & (shares <= 1)).all():
@@ -356,7 +339,7 @@ def _sizes(areas: Sequence[float], n_voxels: int) -> np.ndarray:
     return np.maximum(1, np.rint(shares * n_voxels)).astype(np.int64)
 
 
-def _probabilities(p: Any, n_clips: int) -> np.ndarray:
+def probabilities(p: Any, n_clips: int) -> np.ndarray:
     """Check what `predict` gave for some clips; probabilities as float64 (n_clips,)."""
     wanted = f"expected ({n_clips},) probabilities in [0, 1], that of 'anomalous' for each clip"
     try:

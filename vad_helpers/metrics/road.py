@@ -21,14 +21,8 @@ import torch
 from scipy.sparse import coo_array, diags_array
 from scipy.sparse.linalg import cg
 
+from vad_helpers.metrics import model_centric
 from vad_helpers.metrics.arrays import as_mask
-from vad_helpers.metrics.model_centric import (
-    Predict,
-    _checked,
-    _probabilities,
-    _sizes,
-    importance_rank,
-)
 
 ROAD_AREAS = (0.01, 0.05, 0.2)
 _ALL, _FIRST, _LAST = slice(None), slice(None, -1), slice(1, None)
@@ -41,7 +35,7 @@ _PAIRS = (  # rows and columns of neighbours, and their weight for each other
 
 
 def road(
-    predict: Predict,
+    predict: model_centric.Predict,
     clip: Any,
     attribution: Any,
     *,
@@ -62,15 +56,16 @@ def road(
         published curves are of p, lower is better). ``road_curve``: ndarray (n_areas,).
         ``model_calls``: clips that went through the model.
     """
-    tensor, _, positive = _checked(clip, clip, attribution)
-    rank, as_numpy = importance_rank(positive, seed=seed), not isinstance(clip, torch.Tensor)
-    p, sizes = [p_clip], [*_sizes(areas, rank.size)]
+    tensor, _, positive = model_centric.checked(clip, clip, attribution)
+    rank = model_centric.importance_rank(positive, seed=seed)
+    as_numpy = not isinstance(clip, torch.Tensor)
+    p, sizes = [p_clip], [*model_centric.sizes_of(areas, rank.size)]
     if p_clip is None:
         p, sizes = [], [0, *sizes]
     for removed in (rank < size for size in sizes):
         filled = fill(tensor.cpu().numpy(), removed, noise=noise, seed=seed)[None]
         batch = filled if as_numpy else torch.from_numpy(filled).to(tensor)
-        p.append(_probabilities(predict(batch), 1)[0])
+        p.append(model_centric.probabilities(predict(batch), 1)[0])
     drops = p[0] - np.array(p[1:])
     return {"road": float(drops.mean()), "road_curve": drops, "model_calls": len(sizes)}
 

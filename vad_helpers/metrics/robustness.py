@@ -3,13 +3,13 @@
 Conventions
 -----------
 A frame counts if its mask is neither empty nor full: only there is an AUC defined. The AUC of a
-frame is that of E+ = max(E, 0) in that frame alone, exact, ties at mid-rank. Statistics need two
-such frames at least, else they are NaN. The published C_v is the mean over clips of each clip's
-ratio, not the ratio of the means: average ``cv``, do not recompute it.
+frame is that of E+ = max(E, 0) in that frame alone, exact, ties at mid-rank. The published C_v is
+the mean over clips of each clip's ratio, not the ratio of the means: average ``cv``, do not
+recompute it.
 
 A map without a positive voxel is at chance in every frame. That is the absence of an explanation
-and not a steady one, so its spread (``stdauc``, ``cv``) is undefined; its AUCs stay .5. A map that
-is the same positive number everywhere does say something, and keeps a spread of 0.
+and not a steady one: its AUCs stay .5, its spread is undefined. A map that is the same positive
+number everywhere does say something, and keeps a spread of 0.
 
 Part of the spread is the object's motion: a map that stands still (superpixels span the clip)
 drifts on and off a moving object. `time_average` gives a map's still version, as a reference.

@@ -1,10 +1,4 @@
-"""How long does an explanation take, on what machine, in how much memory?
-
-Conventions
------------
-Seconds of wall time for one clip at a time, warm (after runs that are not timed), the median of
-repeats. On a GPU the clock must wait for the device: pass `synchronize`.
-"""
+"""How long does an explanation take, on what machine, in how much memory?"""
 
 from __future__ import annotations
 
@@ -58,8 +52,8 @@ def measure(
     Returns
     -------
     dict
-        ``seconds``: the median, lower is better. ``seconds_min``, ``seconds_max``: the extremes.
-        ``repeats``: the number of timed runs.
+        ``seconds``: the median of wall times, lower is better. ``seconds_min``, ``seconds_max``:
+        the extremes. ``repeats``: the number of timed runs.
 
     Raises
     ------

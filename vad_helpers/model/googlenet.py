@@ -4,9 +4,8 @@ Conventions
 -----------
 - Names are Caffe's: `conv1_7x7_s2.weight` (out, in, k, k), `inception_3a_3x3_reduce.bias` (out,).
 - It sees blue, green, red in 0 to 255, minus `MEAN`; what is given here is RGB, in [-1, 1].
-- It has biases, and local response normalisation twice, where an I3D has batch norms. So moments
-  are matched: the I3D's batch norms give each channel, ahead of its ReLU, the mean and deviation
-  that it has in the 2-D network on frames of the same clips.
+- It has biases, and local response normalisation twice, where an I3D has batch norms: these give
+  each channel, ahead of its ReLU, the mean and deviation that it has in the 2-D network.
 
 References
 ----------

@@ -2,9 +2,8 @@
 
 Conventions
 -----------
-- A batch of clips is (N, 3, T, H, W), float, normalised; the network returns logits
-  (N, num_classes), to which a softmax is applied by whoever wants probabilities.
-- The network is a chain of stages, `STAGES`, then a head: pooling, dropout, `logits`.
+- The network is a chain of stages, `STAGES`, then a head: pooling, dropout, `logits`, to which a
+  softmax is applied by whoever wants probabilities.
 - Names in the state dict are those that PyTorch checkpoints of I3D commonly use:
   `Conv3d_1a_7x7.conv3d.weight`, `Mixed_3b.b1a.bn.running_mean`, `logits.conv3d.bias`.
 - Padding is TensorFlow's "SAME", which the published weights were trained with: an output has

@@ -2,12 +2,9 @@
 
 Conventions
 -----------
-- `save` writes safetensors with metadata (`describe`), and `load` rebuilds the model from these.
-- `initialise` reads checkpoints of whatever origin: `.safetensors`, or what `torch.load` reads with
-  `weights_only=True` (files that would run code are refused). Wrappers around the state
+- `initialise` reads checkpoints of whatever origin. Wrappers around the state
   (`{"state_dict": ...}`) and prefixes of its names (`module.`, `_orig_mod.`, `model.i3d.`) are
-  taken off. A 2-D Inception-v1 is inflated, in the layout of torchvision's GoogLeNet or of
-  Caffe's; for the latter, batch norms are measured on training clips (`googlenet`).
+  taken off. A 2-D Inception-v1 is inflated, in the layout of torchvision's GoogLeNet or of Caffe's.
 - A state is a dict from names to CPU tensors, floats as float32 whatever the file holds.
 - The classifier of a checkpoint for another number of classes is matched by name but ignored: the
   model's own, fresh one is trained instead, and the report says so.
@@ -160,8 +157,7 @@ def round_to_half(model: InceptionI3d) -> None:
 
 
 def _is_halved(tensor: Tensor) -> bool:
-    """Convolutions alone: variances of batch norms can be too small for float16."""
-    return tensor.ndim == 5
+    return tensor.ndim == 5  # convolutions: variances of batch norms can be too small for float16
 
 
 def fingerprint(model: InceptionI3d) -> str:
@@ -207,27 +203,21 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, d
             f"{path} lacks the metadata {', '.join(METADATA)} of a trained model: to start "
             "training from such a checkpoint, give it as initial weights"
         ) from error
-    if model is not None:
-        _check_values({n: t for n, t in state.items() if t.is_floating_point()}, path)
-        try:
-            model.load_state_dict(state, strict=True)
-        except RuntimeError as error:
-            told = " ".join(str(error).split())[:300]
-            raise InputError(f"{path} does not hold the weights of the model: {told}") from error
-        kept = {} if foreign else {k: v for k, v in metadata.items() if k != "format"}
-        return model.eval(), kept | known
-    _check_values(state, path)
+    floats = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
+    _check_values(state if model is None else floats, path)
+    described = "the weights of the model"
     try:
-        # Fresh weights are drawn and overwritten: the caller's generator must not notice.
-        with torch.random.fork_rng(devices=[]):
-            model = InceptionI3d(known["num_classes"], known["width"])
+        if model is None:
+            described = f"the model that its metadata describes, {known}; save it again"
+            # Fresh weights are drawn and overwritten: the caller's generator must not notice.
+            with torch.random.fork_rng(devices=[]):
+                model = InceptionI3d(known["num_classes"], known["width"])
         model.load_state_dict(state, strict=True)
     except (RuntimeError, ValueError) as error:
-        raise InputError(
-            f"{path} does not hold the model of width {known['width']} and "
-            f"{known['num_classes']} classes that its metadata describes: save it again"
-        ) from error
-    return model.eval(), {**{k: v for k, v in metadata.items() if k != "format"}, **known}
+        told = " ".join(str(error).split())[:300]
+        raise InputError(f"{path} does not hold {described}: {told}") from error
+    kept = {} if foreign else {k: v for k, v in metadata.items() if k != "format"}
+    return model.eval(), kept | known
 
 
 # -- Checkpoints of others ------------------------------------------------------------------------

@@ -6,15 +6,16 @@ claimed side, *does not hold* if one lies on the other side, and is *undecided* 
 where a comparison is not measured, or on fewer than four sequences. Beside the intervals stands the
 p of the sign-flip test, after Holm's correction.
 
-IoU and F1 order clips alike (F1 = 2 IoU / (1 + IoU) on one clip), so that IoU and AUC decide on
-localisation. A family is compared by the mean of its methods, clip by clip. "Best" and "worst" mean
-better or worse than every other method, each compared singly.
+IoU and F1 order clips alike, so that IoU and AUC decide on localisation. A family is compared by
+the mean of its methods, clip by clip. "Best" and "worst" mean better or worse than every other
+method, each compared singly.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -202,14 +203,8 @@ def _corrected(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def claims(
-    study: Study,
-    *,
-    clips: Clips = "all",
-    numbers: Collection[int] = tuple(STATEMENTS),
-    rows: Mapping[str, str] | None = None,
-) -> pd.DataFrame:
-    """Judge the paper's claims by their `comparisons`, which says what the parameters are.
+def claims(study: Study, **options: Any) -> pd.DataFrame:
+    """Judge the paper's claims by their `comparisons`, which says what the options are.
 
     claim, statement; verdict ("holds", "does not hold", "undecided"); stands (whether the corrected
     p say the same as the intervals; of a claim that does not hold, one is enough; None for one that
@@ -219,8 +214,7 @@ def claims(
     n_small (corrected p below .05), n_printed (by the paper), n_agree (printed as claimed).
     """
     lines = []
-    compared = comparisons(study, clips=clips, numbers=numbers, rows=rows)
-    for number, part in compared.groupby("claim", sort=False):
+    for number, part in comparisons(study, **options).groupby("claim", sort=False):
         deciding, equal = part[part["decides"]], part[part["metric"].str.startswith("area_matched")]
         verdict, small = _verdict(deciding["result"]), deciding["p_holm"] < ALPHA
         against = small & (deciding["result"] == AGAINST)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from vad_helpers.metrics.catalog import HIGHER, direction
 from vad_helpers.tables.schema import STUDY_SCHEMAS
-from vad_helpers.tables.statistics import bootstrap_mean
+from vad_helpers.tables.statistics import summarise
 
 TIE, SAME_RECALL = 1e-6, 0.05
 LADDERS = ("noise", "shift", "delay", "blur", "parts", "swap")
@@ -102,13 +102,12 @@ def _summarised(taus: pd.DataFrame) -> pd.DataFrame:
     together = pd.concat([taus, judged])
     kept = together["ladder"] != "blur"
     every = [together.assign(ladder="all"), together[kept].assign(ladder="all but blur")]
-    keys, lines = ["metric", "detector", "ladder"], []
-    for key, part in pd.concat([together, *every]).groupby(keys, sort=False):
-        # Of a clip, the mean over what it has; then clips alone are drawn.
-        of_clip = part.groupby("clip_id")["tau"].mean()
-        drawn = bootstrap_mean(of_clip, of_clip.index)
-        lines.append(dict(zip(keys, key, strict=True)) | drawn)
-    return pd.DataFrame(lines).rename(columns={"mean": "tau"})
+    # Of a clip, the mean over what it has; then clips alone are drawn.
+    keys = ["metric", "detector", "ladder", "clip_id"]
+    of_clip = pd.concat([together, *every]).groupby(keys, sort=False)["tau"].mean().reset_index()
+    of_clip = of_clip.set_axis(["metric", "row", "level", "clip_id", "value"], axis=1)
+    found = summarise(of_clip.assign(sequence=of_clip["clip_id"]))
+    return found.rename(columns={"row": "detector", "level": "ladder", "mean": "tau"})
 
 
 def agreement(scores: pd.DataFrame) -> float:

@@ -54,8 +54,7 @@ def _looks(about: DataFrame) -> dict[str, dict]:
 
 
 def _finish(ax: Axes, x: str, y: str = "", *, grid: str = "both", legend: bool = True) -> None:
-    ax.set_xlabel(x)
-    ax.set_ylabel(y)
+    ax.set(xlabel=x, ylabel=y)
     ax.grid(axis=grid)
     if legend:
         ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
@@ -140,8 +139,7 @@ def rank_spans(ax: Axes, ranks: DataFrame, *, title: str = "") -> Axes:
             ax.plot(line.rank_median, y, "|", color=colour, markersize=8, markeredgewidth=2)
             ax.plot(line.rank, y, "o", color=colour, markeredgecolor="white", markersize=6)
         _stack(ax, ranks["label"])
-        ax.set_xlim(0.5, len(ranks) + 0.5)
-        ax.set_title(title)
+        ax.set(xlim=(0.5, len(ranks) + 0.5), title=title)
         _finish(ax, "rank (1 is best)", grid="x", legend=False)
     return ax
 
@@ -376,10 +374,8 @@ def fold_strips(ax: Axes, clips: DataFrame) -> Axes:
             ax.axhline(last + 0.5, color="black", linewidth=0.6)
             place = {"xycoords": ("axes fraction", "data"), "va": "center"}
             ax.annotate(split, (1.01, (first + last) / 2), **place)
-        ax.set_yticks([])
-        ax.set_ylim(len(line) - 0.5, -0.5)
-        ax.set_xlabel("frame of the sequence")
-        ax.set_ylabel("sequences")
+        ax.set(yticks=[], ylim=(len(line) - 0.5, -0.5))
+        ax.set(xlabel="frame of the sequence", ylabel="sequences")
         ax.legend(loc="upper right", bbox_to_anchor=(1, 1.12), ncols=2)
     return ax
 
@@ -436,8 +432,7 @@ def roc_curves(ax: Axes, predictions: DataFrame, *, by: str = "scene") -> Axes:
             false_alarms, found, _ = roc_curve(part["label"], part["p"])
             k, words = i % len(_COLOURS), f"{name}: AUC {auc(false_alarms, found):.3f}"
             ax.plot(false_alarms, found, color=_COLOURS[k], linestyle=_DASHES[k], label=words)
-        ax.set_xlabel("false alarms among normal clips")
-        ax.set_ylabel("detected anomalous clips")
+        ax.set(xlabel="false alarms among normal clips", ylabel="detected anomalous clips")
         ax.set_aspect("equal")
         ax.legend(loc="lower right")
     return ax
@@ -456,7 +451,6 @@ def probability_histogram(ax: Axes, predictions: DataFrame) -> Axes:
             ax.hist(p, alpha=0.35, **options)
             ax.hist(p, label=f"{name} clips", **options, **line)
         ax.axvline(0.5, color="black", linewidth=0.8, linestyle=":", label="decision at .5")
-        ax.set_xlabel("p(anomalous)")
-        ax.set_ylabel("clips")
+        ax.set(xlabel="p(anomalous)", ylabel="clips")
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
     return ax

@@ -24,6 +24,7 @@ import json
 import threading
 import zlib
 from collections.abc import Iterable
+from concurrent.futures import CancelledError
 from importlib import resources
 from string import Template
 from typing import Any, get_args
@@ -250,10 +251,6 @@ def _packed(clip: ShownClip, n_steps: int) -> dict[str, Any]:
     }
 
 
-class Cancelled(Exception):
-    """The user pressed "Cancel"."""
-
-
 class Explorer(widgets.VBox):
     """Controls, a picture of one frame under a map, and what is said of it.
 
@@ -379,7 +376,7 @@ class Explorer(widgets.VBox):
             if (clip_id, row) == self._choice():  # another one may have been chosen meanwhile
                 self._show_map()
             self.status.value = "Explained."
-        except Cancelled:
+        except CancelledError:
             self.status.value = "Cancelled; nothing was kept."
         except Exception as error:  # nobody else would hear of it: this is a thread's end
             self.status.value = f"Failed: {html.escape(str(error))}"
@@ -389,5 +386,5 @@ class Explorer(widgets.VBox):
     def _tell(self, done: int, total: int) -> None:
         """Advance the bar between two batches of model calls; the place where "Cancel" is heard."""
         if self._cancel.is_set():
-            raise Cancelled
+            raise CancelledError
         self.progress.max, self.progress.value = total, done

@@ -4,10 +4,9 @@ Conventions
 -----------
 Frames are grey, in [0, 1]. A mask is drawn as its outline, yellow with a black rim, visible on
 grey and on the colours of a map alike. Maps are signed: red speaks for "anomalous", blue against
-it, white is zero. A map is divided by its own limit (a stated quantile of |E| over the whole
-clip), so one colour bar from -1 to 1 serves all maps of a figure: compare *where* the maps are
-red, not how red one is beside another. Where that quantile is 0 (a map with few values other than
-zero), the limit is the maximum, and "(max)" stands behind the title.
+it, white is zero. A map is divided by its own limit, see `symmetric_limit`, so one colour bar from
+-1 to 1 serves all maps of a figure: compare *where* the maps are red, not how red one is beside
+another. Where the limit is the maximum, "(max)" stands behind the title.
 
 Arrays: grey frames are float (T, H, W), or (H, W) where one is drawn; a mask is bool of the same
 shape, True on the anomaly; a map is float of the same shape, signed; `maps` are maps of a clip by
@@ -71,10 +70,8 @@ def symmetric_limit(attribution: np.ndarray) -> tuple[float, bool]:
 
 
 def _bare(ax: Axes, title: str) -> Axes:
-    ax.set_xticks([])
-    ax.set_yticks([])
+    ax.set(xticks=[], yticks=[], title=title)
     ax.spines[:].set(visible=True, color="#BBBBBB", linewidth=0.5)
-    ax.set_title(title)
     return ax
 
 
@@ -211,8 +208,7 @@ def time_slices(axes: Any, grey: np.ndarray, mask: np.ndarray, maps: Maps) -> An
     flat = list(np.ravel(axes))
     path = mask.any(axis=1)
     frame(flat[0], grey[:, rows].mean(axis=1), path, title="frames and mask", aspect="auto")
-    flat[0].set_ylabel("time ↓")
-    flat[0].set_xlabel("x →")
+    flat[0].set(xlabel="x →", ylabel="time ↓")
     slices = {title: values[:, rows].mean(axis=1) for title, values in maps.items()}
     _draw_maps(flat[1:], slices, path, ..., aspect="auto")
     signed_colour_bar(flat, quantity="mean E", over="slice")

@@ -12,11 +12,11 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
-import matplotlib
+import matplotlib.style
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -34,26 +34,9 @@ GREY = "#6E6E6E"
 FAMILY_COLOURS = {"gradient": "#0072B2", "perturbation": "#D55E00", "reference": GREY}
 CLASS_COLOURS = {"normal": "#56B4E9", "anomalous": "#D55E00"}
 
+_STYLE = Path(__file__).with_name("static") / "figures.mplstyle"
 # A number and its interval in a cell: where there is no room, the interval goes below the number.
 _INTERVAL = re.compile(r"<td>([-+−]?[\d.]+) (\[[^\[\]<]*\])")
-_RC = {
-    "figure.facecolor": "white",
-    "axes.facecolor": "white",
-    "savefig.facecolor": "white",
-    "font.size": 9.0,
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 9.0,
-    "xtick.labelsize": 8.0,
-    "ytick.labelsize": 8.0,
-    "legend.fontsize": 8.0,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": "#E3E3E3",
-    "grid.linewidth": 0.7,
-    "axes.axisbelow": True,
-    "image.interpolation": "nearest",
-}
 _LOOKS = {
     "ig": ("#0072B2", "-", "o"),
     "ig_smoothgrad": ("#56B4E9", "-", "s"),
@@ -96,13 +79,9 @@ def look(row: str, *, family: str = "", of: str = "") -> dict[str, Any]:
     return dict(zip(("color", "linestyle", "marker"), drawn, strict=True))
 
 
-@contextmanager
-def styled() -> Iterator[None]:
+def styled() -> AbstractContextManager[None]:
     """Make artists in the style of the figures within this context; nothing stays changed."""
-    # Not `rcdefaults`: it would leave a user's backend, which notebooks need, behind.
-    defaults = {k: v for k, v in matplotlib.rcParamsDefault.items() if k != "backend"}
-    with matplotlib.rc_context(defaults | _RC):
-        yield
+    return matplotlib.style.context(["default", _STYLE])  # keeps the backend, which notebooks need
 
 
 def subplots(

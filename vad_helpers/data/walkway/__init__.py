@@ -18,7 +18,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,9 +183,10 @@ def write(dest: str | Path, *, seed: int = 0, **options) -> Path:
     if dest.exists() and not (dest.is_dir() and not any(dest.iterdir())):
         raise InputError(f"{dest} exists and is not this dataset: remove it or give another folder")
     dest.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".partial-", dir=dest.parent))
-    try:
-        root = work / "tree"  # of its own: mkdtemp's folder is private
+    with tempfile.TemporaryDirectory(
+        prefix=".partial-", dir=dest.parent, ignore_cleanup_errors=True
+    ) as work:
+        root = Path(work) / "tree"  # of its own: a temporary folder is private
         for name in SCENES:
             _write_scene(root / f"UCSD{name}", spec, name, seed)
         manifest = {"key": wanted, "version": VERSION, "seed": seed}
@@ -199,8 +199,6 @@ def write(dest: str | Path, *, seed: int = 0, **options) -> Path:
         except OSError:
             if not _holds(dest, wanted):  # else another process wrote the same tree first
                 raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return dest
 
 
