@@ -157,7 +157,7 @@ def check_own(
     size: Annotated[str, typer.Option(metavar="HxW", help="Of a frame, likewise.")] = "",
     target: Annotated[int, typer.Option(help="A network's class 'anomalous'.")] = 1,
 ) -> None:
-    """Try a network, method or metric of your own: a line for each property that a run relies on."""
+    """Try a network, method or metric of your own: a line a property that runs rely on."""
     from vad_helpers import conformance
     from vad_helpers.run import params, plugins
 

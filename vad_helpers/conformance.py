@@ -33,7 +33,7 @@ SHAPE = (16, 80, 120)
 
 
 class Line(NamedTuple):
-    """What became of one property: its name, "ok", "limits" or "fails", and what there is to say."""
+    """What became of a property: its name, "ok", "limits" or "fails", and what there is to say."""
 
     name: str
     state: str
@@ -78,7 +78,7 @@ def _clips(n: int, shape: tuple[int, int, int]) -> Tensor:
 
 
 def _state(model: nn.Module) -> dict[str, Any]:
-    """What a call must leave as it is: weights, and each module's mode, hooks and frozen weights."""
+    """What a call must leave as it is: weights, and the mode and hooks of each module."""
     found: dict[str, Any] = {name: value.clone() for name, value in model.state_dict().items()}
     for name, module in model.named_modules():
         hooks = [len(v) for k, v in vars(module).items() if k.endswith("_hooks")]
@@ -127,8 +127,8 @@ def check_model(
             _expect(len(classes) == 1, f"{sorted(classes)} classes, by the number of clips")
             tell("one logit: sigmoid" if classes == {1} else f"{max(classes)} logits: softmax")
     if not lines.failed:
-        with lines.of("target"):
-            n_classes(ask(1), 1, target=target)
+        with lines.of("target") as tell:
+            tell(f"class {target}" * (n_classes(ask(1), 1, target=target) > 1))
         with lines.of("finite"):
             _expect(ask(3).isfinite().all(), "logits of noise in [-1, 1] are NaN or infinite")
     if lines.failed:
@@ -147,10 +147,11 @@ def check_model(
         _as_found(before, model)
     with lines.of("gradient"), evaluating(model):
         given = clips[:1].clone().requires_grad_()
-        logit = model(given).reshape(-1)[-1]
-        _expect(logit.requires_grad, "none reaches the clip: is there a detach() or no_grad()?")
-        (found,) = torch.autograd.grad(logit, given, allow_unused=True)
-        _expect(found is not None and found.any(), "none reaches the clip: it is zero everywhere")
+        logit, found = model(given).reshape(-1)[-1], None
+        if logit.requires_grad:
+            (found,) = torch.autograd.grad(logit, given, allow_unused=True)
+        _expect(found is not None, "none reaches the clip: is there a detach() or no_grad()?")
+        _expect(found.any(), "at the clip it is zero everywhere")
         _expect(found.isfinite().all(), "at the clip it is NaN or infinite")
     with lines.of("chain") as tell, evaluating(model), torch.no_grad():
         has = hasattr(model, "chain")
@@ -190,11 +191,14 @@ def _limits(lines: _Lines, model: nn.Module, clip: Tensor) -> None:
     for handle in handles:
         handle.remove()
     with lines.of("ReLUs", "limits") as tell:
-        _expect(counted.n, "none: guided_backprop has nothing to guide")
-        told = f"{counted.n - len(relus)} of {counted.n} are no modules: guided_backprop misses them"
+        _expect(counted.n, "none: guided_backprop has none to guide through")
+        told = (
+            f"{counted.n - len(relus)} of {counted.n} are no modules: guided_backprop misses them"
+        )
         _expect(counted.n == len(relus), told)
-        inside = [name for name in relus if " " in name]
-        tell(f"{counted.n} modules" + f" ({', '.join(inside)}: which serves)" * bool(inside))
+        tell(f"{counted.n} modules")
+        if inside := [name for name in relus if name.endswith(" in place")]:
+            tell(f"{len(inside)} work in place, which serves: {inside[0].split()[0]} ...")
     n, layers = Counter(name for name, _ in maps), {}
     for name, positive in maps:  # the last one that serves
         keys = ["grad_cam", "hirescam", "layercam", *["grad_cam_pp"] * positive]
@@ -310,7 +314,9 @@ def check_metric(metric: catalog.Metric, *, shape: tuple[int, int, int] = SHAPE)
         with lines.of("direction", "limits") as tell:
             true, inverse = found["true"], found["inverse"]
             better = true > inverse if metric.direction == catalog.HIGHER else true < inverse
-            told = f"{metric.direction}: the mask itself as a map {true:.3g}, inverted {inverse:.3g}"
+            told = (
+                f"{metric.direction}: the mask itself as a map {true:.3g}, inverted {inverse:.3g}"
+            )
             _expect(better or metric.direction is None, told)
             tell(told if metric.direction else "none, it is never ranked")
         with lines.of("table"):

@@ -39,6 +39,8 @@ def two_logits(model: nn.Module, *, target: int = 1) -> nn.Module:
         if classes == 1:
             z = logits.reshape(n, 1)
             return torch.cat([torch.zeros_like(z), z], dim=1)
+        if classes == 2:
+            return torch.stack([logits[:, 1], logits[:, 0]], dim=1)
         others = [k for k in range(classes) if k != target]
         return torch.stack([logits[:, others].logsumexp(dim=1), logits[:, target]], dim=1)
 
