@@ -20,7 +20,8 @@ from scipy.stats import kendalltau
 from vad_helpers import tables
 from vad_helpers.files import atomic_write
 from vad_helpers.run import open_run, params, steps
-from vad_helpers.tables import Study, statistics, summary
+from vad_helpers.tables import Study, statistics
+from vad_helpers.tables.summary import options
 
 SIZE = [48, 72]
 """Height and width of a frame."""
@@ -39,7 +40,7 @@ SMALLER = {
         "occlusion_sp": {"window": [4, 7, 10], "stride": [4, 5, 5]},
     },
     "variants": {},
-    "n_clips": 8,
+    "n_clips": 16,
     "max_per_sequence": 1,
     "n_thresholds": 5,
     "area_steps": 2,
@@ -75,17 +76,23 @@ def main(
 def means(studies: Mapping[str, Study]) -> pd.DataFrame:
     """Means over clips of every row, with intervals from resampled sequences, a line a network.
 
-    The row "detector" has the AUC of the network itself, over all clips that it was tested on.
+    The row "detector" has the AUC of the network itself, over all clips that it was tested on, and
+    its mean gap p(x) - p(baseline) on the clips that are explained: what there is to explain.
     """
     lines = []
     for name, study in studies.items():
         tested = study.predictions[study.predictions["split"] == "test"]
         groups = tested["sequence"]
-        own = statistics.bootstrap_auc(
-            tested["p"], tested["label"], groups, **summary.options(study)
-        )
+        own = statistics.bootstrap_auc(tested["p"], tested["label"], groups, **options(study))
         ends, n = [own[key] for key in ("auc", "low", "high")], [len(tested), groups.nunique()]
         lines.append((name, "detector", "detection_auc", "test", *ends, *n))
+        whole, without = (
+            tables.pivot(study, "model_centric", "clip", metric).iloc[:, 0]
+            for metric in ("p_clip", "p_baseline")
+        )
+        groups = whole.index.get_level_values("sequence")
+        gap = statistics.paired_difference(whole, without, groups, **options(study)).values()
+        lines.append((name, "detector", "gap", "clip", *list(gap)[:5]))
         for table, metric in METRICS:
             found = tables.summary(study, table, metrics=[metric]).query("level == 'clip'")
             columns = ["row", "metric", "level", "mean", "low", "high", "n", "n_groups"]
@@ -110,7 +117,7 @@ def agreements(studies: Mapping[str, Study]) -> pd.DataFrame:
             tau = kendalltau(*(part.mean() for part in scores)).statistic
             groups = [part.groupby(level="sequence") for part in scores]
             n = groups[0].ngroups
-            drawn = statistics.resample(max(1, n), **summary.options(pair[0]))
+            drawn = statistics.resample(max(1, n), **options(pair[0]))
             sums = [drawn @ part.sum().to_numpy() for part in groups]
             taus = np.array([kendalltau(a, b).statistic for a, b in zip(*sums, strict=True)])
             ends = statistics.percentiles(taus) if n > 1 else (np.nan, np.nan)
