@@ -42,11 +42,11 @@ def test_the_table_is_written_with_the_means_that_summaries_have(
     study, in_project, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(other_networks, "NETWORKS", {"one": {}, "two": {"seed": 1}})
+    monkeypatch.setattr(other_networks, "SMALLER", {})
     monkeypatch.setattr(steps, "measure", lambda run, progress: study)
     monkeypatch.setattr(steps, "left_out", lambda run: {"lime": "too slow"})
     out = tmp_path / "found.csv"
-    small = ["settings={}", "frame_size=[40, 60]"]
-    other_networks.main("tiny", small, folder=tmp_path / "runs", out=out)
+    other_networks.main("tiny", ["n_clips=2"], folder=tmp_path / "runs", out=out)
     assert "two leaves out lime: too slow" in capsys.readouterr().out
     found = pd.read_csv(out)
     assert list(found.columns) == other_networks.COLUMNS

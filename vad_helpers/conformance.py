@@ -210,7 +210,9 @@ def _limits(lines: _Lines, model: nn.Module, clip: Tensor) -> None:
         if spec.family == "gradient":
             with lines.of(f"method {key}", "limits"):
                 fewer = {name: 1 for name in ("n_steps", "n_samples") if name in spec.settings}
-                fewer |= {"layer": layers.get(key, "")} if "layer" in spec.settings else {}
+                if "layer" in spec.settings:
+                    _expect(key in layers, "no layer serves it, such as one behind a ReLU")
+                    fewer["layer"] = layers[key]
                 found = attribute(model, clip[0], key, batch_size=1, **fewer).map
                 # The variance of a single copy is zero.
                 _expect(found.any() or key == "vargrad", "its map is zero everywhere")
