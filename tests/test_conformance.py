@@ -153,6 +153,8 @@ def test_a_chain_is_told_and_its_logits_compared():
             # It fits its network in `head` alone, so that only the comparison is asked.
             return Chain((), lambda clips: self(clips) + float(self.fault or 0))
 
+    (one,) = named(conformance.check_model(Chained, args={"n_logits": 1}, shape=SHAPE))
+    assert one == "chain"
     for shift, failing in (("", []), ("1", ["chain"])):
         lines = conformance.check_model(Chained, args={"fault": shift}, shape=SHAPE)
         assert named(lines) == failing

@@ -154,7 +154,8 @@ def check_model(
         _expect(found.any(), "at the clip it is zero everywhere")
         _expect(found.isfinite().all(), "at the clip it is NaN or infinite")
     with lines.of("chain") as tell, evaluating(model), torch.no_grad():
-        has = hasattr(model, "chain")
+        has, two = hasattr(model, "chain"), classes == {2} and target == 1
+        _expect(two or not has, "with chain() it must give two logits, normal and anomalous")
         _expect(not has or _same(model.chain()(clips), ask(3)), "chain() gives other logits")
         tell("exact short cuts" if has else "none, methods ask the whole network")
     if not lines.failed:
