@@ -221,6 +221,42 @@ def compare(
     print(found.to_string(index=False, float_format="{:.3f}".format))
 
 
+@app.command("check")
+def check_own(
+    kind: Annotated[str, typer.Argument(metavar="model|method|metric")],
+    address: Annotated[str, typer.Argument(help="file.py:NAME or package.module:NAME.")],
+    args: Annotated[str, typer.Option(help="YAML: arguments, or a method's settings.")] = "{}",
+    frames: Annotated[int | None, typer.Option(help="Of a clip; default: profile quick's.")] = None,
+    size: Annotated[str, typer.Option(metavar="HxW", help="Of a frame, likewise.")] = "",
+    target: Annotated[int, typer.Option(help="A network's class 'anomalous'.")] = 1,
+) -> None:
+    """Try a network, method or metric of your own: a line a property that runs rely on."""
+    from vad_helpers import conformance
+    from vad_helpers.run import params, plugins
+
+    checks = {name: getattr(conformance, f"check_{name}") for name in ("model", "method", "metric")}
+    if kind not in checks:
+        raise InputError(f"vad check {kind}: there is no such kind; give {', '.join(checks)}")
+    given = params.parse_override(f"--args={args}")[1]
+    try:
+        shape = [(p := params.load()).n_frames, *p.frame_size]
+    except InputError:  # outside of the project
+        shape = conformance.SHAPE
+    found = re.fullmatch(r"([0-9]+)x([0-9]+)", size or "{1}x{2}".format(*shape))
+    shape = (shape[0] if frames is None else frames, *map(int, found.groups() if found else ()))
+    if not isinstance(given, dict) or len(shape) < 3 or min(shape) < 1:
+        raise InputError("give --args '{name: value}', --frames from 1, --size HxW such as 80x120")
+    options = {} if kind == "metric" else {"args": given}
+    options |= {"target": target} if kind == "model" else {}
+    loaded = plugins.load_object(address, root=Path.cwd())
+    lines = checks[kind](loaded, shape=shape, **options)
+    for line in lines:
+        print(f"{line.state:7} {line.name:24} {line.told}".rstrip())
+    for line in lines:
+        if line.state == "fails":
+            raise InputError(f"{address}: {line.name}: {line.told}")
+
+
 def _watched() -> bool:
     """Tell whether somebody watches: bars belong on a terminal, not in a log."""
     return sys.stderr.isatty()

@@ -31,27 +31,39 @@ def two_logits(model: nn.Module, *, target: int = 1) -> nn.Module:
         raise InputError(f"the model is a {type(model).__name__}; give a torch.nn.Module")
 
     def convert(module: nn.Module, clips: tuple[Tensor, ...], logits: Tensor) -> Tensor | None:
-        n, found = len(clips[0]), getattr(logits, "shape", type(logits).__name__)
-        one = found in ((n,), (n, 1))
-        if not one and (not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != n):
-            shape = tuple(found) if isinstance(logits, Tensor) else found
-            raise InputError(
-                f"the model gave {shape} for {n} clips; expected logits (N,), (N, 1), (N, classes)"
-            )
-        if not one and target >= logits.shape[1]:
-            raise InputError(f"class {target} is not among the model's {logits.shape[1]} classes")
-        if not one and logits.shape[1] == 2 and target == 1:
+        n, classes = len(clips[0]), n_classes(logits, len(clips[0]), target=target)
+        if classes == 2 and target == 1:
             return None
         if hasattr(module, "chain"):
             raise InputError("a model with chain() must give two logits, normal and anomalous")
-        if one:
+        if classes == 1:
             z = logits.reshape(n, 1)
             return torch.cat([torch.zeros_like(z), z], dim=1)
-        others = [k for k in range(logits.shape[1]) if k != target]
+        if classes == 2:
+            return torch.stack([logits[:, 1], logits[:, 0]], dim=1)
+        others = [k for k in range(classes) if k != target]
         return torch.stack([logits[:, others].logsumexp(dim=1), logits[:, target]], dim=1)
 
     model.register_forward_hook(convert)
     return model
+
+
+def n_classes(logits: object, n: int, *, target: int = 0) -> int:
+    """Count the classes of the logits of n clips, 1 for (N,) and (N, 1).
+
+    InputError if they are of another shape, or more than one and `target` not among them.
+    """
+    found = getattr(logits, "shape", type(logits).__name__)
+    if found in ((n,), (n, 1)):
+        return 1
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != n:
+        shape = tuple(found) if isinstance(logits, Tensor) else found
+        raise InputError(
+            f"the model gave {shape} for {n} clips; expected logits (N,), (N, 1), (N, classes)"
+        )
+    if target >= logits.shape[1]:
+        raise InputError(f"class {target} is not among the model's {logits.shape[1]} classes")
+    return logits.shape[1]
 
 
 @torch.no_grad()
