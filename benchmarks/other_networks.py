@@ -3,7 +3,7 @@
 `python -m benchmarks.other_networks` trains each, explains and scores the same clips, and writes
 `results/other_networks.csv`. Runs are kept in `--folder`, so that a killed one goes on. Frames are
 smaller than those of the profile, and curves that the table does not show have few steps: two CPU
-cores take an hour."""
+cores take half an hour."""
 
 from __future__ import annotations
 
