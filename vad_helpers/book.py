@@ -34,6 +34,7 @@ from vad_helpers.run.cache import Run
 
 with needs("book"):
     import nbformat
+    import papermill
     import yaml
     from ipykernel.kernelspec import write_kernel_spec
 
@@ -101,10 +102,6 @@ def execute(run: Run, chapter: Path, values: Mapping[str, Any]) -> Path:
     InputError if the chapter ended on bad input, OSError if a file could not be written,
     RuntimeError if it failed otherwise: its executed copy shows where.
     """
-    with needs("book"):
-        import papermill
-        from papermill.exceptions import PapermillExecutionError
-
     target = run.dir / "notebooks" / chapter.name
     failed = target.with_name(f"{chapter.stem}-failed.ipynb")
     with atomic_write(target) as partial, batch_mode():
@@ -117,7 +114,7 @@ def execute(run: Run, chapter: Path, values: Mapping[str, Any]) -> Path:
                 kernel_name="python3",
                 progress_bar=sys.stderr.isatty(),
             )
-        except PapermillExecutionError as error:
+        except papermill.PapermillExecutionError as error:
             shutil.copyfile(partial, failed)
             kind, told = getattr(builtins, error.ename, None), error.evalue
             if error.ename == "InputError":

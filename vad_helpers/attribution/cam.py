@@ -9,9 +9,8 @@ The papers end with a ReLU. `grad_cam` and `hirescam` leave it out here: what sp
 class keeps its sign, and metrics take the positive part themselves. In `layercam` and `grad_cam_pp`
 it is part of the definition: their maps are never negative.
 
-`vad_helpers.attribution.registry` says what `probability` and `clip` are; users call the methods
-through `vad_helpers.attribution.explain`. InputError if the model is a plain function, which has no
-layers, or `layer` is not as described.
+`vad_helpers.attribution.registry` says what `probability` and `clip` are. InputError if the model
+is a plain function, which has no layers, or `layer` is not as described.
 """
 
 from __future__ import annotations
@@ -26,9 +25,7 @@ from vad_helpers.attribution.probability import Probability
 from vad_helpers.errors import InputError
 
 
-def grad_cam(
-    probability: Probability, clip: Tensor, baseline: None = None, *, layer: str
-) -> Tensor:
+def grad_cam(probability: Probability, clip: Tensor, baseline: None, *, layer: str) -> Tensor:
     """Weight every channel by its gradient's mean over time and space: sum of mean(g) A.
 
     References
@@ -40,9 +37,7 @@ def grad_cam(
     return _enlarged(gradient.mean(dim=(1, 2, 3), keepdim=True) * found, clip)
 
 
-def hirescam(
-    probability: Probability, clip: Tensor, baseline: None = None, *, layer: str
-) -> Tensor:
+def hirescam(probability: Probability, clip: Tensor, baseline: None, *, layer: str) -> Tensor:
     """Weight every value by its own gradient: sum of g A.
 
     The same as Grad-CAM where the gradient does not depend on the place, as behind the last
@@ -57,9 +52,7 @@ def hirescam(
     return _enlarged(gradient * found, clip)
 
 
-def layercam(
-    probability: Probability, clip: Tensor, baseline: None = None, *, layer: str
-) -> Tensor:
+def layercam(probability: Probability, clip: Tensor, baseline: None, *, layer: str) -> Tensor:
     """Weight every value by its own gradient where that is positive: ReLU of sum of ReLU(g) A.
 
     References
@@ -71,9 +64,7 @@ def layercam(
     return _enlarged(gradient.relu() * found, clip).relu()
 
 
-def grad_cam_pp(
-    probability: Probability, clip: Tensor, baseline: None = None, *, layer: str
-) -> Tensor:
+def grad_cam_pp(probability: Probability, clip: Tensor, baseline: None, *, layer: str) -> Tensor:
     """Weight every channel by a weighted sum of its positive gradients: ReLU of sum of w A.
 
     w = sum of alpha ReLU(g), alpha = 1 / (2 + g sum(A)), sums over time and space. That is the

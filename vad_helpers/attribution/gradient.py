@@ -1,9 +1,8 @@
 """Gradient methods: what a small change of each voxel does to the probability.
 
-`vad_helpers.attribution.registry` says what `probability`, `clip` and `baseline` are; maps are
-(T, H, W); users call the methods through `vad_helpers.attribution.explain`. `channels="sum"` adds
-channels up with their signs, "abs" their absolute values, so that nothing cancels and no map has a
-sign.
+`vad_helpers.attribution.registry` says what `probability`, `clip`, `baseline` and the maps are.
+`channels="sum"` adds channels up with their signs, "abs" their absolute values, so that nothing
+cancels and no map has a sign.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Layer-wise relevance propagation: the logit, handed back from layer to layer.
 
-`vad_helpers.attribution.registry` says what `probability` and `clip` are; maps are (T, H, W); users
-call the method through `vad_helpers.attribution.explain`.
+`vad_helpers.attribution.registry` says what `probability`, `clip` and the map are.
 
 Relevance is written as value times a modified gradient. While the model runs, its operations are
 watched, not its modules, which stay as they are: behind each ReLU that follows a linear layer

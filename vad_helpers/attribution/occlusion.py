@@ -3,8 +3,7 @@
 A window covers all channels. It slides from the start of every axis by its stride; the last one
 is cut at the border, so that every voxel is covered. A voxel's value is the mean fall over the
 windows that cover it. Of a model that is a chain of stages only the part that a window reaches is
-recomputed (`vad_helpers.inference.incremental`). Users call `occlusion` through
-`vad_helpers.attribution.explain`; `IncrementalOcclusion` has the interface of Captum's `Occlusion`.
+recomputed (`vad_helpers.inference.incremental`).
 """
 
 from __future__ import annotations

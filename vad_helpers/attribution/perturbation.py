@@ -3,8 +3,8 @@
 LIME and KernelSHAP switch superpixels off, all channels together, and fit a linear model; RISE
 averages smooth random masks. All draw which parts every sample keeps before they ask, and make the
 clips a batch at a time: memory does not depend on the number of samples.
-`vad_helpers.attribution.registry` says what `probability`, `clip`, `baseline` and `segments` are;
-maps are (T, H, W); users call the methods through `vad_helpers.attribution.explain`.
+`vad_helpers.attribution.registry` says what `probability`, `clip`, `baseline`, `segments` and the
+maps are.
 
 With `agreement` above 0 the samples are doubled until the maps of two halves of them agree; beside
 the map are then reported `n_samples`, how many were asked for, and `agreements`, a list of

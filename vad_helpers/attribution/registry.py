@@ -1,4 +1,4 @@
-"""The methods by name, and the one way to run them.
+"""The methods by name, and the one way to run them: users call `vad_helpers.attribution.explain`.
 
 A method is a function and a few facts about it, a `MethodSpec`. The function has the signature
 
@@ -336,9 +336,6 @@ def explain(model: Model | Prepared, clip: Tensor, method: str, **options: Any) 
 
 
 explain.__signature__ = inspect.signature(attribute).replace(return_annotation="np.ndarray")
-
-
-# --- the methods ------------------------------------------------------------------------------
 
 
 def _samples(settings: Mapping[str, Any], *_: object) -> int:

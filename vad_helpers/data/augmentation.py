@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from vad_helpers.errors import InputError
@@ -63,7 +64,7 @@ class Augmentation:
                 raise InputError(f"augmentation {name} is {getattr(self, name)!r}: true or false")
 
 
-def augment(grey: torch.Tensor, spec: Augmentation, *, generator: torch.Generator) -> torch.Tensor:
+def augment(grey: Tensor, spec: Augmentation, *, generator: torch.Generator) -> Tensor:
     """Vary one clip: grey, float32 (T, H, W), 0 to 255. The generator decides all draws."""
     # Every number is drawn whether it is used or not: switching one change off leaves the others.
     scale, top, left, flip, reverse, blur, gain, shift = torch.rand(8, generator=generator).tolist()
@@ -95,20 +96,15 @@ def augment(grey: torch.Tensor, spec: Augmentation, *, generator: torch.Generato
 
 
 def paste(
-    background: torch.Tensor,
-    donor: torch.Tensor,
-    region: torch.Tensor,
-    *,
-    right: float,
-    down: float,
-) -> torch.Tensor:
+    background: Tensor, donor: Tensor, region: Tensor, *, right: float, down: float
+) -> Tensor:
     """Put a region of one clip into another, moved alike in all frames.
 
     Parameters
     ----------
-    background, donor : torch.Tensor
+    background, donor : Tensor
         Grey, float32 (T, H, W), 0 to 255.
-    region : torch.Tensor
+    region : Tensor
         bool (T, H, W). Two pixels around it come along, and two more fade out.
     right, down : float
         In [-1, 1], of the farthest move: an eighth of the width, and a 25th of the height, as
@@ -116,7 +112,7 @@ def paste(
 
     Returns
     -------
-    torch.Tensor
+    Tensor
         float32 (T, H, W).
     """
     height, width = region.shape[-2:]

@@ -8,8 +8,7 @@ ROC curve of E+ against the mask, ties at mid-rank. All are better when higher a
 
 On one clip F1 = 2 IoU / (1 + IoU), so the two are one test of a clip and not two.
 
-A map without a positive voxel has no set to offer: IoU = F1 = 0 and AUC = .5. An empty mask leaves
-all three undefined (NaN), a full one leaves AUC undefined.
+A map without a positive voxel has no set to offer: IoU = F1 = 0 and AUC = .5.
 """
 
 from __future__ import annotations

@@ -130,8 +130,7 @@ def deletion_insertion(
     An all-zero map has empty sets: deletion 0 and insertion p(x) - p(x_b).
     """
     asked = {"n_thresholds": n_thresholds, "batch_size": batch_size, "progress": progress}
-    asked |= {"ends": ends}
-    found = _measure(("threshold",), predict, clip, baseline, attribution, **asked)
+    found = _measure(("threshold",), predict, clip, baseline, attribution, ends=ends, **asked)
     return {**found["threshold"], **found["shared"]}
 
 

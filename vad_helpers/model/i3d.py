@@ -6,8 +6,7 @@ Conventions
   softmax is applied by whoever wants probabilities.
 - Names in the state dict are those that PyTorch checkpoints of I3D commonly use:
   `Conv3d_1a_7x7.conv3d.weight`, `Mixed_3b.b1a.bn.running_mean`, `logits.conv3d.bias`.
-- Padding is TensorFlow's "SAME", which the published weights were trained with: an output has
-  ceil(size / stride) elements, and where the padding is odd, the end gets one more than the start.
+- Padding is TensorFlow's "SAME" (`same_pads`), which the published weights were trained with.
 - Each use of a ReLU is an `nn.ReLU` of its own and none works in place: Guided Backpropagation
   hooks modules and would silently miss functional or shared ones.
 
@@ -71,7 +70,7 @@ def scaled_channels(channels: int, width: float) -> int:
 
 
 def same_pads(size: Sequence[int], kernel: Sequence[int], stride: Sequence[int]) -> Pads:
-    """Padding, (before, after) of each axis, for an output of ceil(size / stride)."""
+    """Padding, (before, after) of each axis, for ceil(size / stride) outputs; odd: more after."""
     axes = zip(size, kernel, stride, strict=True)
     totals = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in axes]
     return tuple((total // 2, total - total // 2) for total in totals)  # type: ignore[return-value]
@@ -157,13 +156,6 @@ class Unit3d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, inputs, T, H, W) to (N, outputs, T', H', W')."""
         return self.relu(self.bn(self.conv3d(x)))
-
-    @torch.no_grad()
-    def fold_batch_norm(self) -> None:
-        """Move the batch norm, as it works in evaluation mode, into the convolution."""
-        if isinstance(self.bn, nn.BatchNorm3d):  # else folded before
-            self.conv3d = fuse_conv_bn_eval(self.conv3d, self.bn).requires_grad_(False)
-            self.bn = nn.Identity()
 
     def stages(self) -> tuple[Stage, ...]:
         """Convolution, batch norm and activation as stages of a chain."""
@@ -311,8 +303,9 @@ class InceptionI3d(nn.Module):
         """
         network = copy.deepcopy(self).eval().requires_grad_(False)
         for module in network.modules():
-            if isinstance(module, Unit3d):
-                module.fold_batch_norm()
+            if isinstance(module, Unit3d) and isinstance(module.bn, nn.BatchNorm3d):  # else folded
+                module.conv3d = fuse_conv_bn_eval(module.conv3d, module.bn)
+                module.bn = nn.Identity()
         for module in network.children():
             if module is not network.logits:
                 module.to(dtype=dtype, memory_format=torch.channels_last_3d)

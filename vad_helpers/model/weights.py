@@ -6,8 +6,7 @@ Conventions
   (`{"state_dict": ...}`) and prefixes of its names (`module.`, `_orig_mod.`, `model.i3d.`) are
   taken off. A 2-D Inception-v1 is inflated, in the layout of torchvision's GoogLeNet or of Caffe's.
 - A state is a dict from names to CPU tensors, floats as float32 whatever the file holds.
-- The classifier of a checkpoint for another number of classes is matched by name but ignored: the
-  model's own, fresh one is trained instead, and the report says so.
+- The classifier of a checkpoint for another number of classes is ignored, see `LoadReport`.
 
 References
 ----------
@@ -56,9 +55,6 @@ _UNITS = {"conv1": "Conv3d_1a_7x7", "conv2": "Conv3d_2b_1x1", "conv3": "Conv3d_2
     for theirs, ours in zip(googlenet.BLOCKS, _MIXED, strict=True)
     for branch, unit in _BRANCHES.items()
 }
-
-
-# -- Models of this project -----------------------------------------------------------------------
 
 
 def save(
@@ -113,22 +109,13 @@ def describe(
         raise ValueError(f"classes are {list(classes)} for {n_classes} logits: name each")
     if clash := sorted(set(extra) & {"format", *METADATA}):
         raise ValueError(f"metadata {', '.join(clash)} is reserved: rename it")
-    entries = {
-        "format": OWN_FORMAT if own else FORMAT,
-        "mean": float(mean),
-        "std": float(std),
-        "classes": list(classes),
-    }
-    entries |= {"width": width, "num_classes": n_classes, **extra}
+    entries = {"format": OWN_FORMAT if own else FORMAT, "mean": float(mean), "std": float(std)}
+    entries |= {"classes": list(classes), "width": width, "num_classes": n_classes, **extra}
     return {k: v if isinstance(v, str) else json.dumps(v) for k, v in entries.items()}
 
 
 def save_state(
-    state: Mapping[str, Tensor],
-    path: str | Path,
-    metadata: Mapping[str, str],
-    *,
-    half: bool = False,
+    state: State, path: str | Path, metadata: Mapping[str, str], *, half: bool = False
 ) -> None:
     """Write a state dict and its `describe`d metadata; see `save`."""
     tensors = {
@@ -218,9 +205,6 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, d
         raise InputError(f"{path} does not hold {described}: {told}") from error
     kept = {} if foreign else {k: v for k, v in metadata.items() if k != "format"}
     return model.eval(), kept | known
-
-
-# -- Checkpoints of others ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

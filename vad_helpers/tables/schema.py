@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import functools
 import io
 import json
 from collections.abc import Collection, Mapping
@@ -123,16 +122,13 @@ class Study:
     extras: dict[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
     alternatives: dict[str, Study] = dataclasses.field(default_factory=dict)
     committed: bool = False
+    # What pivots and comparisons came to, which many ask for, by their name and arguments.
+    memo: dict[tuple, pd.DataFrame] = dataclasses.field(init=False, default_factory=dict)
 
     def __repr__(self) -> str:
         folds, chosen = " ".join(map(str, self.folds)), self.evaluation
         parts = f"{len(chosen)} clips of {chosen['sequence'].nunique()} sequences"
         return f"Study: {self.path.name}, folds {folds}; {len(self.rows)} rows on {parts}"
-
-    @functools.cached_property
-    def memo(self) -> dict[tuple, pd.DataFrame]:
-        """What pivots and comparisons came to, which many ask for, by their name and arguments."""
-        return {}
 
     @property
     def evaluation(self) -> pd.DataFrame:

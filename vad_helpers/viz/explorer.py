@@ -362,12 +362,9 @@ class Explorer(widgets.VBox):
         if not self.wait(0):
             return
         self._cancel.clear()
-        self._set_busy(True)
+        self.explain_button.disabled, self.cancel_button.disabled = True, False
         self._thread = threading.Thread(target=self._explain, args=self._choice(), daemon=True)
         self._thread.start()
-
-    def _set_busy(self, busy: bool) -> None:
-        self.explain_button.disabled, self.cancel_button.disabled = busy, not busy
 
     def _explain(self, clip_id: str, row: Row) -> None:
         self.progress.value, self.status.value = 0, "Running …"
@@ -381,7 +378,7 @@ class Explorer(widgets.VBox):
         except Exception as error:  # nobody else would hear of it: this is a thread's end
             self.status.value = f"Failed: {html.escape(str(error))}"
         finally:
-            self._set_busy(False)
+            self.explain_button.disabled, self.cancel_button.disabled = False, True
 
     def _tell(self, done: int, total: int) -> None:
         """Advance the bar between two batches of model calls; the place where "Cancel" is heard."""

@@ -19,7 +19,6 @@ import hashlib
 import json
 import os
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +37,7 @@ SHADOW_DEPTH = 0.42
 MANIFEST = "walkway.json"
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class WalkwaySpec:
     """What is written, the seed apart; InputError if a value is out of its range.
 
@@ -83,7 +82,7 @@ def key(seed: int, spec: WalkwaySpec) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Footage:
     """One rendered sequence."""
 
