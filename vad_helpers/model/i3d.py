@@ -70,7 +70,7 @@ def scaled_channels(channels: int, width: float) -> int:
 
 
 def same_pads(size: Sequence[int], kernel: Sequence[int], stride: Sequence[int]) -> Pads:
-    """Padding, (before, after) of each axis, for ceil(size / stride) outputs; odd: more after."""
+    """Padding (before, after) of each axis for ceil(size / stride) outputs, an odd one after."""
     axes = zip(size, kernel, stride, strict=True)
     totals = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in axes]
     return tuple((total // 2, total - total // 2) for total in totals)  # type: ignore[return-value]
