@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from vad_helpers.errors import InputError
@@ -71,12 +72,58 @@ class Sequence:
         return len(self.frames)
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Report:
+    """What a check of a dataset found: a row a sequence in `table`; in `errors` what makes a
+    sequence unusable, in `warnings` what is odd but handled, a line each."""
+
+    root: Path
+    table: pd.DataFrame
+    errors: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def usable(self) -> bool:
+        """True if no error was found; at least one sequence can be read then."""
+        return not self.errors
+
+    def summary(self, *, what: str = "videos in", totals: tuple[str, ...] = ()) -> str:
+        """Write the report as text: totals, one row a sequence, what is wrong, what is odd."""
+        lines = [f"{what} {self.root}: {'usable' if self.usable else 'not usable'}", *totals]
+        if len(self.table):
+            lines += ["", self.table.astype(object).fillna("-").to_string(index=False), ""]
+        lines += [f"error: {line}" for line in self.errors]
+        return "\n".join([*lines, *(f"warning: {line}" for line in self.warnings)])
+
+
+def described(
+    sequence: Sequence, labels: str, *, compare: bool = True
+) -> tuple[dict[str, object], list[str], list[str]]:
+    """Give a sequence's row of a report's table, errors, and warnings; see `Report`.
+
+    What `compare` compares are its masks with the `labels`, as they are named to people.
+    """
+    row = {"sequence": sequence.id, "scene": sequence.scene, "kind": sequence.kind}
+    row |= {"frames": sequence.n_frames, "masks": len(sequence.masks or ())}
+    row |= {"anomalous": int(sequence.anomalous.sum())}
+    if sequence.masks is None or not compare:
+        return row, [], []
+    try:
+        presence = mask_presence(sequence)
+    except InputError as error:
+        return row, [str(error)], []
+    differing = int(np.sum(presence != sequence.anomalous))
+    told = f"masks and {labels} disagree on {differing} of {sequence.n_frames} frames"
+    row |= {"mask_anomalous": int(presence.sum()), "disagreements": differing}
+    return row, [], [f"{sequence.id}: {told}"] if differing else []
+
+
 def read_frames(
     sequence: Sequence,
     *,
     start: int = 0,
     n_frames: int | None = None,
-    size: tuple[int, int] | None = None,
+    size: Size | None = None,
 ) -> np.ndarray:
     """Decode frames of a sequence.
 
@@ -87,10 +134,8 @@ def read_frames(
     ----------
     sequence : Sequence
         As from `ucsd.index`.
-    start : int
-        First frame, from 0.
-    n_frames : int, optional
-        Number of frames; default: to the end.
+    start, n_frames : int, optional
+        First frame, from 0, and number of frames; default: all to the end.
     size : tuple of int, optional
         (height, width) in pixels to resize to, bilinear with antialiasing; default: as they are.
 
@@ -119,7 +164,6 @@ def read_frames(
 
 def decoder(sequence: Sequence) -> Callable[[int], Image.Image | None]:
     """Give a function that decodes frame i (from 0), each once; None if missing or damaged."""
-
     paths = sequence.frames
     return functools.cache(lambda i: None if paths[i] is None else decode(paths[i]))
 
@@ -133,9 +177,8 @@ def stand_in(sequence: Sequence, i: int, decoded: Callable[[int], Image.Image | 
     """
     for distance in range(sequence.n_frames):
         for j in (i - distance, i + distance):
-            if not 0 <= j < sequence.n_frames or decoded(j) is None:
-                continue
-            if not _is_garbage(sequence, j, decoded):
+            there = 0 <= j < sequence.n_frames and decoded(j) is not None
+            if there and not _is_garbage(sequence, j, decoded):
                 return j
     raise InputError(f"{sequence.id}: none of its {sequence.n_frames} frames can be decoded")
 
@@ -213,18 +256,16 @@ def _masks(sequence: Sequence, window: range) -> list[Image.Image]:
     if sequence.masks is None:
         raise InputError(f"{sequence.id} has no masks: choose a sequence with masks")
     decoded = decoder(sequence)
-    height, width = decoded(stand_in(sequence, window.start, decoded)).size[::-1]
-    masks = []
-    for path in sequence.masks[window.start : window.stop]:
-        mask = decode(path, mask=True)
+    frame = decoded(stand_in(sequence, window.start, decoded))
+    masks = [decode(path, mask=True) for path in sequence.masks[window.start : window.stop]]
+    for path, mask in zip(sequence.masks[window.start :], masks, strict=False):
         if mask is None:
             raise InputError(f"{path} cannot be decoded: restore this mask from the archive")
-        if mask.size != (width, height):
+        if mask.size != frame.size:
             raise InputError(
                 f"{path}: mask of {mask.height}x{mask.width} pixels, but its frames have "
-                f"{height}x{width} (height x width)"
+                f"{frame.height}x{frame.width} (height x width)"
             )
-        masks.append(mask)
     return masks
 
 
