@@ -394,8 +394,22 @@ class TreeReport(Report):
 def check(root: str | Path, *, progress: bool = False) -> TreeReport:
     """Decode every frame and mask of a tree and compare the masks with the ``.m`` lists.
 
-    `root` is the tree's, or the folder it lies in; `progress` shows a bar. InputError if there is
-    no such folder, or nothing in it looks like the dataset.
+    Parameters
+    ----------
+    root : str or Path
+        Root of the tree, or the folder it lies in.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    TreeReport
+        Its ``usable`` tells whether the tree can be worked with, its ``summary()`` reads well.
+
+    Raises
+    ------
+    InputError
+        There is no such folder, or nothing in it looks like the dataset.
     """
     root = find_root(root)
     sequences, errors = _scan(root)

@@ -160,6 +160,7 @@ def _videos(root: Path) -> list[Path]:
     """Video files and folders of pictures."""
     if root.is_file():
         return [root]
+
     def is_video(path: Path) -> bool:
         if path.is_dir():
             return any(f.suffix.lower() in video_file.PICTURES for f in path.iterdir())
