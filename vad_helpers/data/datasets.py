@@ -13,13 +13,18 @@ from vad_helpers.data import ucsd, videos, walkway
 from vad_helpers.errors import InputError
 
 
-def walkway_spec(options: Mapping[str, Any]) -> walkway.WalkwaySpec:
-    """Check the options of the synthetic dataset; InputError names what is unknown or wrong."""
+def spec_of(name: str, kind: type, options: Mapping[str, Any]) -> Any:
+    """Make a dataclass of a parameter's options; InputError names what is unknown or wrong."""
     try:
-        return walkway.WalkwaySpec(**options)
+        return kind(**options)
     except TypeError:
-        known = ", ".join(walkway.WalkwaySpec.__dataclass_fields__)
-        raise InputError(f"parameter 'walkway' is {options}; its options are {known}") from None
+        known = ", ".join(kind.__dataclass_fields__)
+        raise InputError(f"parameter '{name}' is {options}; its options are {known}") from None
+
+
+def walkway_spec(options: Mapping[str, Any]) -> walkway.WalkwaySpec:
+    """Check the options of the synthetic dataset, see `spec_of`."""
+    return spec_of("walkway", walkway.WalkwaySpec, options)
 
 
 def walkway_folder(folder: Path, *, seed: int, options: Mapping[str, Any]) -> Path:
