@@ -155,10 +155,9 @@ def read_frames(
     pictures = [decoded(stand_in(sequence, i, decoded)) for i in window]
     for i, picture in zip(window, pictures, strict=True):
         if picture.size != pictures[0].size:
-            raise InputError(
-                f"{sequence.frames[i]}: {picture.height}x{picture.width} pixels, but frame "
-                f"{start + 1} of {sequence.id} has {pictures[0].height}x{pictures[0].width}"
-            )
+            first = f"{start + 1} of {sequence.id} has {pictures[0].height}x{pictures[0].width}"
+            found = f"{picture.height}x{picture.width} pixels"
+            raise InputError(f"{sequence.frames[i]}: {found}, but frame {first}")
     return np.stack([_resized(picture, size, Image.Resampling.BILINEAR) for picture in pictures])
 
 
@@ -262,20 +261,16 @@ def _masks(sequence: Sequence, window: range) -> list[Image.Image]:
         if mask is None:
             raise InputError(f"{path} cannot be decoded: restore this mask from the archive")
         if mask.size != frame.size:
-            raise InputError(
-                f"{path}: mask of {mask.height}x{mask.width} pixels, but its frames have "
-                f"{frame.height}x{frame.width} (height x width)"
-            )
+            told = f"but its frames have {frame.height}x{frame.width} (height x width)"
+            raise InputError(f"{path}: mask of {mask.height}x{mask.width} pixels, {told}")
     return masks
 
 
 def _window(sequence: Sequence, start: int, n_frames: int | None, size: Size | None) -> range:
     stop = sequence.n_frames if n_frames is None else start + n_frames
     if not 0 <= start < stop <= sequence.n_frames:
-        raise InputError(
-            f"{sequence.id} has {sequence.n_frames} frames: start {start} with n_frames "
-            f"{n_frames} is not inside"
-        )
+        told = f"start {start} with n_frames {n_frames} is not inside"
+        raise InputError(f"{sequence.id} has {sequence.n_frames} frames: {told}")
     if size is not None and (len(size) != 2 or min(size) < 1):
         raise InputError(f"size {size!r}: expected (height, width), both at least 1 pixel")
     return range(start, stop)
@@ -360,10 +355,8 @@ def _grey_of_deep(image: Image.Image, path: str | Path, mask: bool) -> np.ndarra
 
 
 def _refused(path: str | Path, what: str) -> InputError:
-    return InputError(
-        f"{path} is refused, it has {what}: save it as 8-bit grey, 16-bit grey (white is 65535) or "
-        f"floats from 0 to 1"
-    )
+    told = "save it as 8-bit grey, 16-bit grey (white is 65535) or floats from 0 to 1"
+    return InputError(f"{path} is refused, it has {what}: {told}")
 
 
 def _lacks_packbits(image: Image.Image, path: str | Path) -> bool:

@@ -259,10 +259,9 @@ def _sequence(
         if masks_folder.is_dir():
             files = _numbered(masks_folder, _MASK)
             if list(files) != list(range(1, n_frames + 1)):
-                raise InputError(
-                    f"{masks_folder} holds {len(files)} masks (.bmp or .png), expected one for "
-                    f"each of the {n_frames} frames of {folder.name}, with the same numbers"
-                )
+                told = f"each of the {n_frames} frames of {folder.name}, with the same numbers"
+                given = f"{masks_folder} holds {len(files)} masks (.bmp or .png)"
+                raise InputError(f"{given}, expected one for {told}")
             masks = tuple(files.values())
         path = _below(folder.parent, f"{SCENES[scene]}.m")
         if number > len(entries):

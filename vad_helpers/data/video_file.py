@@ -56,10 +56,8 @@ def pyav() -> ModuleType:
     try:
         import av
     except ImportError:
-        raise InputError(
-            "video files need PyAV: pip install 'vad-helpers[video]' (only folders of pictures are "
-            "read without it)"
-        ) from None
+        told = "pip install 'vad-helpers[video]' (only folders of pictures are read without it)"
+        raise InputError(f"video files need PyAV: {told}") from None
     return av
 
 

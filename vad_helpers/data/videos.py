@@ -130,10 +130,8 @@ def _scan(
             anomalous = np.zeros(len(frames), dtype=bool)
             for first, last in ranges.get(_name(path), ()):
                 if last > len(frames):
-                    raise InputError(
-                        f"{root / labels} names frames {first} to {last} of {path.name}, which has "
-                        f"{len(frames)}: frames count from 1"
-                    )
+                    told = f"{path.name}, which has {len(frames)}: frames count from 1"
+                    raise InputError(f"{root / labels} names frames {first} to {last} of {told}")
                 anomalous[first - 1 : last] = True
             drawn = _masks(root / masks, kept, path, frames) if masks != "none" else None
             if labels == "masks" and drawn:
@@ -253,10 +251,8 @@ def _masks(
     with Image.open(frames[0]) as frame, Image.open(found[0]) as mask:
         sizes = [f"{height}x{width}" for width, height in (mask.size, frame.size)]
     if len(found) != len(frames) or sizes[0] != sizes[1]:
-        raise InputError(
-            f"{there[0]} holds {len(found)} masks of {sizes[0]} pixels, but {path.name} has "
-            f"{len(frames)} frames of {sizes[1]}"
-        )
+        told = f"but {path.name} has {len(frames)} frames of {sizes[1]}"
+        raise InputError(f"{there[0]} holds {len(found)} masks of {sizes[0]} pixels, {told}")
     return found
 
 
