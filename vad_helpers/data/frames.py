@@ -99,10 +99,8 @@ class Report:
 def described(
     sequence: Sequence, labels: str, *, compare: bool = True
 ) -> tuple[dict[str, object], list[str], list[str]]:
-    """Give a sequence's row of a report's table, errors, and warnings; see `Report`.
-
-    What `compare` compares are its masks with the `labels`, as they are named to people.
-    """
+    """Give a sequence's row of a report's table, errors, and warnings: where its masks contradict
+    the `labels`, as these are named to people."""
     row = {"sequence": sequence.id, "scene": sequence.scene, "kind": sequence.kind}
     row |= {"frames": sequence.n_frames, "masks": len(sequence.masks or ())}
     row |= {"anomalous": int(sequence.anomalous.sum())}
@@ -360,11 +358,8 @@ def _refused(path: str | Path, what: str) -> InputError:
 
 
 def _lacks_packbits(image: Image.Image, path: str | Path) -> bool:
-    """Say whether a PackBits-compressed TIFF holds fewer pixels than it declares.
-
-    libtiff would refuse such a file as well (the official Ped1 Test017/142.tif is one), but it
-    prints its complaint straight to the process's standard error, past Python.
-    """
+    """Say whether a PackBits-compressed TIFF (UCSD has one) holds fewer pixels than it declares:
+    libtiff would refuse it as well, but prints that straight to standard error, past Python."""
     tags = getattr(image, "tag_v2", {})
     compression, samples, offsets, counts = (tags.get(tag) for tag in (259, 277, 273, 279))
     if compression != 32773 or (samples or 1) != 1 or not offsets or not counts:

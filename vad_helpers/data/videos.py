@@ -1,17 +1,10 @@
 """A folder of one's own videos as a dataset: files and labels -> sequences, and what is odd.
 
-::
-
-    my_videos/
-      night 1.mp4                  a video; or a folder of frame pictures
-      labels.csv                   video,first,last: anomalous frames, counted from 1, both included
-      masks/night 1/               pictures of masks, one a frame, not black on the anomaly;
-      masks/night 1.mat            or MATLAB's: `volLabel`, a cell (or array) of a mask a frame
-
-A video that `labels.csv` does not name is normal, and so is one that it names without frames. Masks
-are found by the video's name, with `_label` after it or without its leading zeros: `8_label.mat` is
-that of `08.avi`. Frames are read once, and kept as grey pictures in a folder that the caller names,
-by the content of the video: what reads a tree reads them too.
+A folder and its `labels.csv` look as `book/extending.md` says. A video that the table does not name
+is normal, and so is one that it names without frames. Masks are found by the video's name, with
+`_label` after it or without its leading zeros: `8_label.mat` is that of `08.avi`. Frames are read
+once, and kept as grey pictures in a folder that the caller names, by the content of the video: what
+reads a tree reads them too.
 """
 
 from __future__ import annotations

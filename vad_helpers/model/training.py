@@ -15,10 +15,9 @@ Conventions
 
 References
 ----------
-D. P. Kingma and J. Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015. L. N. Smith and
-N. Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates",
-2017 (the schedule "onecycle"). A. Tarvainen and H. Valpola, "Mean Teachers Are Better Role Models",
-NeurIPS 2017 (exponentially averaged weights).
+Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015. Smith and Topin,
+"Super-Convergence", 2017 (the schedule "onecycle"). Tarvainen and Valpola, "Mean Teachers Are
+Better Role Models", NeurIPS 2017 (exponentially averaged weights).
 """
 
 from __future__ import annotations

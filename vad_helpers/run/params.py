@@ -19,7 +19,6 @@ from ruamel.yaml import YAML, YAMLError
 from vad_helpers.attribution import checks
 from vad_helpers.attribution.registry import METHODS, MethodSpec, register
 from vad_helpers.data import datasets
-from vad_helpers.data.augmentation import Augmentation
 from vad_helpers.errors import InputError
 from vad_helpers.metrics import catalog
 from vad_helpers.model.i3d import STAGES
@@ -272,8 +271,8 @@ def checked(values: Mapping[str, Any], *, root: Path | None = None) -> Params:
         told = "load its own weights, by a setting in model_args, and give init_weights=null"
         given = f"init_weights are for the I3D, and model is {params.model}"
         raise InputError(f"{given}: let that {told}")
-    datasets.walkway_spec(params.walkway)
-    datasets.spec_of("augmentation", Augmentation, params.augmentation)
+    for name in datasets.SPECS:
+        datasets.spec_of(name, getattr(params, name))
     rows = [("parameter 'settings'", method, given) for method, given in params.settings.items()]
     # Defaults too: a window may not fit into this run's frames.
     rows += [("parameter 'methods'", m, params.settings.get(m, {})) for m in params.methods]
