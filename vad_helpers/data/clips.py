@@ -344,14 +344,10 @@ class ClipDataset(torch.utils.data.Dataset):
 
     Parameters
     ----------
-    sequences_by_id : mapping of str to Sequence
-        As from `by_id`.
+    sequences_by_id, size, mean, std
+        As for `load_clip`.
     table : pandas.DataFrame
         As from `clip_table`, at least one row.
-    size : tuple of int
-        (height, width) in pixels.
-    mean, std : float
-        Of grey values in [0, 1], see `normalise`.
     augmentation : Augmentation, optional
         How clips are varied; default: not at all.
     seed : int

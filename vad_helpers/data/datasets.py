@@ -13,7 +13,6 @@ from vad_helpers.data import ucsd, videos, walkway
 from vad_helpers.data.augmentation import Augmentation
 from vad_helpers.errors import InputError
 
-
 SPECS = {"walkway": walkway.WalkwaySpec, "augmentation": Augmentation}
 """What a parameter's options are those of."""
 

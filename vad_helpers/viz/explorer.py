@@ -1,9 +1,9 @@
 """Explorers of a run's maps: one with widgets, for live sessions, and one for pages.
 
 ``Explorer(run)``, as the last line of a cell, shows a clip under a map, and explains it now, under
-any baseline, where the run has no map. `explorer_html` packs clips and maps, with the script and
-the style in `static/`, into one piece of HTML that needs no kernel, no network and no other file;
-without JavaScript, a contact sheet of the first clip stands in for it.
+any baseline, where the run has no map. `explorer_html` packs clips and maps, with what is in
+`static/`, into HTML that needs no kernel, no network and no other file; without JavaScript, a
+contact sheet of the first clip stands in for it.
 
 Conventions
 -----------
