@@ -273,9 +273,10 @@ def _sequence(
                 raise InputError(f"{path}: entry {number} names {told}")
             labels[first - 1 : last] = True
     labels.flags.writeable = False
-    about = {"id": f"{scene}/{KINDS[kind]}{number:03d}", "scene": scene, "kind": kind}
     return Sequence(
-        **about,
+        id=f"{scene}/{KINDS[kind]}{number:03d}",
+        scene=scene,
+        kind=kind,
         number=number,
         frames=tuple(found.get(i) for i in range(1, n_frames + 1)),
         masks=masks,
@@ -412,13 +413,10 @@ def check(root: str | Path, *, progress: bool = False) -> TreeReport:
     """
     root = find_root(root)
     sequences, errors = _scan(root)
-    look, options = functools.partial(_look, root=root), {"max_workers": os.cpu_count()}
-    options |= {"desc": "checking", "unit": " sequences", "disable": not progress}
-    looks = thread_map(look, sequences, **options)
-    faults, warnings, unreadable = (
-        tuple(line for look in looks for line in look[i]) for i in (1, 2, 3)
-    )
-    errors += faults
+    options = {"desc": "checking", "unit": " sequences", "disable": not progress}
+    options["max_workers"] = os.cpu_count()
+    looks = thread_map(functools.partial(_look, root=root), sequences, **options)
+    errors += [line for _, faults, _, _ in looks for line in faults]
     if not errors and not any(sequence.kind == "test" for sequence in sequences):
         errors = [f"no sequence to test on: {_EXPECTED}"]
     files = sorted(path for path in root.rglob("*") if path.is_file())
@@ -430,8 +428,8 @@ def check(root: str | Path, *, progress: bool = False) -> TreeReport:
         root=root,
         table=table.astype(dict.fromkeys(_COUNTS, "Int64")),
         errors=tuple(errors),
-        warnings=warnings,
-        unreadable=unreadable,
+        warnings=tuple(line for _, _, odd, _ in looks for line in odd),
+        unreadable=tuple(name for *_, lost in looks for name in lost),
         stray=tuple(name for name in names if not _LAYOUT.fullmatch(name)),
         clutter=len(files) - len(kept),
         missing=_missing(sequences),
