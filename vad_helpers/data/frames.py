@@ -84,7 +84,7 @@ class Report:
 
     @property
     def usable(self) -> bool:
-        """True if no error was found; at least one sequence can be read then."""
+        """True if no error was found; of a UCSD tree, a test sequence can be read then."""
         return not self.errors
 
     def summary(self, *, what: str = "videos in", totals: tuple[str, ...] = ()) -> str:
