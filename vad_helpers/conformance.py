@@ -10,8 +10,10 @@ import itertools
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import torch
@@ -29,6 +31,7 @@ SAME = 1e-3
 """Largest change that counts as rounding, as a share of the largest value: a batch of another size
 adds in another order, by which float32 logits move by 1e-7 to 1e-4 of their size. Statistics over
 the batch move them by a tenth or more."""
+Shape = tuple[int, int, int]
 SHAPE = (16, 80, 120)
 
 
@@ -70,7 +73,7 @@ def _same(a: Any, b: Any) -> bool:
     return a.shape == b.shape and bool(np.abs(a - b).max() <= SAME * (np.abs(b).max() + SAME))
 
 
-def _clips(n: int, shape: tuple[int, int, int]) -> Tensor:
+def _clips(n: int, shape: Shape) -> Tensor:
     """Grey noise (n, 3, T, H, W), of another mean and contrast a clip: batch statistics show."""
     drawn = torch.rand((n, 1, *shape), generator=torch.Generator().manual_seed(0)) * 2 - 1
     contrast = torch.linspace(1, 0.5, n).view(-1, 1, 1, 1, 1)
@@ -97,7 +100,7 @@ def check_model(
     make: Callable[..., Any],
     *,
     args: Mapping[str, Any] | None = None,
-    shape: tuple[int, int, int] = SHAPE,
+    shape: Shape = SHAPE,
     target: int = 1,
 ) -> list[Line]:
     """Try a network on noise, with the weights that it is made with.
@@ -166,9 +169,7 @@ def check_model(
 class _CountRelus(TorchFunctionMode):
     n = 0
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func, types, args=(), kwargs=None) -> Any:
         self.n += func.__name__ in ("relu", "relu_")
         return func(*args, **kwargs or {})
 
@@ -177,26 +178,21 @@ def _limits(lines: _Lines, model: nn.Module, clip: Tensor) -> None:
     """Lines about ReLUs, layers, every gradient method (others need logits alone), and cost."""
     relus, maps = [], []
 
-    def keep(name: str, module: nn.Module, output: Any) -> None:
+    def keep(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
         if isinstance(module, nn.ReLU):
             relus.append(name + " in place" * module.inplace)
         if name and isinstance(output, Tensor) and output.ndim == 5 and output[0, 0].numel() > 1:
             maps.append((name, bool((output >= 0).all())))
 
-    handles = [
-        m.register_forward_hook(lambda m, _, out, name=name: keep(name, m, out))
-        for name, m in model.named_modules()
-    ]
-    with evaluating(model), torch.no_grad(), _CountRelus() as counted:
+    with evaluating(model), torch.no_grad(), _CountRelus() as counted, ExitStack() as hooks:
+        for name, module in model.named_modules():
+            handle = module.register_forward_hook(partial(keep, name))
+            hooks.callback(handle.remove)
         model(clip.clone())
-    for handle in handles:
-        handle.remove()
     with lines.of("ReLUs", "limits") as tell:
         _expect(counted.n, "none: guided_backprop has none to guide through")
-        told = (
-            f"{counted.n - len(relus)} of {counted.n} are no modules: guided_backprop misses them"
-        )
-        _expect(counted.n == len(relus), told)
+        others = f"{counted.n - len(relus)} of {counted.n} are no modules"
+        _expect(counted.n == len(relus), f"{others}: guided_backprop misses them")
         tell(f"{counted.n} modules")
         if inside := [name for name in relus if name.endswith(" in place")]:
             tell(f"{len(inside)} work in place, which serves: {inside[0].split()[0]} ...")
@@ -224,19 +220,8 @@ def _limits(lines: _Lines, model: nn.Module, clip: Tensor) -> None:
         tell(", ".join(f"{name} {value:.2g} s" for name, value in seconds) + " a clip")
 
 
-@contextmanager
-def _put_back(known: dict[str, Any]) -> Iterator[None]:
-    before = dict(known)
-    yield
-    known.clear()
-    known.update(before)
-
-
 def check_method(
-    spec: MethodSpec,
-    *,
-    args: Mapping[str, Any] | None = None,
-    shape: tuple[int, int, int] = SHAPE,
+    spec: MethodSpec, *, args: Mapping[str, Any] | None = None, shape: Shape = SHAPE
 ) -> list[Line]:
     """Try a method on a small network and noise of (T, H, W); `args` are its settings."""
     with torch.random.fork_rng(devices=[]):
@@ -249,7 +234,7 @@ def check_method(
     def explained(i: int, batch_size: int = 4) -> Any:
         return attribute(model, clips[i], spec.key, batch_size=batch_size, **args or {})
 
-    with _put_back(METHODS):
+    with mock.patch.dict(METHODS):  # put back afterwards
         with lines.of("made") as tell:
             _expect(isinstance(spec, MethodSpec), f"a {type(spec).__name__}, no MethodSpec")
             register(spec, overwrite=METHODS.get(spec.key) is spec)
@@ -280,7 +265,7 @@ def check_method(
     return lines
 
 
-def check_metric(metric: catalog.Metric, *, shape: tuple[int, int, int] = SHAPE) -> list[Line]:
+def check_metric(metric: catalog.Metric, *, shape: Shape = SHAPE) -> list[Line]:
     """Try a metric on maps and masks of (T, H, W), with a detector that sees the mask alone."""
     lines, clip, box = _Lines(), _clips(1, shape)[0], np.zeros(shape, dtype=bool)
     box[tuple(slice(n // 4, n // 2 + 1) for n in shape)] = True
@@ -292,7 +277,7 @@ def check_metric(metric: catalog.Metric, *, shape: tuple[int, int, int] = SHAPE)
     scene["predict"] = lambda x: (2 * x[:, :, torch.from_numpy(box)].mean((1, 2))).sigmoid().numpy()
     found: dict[str, float] = {}
 
-    with _put_back(catalog.METRICS):
+    with mock.patch.dict(catalog.METRICS):  # put back afterwards
         with lines.of("made") as tell:
             catalog.register(metric)
             tell(f"{metric.name}, of the family {metric.family}")
@@ -317,9 +302,8 @@ def check_metric(metric: catalog.Metric, *, shape: tuple[int, int, int] = SHAPE)
         with lines.of("direction", "limits") as tell:
             true, inverse = found["true"], found["inverse"]
             better = true > inverse if metric.direction == catalog.HIGHER else true < inverse
-            told = (
-                f"{metric.direction}: the mask itself as a map {true:.3g}, inverted {inverse:.3g}"
-            )
+            told = f"the mask itself as a map {true:.3g}, inverted {inverse:.3g}"
+            told = f"{metric.direction}: {told}"
             _expect(better or metric.direction is None, told)
             tell(told if metric.direction else "none, it is never ranked")
         with lines.of("table"):

@@ -1,12 +1,8 @@
 """One video, explained: cut into clips, scored, explained, and drawn again under its maps.
 
-In the output folder: `overlay.mp4` (or `.webm`), `contact_sheet.png`, `clips.csv`, `settings.json`,
-`explorer.html`; and in `maps/` a file a clip, from which an interrupted run goes on. Its name is
-the key of all that the map depends on, the clip's pixels included.
-
-In memory are one clip and a map or two: the video is decoded to look at it, then for the network,
-then to be drawn. Frames count from 0, clips from 1. The last clip is moved back so that no frame
-is left over, and a frame is shown under the first clip that holds it.
+The output folder is described in `book/your_video.md`. A file in its `maps/` is named by the key of
+all that a clip's map depends on, the pixels included: an interrupted run goes on from there. In
+memory are one clip and a map or two: the video is decoded to be looked at, explained and drawn.
 """
 
 from __future__ import annotations
@@ -154,10 +150,8 @@ def explain_video(
             rows.append(row)
             bar.update()
     found = pd.DataFrame(rows, columns=COLUMNS)
-    files, whole = [], False
-    if rows:
-        told = {"name": spec.name, "n": len(starts), "scale": scale, "progress": progress}
-        files, whole = _draw(video, rows, out, **told)
+    options = {"name": spec.name, "n": len(starts), "scale": scale, "progress": progress}
+    files, whole = _draw(video, rows, out, **options) if rows else ([], False)
     if files and files[0].name not in _OVERLAYS:
         odd.append("no overlay: it needs PyAV; pip install 'vad-helpers[video]'")
     found.attrs = {"odd": odd, "files": files, "n_clips": len(starts)}

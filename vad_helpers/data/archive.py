@@ -38,8 +38,8 @@ def fetch(
     Parameters
     ----------
     dest : str or Path
-        Folder to hold the tree ``UCSD_Anomaly_Dataset.v1p2``. If a whole tree is there already,
-        it is returned; with `archive` or `sha256`, only if it was extracted from that archive. A
+        Folder to hold the tree ``UCSD_Anomaly_Dataset.v1p2``. A whole one that is there is
+        returned; with `archive` or `sha256`, only if it was extracted from that archive. A
         download (740 MB) is kept beside the tree; it may be deleted afterwards.
     archive : str or Path, optional
         A local tar archive, compressed or not, to use instead of the download.
@@ -78,10 +78,8 @@ def fetch(
             raise InputError(f"archive {archive} does not exist or is no file: give a tar archive")
         found = pooch.file_hash(archive)
         if sha256 not in (None, found):
-            raise InputError(
-                f"archive {archive} has sha256 {found}, expected {sha256}: it is damaged or "
-                f"another one"
-            )
+            told = f"expected {sha256}: it is damaged or another one"
+            raise InputError(f"archive {archive} has sha256 {found}, {told}")
         sha256 = found
     if _is_there(root, sha256):
         return root
@@ -113,16 +111,12 @@ def _is_there(root: Path, sha256: str | None) -> bool:
         try:
             index(root)
         except InputError as error:
-            raise InputError(
-                f"{root} exists already but is no whole tree ({error}): remove it or choose "
-                f"another folder"
-            ) from error
+            told = f"but is no whole tree ({error}): remove it or choose another folder"
+            raise InputError(f"{root} exists already {told}") from error
     if sha256 is not None and made_from != sha256:
         known = f"the archive of sha256 {made_from}" if made_from else "an unknown archive"
-        raise InputError(
-            f"{root} exists already, made from {known}, not from the one of sha256 {sha256}: "
-            f"remove it or choose another folder"
-        )
+        told = f"not from the one of sha256 {sha256}: remove it or choose another folder"
+        raise InputError(f"{root} exists already, made from {known}, {told}")
     return True
 
 
@@ -134,15 +128,11 @@ def _download(dest: Path, sha256: str, progress: bool) -> Path:
         if error.errno is not None:  # the disk's trouble; the network's has no number
             raise
         reason = " ".join(str(error).split())
-        raise ConnectionError(
-            f"cannot download {URL} ({reason}): try again, or download it yourself and give the "
-            f"file as archive"
-        ) from error
+        told = "try again, or download it yourself and give the file as archive"
+        raise ConnectionError(f"cannot download {URL} ({reason}): {told}") from error
     except ValueError as error:  # pooch: the checksum differs; it has removed the file
-        raise InputError(
-            f"the download of {URL} has not the sha256 {sha256}: try again, or give a file as "
-            f"archive"
-        ) from error
+        told = f"has not the sha256 {sha256}: try again, or give a file as archive"
+        raise InputError(f"the download of {URL} {told}") from error
     return Path(path)
 
 
@@ -171,10 +161,8 @@ def _unpack(archive: Path, root: Path, sha256: str, progress: bool) -> None:
             if not any(map(FRAME_PATH.fullmatch, names)):
                 raise InputError("no frames")
         except InputError:
-            raise InputError(
-                f"archive {archive} holds no frame such as UCSDped2/Test/Test001/001.tif: give "
-                f"the UCSD archive"
-            ) from None
+            told = "no frame such as UCSDped2/Test/Test001/001.tif: give the UCSD archive"
+            raise InputError(f"archive {archive} holds {told}") from None
         (tree / ORIGIN_NAME).write_text(f"{sha256}\n", encoding="utf-8")
         tree.rename(root)
     except tarfile.FilterError as error:
@@ -184,8 +172,7 @@ def _unpack(archive: Path, root: Path, sha256: str, progress: bool) -> None:
         if getattr(error, "errno", None) is not None:
             raise
         reason = " ".join(str(error).split()) or "unexpected data"
-        raise InputError(
-            f"archive {archive} cannot be read ({reason}): it is damaged or no tar archive"
-        ) from error
+        told = f"({reason}): it is damaged or no tar archive"
+        raise InputError(f"archive {archive} cannot be read {told}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -23,10 +23,9 @@ class Augmentation:
     scale : float
         Enlarge by a random factor in (1, `scale`], then crop back to size at a random place;
         1 leaves size and place as they are.
-    flip : bool
-        Mirror left and right, every other time.
-    reverse : bool
-        Play backwards, every other time: what is too fast, or on wheels, is so either way.
+    flip, reverse : bool
+        Mirror left and right, or play backwards, every other time: what is too fast, or on wheels,
+        is so either way.
     blur : float
         A Gaussian blur in space has a standard deviation from [0, `blur`] pixels; 0 blurs nothing.
     contrast : float

@@ -18,10 +18,11 @@ import pandas as pd
 import torch
 
 from vad_helpers.data.augmentation import Augmentation, augment, paste
-from vad_helpers.data.frames import Sequence, mask_presence, read_frames, read_masks
+from vad_helpers.data.frames import Sequence, Size, mask_presence, read_frames, read_masks
 from vad_helpers.data.ucsd import KINDS, N_OFFICIAL, is_official
 from vad_helpers.errors import InputError
 
+Row = Mapping[str, object] | pd.Series
 COLUMNS = "clip_id scene sequence start n_frames label has_mask eligible fold split".split()
 SIZE = (158, 237)
 N_CHANNELS = 3
@@ -44,14 +45,10 @@ def clip_table(
     ----------
     sequences : iterable of Sequence
         As from `ucsd.index`.
-    n_frames : int
-        Frames a clip, T.
-    stride : int
-        Frames from one clip's start to the next one's; what is left at the end is dropped.
-    fold : int
-        The run: this fold is tested, the next one validates.
-    n_folds, seed : int
-        How sequences are assigned to folds, see `assign_folds`.
+    n_frames, stride : int
+        Frames a clip, T, and from one clip's start to the next one's; the end's rest is dropped.
+    fold, n_folds, seed : int
+        The run: this fold is tested, the next one validates; for the others see `assign_folds`.
     split_by : {"sequence", "clip"}
         With "clip", each sequence is cut into slots of `n_frames`, and these are assigned to
         folds: a network is then tested on sequences that it was trained on, though not on the
@@ -82,10 +79,8 @@ def clip_table(
     sequences = sorted(sequences, key=lambda s: (s.scene, s.kind == "test", s.number))
     for sequence in sequences:
         if sequence.n_frames < n_frames:
-            raise InputError(
-                f"{sequence.id} has {sequence.n_frames} frames, a clip has {n_frames}: lower "
-                f"n_frames or remove the sequence"
-            )
+            told = f"a clip has {n_frames}: lower n_frames or remove the sequence"
+            raise InputError(f"{sequence.id} has {sequence.n_frames} frames, {told}")
     if split_by == "sequence":
         folds = assign_folds(sequences, n_folds=n_folds, seed=seed)
         slots = {name: [assigned] for name, assigned in folds.items()}
@@ -130,10 +125,9 @@ def assign_folds(
     ----------
     sequences : iterable of Sequence
         In any order: the result does not depend on it.
-    n_folds : int
-        Number of folds, at least 3; or 1, which tests everything and trains on nothing.
-    seed : int
-        Seed, at least 0.
+    n_folds, seed : int
+        Number of folds, at least 3, or 1, which tests everything and trains on nothing; and the
+        seed, at least 0.
 
     Returns
     -------
@@ -211,12 +205,10 @@ def evaluation_clips(
     table : pandas.DataFrame
         As from `clip_table`, in any order. The test rows of several runs may be
         concatenated, to choose among all of them at once.
-    n_clips : int
-        Number of clips wanted, at least 1.
+    n_clips, max_per_sequence : int
+        Number of clips wanted, and most clips of one sequence, at least 1.
     seed : int
         Seed, at least 0.
-    max_per_sequence : int
-        Most clips of one sequence, at least 1.
 
     Returns
     -------
@@ -279,9 +271,8 @@ def normalise(
     """
     grey = torch.as_tensor(grey)
     if grey.dtype != torch.uint8 or grey.ndim != 3:
-        raise ValueError(
-            f"grey frames are {grey.dtype} of shape {tuple(grey.shape)}: expected uint8 (T, H, W)"
-        )
+        given = f"{grey.dtype} of shape {tuple(grey.shape)}"
+        raise ValueError(f"grey frames are {given}: expected uint8 (T, H, W)")
     return _to_clip(grey.float(), mean, std)
 
 
@@ -292,9 +283,9 @@ def _to_clip(grey: torch.Tensor, mean: float, std: float) -> torch.Tensor:
 
 def load_clip(
     sequences_by_id: Mapping[str, Sequence],
-    row: Mapping[str, object] | pd.Series,
+    row: Row,
     *,
-    size: tuple[int, int] = SIZE,
+    size: Size = SIZE,
     mean: float = 0.5,
     std: float = 0.5,
 ) -> torch.Tensor:
@@ -327,10 +318,7 @@ def load_clip(
 
 
 def load_mask(
-    sequences_by_id: Mapping[str, Sequence],
-    row: Mapping[str, object] | pd.Series,
-    *,
-    size: tuple[int, int] = SIZE,
+    sequences_by_id: Mapping[str, Sequence], row: Row, *, size: Size = SIZE
 ) -> np.ndarray:
     """Read the pixel mask of one row of the table: bool (T, H, W), True on the anomaly.
 
@@ -341,12 +329,10 @@ def load_mask(
 
 
 def _known(sequences_by_id: Mapping[str, Sequence], name: str) -> Sequence:
-    try:
+    if name in sequences_by_id:
         return sequences_by_id[name]
-    except KeyError:
-        raise InputError(
-            f"sequence {name!r} is not in this tree: build the table of clips from the same tree"
-        ) from None
+    told = "is not in this tree: build the table of clips from the same tree"
+    raise InputError(f"sequence {name!r} {told}")
 
 
 class ClipDataset(torch.utils.data.Dataset):
@@ -358,14 +344,10 @@ class ClipDataset(torch.utils.data.Dataset):
 
     Parameters
     ----------
-    sequences_by_id : mapping of str to Sequence
-        As from `by_id`.
+    sequences_by_id, size, mean, std
+        As for `load_clip`.
     table : pandas.DataFrame
         As from `clip_table`, at least one row.
-    size : tuple of int
-        (height, width) in pixels.
-    mean, std : float
-        Of grey values in [0, 1], see `normalise`.
     augmentation : Augmentation, optional
         How clips are varied; default: not at all.
     seed : int
@@ -382,7 +364,7 @@ class ClipDataset(torch.utils.data.Dataset):
         sequences_by_id: Mapping[str, Sequence],
         table: pd.DataFrame,
         *,
-        size: tuple[int, int] = SIZE,
+        size: Size = SIZE,
         mean: float = 0.5,
         std: float = 0.5,
         augmentation: Augmentation | None = None,
@@ -403,7 +385,7 @@ class ClipDataset(torch.utils.data.Dataset):
             start, stop = rows["start"].min(), (rows["start"] + rows["n_frames"]).max()
             window = {"start": int(start), "n_frames": int(stop - start), "size": size}
             self._frames[name] = int(start), read_frames(_known(sequences_by_id, name), **window)
-            if augmentation is None or augmentation.paste == 0 or not rows["has_mask"].any():
+            if not (augmentation and augmentation.paste) or not rows["has_mask"].any():
                 continue
             masks = read_masks(_known(sequences_by_id, name), **window).reshape(stop - start, -1)
             self._masks[name] = np.packbits(masks, axis=1)
@@ -419,10 +401,8 @@ class ClipDataset(torch.utils.data.Dataset):
 
     @property
     def groups(self) -> np.ndarray:
-        """Scene and label of every clip as one name, (N,), for a training that draws evenly.
-
-        Otherwise a network learns first how often a scene is anomalous.
-        """
+        """Scene and label of every clip as one name, (N,), for a training that draws evenly:
+        else a network learns first how often a scene is anomalous."""
         return (self.table["scene"] + " " + self.table["label"].astype(str)).to_numpy()
 
     def set_epoch(self, epoch: int) -> None:

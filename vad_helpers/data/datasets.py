@@ -10,24 +10,27 @@ from typing import Any
 import numpy as np
 
 from vad_helpers.data import ucsd, videos, walkway
+from vad_helpers.data.augmentation import Augmentation
 from vad_helpers.errors import InputError
 
+SPECS = {"walkway": walkway.WalkwaySpec, "augmentation": Augmentation}
+"""What a parameter's options are those of."""
 
-def walkway_spec(options: Mapping[str, Any]) -> walkway.WalkwaySpec:
-    """Check the options of the synthetic dataset; InputError names what is unknown or wrong."""
+
+def spec_of(name: str, options: Mapping[str, Any]) -> Any:
+    """Make the dataclass of a parameter's options; InputError names what is unknown or wrong."""
     try:
-        return walkway.WalkwaySpec(**options)
+        return SPECS[name](**options)
     except TypeError:
-        known = ", ".join(walkway.WalkwaySpec.__dataclass_fields__)
-        raise InputError(f"parameter 'walkway' is {options}; its options are {known}") from None
+        known = ", ".join(SPECS[name].__dataclass_fields__)
+        raise InputError(f"parameter '{name}' is {options}; its options are {known}") from None
 
 
 def walkway_folder(folder: Path, *, seed: int, options: Mapping[str, Any]) -> Path:
-    """Name the synthetic tree's folder, beside `folder`, by seed and options.
-
-    Another seed, option or version is another folder, never a stale one.
-    """
-    return folder.with_name(f"{folder.name}-{walkway.key(seed, walkway_spec(options))[:8]}")
+    """Name the synthetic tree's folder, beside `folder`, by seed, options and version: never a
+    stale one."""
+    spec = spec_of("walkway", options)
+    return folder.with_name(f"{folder.name}-{walkway.key(seed, spec)[:8]}")
 
 
 def write_walkway(folder: Path, *, seed: int, options: Mapping[str, Any]) -> Path:
@@ -44,13 +47,10 @@ def content_key(
     labels: str = "none",
     masks: str = "none",
 ) -> str:
-    """Name what is in a dataset: "walkway-...", "ucsd-..." or "videos-...".
-
-    The walkway's depends on seed and options, and it need not be there; that of the tree or the
-    videos in `folder` is its fingerprint.
-    """
+    """Name what is in a dataset: "walkway-..." by seed and options, it need not be there; else
+    "ucsd-..." or "videos-..." and the fingerprint of the `folder`."""
     if dataset == "walkway":
-        return f"walkway-{walkway.key(seed, walkway_spec(options))}"
+        return f"walkway-{walkway.key(seed, spec_of('walkway', options))}"
     if dataset == "videos":
         return f"videos-{videos.fingerprint(folder, labels=labels, masks=masks)}"
     return f"ucsd-{ucsd.fingerprint(folder)}"

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from vad_helpers.errors import InputError
@@ -71,12 +72,56 @@ class Sequence:
         return len(self.frames)
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Report:
+    """What a check of a dataset found: a row a sequence in `table`; in `errors` what makes a
+    sequence unusable, in `warnings` what is odd but handled, a line each."""
+
+    root: Path
+    table: pd.DataFrame
+    errors: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def usable(self) -> bool:
+        """True if no error was found; of a UCSD tree, a test sequence can be read then."""
+        return not self.errors
+
+    def summary(self, *, what: str = "videos in", totals: tuple[str, ...] = ()) -> str:
+        """Write the report as text: totals, one row a sequence, what is wrong, what is odd."""
+        lines = [f"{what} {self.root}: {'usable' if self.usable else 'not usable'}", *totals]
+        if len(self.table):
+            lines += ["", self.table.astype(object).fillna("-").to_string(index=False), ""]
+        lines += [f"error: {line}" for line in self.errors]
+        return "\n".join([*lines, *(f"warning: {line}" for line in self.warnings)])
+
+
+def described(
+    sequence: Sequence, labels: str, *, compare: bool = True
+) -> tuple[dict[str, object], list[str], list[str]]:
+    """Give a sequence's row of a report's table, errors, and warnings: where its masks contradict
+    the `labels`, as these are named to people."""
+    row = {"sequence": sequence.id, "scene": sequence.scene, "kind": sequence.kind}
+    row |= {"frames": sequence.n_frames, "masks": len(sequence.masks or ())}
+    row |= {"anomalous": int(sequence.anomalous.sum())}
+    if sequence.masks is None or not compare:
+        return row, [], []
+    try:
+        presence = mask_presence(sequence)
+    except InputError as error:
+        return row, [str(error)], []
+    differing = int(np.sum(presence != sequence.anomalous))
+    told = f"masks and {labels} disagree on {differing} of {sequence.n_frames} frames"
+    row |= {"mask_anomalous": int(presence.sum()), "disagreements": differing}
+    return row, [], [f"{sequence.id}: {told}"] if differing else []
+
+
 def read_frames(
     sequence: Sequence,
     *,
     start: int = 0,
     n_frames: int | None = None,
-    size: tuple[int, int] | None = None,
+    size: Size | None = None,
 ) -> np.ndarray:
     """Decode frames of a sequence.
 
@@ -87,10 +132,8 @@ def read_frames(
     ----------
     sequence : Sequence
         As from `ucsd.index`.
-    start : int
-        First frame, from 0.
-    n_frames : int, optional
-        Number of frames; default: to the end.
+    start, n_frames : int, optional
+        First frame, from 0, and number of frames; default: all to the end.
     size : tuple of int, optional
         (height, width) in pixels to resize to, bilinear with antialiasing; default: as they are.
 
@@ -110,16 +153,14 @@ def read_frames(
     pictures = [decoded(stand_in(sequence, i, decoded)) for i in window]
     for i, picture in zip(window, pictures, strict=True):
         if picture.size != pictures[0].size:
-            raise InputError(
-                f"{sequence.frames[i]}: {picture.height}x{picture.width} pixels, but frame "
-                f"{start + 1} of {sequence.id} has {pictures[0].height}x{pictures[0].width}"
-            )
+            first = f"{start + 1} of {sequence.id} has {pictures[0].height}x{pictures[0].width}"
+            found = f"{picture.height}x{picture.width} pixels"
+            raise InputError(f"{sequence.frames[i]}: {found}, but frame {first}")
     return np.stack([_resized(picture, size, Image.Resampling.BILINEAR) for picture in pictures])
 
 
 def decoder(sequence: Sequence) -> Callable[[int], Image.Image | None]:
     """Give a function that decodes frame i (from 0), each once; None if missing or damaged."""
-
     paths = sequence.frames
     return functools.cache(lambda i: None if paths[i] is None else decode(paths[i]))
 
@@ -133,9 +174,8 @@ def stand_in(sequence: Sequence, i: int, decoded: Callable[[int], Image.Image | 
     """
     for distance in range(sequence.n_frames):
         for j in (i - distance, i + distance):
-            if not 0 <= j < sequence.n_frames or decoded(j) is None:
-                continue
-            if not _is_garbage(sequence, j, decoded):
+            there = 0 <= j < sequence.n_frames and decoded(j) is not None
+            if there and not _is_garbage(sequence, j, decoded):
                 return j
     raise InputError(f"{sequence.id}: none of its {sequence.n_frames} frames can be decoded")
 
@@ -213,28 +253,22 @@ def _masks(sequence: Sequence, window: range) -> list[Image.Image]:
     if sequence.masks is None:
         raise InputError(f"{sequence.id} has no masks: choose a sequence with masks")
     decoded = decoder(sequence)
-    height, width = decoded(stand_in(sequence, window.start, decoded)).size[::-1]
-    masks = []
-    for path in sequence.masks[window.start : window.stop]:
-        mask = decode(path, mask=True)
+    frame = decoded(stand_in(sequence, window.start, decoded))
+    masks = [decode(path, mask=True) for path in sequence.masks[window.start : window.stop]]
+    for path, mask in zip(sequence.masks[window.start :], masks, strict=False):
         if mask is None:
             raise InputError(f"{path} cannot be decoded: restore this mask from the archive")
-        if mask.size != (width, height):
-            raise InputError(
-                f"{path}: mask of {mask.height}x{mask.width} pixels, but its frames have "
-                f"{height}x{width} (height x width)"
-            )
-        masks.append(mask)
+        if mask.size != frame.size:
+            told = f"but its frames have {frame.height}x{frame.width} (height x width)"
+            raise InputError(f"{path}: mask of {mask.height}x{mask.width} pixels, {told}")
     return masks
 
 
 def _window(sequence: Sequence, start: int, n_frames: int | None, size: Size | None) -> range:
     stop = sequence.n_frames if n_frames is None else start + n_frames
     if not 0 <= start < stop <= sequence.n_frames:
-        raise InputError(
-            f"{sequence.id} has {sequence.n_frames} frames: start {start} with n_frames "
-            f"{n_frames} is not inside"
-        )
+        told = f"start {start} with n_frames {n_frames} is not inside"
+        raise InputError(f"{sequence.id} has {sequence.n_frames} frames: {told}")
     if size is not None and (len(size) != 2 or min(size) < 1):
         raise InputError(f"size {size!r}: expected (height, width), both at least 1 pixel")
     return range(start, stop)
@@ -319,18 +353,13 @@ def _grey_of_deep(image: Image.Image, path: str | Path, mask: bool) -> np.ndarra
 
 
 def _refused(path: str | Path, what: str) -> InputError:
-    return InputError(
-        f"{path} is refused, it has {what}: save it as 8-bit grey, 16-bit grey (white is 65535) or "
-        f"floats from 0 to 1"
-    )
+    told = "save it as 8-bit grey, 16-bit grey (white is 65535) or floats from 0 to 1"
+    return InputError(f"{path} is refused, it has {what}: {told}")
 
 
 def _lacks_packbits(image: Image.Image, path: str | Path) -> bool:
-    """Say whether a PackBits-compressed TIFF holds fewer pixels than it declares.
-
-    libtiff would refuse such a file as well (the official Ped1 Test017/142.tif is one), but it
-    prints its complaint straight to the process's standard error, past Python.
-    """
+    """Say whether a PackBits-compressed TIFF (UCSD has one) holds fewer pixels than it declares:
+    libtiff would refuse it as well, but prints that straight to standard error, past Python."""
     tags = getattr(image, "tag_v2", {})
     compression, samples, offsets, counts = (tags.get(tag) for tag in (259, 277, 273, 279))
     if compression != 32773 or (samples or 1) != 1 or not offsets or not counts:

@@ -1,8 +1,6 @@
 """UCSD Anomaly Detection Dataset: tree -> sequences with labels, and what is odd about a tree.
 
-Two walkways seen by fixed cameras: Ped1 (158 x 238 pixels, people walk towards and away from the
-camera) and Ped2 (240 x 360, people walk past it). Anomalies are bicycles, skaters, small carts,
-wheelchairs and people off the path. The synthetic walkway has the same layout and this reader.
+What it shows, and its known faults: `book/data_card.md`. The synthetic walkway has this layout too.
 
 ::
 
@@ -17,12 +15,10 @@ What this reader knows about the dataset, so that nobody else need:
 
 - The lists of anomalous frames (``.m``) count from 1 and include both ends, an entry may hold
   several ranges, and entry k belongs to TestNNN with NNN = k even if other sequences are absent.
-- Four frames of Ped1 are damaged: Test017/142.tif cannot be decoded; Test003/080, Test010/065 and
-  Test012/107 can, but show garbage in some rows. Each is replaced by its nearest neighbour, for
-  dropping it would shift every later label.
+- Four frames of Ped1 are damaged, one so that it cannot be decoded. Each is replaced by its nearest
+  neighbour, for dropping it would shift every later label.
 - Masks have 1 or 8 bits, and are named ``NNN.bmp`` or ``frameNNN.bmp``.
 - Only ten test sequences of Ped1 have official masks; a sequence without masks is not normal.
-- ``._*``, ``.DS_Store`` and ``*.m~`` are clutter.
 - Copies have frames as JPEG, PNG or BMP, and names in lower case: these are read all the same.
 
 References
@@ -40,16 +36,16 @@ import itertools
 import os
 import re
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
+import pooch
+from tqdm.contrib.concurrent import thread_map
 
-from vad_helpers.data.frames import VERSION, Sequence, decoder, mask_presence, stand_in
+from vad_helpers.data.frames import VERSION, Report, Sequence, decoder, described, stand_in
 from vad_helpers.data.frames import read_frames as read_frames  # for who reads a tree
 from vad_helpers.data.frames import read_masks as read_masks
 from vad_helpers.errors import InputError
@@ -240,10 +236,8 @@ def parse_ground_truth(text: str) -> list[Ranges]:
             match = re.fullmatch(r"(\d+)(?::(\d+))?", token)
             first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
             if not 1 <= first <= last:
-                raise InputError(
-                    f"entry {entry} holds {token!r}: expected ranges first:last of frames "
-                    f"counted from 1"
-                )
+                told = "expected ranges first:last of frames counted from 1"
+                raise InputError(f"entry {entry} holds {token!r}: {told}")
             ranges.append((first, last))
         if not ranges and not value.startswith("["):
             raise InputError(f"entry {entry} is empty: expected ranges such as [60:152]")
@@ -265,23 +259,18 @@ def _sequence(
         if masks_folder.is_dir():
             files = _numbered(masks_folder, _MASK)
             if list(files) != list(range(1, n_frames + 1)):
-                raise InputError(
-                    f"{masks_folder} holds {len(files)} masks (.bmp or .png), expected one for "
-                    f"each of the {n_frames} frames of {folder.name}, with the same numbers"
-                )
+                told = f"each of the {n_frames} frames of {folder.name}, with the same numbers"
+                given = f"{masks_folder} holds {len(files)} masks (.bmp or .png)"
+                raise InputError(f"{given}, expected one for {told}")
             masks = tuple(files.values())
         path = _below(folder.parent, f"{SCENES[scene]}.m")
         if number > len(entries):
-            raise InputError(
-                f"{path} has {len(entries)} entries, none for {folder.name}: expected entry "
-                f"{number} for it"
-            )
+            told = f"none for {folder.name}: expected entry {number} for it"
+            raise InputError(f"{path} has {len(entries)} entries, {told}")
         for first, last in entries[number - 1]:
             if last > n_frames:
-                raise InputError(
-                    f"{path}: entry {number} names frames {first}:{last}, but {folder.name} has "
-                    f"{n_frames} frames"
-                )
+                told = f"frames {first}:{last}, but {folder.name} has {n_frames} frames"
+                raise InputError(f"{path}: entry {number} names {told}")
             labels[first - 1 : last] = True
     labels.flags.writeable = False
     return Sequence(
@@ -311,52 +300,42 @@ def is_official(sequences: Iterable[Sequence]) -> bool:
 
 
 def fingerprint(root: str | Path) -> str:
-    """Name the content of a tree, so that what was computed from another is told apart.
+    """Name the content of a tree by 64 hexadecimal digits, to tell it from another's.
 
-    Covers the names and the whole content of frames, masks and ``.m`` lists, and nothing else, so
-    that it is the same wherever the tree is and whenever it was unpacked. It reads every file
-    once, about a second for a gigabyte that is in memory. Another `frames.VERSION` is another name.
-
-    `root` is that of the tree, or the folder it lies in; the name has 64 hexadecimal digits.
-    InputError if there is no tree, or two of its files share one number.
+    Covers the names and the whole content of frames, masks and ``.m`` lists, and `frames.VERSION`;
+    nothing else, so that it is the same wherever the tree is and whenever it was unpacked. `root`
+    is the tree's, or the folder it lies in. InputError if there is no tree, or two of its files
+    share one number.
     """
-    root = find_root(root)
-    digest = hashlib.sha256(f"reader {VERSION}\n".encode())
-
-    def add(name: str, file: Path) -> None:
-        content = hashlib.sha256(file.read_bytes()).hexdigest()
-        digest.update(f"{name} {content}\n".encode())
-
+    root, files = find_root(root), []
     for scene, kind in N_OFFICIAL:
         for folder in _sequence_folders(root, scene, kind).values():
             masks = _numbered(_below(folder.parent, f"{folder.name}_gt"), _MASK)
-            for file in (*_numbered(folder, _FRAME).values(), *masks.values()):
-                add(file.relative_to(root).as_posix(), file)
+            own = (*_numbered(folder, _FRAME).values(), *masks.values())
+            files += [(file.relative_to(root).as_posix(), file) for file in own]
         if kind == "test" and _truth_path(root, scene).is_file():
-            add(scene, _truth_path(root, scene))
+            files.append((scene, _truth_path(root, scene)))
+    digest = hashlib.sha256(f"reader {VERSION}\n".encode())
+    for name, file in files:
+        digest.update(f"{name} {pooch.file_hash(file)}\n".encode())
     return digest.hexdigest()
 
 
 @functools.cache
 def official_hashes() -> dict[str, list[str]]:
-    """Give the first 8 hexadecimal digits of the SHA-256 of every official frame file, in order.
-
-    By sequence id. `official_frames.txt.gz` holds them; they come from the Git LFS pointers of a
-    public copy of the official files.
-    """
+    """Give the first 8 hexadecimal digits of the SHA-256 of every official frame file, in order,
+    by sequence id; they come from the Git LFS pointers of a public copy of the official files."""
     packed = resources.files("vad_helpers.data").joinpath("official_frames.txt.gz").read_bytes()
     lines = gzip.decompress(packed).decode().splitlines()[1:]
     return {name: re.findall(".{8}", digits) for name, digits in map(str.split, lines)}
 
 
-@dataclass(frozen=True, eq=False)
-class TreeReport:
-    """What `check` found in a tree.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TreeReport(Report):
+    """What `check` found in the tree at `root`.
 
     Attributes
     ----------
-    root : Path
-        Root of the tree.
     table : pandas.DataFrame
         One row a sequence: ``sequence``, ``scene``, ``kind`` ("train" or "test"), counts of
         ``frames``, ``official`` frames (byte for byte those of the dataset; others are
@@ -364,10 +343,8 @@ class TreeReport:
         list), ``mask_anomalous`` frames (mask not empty), ``disagreements`` (of the two) and
         ``unreadable`` frames (missing and garbage included), and ``size`` ("height x width",
         pixels). Counts are Int64; without masks, those of masks and disagreements are NA.
-    errors : tuple of str
-        What makes the tree unusable, one line each.
-    warnings : tuple of str
-        What is odd, but handled, one line each.
+    errors, warnings : tuple of str
+        What makes the tree unusable, and what is odd, but handled, one line each.
     unreadable : tuple of str
         Frames that their nearest neighbour stands in for, as paths below the root: those that
         cannot be decoded, are ``(absent)``, or decode to ``(garbage)``.
@@ -379,19 +356,10 @@ class TreeReport:
         Official sequences that are absent, such as ``"UCSDped1/Train 001-034"``.
     """
 
-    root: Path
-    table: pd.DataFrame
-    errors: tuple[str, ...]
-    warnings: tuple[str, ...]
     unreadable: tuple[str, ...]
     stray: tuple[str, ...]
     clutter: int
     missing: tuple[str, ...]
-
-    @property
-    def usable(self) -> bool:
-        """True if no error was found; at least one test sequence can be read then."""
-        return not self.errors
 
     def summary(self) -> str:
         """Write the report as text: totals by scene, one row a sequence, what is odd."""
@@ -400,29 +368,27 @@ class TreeReport:
             more = f", and {len(names) - 10} more" if len(names) > 10 else ""
             return (", ".join(names[:10]) or "none") + more
 
-        lines = [f"UCSD tree {self.root}: {'usable' if self.usable else 'not usable'}"]
+        totals = []
         for scene in SCENES:
             rows = self.table[self.table["scene"] == scene]
             n_train, n_test = ((rows["kind"] == kind).sum() for kind in KINDS)
-            lines.append(
+            totals.append(
                 f"{scene}: {n_train} train + {n_test} test sequences, {rows['frames'].sum()} "
                 f"frames, {rows['anomalous'].sum()} anomalous by the .m list, masks for "
                 f"{(rows['masks'] > 0).sum()} sequences"
             )
-        if len(self.table):
-            lines += ["", self.table.astype(object).fillna("-").to_string(index=False), ""]
-        lines += [f"error: {line}" for line in self.errors]
-        lines += [f"warning: {line}" for line in self.warnings]
         same, n = self.table["official"].sum(), self.table["frames"].sum()
-        lines.append(
-            f"official frames: {same} of {n} are byte for byte those of the dataset (any other is "
-            f"recompressed or changed, which does not make it unusable)"
+        return "\n".join(
+            [
+                super().summary(what="UCSD tree", totals=totals),
+                f"official frames: {same} of {n} are byte for byte those of the dataset (any other "
+                f"is recompressed or changed, which does not make it unusable)",
+                f"unreadable frames (nearest neighbour repeated): {listed(self.unreadable)}",
+                f"missing from the official dataset: {', '.join(self.missing) or 'none'}",
+                f"stray files (ignored): {listed(self.stray)}",
+                f"known clutter (ignored): {self.clutter} files",
+            ]
         )
-        lines.append(f"unreadable frames (nearest neighbour repeated): {listed(self.unreadable)}")
-        lines.append(f"missing from the official dataset: {', '.join(self.missing) or 'none'}")
-        lines.append(f"stray files (ignored): {listed(self.stray)}")
-        lines.append(f"known clutter (ignored): {self.clutter} files")
-        return "\n".join(lines)
 
 
 def check(root: str | Path, *, progress: bool = False) -> TreeReport:
@@ -447,29 +413,23 @@ def check(root: str | Path, *, progress: bool = False) -> TreeReport:
     """
     root = find_root(root)
     sequences, errors = _scan(root)
-    rows: list[dict[str, object]] = []
-    warnings: list[str] = []
-    unreadable: list[str] = []
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        looks = pool.map(lambda sequence: _look(sequence, root), sequences)
-        for row, *lines in tqdm(
-            looks, total=len(sequences), desc="checking", unit=" sequences", disable=not progress
-        ):
-            rows.append(row)
-            for found, more in zip((errors, warnings, unreadable), lines, strict=True):
-                found += more
+    options = {"desc": "checking", "unit": " sequences", "disable": not progress}
+    options["max_workers"] = os.cpu_count()
+    looks = thread_map(functools.partial(_look, root=root), sequences, **options)
+    errors += [line for _, faults, _, _ in looks for line in faults]
     if not errors and not any(sequence.kind == "test" for sequence in sequences):
         errors = [f"no sequence to test on: {_EXPECTED}"]
     files = sorted(path for path in root.rglob("*") if path.is_file())
     kept = [file for file in files if not _CLUTTER.fullmatch(file.name)]
     names = [file.relative_to(root).as_posix() for file in kept]
-    table = pd.DataFrame(rows, columns=["sequence", "scene", "kind", *_COUNTS, "size"])
+    columns = ["sequence", "scene", "kind", *_COUNTS, "size"]
+    table = pd.DataFrame([row for row, *_ in looks], columns=columns)
     return TreeReport(
         root=root,
         table=table.astype(dict.fromkeys(_COUNTS, "Int64")),
         errors=tuple(errors),
-        warnings=tuple(warnings),
-        unreadable=tuple(unreadable),
+        warnings=tuple(line for _, _, odd, _ in looks for line in odd),
+        unreadable=tuple(name for *_, lost in looks for name in lost),
         stray=tuple(name for name in names if not _LAYOUT.fullmatch(name)),
         clutter=len(files) - len(kept),
         missing=_missing(sequences),
@@ -478,7 +438,7 @@ def check(root: str | Path, *, progress: bool = False) -> TreeReport:
 
 def _look(sequence: Sequence, root: Path) -> tuple[dict, list[str], list[str], list[str]]:
     """Give one sequence's row of the table, errors, warnings and unreadable frames."""
-    errors, warnings, unreadable, refusals, sizes = [], [], [], [], set()
+    errors, unreadable, refusals, sizes = [], [], [], set()
     folder = next(path for path in sequence.frames if path is not None).parent
     decoded = decoder(sequence)
     for i, path in enumerate(sequence.frames):
@@ -499,24 +459,10 @@ def _look(sequence: Sequence, root: Path) -> tuple[dict, list[str], list[str], l
         errors.append(refusals[0] + more)
     if len(sizes) > 1:
         errors.append(f"{sequence.id}: frames of several sizes ({', '.join(sorted(sizes))})")
-    row = {"sequence": sequence.id, "scene": sequence.scene, "kind": sequence.kind}
-    row |= {"frames": sequence.n_frames, "official": sum(official), "unreadable": len(unreadable)}
-    row |= {"anomalous": int(sequence.anomalous.sum()), "masks": len(sequence.masks or ())}
+    row, faults, warnings = described(sequence, ".m list", compare=not refusals)
+    row |= {"official": sum(official), "unreadable": len(unreadable)}
     row["size"] = "several" if len(sizes) > 1 else next(iter(sizes), "unknown")
-    if sequence.masks is not None and not refusals:
-        try:
-            presence = mask_presence(sequence)
-        except InputError as error:
-            errors.append(str(error))
-        else:
-            differing = int(np.sum(presence != sequence.anomalous))
-            row |= {"mask_anomalous": int(presence.sum()), "disagreements": differing}
-            if differing:
-                warnings.append(
-                    f"{sequence.id}: masks and .m list disagree on {differing} of "
-                    f"{sequence.n_frames} frames"
-                )
-    return row, errors, warnings, unreadable
+    return row, errors + faults, warnings, unreadable
 
 
 def _missing(sequences: list[Sequence]) -> tuple[str, ...]:

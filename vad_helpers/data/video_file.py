@@ -56,10 +56,8 @@ def pyav() -> ModuleType:
     try:
         import av
     except ImportError:
-        raise InputError(
-            "video files need PyAV: pip install 'vad-helpers[video]' (only folders of pictures are "
-            "read without it)"
-        ) from None
+        told = "pip install 'vad-helpers[video]' (only folders of pictures are read without it)"
+        raise InputError(f"video files need PyAV: {told}") from None
     return av
 
 
@@ -234,10 +232,8 @@ def _decoded(container: Any, stream: Any, odd: Counter[str]) -> Iterator[Any]:
 
 
 def _orientation(frame: Any, odd: Counter[str]) -> np.ndarray | None:
-    """Say how a frame is turned or mirrored: A, int (2, 2), takes its (x, y) to the upright one's.
-
-    None if it is upright, or turned by less than a quarter.
-    """
+    """Say how a frame is turned or mirrored: A, int (2, 2), takes its (x, y) to the upright one's;
+    None if it is upright, or turned by less than a quarter."""
     side = frame.side_data.get("DISPLAYMATRIX")
     if side is None:
         return None

@@ -1,17 +1,10 @@
 """A folder of one's own videos as a dataset: files and labels -> sequences, and what is odd.
 
-::
-
-    my_videos/
-      night 1.mp4                  a video; or a folder of frame pictures
-      labels.csv                   video,first,last: anomalous frames, counted from 1, both included
-      masks/night 1/               pictures of masks, one a frame, not black on the anomaly;
-      masks/night 1.mat            or MATLAB's: `volLabel`, a cell (or array) of a mask a frame
-
-A video that `labels.csv` does not name is normal, and so is one that it names without frames. Masks
-are found by the video's name, with `_label` after it or without its leading zeros: `8_label.mat` is
-that of `08.avi`. Frames are read once, and kept as grey pictures in a folder that the caller names,
-by the content of the video: what reads a tree reads them too.
+A folder and its `labels.csv` look as `book/extending.md` says. A video that the table does not name
+is normal, and so is one that it names without frames. Masks are found by the video's name, with
+`_label` after it or without its leading zeros: `8_label.mat` is that of `08.avi`. Frames are read
+once, and kept as grey pictures in a folder that the caller names, by the content of the video: what
+reads a tree reads them too.
 """
 
 from __future__ import annotations
@@ -25,45 +18,21 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pooch
 from PIL import Image
 from tqdm.auto import tqdm
 
 from vad_helpers.data import video_file
-from vad_helpers.data.frames import VERSION, Sequence, decode, mask_presence
+from vad_helpers.data.frames import VERSION, Report, Sequence, decode, described
 from vad_helpers.errors import InputError
 
 SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv", ".gif")
 SCENE = "videos"
 _COLUMNS = "sequence scene kind frames masks anomalous mask_anomalous disagreements".split()
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Report:
-    """What `check` found: a row a video in `table`; in `errors` what makes a video unusable, in
-    `warnings` what is odd about one, a line each."""
-
-    root: Path
-    table: pd.DataFrame
-    errors: tuple[str, ...]
-    warnings: tuple[str, ...]
-
-    @property
-    def usable(self) -> bool:
-        """True if no error was found."""
-        return not self.errors
-
-    def summary(self) -> str:
-        """Write the report as text."""
-        lines = [f"videos in {self.root}: {'usable' if self.usable else 'not usable'}"]
-        if len(self.table):
-            lines += ["", self.table.astype(object).fillna("-").to_string(index=False), ""]
-        lines += [f"error: {line}" for line in self.errors]
-        return "\n".join([*lines, *(f"warning: {line}" for line in self.warnings)])
 
 
 def index(
@@ -113,18 +82,11 @@ def check(
 ) -> Report:
     """Read every video, label and mask of a folder, and report; arguments as those of `index`."""
     found, errors, warnings = _scan(Path(root), Path(kept), labels, masks, progress)
-    rows = []
-    for one in found:
-        row = {"sequence": one.id, "scene": one.scene, "kind": one.kind, "frames": one.n_frames}
-        row |= {"masks": len(one.masks or ()), "anomalous": int(one.anomalous.sum())}
-        if one.masks:
-            differing = int(np.sum(mask_presence(one) != one.anomalous))
-            row |= {"mask_anomalous": int(mask_presence(one).sum()), "disagreements": differing}
-            if differing:
-                told = f"masks and labels disagree on {differing} of {one.n_frames} frames"
-                warnings.append(f"{one.id}: {told}")
-        rows.append(row)
-    table = pd.DataFrame(rows, columns=_COLUMNS).astype(dict.fromkeys(_COLUMNS[3:], "Int64"))
+    looks = [described(one, "labels") for one in found]
+    errors += [line for _, faults, _ in looks for line in faults]
+    warnings += [line for _, _, odd in looks for line in odd]
+    table = pd.DataFrame([row for row, *_ in looks], columns=_COLUMNS)
+    table = table.astype(dict.fromkeys(_COLUMNS[3:], "Int64"))
     return Report(root=Path(root), table=table, errors=tuple(errors), warnings=tuple(warnings))
 
 
@@ -151,9 +113,8 @@ def _scan(
         raise InputError(f"{root} holds no video ({known}) and no folder of pictures: give another")
     listed = labels not in ("none", "masks")
     ranges, errors = _labels(root / labels, names) if listed else ({}, [])
-    errors += [
-        f"{root} holds two videos named {name}: rename one" for name in names if names[name] > 1
-    ]
+    twice = [name for name in names if names[name] > 1]
+    errors += [f"{root} holds two videos named {name}: rename one" for name in twice]
     found, warnings = [], []
     for path in tqdm(paths, desc="reading videos", disable=not progress):
         try:
@@ -162,16 +123,13 @@ def _scan(
             anomalous = np.zeros(len(frames), dtype=bool)
             for first, last in ranges.get(_name(path), ()):
                 if last > len(frames):
-                    raise InputError(
-                        f"{root / labels} names frames {first} to {last} of {path.name}, which has "
-                        f"{len(frames)}: frames count from 1"
-                    )
+                    told = f"{path.name}, which has {len(frames)}: frames count from 1"
+                    raise InputError(f"{root / labels} names frames {first} to {last} of {told}")
                 anomalous[first - 1 : last] = True
             drawn = _masks(root / masks, kept, path, frames) if masks != "none" else None
             if labels == "masks" and drawn:
-                anomalous = np.array(
-                    [decode(mask, mask=True).getbbox() is not None for mask in drawn]
-                )
+                shown = [decode(mask, mask=True).getbbox() is not None for mask in drawn]
+                anomalous = np.array(shown)
             anomalous.flags.writeable = False
         except InputError as error:
             errors.append(str(error))
@@ -193,13 +151,13 @@ def _videos(root: Path) -> list[Path]:
     """Video files and folders of pictures."""
     if root.is_file():
         return [root]
-    found = [path for path in sorted(root.iterdir()) if not path.name.startswith(".")]
-    return [
-        path
-        for path in found
-        if (path.suffix.lower() in SUFFIXES and path.is_file())
-        or (path.is_dir() and any(f.suffix.lower() in video_file.PICTURES for f in path.iterdir()))
-    ]
+
+    def is_video(path: Path) -> bool:
+        if path.is_dir():
+            return any(f.suffix.lower() in video_file.PICTURES for f in path.iterdir())
+        return path.suffix.lower() in SUFFIXES
+
+    return [p for p in sorted(root.iterdir()) if not p.name.startswith(".") and is_video(p)]
 
 
 def _files(path: Path) -> list[Path]:
@@ -209,11 +167,8 @@ def _files(path: Path) -> list[Path]:
 
 
 def _digest(files: Iterable[Path]) -> str:
-    digest = hashlib.sha256(f"reader {VERSION}\n".encode())
-    for file in files:
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
+    contents = (bytes.fromhex(pooch.file_hash(file)) for file in files)
+    return hashlib.sha256(b"".join([f"reader {VERSION}\n".encode(), *contents])).hexdigest()
 
 
 def _labels(path: Path, names: Iterable[str]) -> tuple[dict[str, list[tuple[int, int]]], list[str]]:
@@ -236,10 +191,8 @@ def _labels(path: Path, names: Iterable[str]) -> tuple[dict[str, list[tuple[int,
         elif first == last == "":
             ranges.setdefault(name, [])
         elif not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
-            given = f"frames {first!r} to {last!r}"
-            errors.append(
-                f"{path}, line {number}: {given}; expected whole numbers from 1, in order"
-            )
+            told = f"frames {first!r} to {last!r}; expected whole numbers from 1, in order"
+            errors.append(f"{path}, line {number}: {told}")
         else:
             ranges.setdefault(name, []).append((int(first), int(last)))
     return ranges, errors
@@ -291,10 +244,8 @@ def _masks(
     with Image.open(frames[0]) as frame, Image.open(found[0]) as mask:
         sizes = [f"{height}x{width}" for width, height in (mask.size, frame.size)]
     if len(found) != len(frames) or sizes[0] != sizes[1]:
-        raise InputError(
-            f"{there[0]} holds {len(found)} masks of {sizes[0]} pixels, but {path.name} has "
-            f"{len(frames)} frames of {sizes[1]}"
-        )
+        told = f"but {path.name} has {len(frames)} frames of {sizes[1]}"
+        raise InputError(f"{there[0]} holds {len(found)} masks of {sizes[0]} pixels, {told}")
     return found
 
 
@@ -313,9 +264,8 @@ def _drawn(path: Path) -> list[np.ndarray]:
             raise InputError(f"{path} cannot be read ({told}): save it as MATLAB 7, -v7") from error
         if "volLabel" not in content:
             given = ", ".join(name for name in content if not name.startswith("__"))
-            raise InputError(
-                f"{path} holds {given or 'nothing'}: expected volLabel, a mask a frame"
-            )
+            told = f"{given or 'nothing'}: expected volLabel, a mask a frame"
+            raise InputError(f"{path} holds {told}")
         value = content["volLabel"]
         cells = value.ravel() if value.dtype == object else np.moveaxis(np.atleast_3d(value), 2, 0)
         found = [np.asarray(cell) != 0 for cell in cells]

@@ -58,9 +58,8 @@ def n_classes(logits: object, n: int, *, target: int = 0) -> int:
         return 1
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != n:
         shape = tuple(found) if isinstance(logits, Tensor) else found
-        raise InputError(
-            f"the model gave {shape} for {n} clips; expected logits (N,), (N, 1), (N, classes)"
-        )
+        told = f"{shape} for {n} clips; expected logits (N,), (N, 1), (N, classes)"
+        raise InputError(f"the model gave {told}")
     if target >= logits.shape[1]:
         raise InputError(f"class {target} is not among the model's {logits.shape[1]} classes")
     return logits.shape[1]

@@ -15,10 +15,9 @@ Conventions
 
 References
 ----------
-D. P. Kingma and J. Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015. L. N. Smith and
-N. Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates",
-2017 (the schedule "onecycle"). A. Tarvainen and H. Valpola, "Mean Teachers Are Better Role Models",
-NeurIPS 2017 (exponentially averaged weights).
+Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015. Smith and Topin,
+"Super-Convergence", 2017 (the schedule "onecycle"). Tarvainen and Valpola, "Mean Teachers Are
+Better Role Models", NeurIPS 2017 (exponentially averaged weights).
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -74,10 +73,8 @@ class TrainingSpec:
     schedule : {"step", "onecycle"}
         "step" multiplies the rate by `lr_gamma` every `lr_step` epochs; "onecycle" warms up, then
         anneals to nearly zero: for short trainings.
-    lr_step : int
-        In epochs.
-    lr_gamma : float
-        In (0, 1].
+    lr_step, lr_gamma : int and float
+        In epochs; in (0, 1].
     early_end : str
         Name of the first stage that is not early (`i3d.STAGES`). Early stages see edges and
         motion and come from the initial weights; those before Mixed_3b cost about half of the
@@ -170,8 +167,7 @@ def train(
         The recipe; the paper's by default.
     checkpoint_dir : str or Path
         Folder of this run, made if need be. One process at a time.
-    device : {"auto", "cpu", "cuda"}
-    precision : {"fp32", "bf16"}
+    device, precision : {"auto", "cpu", "cuda"} and {"fp32", "bf16"}
     seed : int, default 0
         Of the order of clips, and of dropout; at least 0.
     key : str
@@ -206,14 +202,12 @@ def train(
         if dataset is None:
             continue
         found = getattr(dataset, "labels", None)
-        if found is None:
-            found = [dataset[i][1] for i in range(len(dataset))]
+        found = [dataset[i][1] for i in range(len(dataset))] if found is None else found
         found = np.asarray(found, dtype=np.float64)
         if set(found.tolist()) != {0, 1}:
-            raise InputError(
-                f"the {name} set of {len(found)} clips has labels {np.unique(found).tolist()[:5]}: "
-                "expected both 0 (normal) and 1 (anomalous) and no other; choose another split"
-            )
+            told = "expected both 0 (normal) and 1 (anomalous) and no other; choose another split"
+            given = f"{len(found)} clips has labels {np.unique(found).tolist()[:5]}"
+            raise InputError(f"the {name} set of {given}: {told}")
         labels.append(found.astype(np.int64))
     if val_set is None and (spec.keep == "best" or spec.patience is not None):
         raise InputError("without a validation set, give keep='last' and no patience")
@@ -391,15 +385,13 @@ class _Trainer:
 
     def _finite(self, loss: float, name: str, epoch: int) -> float:
         if not np.isfinite(loss):
-            raise InputError(
-                f"the {name} loss is {loss} in epoch {epoch} at a learning rate of "
-                f"{self.scheduler.get_last_lr()[0]:g}: lower lr, or check that clips are finite"
-            )
+            at = f"in epoch {epoch} at a learning rate of {self.scheduler.get_last_lr()[0]:g}"
+            told = "lower lr, or check that clips are finite"
+            raise InputError(f"the {name} loss is {loss} {at}: {told}")
         return loss
 
 
-@dataclass(frozen=True)
-class _Folder:
+class _Folder(NamedTuple):
     """The folder of a run: `last.pt` to resume from, `best.safetensors` to use."""
 
     path: Path
@@ -421,13 +413,14 @@ class _Folder:
     def resume(self, trainer: _Trainer) -> tuple[list[dict[str, float]], State]:
         """Put the trainer back after its last whole epoch; history and best weights so far."""
         last, best = self.path / "last.pt", self.path / "best.safetensors"
-        state = None
-        if last.is_file():
-            try:
-                state = torch.load(last, map_location="cpu", weights_only=True)
-            except Exception as error:  # a damaged file can raise nearly anything
-                problem = f"{last} is damaged ({type(error).__name__}): training starts anew"
-                warnings.warn(problem, stacklevel=3)
+        try:
+            state = torch.load(last, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            state = None
+        except Exception as error:  # a damaged file can raise nearly anything
+            state = None
+            problem = f"{last} is damaged ({type(error).__name__}): training starts anew"
+            warnings.warn(problem, stacklevel=3)
         if not isinstance(state, dict) or state.get("signature") != self.signature:
             # Nothing of another run may be taken for this one's.
             last.unlink(missing_ok=True)
@@ -460,8 +453,7 @@ def predict(
         Of (clip, label); labels are not looked at.
     batch_size : int, default 5
         Clips at a time.
-    device : {"auto", "cpu", "cuda"}
-    precision : {"fp32", "bf16"}
+    device, precision : {"auto", "cpu", "cuda"} and {"fp32", "bf16"}
     progress : bool, default False
         Show a bar.
 

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 from filelock import FileLock
+from pooch import file_hash as file_digest
 
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
@@ -119,12 +120,6 @@ def key_of(run: Run, step: str, **parts: Any) -> str:
     own = {name: getattr(run.params, name) for name in names.split()}
     text = json.dumps([step, version, own, parts], sort_keys=True, default=list)
     return f"k{hashlib.sha256(text.encode()).hexdigest()[:15]}"
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def lock(folder: Path, name: str) -> FileLock:

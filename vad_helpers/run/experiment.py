@@ -50,8 +50,7 @@ def check_writable(run: Run) -> None:
 
 
 def data_root(run: Run) -> Path:
-    """Folder of the dataset's tree: a synthetic one is written, of a real one says how to get it
-    (InputError)."""
+    """Folder of the dataset: a synthetic one is written; InputError says how to get a real one."""
     p, folder = run.params, run.root / run.params.data_dir
     if p.dataset == "walkway":
         with cache.lock(folder.parent, folder.name):  # runs share their data
@@ -59,9 +58,8 @@ def data_root(run: Run) -> Path:
     if p.dataset == "videos":
         return folder
     if not folder.is_dir():
-        raise InputError(
-            f"no UCSD tree at {folder}; get it with `vad data fetch --dest {folder.parent}`"
-        )
+        told = f"get it with `vad data fetch --dest {folder.parent}`"
+        raise InputError(f"no UCSD tree at {folder}; {told}")
     return ucsd.find_root(folder)
 
 
@@ -141,18 +139,17 @@ def evaluation(run: Run, *, n_clips: int | None = None) -> pd.DataFrame:
         known = cache.manifest_in(run.dir).get("evaluation", [])
         return table.set_index("clip_id", drop=False).loc[known].reset_index(drop=True)
     options = {"seed": p.seed, "max_per_sequence": p.max_per_sequence}
-    if _unmarked(run):  # what cannot be localised can be explained all the same
-        given, table = table, table.assign(label=1, eligible=True)
-        chosen = clip_data.evaluation_clips(table, n_clips=n_clips or p.n_clips, **options)
-        return given[given["clip_id"].isin(chosen["clip_id"])].reset_index(drop=True)
-    if p.study_clips is not None:
+    if p.study_clips is not None and not _unmarked(run):
         table = clip_data.study_clips(table, n_clips=p.study_clips, **options)
-    chosen = clip_data.evaluation_clips(table, n_clips=n_clips or p.n_clips, **options)
+    # What cannot be localised can be explained all the same.
+    given = table.assign(label=1, eligible=True) if _unmarked(run) else table
+    chosen = clip_data.evaluation_clips(given, n_clips=n_clips or p.n_clips, **options)
+    if _unmarked(run):
+        return table[table["clip_id"].isin(chosen["clip_id"])].reset_index(drop=True)
     if chosen.empty:
-        raise InputError(
-            f"fold {p.fold} of profile '{p.profile}' has no eligible clip (anomalous, with masks "
-            "that agree with the frame labels); choose another fold or more data"
-        )
+        told = "(anomalous, with masks that agree with the frame labels); choose another fold"
+        place = f"fold {p.fold} of profile '{p.profile}'"
+        raise InputError(f"{place} has no eligible clip {told} or more data")
     return chosen
 
 
@@ -269,17 +266,16 @@ def measured(run: Run, work: str) -> dict[str, float]:
     Measured once a run, kept in the manifest, and obeyed when the run goes on elsewhere.
     """
     with cache.lock(run.dir, "measured"):
-        known = cache.manifest_in(run.dir).get("measured", {})
+        known, p = cache.manifest_in(run.dir).get("measured", {}), run.params
         if "precision" in known:  # a folder from before there was a choice
             return {known["precision"]: 0.0}
         if work in known:
             return known[work]
-        p = run.params
         n_clips = p.batch_size if work == "training" else p.eval_batch_size
         shape = (n_clips, 1, p.n_frames, *p.frame_size)  # grey, like the videos
-        clips = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        clips = clips.repeat(1, 3, 1, 1, 1)
-        model, clips = (x.to(torch_device(run)) for x in (fresh_network(run), clips))
+        grey = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        clips = grey.repeat(1, 3, 1, 1, 1).to(torch_device(run))
+        model = fresh_network(run).to(torch_device(run))
         seconds = time_work(model, work, clips, spec=training_spec(run))
         cache.update(run, measured={work: seconds})
         return seconds
@@ -431,21 +427,18 @@ def network(run: Run, weights: str = "trained", *, progress: bool = False) -> to
             except InputError as error:
                 warnings.warn(f"{error}; it is made again", stacklevel=2)
             else:
-                if model_weights.fingerprint(model) != before:
-                    raise InputError(
-                        f"{path} is not the network that {run.dir} was made with; put that back, "
-                        "or delete the folder"
-                    )
-                return model
+                if model_weights.fingerprint(model) == before:
+                    return model
+                told = f"{run.dir} was made with; put that back, or delete the folder"
+                raise InputError(f"{path} is not the network that {told}")
         given = run.params.trained_weights or run.params.epochs == 0
         model, about, history = _given_network(run) if given else _train(run, progress=progress)
         found = model_weights.fingerprint(model)
         left = [name for name in ("attributions", "explanations.csv") if run.path(name).exists()]
         if before not in (None, found) and left:
-            raise InputError(
-                f"{run.dir} holds {' and '.join(left)} of a network that is gone, and another one "
-                f"comes about here: put the old {path.name} back, or delete them"
-            )
+            told = f"and another one comes about here: put the old {path.name} back, or delete them"
+            kept = " and ".join(left)
+            raise InputError(f"{run.dir} holds {kept} of a network that is gone, {told}")
         cache.update(run, files={"model": None})
         model_weights.save(model, path, **about)
         cache.load_or_build(run, "history", key, lambda: history)
@@ -499,10 +492,9 @@ def _initialise(
     early = STAGES[: STAGES.index(p.early_end)]
     fresh = [name for name in missing if name.split(".")[0] in early]
     if fresh and p.early_lr < 1:
-        raise InputError(
-            f"early_lr is {p.early_lr}, but {p.init_weights} lacks {', '.join(fresh)}, which would "
-            "stay near random: give other weights, early_lr=1, or an earlier early_end"
-        )
+        told = "would stay near random: give other weights, early_lr=1, or an earlier early_end"
+        lacks = f"{p.init_weights} lacks {', '.join(fresh)}"
+        raise InputError(f"early_lr is {p.early_lr}, but {lacks}, which {told}")
     if videos is not None:
         # What training will see first.
         rng, spec = np.random.default_rng([p.training_seed, 0]), training_spec(run)
@@ -523,10 +515,9 @@ def _given_network(run: Run) -> tuple[torch.nn.Module, dict[str, Any], pd.DataFr
     expected = {"mean": p.mean, "std": p.std, "width": 1.0 if p.model else p.model_width}
     for name, value in {**expected, "classes": list(model_weights.CLASSES)}.items():
         if name in found and found[name] != value:  # weights of an own network may not say
-            raise InputError(
-                f"{path} holds a network with {name} {found[name]}, but this run has {value}; "
-                "give the parameters that it was trained with, or other weights"
-            )
+            told = f"{value}; give the parameters that it was trained with, or other weights"
+            had = f"{path} holds a network with {name} {found[name]}"
+            raise InputError(f"{had}, but this run has {told}")
     try:
         seen = set(json.loads(found.get("sequences_seen", "[]")))
     except (TypeError, ValueError):
@@ -551,9 +542,9 @@ def history(run: Run) -> pd.DataFrame:
     weights_sha256(run)
 
     def lost() -> pd.DataFrame:
+        told = f"get it back, or delete {run.path('model.safetensors')} to train again"
         raise InputError(
-            f"{run.path('history.csv')} is gone or damaged while the network is there; get it "
-            f"back, or delete {run.path('model.safetensors')} to train again"
+            f"{run.path('history.csv')} is gone or damaged while the network is there; {told}"
         )
 
     return cache.load_or_build(run, "history", model_key(run), lost)

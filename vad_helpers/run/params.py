@@ -19,7 +19,6 @@ from ruamel.yaml import YAML, YAMLError
 from vad_helpers.attribution import checks
 from vad_helpers.attribution.registry import METHODS, MethodSpec, register
 from vad_helpers.data import datasets
-from vad_helpers.data.augmentation import Augmentation
 from vad_helpers.errors import InputError
 from vad_helpers.metrics import catalog
 from vad_helpers.model.i3d import STAGES
@@ -178,9 +177,8 @@ def project_root(start: str | Path | None = None) -> Path:
     for folder in (start, *start.parents):
         if (folder / "params" / "quick.yaml").is_file():
             return folder
-    raise InputError(
-        f"{start} is not inside the project (no params/quick.yaml upward); change into its folder"
-    )
+    told = "(no params/quick.yaml upward); change into its folder"
+    raise InputError(f"{start} is not inside the project {told}")
 
 
 def load(profile: str = "quick", *, root: Path | None = None, **overrides: Any) -> Params:
@@ -224,10 +222,8 @@ def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     and an empty mapping removes all.
     """
     if "profile" in changes:
-        raise InputError(
-            f"parameter 'profile' is {changes['profile']!r}; choose the profile by its own option "
-            "(--profile on the command line), not as an override"
-        )
+        told = "choose it by its own option (--profile on the command line), not as an override"
+        raise InputError(f"parameter 'profile' is {changes['profile']!r}; {told}")
     result = dict(values)
     for name, change in changes.items():
         checks.one_of("parameter", name, Params.model_fields)
@@ -256,36 +252,27 @@ def checked(values: Mapping[str, Any], *, root: Path | None = None) -> Params:
         raise InputError(f"parameter 'masks' is {params.masks!r}; expected official, added or all")
     if params.epochs == 0 and not params.model:
         raise InputError("parameter 'epochs' is 0, which leaves the I3D untrained; give 1 or more")
-    if params.n_folds < 3 and (
-        params.n_folds != 1 or not (params.trained_weights or params.epochs == 0)
-    ):
-        raise InputError(
-            f"parameter 'n_folds' is {params.n_folds}; expected at least 3 (test, validation, "
-            "training), or 1 to test a network that is not trained here on everything"
-        )
+    given = params.trained_weights or params.epochs == 0
+    if params.n_folds < 3 and not (params.n_folds == 1 and given):
+        told = "or 1 to test a network that is not trained here on everything"
+        least = "expected at least 3 (test, validation, training)"
+        raise InputError(f"parameter 'n_folds' is {params.n_folds}; {least}, {told}")
     if params.fold >= params.n_folds:
         raise InputError(f"parameter 'fold' is {params.fold}; expected 0 to {params.n_folds - 1}")
     if params.split_by == "clip" and params.alternative is None:
         # Chapters and tables say that tested sequences were never seen.
-        raise InputError(
-            "parameter 'split_by' is 'clip', which shows the network the tested sequences; measure "
-            "it beside a study, with a name such as alternative=split_by_clip"
-        )
+        told = "measure it beside a study, with a name such as alternative=split_by_clip"
+        shows = "shows the network the tested sequences"
+        raise InputError(f"parameter 'split_by' is 'clip', which {shows}; {told}")
     if not params.with_validation and (params.keep == "best" or params.patience is not None):
-        raise InputError(
-            "without validation no epoch is known to be best; give keep=last, patience=null"
-        )
+        told = "no epoch is known to be best; give keep=last, patience=null"
+        raise InputError(f"without validation {told}")
     if params.model and params.init_weights:
-        raise InputError(
-            f"init_weights are for the I3D, and model is {params.model}: let that load its own "
-            "weights, by a setting in model_args, and give init_weights=null"
-        )
-    datasets.walkway_spec(params.walkway)
-    try:
-        Augmentation(**params.augmentation)
-    except TypeError:
-        known, given = ", ".join(Augmentation.__dataclass_fields__), params.augmentation
-        raise InputError(f"parameter 'augmentation' is {given}; its options are {known}") from None
+        told = "load its own weights, by a setting in model_args, and give init_weights=null"
+        given = f"init_weights are for the I3D, and model is {params.model}"
+        raise InputError(f"{given}: let that {told}")
+    for name in datasets.SPECS:
+        datasets.spec_of(name, getattr(params, name))
     rows = [("parameter 'settings'", method, given) for method, given in params.settings.items()]
     # Defaults too: a window may not fit into this run's frames.
     rows += [("parameter 'methods'", m, params.settings.get(m, {})) for m in params.methods]
@@ -296,9 +283,8 @@ def checked(values: Mapping[str, Any], *, root: Path | None = None) -> Params:
             raise InputError(f"variant '{name}' has the name of another row; give it its own")
         if variant.seed == params.seed:
             # Two rows of one draw agree perfectly, which would pass for stability over seeds.
-            raise InputError(
-                f"variant '{name}' has the run's own seed, {params.seed}; give another"
-            )
+            told = f"has the run's own seed, {params.seed}; give another"
+            raise InputError(f"variant '{name}' {told}")
     for where, method, given in rows:
         try:
             spec = METHODS[checks.one_of("method", method, METHODS)]
@@ -411,10 +397,8 @@ def open_run(profile: str = "quick", **overrides: Any) -> Run:
     for name, had, asked in clashes:
         grows = name in MORE and had is not None and (asked is None or asked >= had)
         if made and had != asked and name not in FREE and not grows:
-            raise InputError(
-                f"{folder} was made with {name} {had}, asked for is {asked}; leave {name} out, or "
-                "give another run_dir"
-            )
+            told = f"asked for is {asked}; leave {name} out, or give another run_dir"
+            raise InputError(f"{folder} was made with {name} {had}, {told}")
     network, videos, readonly = folder / "model.safetensors", root / params.data_dir, ""
     given = params.trained_weights and (root / params.trained_weights).is_file()
     if converted:
@@ -429,16 +413,13 @@ def open_run(profile: str = "quick", **overrides: Any) -> Run:
 def _refuse_foreign(
     folder: Path, values: Mapping[str, Any], profile: str, given: Mapping[str, Any], root: Path
 ) -> None:
-    """Refuse to run code that only a folder's manifest names: it may come from anywhere.
-
-    Named it is by the profile that is asked for, or by the parameters that are given.
-    """
+    """Refuse code that is named by a folder's manifest, which may come from anywhere, but neither
+    by the profile that is asked for nor by the parameters that are given."""
     named = addresses(given) | addresses(_profile(profile, root))
     if (root / "params" / f"{values['profile']}.yaml").is_file():
         named |= addresses(_profile(values["profile"], root))
     foreign = sorted(addresses(values) - named)
     if foreign:
-        raise InputError(
-            f"{folder} was made with code of its own, which runs only where you name it: give "
-            f"{', '.join(foreign)} as model, methods or metrics, or the profile that does"
-        )
+        told = f"{', '.join(foreign)} as model, methods or metrics, or the profile that does"
+        own = "code of its own, which runs only where you name it"
+        raise InputError(f"{folder} was made with {own}: give {told}")

@@ -123,9 +123,7 @@ def network(
     try:
         made = make(**args)
     except Exception as error:  # whatever the user's code raises
-        told = (str(error).splitlines() or [""])[0]
-        raise InputError(
-            f"{address} with {dict(args)} fails: {type(error).__name__}: {told}"
-        ) from error
+        told = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        raise InputError(f"{address} with {dict(args)} fails: {told}") from error
     facts = {"model": address, "code": digest(address, root=root), "args": dict(args)}
     return two_logits(made, target=target), facts | {"target": target}

@@ -2,9 +2,8 @@
 
 Every (clip, row) is explained and scored once, with its map in memory, and its lines are appended
 to all tables together: a process that is killed loses the pair that it was working on. Several
-processes on one folder share its clips.
-
-Clips and network are those of `experiment`, and can be asked for here too.
+processes on one folder share its clips. Those, and the network, are those of `experiment`, and can
+be asked for here too.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import json
 import platform
 import time
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
 from importlib import metadata
 from pathlib import Path
@@ -39,7 +38,6 @@ from vad_helpers.run import cache, params, plugins
 from vad_helpers.run.cache import Pair, Run, key_of, once
 from vad_helpers.run.experiment import (  # noqa: F401 (asked for here)
     ENGINE,
-    Example,
     baseline,
     check,
     check_writable,
@@ -92,23 +90,21 @@ def left_out(run: Run) -> dict[str, str]:
     """
     if run.params.model is None or not (run.readonly or is_trained(run)):
         return {}
-    return _left_out(run)
+    known = cache.manifest_in(run.dir).get("left_out", {})
+    return {name: told for name, (_, told) in known.items()} if run.readonly else _unfit(run)
 
 
 @once
-def _left_out(run: Run) -> dict[str, str]:
+def _unfit(run: Run) -> dict[str, str]:
     found, known = {}, cache.manifest_in(run.dir).get("left_out", {})
-    if run.readonly:
-        return {name: told for name, (_, told) in known.items()}
     listed, clip_id = rows_of(run.params), evaluation(run)["clip_id"].iloc[0]
     for name, row in listed.items():
         if row.method is None or name == TIME_AVERAGE:
             continue
-        key = map_key(run, row)
+        key, told = map_key(run, row), ""
         if known.get(name, ("",))[0] == key:
             found[name] = known[name][1]
             continue
-        told = ""
         try:
             values = _explained(run, clip_id, row)[0]
             if METHODS[row.method].family == "gradient" and not values.any():
@@ -356,16 +352,14 @@ def _introduce(run: Run) -> None:
         cache.write_lines(run, "convergence", doubled)
     versions = {"python": platform.python_version()}
     versions |= {name: metadata.version(name) for name in PACKAGES}
-    cache.update(
-        run,
-        data=data_key(run),
-        evaluation=evaluation(run)["clip_id"].tolist(),
-        alternative=alternative,
-        **({"own_metrics": {k: described(METRICS[k]) for k in p.metrics}} if p.metrics else {}),
-        counts={"rows": len(lines), "convergence": len(doubled)},
-        versions=known.get("versions", versions),
-        processor=known.get("processor", processor(run)),
-    )
+    about = {"data": data_key(run), "evaluation": evaluation(run)["clip_id"].tolist()}
+    about["alternative"] = alternative
+    if p.metrics:
+        about["own_metrics"] = {key: described(METRICS[key]) for key in p.metrics}
+    about["counts"] = {"rows": len(lines), "convergence": len(doubled)}
+    about["versions"] = known.get("versions", versions)
+    about["processor"] = known.get("processor", processor(run))
+    cache.update(run, **about)
 
 
 def _measure_clip(run: Run, clip_id: str, left: list[str], keys: dict[str, str], bar: tqdm) -> None:
@@ -457,17 +451,16 @@ def _doubled(run: Run) -> dict[Pair, tuple[Row, str]]:
 
 def _converged(run: Run, pairs: dict[Pair, tuple[Row, str]]) -> dict[Pair, list[list[str]]]:
     """Lines of those pairs whose doubling has ended."""
-    found: dict[Pair, dict[int, list[str]]] = {}
+    found: dict[Pair, dict[int, list[str]]] = defaultdict(dict)
     for line in cache.read_lines(run, "convergence"):
-        pair = line[0], line[1]
-        if pair in pairs and line[-1] == pairs[pair][1]:
-            found.setdefault(pair, {})[int(line[2])] = line
-    return {
-        pair: [tried[n] for n in sorted(tried)]
-        for pair, tried in found.items()
-        if tried[max(tried)][4] == "True"
-        or 2 * max(tried) > pairs[pair][0].all_settings["n_samples"]
-    }
+        if pairs.get((line[0], line[1]), ("", ""))[1] == line[-1]:
+            found[line[0], line[1]][int(line[2])] = line
+    ended = {}
+    for pair, tried in found.items():
+        most, wanted = max(tried), pairs[pair][0].all_settings["n_samples"]
+        if tried[most][4] == "True" or 2 * most > wanted:
+            ended[pair] = [tried[n] for n in sorted(tried)]
+    return ended
 
 
 def plan(run: Run) -> pd.DataFrame:
@@ -495,10 +488,8 @@ def plan(run: Run) -> pd.DataFrame:
     else:
         video = torch.zeros((3, p.n_frames, *p.frame_size), device=device)
         model, batch = fresh_network(run).eval().to(device), video[None].requires_grad_()
-        ways = {
-            "forward": lambda: model(batch),
-            "backward": lambda: torch.autograd.grad(model(batch).sum(), batch),
-        }
+        ways = {"forward": lambda: model(batch)}
+        ways["backward"] = lambda: torch.autograd.grad(model(batch).sum(), batch)
         forward, backward = side_by_side(ways, device=video.device).values()
         split, trained = clips(run)["split"].value_counts(), is_trained(run)
         drawn = p.epoch_clips or len(dataset(run, "train", augmented=True))

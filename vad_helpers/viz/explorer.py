@@ -1,9 +1,9 @@
 """Explorers of a run's maps: one with widgets, for live sessions, and one for pages.
 
 ``Explorer(run)``, as the last line of a cell, shows a clip under a map, and explains it now, under
-any baseline, where the run has no map. `explorer_html` packs clips and maps, with the script and
-the style in `static/`, into one piece of HTML that needs no kernel, no network and no other file;
-without JavaScript, a contact sheet of the first clip stands in for it.
+any baseline, where the run has no map. `explorer_html` packs clips and maps, with what is in
+`static/`, into HTML that needs no kernel, no network and no other file; without JavaScript, a
+contact sheet of the first clip stands in for it.
 
 Conventions
 -----------
@@ -198,14 +198,10 @@ def fragment(
         "mask, and one for each map laid over them in colour, above a tenth of its maximum: "
         f"{', '.join(first.maps)}."
     )
-    data = dict(zip(("n_frames", "height", "width"), first.mask.shape, strict=True)) | {
-        "n_thresholds": n_shown,
-        "steps": n_steps,
-        "first_threshold": round(FIRST_THRESHOLD * n_shown),
-        "contour": CONTOUR,
-        "palette": palette(n_steps).tolist(),
-        "second": second,
-    }
+    data = dict(zip(("n_frames", "height", "width"), first.mask.shape, strict=True))
+    data |= {"n_thresholds": n_shown, "steps": n_steps, "palette": palette(n_steps).tolist()}
+    data |= {"first_threshold": round(FIRST_THRESHOLD * n_shown)}
+    data |= {"contour": CONTOUR, "second": second}
     folder = resources.files("vad_helpers.viz") / "static"
     text = {k: (folder / f"explorer.{k}").read_text("utf-8") for k in ("css", "html", "js")}
 
@@ -277,9 +273,8 @@ class Explorer(widgets.VBox):
         self.baseline = widgets.Dropdown(options=baselines, description="Baseline")
         self.frame = widgets.IntSlider(max=n_frames - 1, description="Frame")
         self.play = widgets.Play(max=n_frames - 1, interval=250)
-        self.threshold = widgets.IntSlider(
-            round(FIRST_THRESHOLD * self._n), max=self._n, description="Threshold"
-        )
+        first = round(FIRST_THRESHOLD * self._n)
+        self.threshold = widgets.IntSlider(first, max=self._n, description="Threshold")
         self.opacity = widgets.IntSlider(70, max=100, step=5, description="Opacity %")
         self.outline = widgets.Checkbox(True, description="Outline of the mask")
         self.explain_button = widgets.Button(description="Explain this clip now", layout=auto)
@@ -287,13 +282,9 @@ class Explorer(widgets.VBox):
         self.progress = widgets.IntProgress(description="Progress")
         self.picture, self.readout, self.status = (widgets.HTML() for _ in range(3))
         sliders = [self.play, self.frame, self.threshold, self.opacity, self.outline]
-        lines = (
-            [self.clip, self.row, self.baseline],
-            sliders,
-            [self.picture],
-            [self.readout],
-            [self.explain_button, self.cancel_button, self.progress, self.status],
-        )
+        job = [self.explain_button, self.cancel_button, self.progress, self.status]
+        choice = [self.clip, self.row, self.baseline]
+        lines = (choice, sliders, [self.picture], [self.readout], job)
         super().__init__([widgets.HBox(line) for line in lines])
         widgets.link((self.play, "value"), (self.frame, "value"))
         self.clip.observe(lambda change: self._show_clip(), "value")
@@ -347,10 +338,9 @@ class Explorer(widgets.VBox):
             self.readout.value = "IoU undefined: nothing is marked in this clip."
         else:
             best = int(ious.argmax())
-            self.readout.value = (
-                f"IoU {ious[i]:.3f} at a threshold of {i / n:.2f} of the map's maximum over "
-                f"the clip; best over all thresholds: {ious[best]:.3f}, at {best / n:.2f}."
-            )
+            at = f"at a threshold of {i / n:.2f} of the map's maximum over the clip"
+            over = f"best over all thresholds: {ious[best]:.3f}, at {best / n:.2f}"
+            self.readout.value = f"IoU {ious[i]:.3f} {at}; {over}."
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait at most `timeout` seconds (None: as long as it takes); False if a job still runs."""
@@ -359,12 +349,11 @@ class Explorer(widgets.VBox):
         return self._thread is None or not self._thread.is_alive()
 
     def _start(self) -> None:
-        if not self.wait(0):
-            return
-        self._cancel.clear()
-        self.explain_button.disabled, self.cancel_button.disabled = True, False
-        self._thread = threading.Thread(target=self._explain, args=self._choice(), daemon=True)
-        self._thread.start()
+        if self.wait(0):
+            self._cancel.clear()
+            self.explain_button.disabled, self.cancel_button.disabled = True, False
+            self._thread = threading.Thread(target=self._explain, args=self._choice(), daemon=True)
+            self._thread.start()
 
     def _explain(self, clip_id: str, row: Row) -> None:
         self.progress.value, self.status.value = 0, "Running …"

@@ -16,6 +16,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
+from skimage.util import montage
 
 from vad_helpers.viz.style import CLASS_COLOURS, SIGNED_MAP
 
@@ -107,11 +108,6 @@ def shrunk(picture: np.ndarray) -> np.ndarray:
 
 def contact_sheet(pictures: Sequence[np.ndarray]) -> Image.Image:
     """Lay pictures of one size out in rows."""
-    height, width = pictures[0].shape[:2]
     columns = min(N_COLUMNS, len(pictures))
-    n_rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * (width + GAP), n_rows * (height + GAP)), _PAPER)
-    for i, picture in enumerate(pictures):
-        place = i % columns * (width + GAP), i // columns * (height + GAP)
-        sheet.paste(Image.fromarray(picture), place)
-    return sheet
+    grid, gap = (-(-len(pictures) // columns), columns), {"fill": _PAPER, "padding_width": GAP}
+    return Image.fromarray(montage(pictures, grid_shape=grid, channel_axis=-1, **gap))
