@@ -213,7 +213,7 @@ def test_places_that_make_no_sense_are_refused(refused, arguments, words):
     [
         ({"kind": "SLURMCluste"}, "did you mean 'SLURMCluster'"),
         ({"kind": "LocalCluster"}, "unknown kind"),
-        ({"queu": "short"}, "unknown option of SLURMCluster: 'queu'; did you mean 'queue'"),
+        ({"queues": "a"}, "unknown option of SLURMCluster: 'queues'; did you mean 'queue'"),
         ({"job_cls": "os.system"}, "unknown option"),
         ({"jobs": 0}, "jobs 0"),
         ({"processes": 2}, "as many processes as cores"),
