@@ -70,7 +70,8 @@ class Lab:
         lines = (self.work / "log.txt").read_text().splitlines()
         said = [line for line in lines if line.startswith("vad: ")][-1:]
         warned = [line.partition("Warning: ")[2] for line in lines if "UserWarning: " in line]
-        told = (said or [line for line in warned if "all-zero" not in line] or [""])[0]
+        odd = [line for line in warned if line.startswith("/") or "made" in line]
+        told = (said or odd or [""])[0]
         return status, told.replace(f"{self.work.resolve()}/", "")
 
     def finished(self, folder: Path, *more: str) -> tuple[bool, str, float]:

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from filelock import Timeout
 from ruamel.yaml import YAMLError
 from tqdm.auto import tqdm
 
@@ -38,12 +37,10 @@ from vad_helpers.tables.schema import Study
 if TYPE_CHECKING:
     from distributed import Client
 
+# Classes of dask_jobqueue that a file may name as its `kind`, and options that no file sets.
 KINDS = ("SLURMCluster", "PBSCluster", "LSFCluster", "SGECluster")
-"""Classes of dask_jobqueue that a file may name as its `kind`."""
 OURS = ("n_workers", "job_cls", "loop", "asynchronous", "silence_logs", "scheduler_cls")
-"""Options of those classes that no file sets."""
-RETRIES = 2
-"""Times that a unit which failed is tried again; Dask counts workers that died on it apart."""
+RETRIES = 2  # of a unit that failed; Dask counts workers that died on it apart
 Unit = tuple[str, tuple[str, ...], str]  # clip, rows, and the key of a doubling, else ""
 Place = Callable[[], AbstractContextManager["Client"]]
 
@@ -53,20 +50,10 @@ def place(
 ) -> Place:
     """Check where workers are to run, and give what opens a client of them; nothing starts yet.
 
-    Parameters
-    ----------
-    workers : int, optional
-        Processes on this machine, with one thread each.
-    scheduler : str, optional
-        Address of a Dask scheduler, such as "tcp://host:8786"; its workers have one thread each.
-    jobqueue : Path, optional
-        YAML 1.2 with `kind` (of `KINDS`), `jobs` (how many are kept running), and the options of
-        that class of dask_jobqueue.
-
-    Raises
-    ------
-    InputError
-        If not exactly one of them is given, or it makes no sense, or the extra is missing.
+    `workers` are processes on this machine, `scheduler` is the address of a Dask scheduler ("tcp://
+    host:8786"), `jobqueue` a file of YAML 1.2 with `kind` (of `KINDS`), `jobs` (so many are kept
+    running), and options of that class of dask_jobqueue; all workers have one thread each.
+    InputError if not exactly one is given, it makes no sense, or the extra is missing.
     """
     given = [value for value in (workers, scheduler, jobqueue) if value is not None]
     if len(given) != 1:
@@ -139,28 +126,11 @@ def _read_queue(path: Path) -> tuple[type, int, dict[str, Any]]:
 def measure(run: Run, place: Place, *, keep: bool = True, progress: bool = False) -> Study:
     """Train here, then explain, score and double on workers what the tables lack.
 
-    Parameters
-    ----------
-    run : Run
-        Workers see its folder, its project and its data at the same paths.
-    place : callable
-        Opens a Dask client, see `place`; only if something is left to do.
-    keep : bool
-        Whether workers write maps.
-    progress : bool
-        Whether to show bars.
-
-    Returns
-    -------
-    Study
-        The tables, as after `steps.measure` and `steps.converge`.
-
-    Raises
-    ------
-    InputError
-        If workers cannot be had, or one reads other data, code or weights.
-    RuntimeError
-        If the scheduler is lost, or units killed their workers again and again; the rest stands.
+    Workers see the folders of the run, of its project and of its data at the same paths. `place`
+    opens a Dask client, see `place`, if something is left to do; without `keep`, workers write no
+    maps; `progress` shows bars. The tables are those of `steps.measure` and `steps.converge`.
+    InputError if no workers can be had, or one reads other data, code or weights; RuntimeError if
+    the scheduler is lost, or units killed their workers again and again: the rest stands.
     """
     if run.readonly:
         return schema.load(run.dir)
@@ -168,42 +138,30 @@ def measure(run: Run, place: Place, *, keep: bool = True, progress: bool = False
     about = {"root": str(run.root), "dir": str(run.dir), "supplied": run.supplied, "keep": keep}
     text = json.dumps(about | {"parameters": run.params.dump(), "keys": keys}, default=list)
     bar = tqdm(total=len(pairs) - len(finished), desc="measure", unit="map", disable=not progress)
-    with ExitStack() as opened:
-        client, _ = None, opened.enter_context(bar)
-        for wait in (False, True):  # at last for what other processes on this folder work on
-            with ExitStack() as claims:
-                mine = set()
-                for name in dict.fromkeys(map(_lock_of, _left(run, keys, pairs))):
-                    with contextlib.suppress(Timeout):
-                        lock = cache.lock(run.dir, name)
-                        claims.enter_context(lock.acquire(blocking=wait))
-                        mine.add(name)
-                units = [unit for unit in _left(run, keys, pairs) if _lock_of(unit) in mine]
-                if units and client is None:
-                    client = opened.enter_context(place())
-                    told = f"dashboard of the workers: {client.dashboard_link}"
-                    tqdm.write(told, file=sys.stderr)
-                _fill(run, client, text, ordered(run, units), bar)
+    with ExitStack() as opened, bar:
+        # What other processes on this folder work on is waited for; in one order, or two clients
+        # would wait for each other.
+        for name in sorted({*_left(run, keys, pairs).values()}):
+            opened.enter_context(cache.lock(run.dir, name))
+        if units := ordered(run, _left(run, keys, pairs)):
+            client = opened.enter_context(place())
+            tqdm.write(f"dashboard of the workers: {client.dashboard_link}", file=sys.stderr)
+            _fill(run, client, text, units, bar)
     steps.converge(run)  # nothing is left to double, but to count
     return steps.finish(run, keys, pairs)
 
 
-def _left(run: Run, keys: dict[str, str], pairs: Collection[Pair]) -> list[Unit]:
-    """Units that the tables lack, clip by clip."""
-    done, rows = cache.done(run, keys), defaultdict(list)
+def _left(run: Run, keys: dict[str, str], pairs: Collection[Pair]) -> dict[Unit, str]:
+    """Units that the tables lack, and the locks by which processes on one folder share them."""
+    done, rows, undoubled = cache.done(run, keys), defaultdict(list), steps.undoubled(run)
     for clip_id, row in pairs:
         if (clip_id, row) not in done:
             rows[clip_id].append(row)
-    found = [(clip_id, one, "") for clip_id in rows for one in steps.joined(rows[clip_id])]
-    return [(clip_id, (r,), key) for (clip_id, r), key in steps.undoubled(run).items()] + found
+    found = {(c, (row,), key): f"converge-{row}-{c}" for (c, row), key in undoubled.items()}
+    return found | {(c, one, ""): f"clip-{c}" for c in rows for one in steps.joined(rows[c])}
 
 
-def _lock_of(unit: Unit) -> str:
-    """Lock by which processes on one folder share what a unit belongs to."""
-    return f"converge-{unit[1][0]}-{unit[0]}" if unit[2] else f"clip-{unit[0]}"
-
-
-def ordered(run: Run, units: Sequence[Unit]) -> list[Unit]:
+def ordered(run: Run, units: Collection[Unit]) -> list[Unit]:
     """Units in the order in which workers get them: rows of over `SLOW_CALLS` model calls first,
     the longest before others; then clip by clip."""
     listed, places = rows_of(run.params), list(dict.fromkeys(unit[0] for unit in units))
@@ -215,7 +173,7 @@ def ordered(run: Run, units: Sequence[Unit]) -> list[Unit]:
     return sorted(units, key=order)
 
 
-def _fill(run: Run, client: Client | None, text: str, units: Sequence[Unit], bar: tqdm) -> None:
+def _fill(run: Run, client: Client, text: str, units: Sequence[Unit], bar: tqdm) -> None:
     """Have units computed, and append their lines as they come."""
     from distributed import CancelledError, KilledWorker, as_completed
 
@@ -240,10 +198,8 @@ def _fill(run: Run, client: Client | None, text: str, units: Sequence[Unit], bar
         if futures and client.status == "running":
             client.cancel(list(futures))
     if lost:
-        raise RuntimeError(
-            f"{len(lost)} units killed their workers, the first is {lost[0]}: give workers more "
-            "memory or time; the same command goes on with these"
-        )
+        told = f"{len(lost)} units killed their workers, the first is {lost[0]}"
+        raise RuntimeError(f"{told}: give workers more memory; the same command goes on")
 
 
 def work(text: str, unit: Unit) -> dict[str, list[tuple]]:
@@ -254,11 +210,9 @@ def work(text: str, unit: Unit) -> dict[str, list[tuple]]:
         raise InputError(f"a worker has {n_threads} threads; start it with --nthreads 1")
     run, keys, keep = _opened(text)
     clip_id, rows, key = unit
-    return (
-        steps.double(run, clip_id, rows[0], key)
-        if key
-        else steps.score(run, clip_id, rows, keys, keep=keep)
-    )
+    if key:
+        return steps.double(run, clip_id, rows[0], key)
+    return steps.score(run, clip_id, rows, keys, keep=keep)
 
 
 @functools.lru_cache(maxsize=1)
