@@ -100,18 +100,39 @@ def measure(
     param: Overrides = [],  # noqa: B006 (typer copies it)
     part: Annotated[
         str, typer.Option(metavar="K/N", help="The K-th of N parts of the clips: one a process.")
-    ] = "1/1",
+    ] = "",
+    workers: Annotated[int | None, typer.Option(help="So many processes, by Dask.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Of Dask, tcp://host:8786.")] = None,
+    jobqueue: Annotated[Path | None, typer.Option(help="YAML of a batch system.")] = None,
+    drop_maps: Annotated[bool, typer.Option(help="Workers write no maps to the disk.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="List steps and estimated cost only.")] = False,
 ) -> None:
     """Train, explain and score clip by clip, without notebooks; an interrupted one goes on."""
-    from vad_helpers.run import open_run, steps
+    from vad_helpers.run import cluster, open_run, steps
 
-    asked = re.fullmatch(r"([0-9]+)/([0-9]+)", part)
+    asked = re.fullmatch(r"([0-9]+)/([0-9]+)", part or "1/1")
     if not asked or not 1 <= int(asked[1]) <= int(asked[2]):
         raise InputError(f"--part is '{part}'; give K/N with K from 1 to N, such as 2/3")
+    where = {"workers": workers, "scheduler": scheduler, "jobqueue": jobqueue}
+    spread = any(value is not None for value in where.values())
+    if spread and part:
+        raise InputError("--part is for processes without Dask; leave it out, or the workers")
+    if drop_maps and not spread:
+        raise InputError("--drop-maps is for workers; `attributions/` may be deleted afterwards")
+    place = cluster.place(**where) if spread else None
     opened = open_run(profile, **_overrides(param))
+    if dry_run:
+        table = steps.plan(opened)
+        print(opened.dir, table.to_string(index=False), sep="\n")
+        if workers is not None:
+            print(f"{cluster.hours(table, workers):.1f} hours with {workers} workers")
+        return
     steps.check(opened)
-    for fill in (steps.measure, steps.converge):
-        fill(opened, part=(int(asked[1]), int(asked[2])), progress=_watched())
+    if place is not None:
+        cluster.measure(opened, place, keep=not drop_maps, progress=_watched())
+    else:
+        for fill in (steps.measure, steps.converge):
+            fill(opened, part=(int(asked[1]), int(asked[2])), progress=_watched())
     print(opened.dir)
 
 

@@ -14,7 +14,7 @@ import platform
 import time
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -203,7 +203,12 @@ def attribution(
 
 
 def _explained(
-    run: Run, clip_id: str, row: Row, *, progress: bool | Callable[..., object] = False
+    run: Run,
+    clip_id: str,
+    row: Row,
+    *,
+    progress: bool | Callable[..., object] = False,
+    keep: bool = True,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """A map, and the record of how it came about (empty without a network)."""
     p, shape = run.params, (run.params.n_frames, *run.params.frame_size)
@@ -240,6 +245,8 @@ def _explained(
         about |= {"precision": options["precision"], "batch_size": p.eval_batch_size}
         engine = ready.engine if work_of(METHODS[row.method]) == "forward" else ENGINE
         about |= {"engine": engine, "processor": processor(run)}
+        if not keep:
+            return values, about
         content = to_bytes({"attribution": values}, {"record": json.dumps(about, default=list)})
         # Written by Python, whose error on a full disk is an OSError; the library's own is not.
         with atomic_write(path) as temporary:
@@ -291,17 +298,11 @@ def measure(
     keys of the rows to measure (all by default); `part` (k, n) is the k-th of n parts of the clips;
     `progress` shows bars.
     """
-    share, listed = _share(part), rows_of(run.params)
-    wanted = {_row(run, key).key for key in (listed if rows is None else rows)}
+    share = _share(part)
+    wanted = {_row(run, key).key for key in (rows_of(run.params) if rows is None else rows)}
     if run.readonly:
         return schema.load(run.dir)
-    predictions(run, progress=progress)
-    history(run)
-    unfit = left_out(run)
-    listed = {key: row for key, row in listed.items() if key not in unfit}
-    keys, pairs = {key: score_key(run, row) for key, row in listed.items()}, units(run)
-    _introduce(run)
-    finished = cache.arrange(run, keys, pairs)
+    keys, pairs, finished = begin(run, progress=progress)
     # Clips with the most rows first, so that tables that grow have all of their rows early.
     n_rows = Counter(clip_id for clip_id, _ in pairs)
     mine = [clip_id for clip_id, _ in n_rows.most_common()][share]
@@ -317,14 +318,31 @@ def measure(
                 with claim:
                     others = cache.done(run, keys)
                     now = [p[1] for p in pairs if p[0] == clip_id and p in left and p not in others]
-                    _measure_clip(run, clip_id, now, keys, bar)
+                    for together in joined(now):
+                        bar.set_postfix_str(f"{clip_id} {together[0]}")
+                        cache.append(run, score(run, clip_id, together, keys))
+                        bar.update(len(together))
                 todo.remove(clip_id)
-    if left:
-        cache.arrange(run, keys, pairs)
+    return finish(run, keys, pairs) if left else schema.load(run.dir)
+
+
+def begin(
+    run: Run, *, progress: bool = False
+) -> tuple[dict[str, str], dict[Pair, tuple[str, ...]], set[Pair]]:
+    """Train if need be, and put the tables in order: keys of rows, `units`, those that are done."""
+    predictions(run, progress=progress)
+    history(run)
+    keys, pairs = {key: score_key(run, row) for key, row in rows(run).items()}, units(run)
+    _introduce(run)
+    return keys, pairs, cache.arrange(run, keys, pairs)
+
+
+def finish(run: Run, keys: dict[str, str], pairs: dict[Pair, tuple[str, ...]]) -> Study:
+    """Put the tables in order again, once lines were appended, and read them."""
+    cache.arrange(run, keys, pairs)
     study = schema.load(run.dir)
-    if left:
-        spent = float(study.explanations["seconds"].sum())
-        cache.update(run, seconds={"explanations": round(spent, 2)})
+    spent = float(study.explanations["seconds"].sum())
+    cache.update(run, seconds={"explanations": round(spent, 2)})
     return study
 
 
@@ -362,12 +380,56 @@ def _introduce(run: Run) -> None:
     cache.update(run, **about)
 
 
-def _measure_clip(run: Run, clip_id: str, left: list[str], keys: dict[str, str], bar: tqdm) -> None:
-    """Explain and score some rows of one clip."""
-    video, truth, p = clip(run, clip_id), mask(run, clip_id), run.params
-    sequence = line_of(run, clip_id)["sequence"]
-    scene = {
-        "mask": truth,
+def joined(keys: Sequence[str]) -> list[tuple[str, ...]]:
+    """Rows of a clip as they are scored: the time average while the map that it is of is there."""
+    both = {"ig", TIME_AVERAGE} <= set(keys)
+    found = [("ig", TIME_AVERAGE) if both and key == "ig" else (key,) for key in keys]
+    return [one for one in found if not both or one != (TIME_AVERAGE,)]
+
+
+def score(
+    run: Run, clip_id: str, together: Sequence[str], keys: Mapping[str, str], *, keep: bool = True
+) -> dict[str, list[tuple]]:
+    """Explain and score rows of a clip, one of `joined`: lines of the tables, not written yet.
+
+    `keys` are the rows' keys; without `keep`, maps are not written either. What all rows of a clip
+    share stays in the run's memo until another clip comes.
+    """
+    if run.memo.get("scene", ("",))[0] != clip_id:
+        run.memo["scene"] = clip_id, _scene(run, clip_id)
+    scene, sequence = run.memo["scene"][1], line_of(run, clip_id)["sequence"]
+    values, about = _explained(run, clip_id, _row(run, together[0]), keep=keep)
+    scored = {together[0]: (values, about)}
+    for row in together[1:]:
+        scored[row] = robustness.time_average(values), {}
+    lines: dict[str, list[tuple]] = {name: [] for name in cache.APPENDED}
+    for row, (values, about) in scored.items():
+        if row == TIME_AVERAGE:
+            found = evaluate.over_time(values, scene["mask"])
+        else:
+            scene["predict"] = predict = predictor(run)
+            if "ends" not in scene:  # asked once for all maps of the clip
+                both = torch.stack([scene["clip"], scene["baseline"]])
+                asked = [predict(part) for part in both.split(run.params.eval_batch_size)]
+                scene["ends"] = np.concatenate(asked)
+            found = evaluate.evaluate(values, **scene)
+        for table, own in found.items():
+            place = (clip_id, sequence, row) if table in schema.SCORED else (clip_id, row)
+            lines[table] += [(*place, *line, keys[row]) for line in own]
+        seconds = ("seconds", "baseline_seconds", "superpixel_seconds", "model_calls")
+        spent = [about.get(name, 0) for name in seconds]
+        spent += [about.get("info", {}).get(name) for name in ("n_segments", "n_nonzero")]
+        how = [about.get(name) for name in ("precision", "engine", "processor", "batch_size")]
+        line = (clip_id, row, *spent, not values.any(), *how, keys[row])
+        lines["explanations"].append(line)
+    return lines
+
+
+def _scene(run: Run, clip_id: str) -> dict[str, Any]:
+    """What `evaluate.evaluate` needs of a clip, whatever the map."""
+    video, p = clip(run, clip_id), run.params
+    return {
+        "mask": mask(run, clip_id),
         "changing": human_centric.moving_voxels(video),
         "moving": human_centric.moving_voxels(video, step=1 / 255 / p.std),
         "clip": video,
@@ -379,35 +441,6 @@ def _measure_clip(run: Run, clip_id: str, left: list[str], keys: dict[str, str],
         # Its own draw a clip: ties broken alike in all clips would make their scores dependent.
         "seed": clip_seed(run, clip_id),
     }
-    for key in left:
-        if key == TIME_AVERAGE and "ig" in left:
-            continue
-        bar.set_postfix_str(f"{clip_id} {key}")
-        values, about = _explained(run, clip_id, rows(run)[key])
-        scored = {key: (values, about)}
-        if key == "ig" and TIME_AVERAGE in left:  # while the map that it is made of is there
-            scored[TIME_AVERAGE] = robustness.time_average(values), {}
-        lines: dict[str, list[tuple]] = {name: [] for name in cache.APPENDED}
-        for row, (values, about) in scored.items():
-            if row == TIME_AVERAGE:
-                found = evaluate.over_time(values, truth)
-            else:
-                scene["predict"] = predict = predictor(run)
-                if "ends" not in scene:  # asked once for all maps of the clip
-                    both = torch.stack([video, scene["baseline"]]).split(p.eval_batch_size)
-                    scene["ends"] = np.concatenate([predict(part) for part in both])
-                found = evaluate.evaluate(values, **scene)
-            for table, own in found.items():
-                place = (clip_id, sequence, row) if table in schema.SCORED else (clip_id, row)
-                lines[table] += [(*place, *line, keys[row]) for line in own]
-            seconds = ("seconds", "baseline_seconds", "superpixel_seconds", "model_calls")
-            spent = [about.get(name, 0) for name in seconds]
-            spent += [about.get("info", {}).get(name) for name in ("n_segments", "n_nonzero")]
-            how = [about.get(name) for name in ("precision", "engine", "processor", "batch_size")]
-            line = (clip_id, row, *spent, not values.any(), *how, keys[row])
-            lines["explanations"].append(line)
-        cache.append(run, lines)
-        bar.update(len(scored))
 
 
 def converge(run: Run, *, part: tuple[int, int] = (1, 1), progress: bool = False) -> pd.DataFrame:
@@ -426,14 +459,27 @@ def converge(run: Run, *, part: tuple[int, int] = (1, 1), progress: bool = False
         with cache.lock(run.dir, f"converge-{row.key}-{clip_id}"):
             if (clip_id, row.key) in _converged(run, pairs):
                 continue
-            options = _options(run, row) | {"seed": run.params.seed, "agreement": AGREEMENT}
-            options["n_samples"] = 2 * row.all_settings["n_samples"]
-            ready = prepared(run, row.weights, options["precision"])
-            found = attribute(ready, clip(run, clip_id), row.method, **options)
-            tried = [(n // 2, r, r >= AGREEMENT) for n, r in found.info["agreements"]]
-            cache.append(run, {"convergence": [(clip_id, row.key, *t, key) for t in tried]})
+            cache.append(run, double(run, clip_id, row.key, key))
     _introduce(run)
     return schema.read(run.dir, "convergence")
+
+
+def double(run: Run, clip_id: str, row: str, key: str) -> dict[str, list[tuple]]:
+    """Double the samples of one row on one clip: lines of `convergence`, not written yet."""
+    row = _row(run, row)
+    options = _options(run, row) | {"seed": run.params.seed, "agreement": AGREEMENT}
+    options["n_samples"] = 2 * row.all_settings["n_samples"]
+    ready = prepared(run, row.weights, options["precision"])
+    found = attribute(ready, clip(run, clip_id), row.method, **options)
+    tried = [(n // 2, r, r >= AGREEMENT) for n, r in found.info["agreements"]]
+    return {"convergence": [(clip_id, row.key, *t, key) for t in tried]}
+
+
+def undoubled(run: Run) -> dict[Pair, str]:
+    """(clip, row) whose samples are still to be doubled, and the keys of their lines."""
+    pairs = _doubled(run)
+    ended = _converged(run, pairs)
+    return {pair: key for pair, (_, key) in pairs.items() if pair not in ended}
 
 
 def _doubled(run: Run) -> dict[Pair, tuple[Row, str]]:

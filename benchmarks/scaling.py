@@ -1,0 +1,171 @@
+"""How many workers are worth it? A simulation of `vad measure` on 1 to 1,000 of them.
+
+`python -m benchmarks.scaling --study results/ucsd-earlier` takes the seconds of every map from a
+study's `explanations.csv`, adds those of scoring, and hands the units to workers as Dask would:
+`benchmarks/results/scaling.csv`. `--validate` measures a small run with one and with two local
+workers instead, and prints what the simulation, given the seconds of one, says of two."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+
+from vad_helpers import tables
+from vad_helpers.files import atomic_write
+from vad_helpers.metrics.model_centric import BLOCK_AREAS, MATCHED_AREAS
+from vad_helpers.run import cache, cluster, open_run, params, steps
+from vad_helpers.run.cache import Run
+from vad_helpers.run.rows import TIME_AVERAGE
+
+WORKERS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+def simulate(
+    seconds: Sequence[float],
+    n_workers: int,
+    *,
+    start: float = 30.0,
+    overhead: float = 0.005,
+    write: float = 0.02,
+    weights_mb: float = 49.0,
+    mb_per_s: float = 100.0,
+    lives: float = math.inf,
+    restart: float = 60.0,
+    seed: int = 0,
+) -> tuple[float, float, int]:
+    """Hand units out in their order, each to the worker that is free first.
+
+    Parameters
+    ----------
+    seconds : sequence of float
+        What the units take.
+    n_workers : int
+        Workers, that all come at once.
+    start : float
+        Seconds until a worker can begin; all read the weights (`weights_mb`) from one disk of
+        `mb_per_s`, one after the other.
+    overhead, write : float
+        Seconds of the scheduler and of the client a unit; each does one at a time.
+    lives, restart : float
+        Mean seconds until a worker dies (exponential), and until another is in its place; its unit
+        is handed out again.
+    seed : int
+        Of the deaths.
+
+    Returns
+    -------
+    tuple of float, float, int
+        Hours, efficiency (the units' seconds over the workers' hours), units done again.
+    """
+    rng, again = random.Random(seed), 0
+    free = [(start + (i + 1) * weights_mb / mb_per_s, i) for i in range(n_workers)]
+    death = [lives * rng.expovariate(1.0) for _ in free]
+    scheduler, left, ends = 0.0, list(reversed(seconds)), []
+    while left:
+        now, i = heapq.heappop(free)
+        unit = left.pop()
+        scheduler = max(scheduler, now) + overhead
+        end = scheduler + unit
+        if death[i] < end:  # before or within the unit
+            left.append(unit)
+            again += death[i] > scheduler
+            end = max(now, death[i]) + restart
+            death[i] = end + lives * rng.expovariate(1.0)
+        else:
+            ends.append(end)
+        heapq.heappush(free, (end, i))
+    client = 0.0
+    for end in sorted(ends):
+        client = max(client, end) + write
+    return client / 3600, sum(seconds) / (n_workers * client), again
+
+
+def durations(folder: Path) -> list[float]:
+    """Seconds of a study's units, in the order in which workers get them: map and scores.
+
+    Scoring is not in the tables: as `steps.plan`, all points of all curves, each a forward pass of
+    the seconds that LIME took for one. The longest rows come first.
+    """
+    study, found = tables.load(folder), []
+    lime = study.explanations[study.explanations["row"] == "lime"]
+    forward = float((lime["seconds"] / lime["model_calls"]).median())
+    sizes = len(MATCHED_AREAS) + len(BLOCK_AREAS)
+    calls = 2 * (study.params["n_thresholds"] + study.params["area_steps"] + sizes)
+    for line in study.explanations.itertuples():
+        if line.row != TIME_AVERAGE:
+            found.append(line.seconds + calls * forward)
+    return sorted(found, reverse=True)
+
+
+def validate(run: Run, **options: Any) -> pd.DataFrame:
+    """Measure a run anew on one and on two local workers, beside what `simulate` says.
+
+    workers, measured and simulated (seconds from the workers' start to the last line), ratio.
+    Durations and start are those of the one; of the first unit, those of another of its row.
+    """
+    steps.begin(run)
+    taken: dict[int, list[tuple[str, float]]] = {}
+    before = cache.append
+    for n in (1, 2):
+        (run.path("explanations.csv")).unlink(missing_ok=True)  # all pairs are to be done again
+        (run.path("convergence.csv")).unlink(missing_ok=True)
+        run.path("attributions").exists() and run.path("attributions").rename(run.path(f"maps-{n}"))
+        taken[n] = [("", time.monotonic())]
+
+        def append(run: Run, lines: dict[str, list[tuple]], kept: list = taken[n]) -> None:
+            before(run, lines)
+            one = (lines.get("explanations") or lines["convergence"])[0][1]
+            kept.append((one + "*" * ("explanations" not in lines), time.monotonic()))
+
+        cache.append = append
+        try:
+            cluster.measure(run, cluster.place(workers=n), **options)
+        finally:
+            cache.append = before
+    spent = [(b[0], b[1] - a[1]) for a, b in itertools.pairwise(taken[1])]
+    first, whole = spent[0]
+    alike = [seconds for row, seconds in spent[1:] if row == first]
+    seconds = [alike[0] if alike else whole, *(seconds for _, seconds in spent[1:])]
+    lines = []
+    for n in (1, 2):
+        measured = taken[n][-1][1] - taken[n][0][1]
+        found = simulate(seconds, n, start=whole - seconds[0], weights_mb=0, write=0)[0] * 3600
+        lines.append((n, measured, found, found / measured))
+    return pd.DataFrame(lines, columns=["workers", "measured", "simulated", "ratio"])
+
+
+def main(
+    study: Annotated[Path, typer.Option(help="With explanations.")] = Path("results/ucsd-earlier"),
+    out: Annotated[Path, typer.Option(help="Table.")] = Path("benchmarks/results/scaling.csv"),
+    lives: Annotated[float, typer.Option(help="Mean hours until a worker dies.")] = 4.0,
+    check: Annotated[str, typer.Option("--validate", help="A small profile to measure.")] = "",
+    param: Annotated[list[str], typer.Option("-p", "--param", help="Of that run.")] = [],  # noqa: B006
+) -> None:
+    """Simulate a study on 1 to 1,000 workers, or a small run beside its measurement."""
+    if check:
+        run = open_run(check, **dict(params.parse_override(text) for text in param))
+        print(validate(run).to_string(index=False, float_format="{:.2f}".format))
+        return
+    seconds, lines = durations(study), []
+    for n in WORKERS:
+        alone, dying = simulate(seconds, n), simulate(seconds, n, lives=3600 * lives)
+        lines.append((n, round(alone[0], 3), round(alone[1], 3), round(dying[0], 3), dying[2]))
+    columns = ["workers", "hours", "efficiency", f"hours_dying_each_{lives:g}h", "done_again"]
+    found = pd.DataFrame(lines, columns=columns)
+    with atomic_write(out) as temporary:
+        found.to_csv(temporary, index=False)
+    print(f"{len(seconds)} units, {sum(seconds) / 3600:.1f} hours, longest {seconds[0]:.0f} s")
+    print(found.to_string(index=False))
+
+
+if __name__ == "__main__":
+    typer.run(main)
