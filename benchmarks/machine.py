@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,11 @@ import torch
 
 from vad_helpers.inference.prepared import synchronize
 from vad_helpers.metrics import runtime
+
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None
 
 STATUS = Path("/proc/self/status")
 CLEAR = Path("/proc/self/clear_refs")
@@ -57,7 +63,15 @@ def peak_of(function: Callable[[], object], device: torch.device) -> float:
         CLEAR.write_text("5")
     except OSError:
         function()
-        return runtime.peak_memory()
+        return peak_memory()
     function()
     found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
-    return int(found.group(1)) * 1024.0 if found else runtime.peak_memory()
+    return int(found.group(1)) * 1024.0 if found else peak_memory()
+
+
+def peak_memory() -> float:
+    """Largest resident memory of this process in bytes; NaN where nobody tells (Windows)."""
+    if resource is None:
+        return float("nan")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak if sys.platform == "darwin" else peak * 1024)  # macOS alone counts bytes

@@ -174,3 +174,10 @@ def test_the_table_of_results_has_this_machine_first(tmp_path, monkeypatch):
     (tmp_path / "a.json").write_text('{"device": "a"}')
     with pytest.raises(InputError, match="a.json is no benchmark result"):
         benchmarks.table(tmp_path)
+
+
+def test_peak_memory_is_in_bytes_and_holds_what_was_allocated(monkeypatch):
+    ballast = np.ones(8_000_000)  # 64 MB
+    assert ballast.nbytes < machine.peak_memory() < 2**40
+    monkeypatch.setattr(machine, "resource", None)  # Windows does not tell
+    assert np.isnan(machine.peak_memory())

@@ -2,7 +2,6 @@
 
 import socket
 
-import numpy as np
 import pytest
 
 from vad_helpers.errors import InputError
@@ -56,10 +55,3 @@ def test_the_systems_list_names_the_processor_else_its_architecture(tmp_path, mo
         if content is not None:
             listing.write_text(content)
         assert runtime.machine()["processor"] == expected
-
-
-def test_peak_memory_is_in_bytes_and_holds_what_was_allocated(monkeypatch):
-    ballast = np.ones(8_000_000)  # 64 MB
-    assert ballast.nbytes < runtime.peak_memory() < 2**40
-    monkeypatch.setattr(runtime, "resource", None)  # Windows does not tell
-    assert np.isnan(runtime.peak_memory())

@@ -100,12 +100,6 @@ def test_performance_of_other_splits_and_alternatives(study):
     same(found, expected, ["alternative", "folds", "scene", "metric"])
 
 
-def test_breakdown(study):
-    for by, table, part in parts("breakdown", "by", "table"):
-        found = tables.breakdown(study, by, table, metrics=part["metric"].unique())
-        same(found, part, ["part", "level", "metric", "row"])
-
-
 def test_every_comparison_of_every_claim_and_its_verdict(study):
     family = study.rows["family"].mask(study.rows["of"] == "gradient_shap", "perturbation")
     refiled = dataclasses.replace(study, rows=study.rows.assign(family=family))

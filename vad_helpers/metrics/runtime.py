@@ -1,4 +1,4 @@
-"""How long does an explanation take, on what machine, in how much memory?"""
+"""How long does an explanation take, on what machine?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import platform
 import re
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +14,6 @@ from typing import Any
 import torch
 
 from vad_helpers.metrics.arrays import check_count
-
-try:
-    import resource
-except ImportError:  # Windows has none
-    resource = None
 
 CPU_INFO = Path("/proc/cpuinfo")
 BF16 = {"amx_bf16": "AMX", "avx512_bf16": "bf16"}
@@ -110,17 +104,3 @@ def machine() -> dict[str, str | int]:
         "python": platform.python_version(),
         "system": platform.system(),
     }
-
-
-def peak_memory() -> float:
-    """Largest resident memory of this process so far.
-
-    Returns
-    -------
-    float
-        Bytes; NaN where the system does not tell (Windows).
-    """
-    if resource is None:
-        return float("nan")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(peak if sys.platform == "darwin" else peak * 1024)  # macOS alone counts bytes

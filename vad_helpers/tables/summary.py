@@ -324,20 +324,6 @@ def rank_stability(
     return firm.assign(n=len(found)).sort_values("rank", kind="stable", ignore_index=True)
 
 
-def breakdown(
-    study: Study, by: str, table: str = "human_centric", *, metrics: Collection[str] = ("auc",)
-) -> pd.DataFrame:
-    """A `summary` of every part of the clips, in the column part.
-
-    `by` is a column of `by_clip`: "scene", "sequence", "called" or "fold".
-    """
-    study = study.keep(clips=finished(study) or "all", rows=main_rows(study))
-    parts = []
-    for part, clips in by_clip(study).groupby(by)["clip_id"]:
-        parts.append(summary(study, table, clips=set(clips), metrics=metrics).assign(part=part))
-    return pd.concat(parts, ignore_index=True)
-
-
 def by_clip(study: Study) -> pd.DataFrame:
     """What the network says of each clip of the evaluation set.
 
