@@ -110,4 +110,5 @@ def contact_sheet(pictures: Sequence[np.ndarray]) -> Image.Image:
     """Lay pictures of one size out in rows."""
     columns = min(N_COLUMNS, len(pictures))
     grid, gap = (-(-len(pictures) // columns), columns), {"fill": _PAPER, "padding_width": GAP}
-    return Image.fromarray(montage(pictures, grid_shape=grid, channel_axis=-1, **gap))
+    sheet = montage(pictures, grid_shape=grid, channel_axis=-1, **gap)
+    return Image.fromarray(sheet[GAP:, GAP:])  # gaps at the right and below alone
