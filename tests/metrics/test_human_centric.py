@@ -58,14 +58,6 @@ def test_scores_are_those_of_the_protocol(kind, n_thresholds, dtype, share):
     np.testing.assert_allclose(curve, ious, atol=1e-15)
 
 
-def test_scores_by_hand():
-    # Sets: {4}, {4, 3}, {4, 3, 2}, then all four; the mask holds 4 and 2.
-    values, mask = np.array([[[4.0, 3.0, 2.0, 1.0, -5.0]]]), np.array([[[1, 0, 1, 0, 0]]])
-    # {4, 3, 2}: 2 of 3. AUC: 4 beats 3, 1, 0; 2 beats 1, 0; five pairs of six.
-    expected = {"iou": 2 / 3, "f1": 4 / 5, "auc": 5 / 6}
-    assert hc.localization(values, mask) == pytest.approx(expected, abs=1e-12)
-
-
 @settings(max_examples=25, deadline=None)
 @given(whole_maps, masks, st.integers(-60, 60))
 def test_scores_follow_the_order_of_a_map_whatever_its_scale(values, mask, exponent):

@@ -8,19 +8,6 @@ from vad_helpers.errors import InputError
 from vad_helpers.metrics.road import fill, road
 
 
-def test_one_hole_is_the_weighted_mean_of_its_neighbours():
-    clip = np.arange(9.0).reshape(1, 1, 3, 3) ** 2
-    removed = np.zeros((1, 3, 3), bool)
-    removed[0, 1, 1] = True
-    sides, corners = (1, 9, 25, 49), (0, 4, 36, 64)
-    expected = clip.copy()
-    expected[0, 0, 1, 1] = sum(sides) / 6 + sum(corners) / 12
-    np.testing.assert_allclose(fill(clip, removed, noise=0), expected, rtol=1e-5)
-    corner = np.roll(removed, (-1, -1), axis=(1, 2))  # three neighbours: weights scaled up
-    found = fill(clip, corner, noise=0)[0, 0, 0, 0]
-    assert found == pytest.approx((1 / 6 * (1 + 9) + 1 / 12 * 16) / (5 / 12))
-
-
 def test_holes_solve_the_published_equations_frame_by_frame_and_channel_by_channel():
     rng = np.random.default_rng(0)
     clip, removed = rng.standard_normal((2, 3, 6, 7)), rng.random((3, 6, 7)) < 0.6

@@ -180,16 +180,6 @@ def test_few_sequences_are_enumerated():
     assert sign_flip_test(differences, groups) == {"p": expected, "n_groups": 4, "exact": True}
 
 
-@pytest.mark.parametrize("n", [2, 5, 10])
-def test_one_clip_a_sequence_is_scipys_sign_permutation_test(n):
-    differences = np.random.default_rng(n).normal(0.5, 1, size=n)
-    usual = stats.permutation_test(
-        (differences,), np.mean, permutation_type="samples", n_resamples=np.inf
-    )
-    found = sign_flip_test(differences, np.arange(n))
-    assert found["p"] == pytest.approx(usual.pvalue, abs=1e-12)
-
-
 def test_p_is_never_zero_and_the_smallest_one_is_known():
     for n in (12, 30):
         assert sign_flip_test(np.ones(n), np.arange(n))["p"] == smallest_p(n) == 2 / 2**n
