@@ -9,7 +9,7 @@ import tarfile
 import pytest
 from PIL import Image
 
-from vad_helpers import book, cli
+from vad_helpers import book
 from vad_helpers.attribution import METHODS
 from vad_helpers.data import walkway
 from vad_helpers.run import steps
@@ -18,25 +18,12 @@ SMALL = {"n_train": 1, "n_test": 2, "n_frames": 32, "ped1_size": (48, 64), "ped2
 
 
 @pytest.fixture
-def call(capsys, monkeypatch):
-    """Run the command in this process: (status, output, error output)."""
-
-    def called(*arguments):
-        monkeypatch.setattr(sys, "argv", ["vad", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return ended.value.code or 0, *capsys.readouterr()
-
-    return called
-
-
-@pytest.fixture
-def refuse(call, monkeypatch):
+def refuse(vad, monkeypatch):
     """Expect status 2 and one line that holds all of `words`, before any chapter is started."""
 
     def refused(*arguments, words):
         monkeypatch.setattr(book, "execute", lambda *a: pytest.fail("a chapter was started"))
-        status, out, err = call(*arguments)
+        status, out, err = vad(*arguments)
         assert status == 2, (out, err)
         assert err.startswith("vad: ") and err.count("\n") == 1, err
         assert all(word in err for word in words), err
@@ -57,10 +44,10 @@ def archive(tree, tmp_path):
     return path
 
 
-def test_fetch_extracts_a_local_archive_and_check_finds_it_usable(call, archive, tmp_path):
-    status, out, _ = call("data", "fetch", "--archive", archive, "--dest", tmp_path / "data")
+def test_fetch_extracts_a_local_archive_and_check_finds_it_usable(vad, archive, tmp_path):
+    status, out, _ = vad("data", "fetch", "--archive", archive, "--dest", tmp_path / "data")
     assert status == 0 and out.strip().endswith("UCSD_Anomaly_Dataset.v1p2")
-    status, out, _ = call("data", "check", tmp_path / "data")
+    status, out, _ = vad("data", "check", tmp_path / "data")
     assert status == 0 and "ped1/Test001" in out and "missing" in out
 
 
@@ -79,11 +66,11 @@ def test_a_tree_without_sequences_is_neither_usable_nor_run(in_project, refuse, 
     assert not (tmp_path / "run").exists()
 
 
-def test_walkway_writes_the_tree_of_the_seed(call, tmp_path, monkeypatch):
+def test_walkway_writes_the_tree_of_the_seed(vad, tmp_path, monkeypatch):
     written = []
     keep = lambda dest, *, seed: written.append((dest, seed)) or dest  # noqa: E731
     monkeypatch.setattr(walkway, "write", keep)
-    assert call("data", "walkway", "--dest", tmp_path / "t", "--seed", 3)[0] == 0
+    assert vad("data", "walkway", "--dest", tmp_path / "t", "--seed", 3)[0] == 0
     assert written == [(tmp_path / "t", 3)]
 
 
@@ -97,8 +84,8 @@ def test_a_full_disk_ends_with_one_line_and_nothing_half_written(refuse, tmp_pat
     assert not any(dest.parent.iterdir())
 
 
-def test_methods_lists_all_with_citations(call):
-    status, out, _ = call("methods")
+def test_methods_lists_all_with_citations(vad):
+    status, out, _ = vad("methods")
     assert status == 0
     for key, spec in METHODS.items():
         assert key in out and spec.citation in out
@@ -119,9 +106,9 @@ def test_bad_parameters_are_refused(in_project, refuse, command, options, word):
 
 
 def test_compare_puts_runs_side_by_side_and_refuses_an_empty_folder(
-    measured, copied, call, refuse, tmp_path
+    measured, copied, vad, refuse, tmp_path
 ):
-    status, out, _ = call("compare", measured.dir, measured.dir, "--metric", "auc")
+    status, out, _ = vad("compare", measured.dir, measured.dir, "--metric", "auc")
     assert status == 0 and "human_centric" in out and "lime" in out and "iou" not in out
     refuse("compare", tmp_path, words=[str(tmp_path)])
     path = copied("attributions") / "human_centric.csv"
@@ -129,9 +116,9 @@ def test_compare_puts_runs_side_by_side_and_refuses_an_empty_folder(
     refuse("compare", path.parent, words=["human_centric.csv"])
 
 
-def test_a_dry_run_lists_what_is_left_and_starts_nothing(in_project, call, tmp_path):
+def test_a_dry_run_lists_what_is_left_and_starts_nothing(in_project, vad, tmp_path):
     fresh = ["--profile", "tiny", "--dry-run", "-p", f"run_dir={tmp_path}/new"]
-    status, out, _ = call("run", *fresh)
+    status, out, _ = vad("run", *fresh)
     assert status == 0 and "occlusion_sp" in out
     assert not (tmp_path / "new" / "model.safetensors").exists()
 
@@ -145,11 +132,11 @@ def test_output_that_cannot_hold_a_paths_letters_is_spelled_out(archive, tmp_pat
     assert "pr\\xe1ce" in done.stdout
 
 
-def test_a_part_of_a_run_is_measured_and_its_convergence(in_project, call, monkeypatch):
+def test_a_part_of_a_run_is_measured_and_its_convergence(in_project, vad, monkeypatch):
     seen = []
     for name in ("measure", "converge"):
         monkeypatch.setattr(steps, name, lambda run, *, part, progress: seen.append(part))
-    assert call("measure", "--profile", "tiny", "--part", "2/3")[0] == 0 and seen == [(2, 3)] * 2
+    assert vad("measure", "--profile", "tiny", "--part", "2/3")[0] == 0 and seen == [(2, 3)] * 2
 
 
 @pytest.mark.parametrize("part", ["2", "0/2", "3/2", "a/2", "1/", "-1/2", "1/2/3"])

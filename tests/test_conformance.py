@@ -1,7 +1,6 @@
 """What `vad check` finds: planted faults are named by the line that fails, and nothing else is."""
 
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from vad_helpers import cli, conformance
+from vad_helpers import conformance
 from vad_helpers.attribution import METHODS
 from vad_helpers.inference.chain import Chain
 from vad_helpers.metrics.catalog import METRICS
@@ -162,6 +161,15 @@ def test_a_chain_is_told_and_its_logits_compared():
             assert told(lines, "chain") == "chain() gives other logits"
 
 
+def first_said(check, spec, line, state):
+    """The first line of this state is `line`, without one all is well; nothing is registered."""
+    before = dict(METHODS), dict(METRICS)
+    lines = check(spec, shape=SHAPE)
+    assert before == (METHODS, METRICS)
+    assert [n.name for n in lines if n.state == state != "ok"][:1] == [line] * bool(line)
+    assert line or {n.state for n in lines} == {"ok"}
+
+
 def noisy(probability, clip, baseline):
     return own_method.moving_gradient(probability, clip, baseline) + torch.from_numpy(
         np.random.default_rng().normal(size=clip.shape[1:])
@@ -192,13 +200,8 @@ def by_batch(probability, clip, baseline):
     ],
 )
 def test_faults_of_a_method(function, line, state):
-    before = dict(METHODS)
-    lines = conformance.check_method(replace(own_method.SPEC, attribute=function), shape=SHAPE)
-    assert METHODS == before
-    assert [(n.name, n.state) for n in lines if n.state == state != "ok"][:1] == (
-        [(line, state)] if line else []
-    )
-    assert line or {n.state for n in lines} == {"ok"}
+    spec = replace(own_method.SPEC, attribute=function)
+    first_said(conformance.check_method, spec, line, state)
 
 
 def test_every_method_of_the_package_keeps_its_own_rules():
@@ -237,13 +240,7 @@ SOUND = replace(own_metric.METRIC, range=(-9.0, 9.0), score=_score, direction="h
     ],
 )
 def test_faults_of_a_metric(changes, line, state):
-    before = dict(METRICS)
-    lines = conformance.check_metric(replace(SOUND, **changes), shape=SHAPE)
-    assert METRICS == before
-    assert [(n.name, n.state) for n in lines if n.state == state != "ok"][:1] == (
-        [(line, state)] if line else []
-    )
-    assert line or {n.state for n in lines} == {"ok"}
+    first_said(conformance.check_metric, replace(SOUND, **changes), line, state)
 
 
 @pytest.mark.parametrize(
@@ -261,12 +258,9 @@ def test_faults_of_a_metric(changes, line, state):
         (["model", "examples/networks.py:r2plus1d", "--args", "[1"], 2, "not YAML"),
     ],
 )
-def test_the_command(arguments, status, words, capsys, monkeypatch):
+def test_the_command(arguments, status, words, vad, monkeypatch):
     monkeypatch.chdir(ROOT)
     size = [] if "--size" in arguments else ["--size", "16x24"]
-    monkeypatch.setattr(sys, "argv", ["vad", "check", *arguments, "--frames", "4", *size])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    out, err = capsys.readouterr()
-    assert (ended.value.code or 0) == status and words in out + err
+    ended, out, err = vad("check", *arguments, "--frames", "4", *size)
+    assert ended == status and words in out + err
     assert err.count("\n") == (status == 2)

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import sys
 import weakref
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vad_helpers import cli, video
+from vad_helpers import video
 from vad_helpers.data import video_file
 from vad_helpers.data.frames import Sequence, read_frames
 from vad_helpers.errors import InputError
@@ -193,19 +192,13 @@ def test_arguments_that_cannot_be_used_are_one_line(source, folder, tmp_path):
 
 
 @pytest.fixture
-def command(source, tmp_path, capsys, monkeypatch):
+def command(source, tmp_path, vad, monkeypatch):
     """Run `vad explain` on the video with a small network: (status, output, error output)."""
     weights.save(InceptionI3d(width=0.1), tmp_path / "net.safetensors")
     monkeypatch.chdir(tmp_path)
 
-    def called(*more):
-        line = ["vad", "explain", source.name, "--weights", "net.safetensors", *more]
-        monkeypatch.setattr(sys, "argv", [*line, "--frames", "10", "--size", "40x60"])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return ended.value.code or 0, *capsys.readouterr()
-
-    return called
+    usual = ["explain", source.name, "--weights", "net.safetensors"]
+    return lambda *more: vad(*usual, *more, "--frames", "10", "--size", "40x60")
 
 
 @pytest.mark.slow

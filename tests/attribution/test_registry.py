@@ -11,6 +11,7 @@ from vad_helpers.attribution import METHODS, MethodSpec, attribute, baselines, e
 from vad_helpers.attribution.superpixels import slic
 from vad_helpers.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("as_found")
 ROOT = Path(__file__).parents[2]
 STOCHASTIC = (
     *("ig_smoothgrad", "gradient_shap", "kernel_shap", "lime"),
@@ -45,14 +46,6 @@ BEYOND = {
     ),
 }
 every_method = pytest.mark.parametrize("key", [*DEFAULTS, *BEYOND])
-
-
-@pytest.fixture(autouse=True)
-def registry_as_found():
-    found = dict(METHODS)
-    yield
-    METHODS.clear()
-    METHODS.update(found)
 
 
 def test_the_papers_eight_come_first_with_its_settings_and_the_protocols_calls():

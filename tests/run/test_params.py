@@ -69,9 +69,9 @@ REFUSED = """
 epochs=0 epochs=true epochs='3' epochs=2.0 lr=true lr=1:30 lr=.inf lr=0 lr_gamma=1.5 average=1.0
 seed=4294967296 seed=-1 fold=5 n_folds=1 n_folds=2 device=gpu precision=fp16 frame_size=[40]
 frame_size=['40',60] methods=[] methods=ig methods=[ig,ig] methods=[gradcam] masks=mine
-data_dir=3 split_by=clip alternative='A.b' early_end=Mixed_9 walkway={'crowd':3} walkway={'n_test':0}
+data_dir=3 split_by=clip alternative='A.b' early_end=Mixed_9 walkway={'crowd':3}
 augmentation={'zoom':2} augmentation={'scale':true} settings={'gradcam':{}} settings={'ig':3}
-settings={'ig':{'n_step':3}} settings={'ig':{'n_steps':true}}
+settings={'ig':{'n_step':3}} settings={'ig':{'n_steps':true}} walkway={'n_test':0}
 settings={'occlusion_lp':{'window':[99,9,9]}}
 variants={'lime':{'method':'lime'}} variants={'motion':{'method':'lime'}} variants={'x':3}
 variants={'x':{'n_samples':3}} variants={'x':{'method':'gradcam'}}
