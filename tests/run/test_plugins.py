@@ -31,9 +31,6 @@ class Net(torch.nn.Module):
     def forward(self, clips):
         found = torch.relu(self.conv(clips))
         return self.head(found.mean(dim=(2, 3, 4)) * self.scale)
-
-def make(**settings):
-    return Net(**settings)
 """
 pytestmark = pytest.mark.usefixtures("as_found")
 METHOD, METRIC = "examples/own_method.py:SPEC", "examples/own_metric.py:METRIC"
@@ -46,7 +43,7 @@ def own(tiny_root, request):
     folder.mkdir(parents=True)
     (folder / "net.py").write_text(NETWORK)
     yield {
-        "model": f"{folder / 'net.py'}:make",
+        "model": f"{folder / 'net.py'}:Net",
         "run_dir": str(folder / "run"),
         "methods": ["ig", "guided_backprop", METHOD],
         "metrics": [METRIC],
