@@ -215,11 +215,6 @@ def test_an_interval_that_includes_zero_is_undecided():
     assert {interval_sign(*ends) for ends in undecided} == {"undecided"}
 
 
-def wide(scores, metric="auc"):
-    part = scores[scores["metric"] == metric]
-    return part.pivot(index=["clip_id", "sequence"], columns="row", values="value")
-
-
 def test_the_better_side_follows_the_direction_of_the_metric(scores):
     assert statistics.summarise(scores)["row"].tolist() == list(MEANS) * 2, "in their order"
     sides = statistics.compare(scores, [(["motion"], ["lime"])]).set_index("metric")
@@ -241,7 +236,7 @@ def test_families_are_averaged_clip_by_clip(scores):
     scores.loc[scores["row"].eq("ig") & scores["clip_id"].eq("c0"), "value"] = np.nan
     scores = scores[~(scores["row"].eq("lime") & scores["clip_id"].eq("c1"))]
     line = statistics.compare(scores, [(["motion", "random"], ["ig", "lime"])]).iloc[0]
-    found = wide(scores).dropna()
+    found = scores.pivot(index="clip_id", columns="row", values="value").dropna()
     expected = (found["motion"] + found["random"] - found["ig"] - found["lime"]).mean() / 2
     assert line["first"] == "motion random" and line["difference"] == pytest.approx(expected)
     assert (line["n"], line["n_undefined"], line["n_groups"]) == (18, 2, 9)
