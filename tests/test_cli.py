@@ -32,16 +32,11 @@ def refuse(vad, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    return walkway.write(tmp_path_factory.mktemp("small") / "tree", **SMALL)
-
-
-@pytest.fixture
-def archive(tree, tmp_path):
-    path = tmp_path / "archive.tar.gz"
-    with tarfile.open(path, "w:gz") as tar:
-        tar.add(tree, arcname="UCSD_Anomaly_Dataset.v1p2")
-    return path
+def archive(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("small")
+    with tarfile.open(folder / "archive.tar.gz", "w:gz") as tar:
+        tar.add(walkway.write(folder / "tree", **SMALL), arcname="UCSD_Anomaly_Dataset.v1p2")
+    return folder / "archive.tar.gz"
 
 
 def test_fetch_extracts_a_local_archive_and_check_finds_it_usable(vad, archive, tmp_path):

@@ -106,5 +106,7 @@ def test_each_level_is_that_of_its_function(scene):
     assert (
         steady["frame_auc"] == found["frame_auc"] == [(0, robustness.frame_aucs(values, mask)[0])]
     )
+    with pytest.raises(InputError, match="no metric 'accuracy'; expected one of iou"):
+        catalog.direction("accuracy")
     with pytest.raises(InputError, match="shape"):
         evaluate.evaluate(values[:1], **scene)
