@@ -3,14 +3,17 @@
 import contextlib
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
-from vad_helpers import book
+from vad_helpers import book, cli
+from vad_helpers.attribution import METHODS
 from vad_helpers.data import archive as archives
+from vad_helpers.metrics.catalog import METRICS
 from vad_helpers.model.i3d import InceptionI3d
 from vad_helpers.run import open_run, steps
 
@@ -196,6 +199,29 @@ def chromium():
         browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def vad(capsys, monkeypatch):
+    """Run the command in this process: (status, output, error output)."""
+
+    def called(*arguments):
+        monkeypatch.setattr(sys, "argv", ["vad", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code or 0, *capsys.readouterr()
+
+    return called
+
+
+@pytest.fixture
+def as_found():
+    """What is registered in the test is forgotten, or what it replaced is there again."""
+    before = [(known, dict(known)) for known in (METHODS, METRICS)]
+    yield
+    for known, found in before:
+        known.clear()
+        known.update(found)
 
 
 @pytest.fixture

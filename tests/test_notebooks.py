@@ -31,10 +31,6 @@ def each_of(paths):
 notebook, of_run, of_study = map(each_of, (CHAPTERS, OF_RUN, OF_STUDY))
 
 
-def code_cells(notebook):
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
-
-
 def shows(cell):
     """Calls of `viz.show` in a code cell."""
     calls = [n for n in ast.walk(ast.parse(cell.source)) if isinstance(n, ast.Call)]
@@ -80,7 +76,7 @@ def test_the_defaults_are_the_profile_s_and_every_parameter_reaches_the_run(of_r
 
 
 def test_every_figure_has_a_text_for_those_who_do_not_see_it(notebook):
-    for cell in code_cells(notebook):
+    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
         if "viz.subplots(" not in cell.source:
             assert not shows(cell), cell.id
             continue

@@ -18,16 +18,10 @@ def study(measured):
     return tables.load(measured.dir)
 
 
-@pytest.fixture
-def opposite(measured):
-    """The same study, whose scores say the opposite."""
-    other = tables.load(measured.dir)
+def test_orders_agree_with_themselves_and_not_with_their_opposite(study, measured):
+    opposite = tables.load(measured.dir)
     for name in ("human_centric", "model_centric"):
-        getattr(other, name)["value"] *= -1
-    return other
-
-
-def test_orders_agree_with_themselves_and_not_with_their_opposite(study, opposite):
+        getattr(opposite, name)["value"] *= -1
     found = other_networks.agreements({"a": study, "b": study, "c": opposite})
     assert list(found.columns) == other_networks.COLUMNS
     assert found["network"].unique().tolist() == ["a and b", "a and c", "b and c"]

@@ -1,11 +1,8 @@
 """One video through the whole pipeline: what lies in the output folder, and going on."""
 
 import json
-import os
 import shutil
-import sys
 import weakref
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vad_helpers import cli, video
+from vad_helpers import video
 from vad_helpers.data import video_file
 from vad_helpers.data.frames import Sequence, read_frames
 from vad_helpers.errors import InputError
@@ -193,19 +190,13 @@ def test_arguments_that_cannot_be_used_are_one_line(source, folder, tmp_path):
 
 
 @pytest.fixture
-def command(source, tmp_path, capsys, monkeypatch):
+def command(source, tmp_path, vad, monkeypatch):
     """Run `vad explain` on the video with a small network: (status, output, error output)."""
     weights.save(InceptionI3d(width=0.1), tmp_path / "net.safetensors")
     monkeypatch.chdir(tmp_path)
 
-    def called(*more):
-        line = ["vad", "explain", source.name, "--weights", "net.safetensors", *more]
-        monkeypatch.setattr(sys, "argv", [*line, "--frames", "10", "--size", "40x60"])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return ended.value.code or 0, *capsys.readouterr()
-
-    return called
+    usual = ["explain", source.name, "--weights", "net.safetensors"]
+    return lambda *more: vad(*usual, *more, "--frames", "10", "--size", "40x60")
 
 
 @pytest.mark.slow
@@ -239,15 +230,3 @@ def test_a_browser_plays_the_overlay(source, tmp_path, chromium):
     with Image.open(tmp_path / "out" / "contact_sheet.png") as sheet:
         height = sheet.height - 8
     assert played == [pytest.approx(1.3, abs=0.01), 360, height, 4, pytest.approx(1.3, abs=0.01)]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name, n", [("08.avi", 36), ("21.avi", 76)])
-def test_real_videos_are_read_whole_and_explained(name, n, tmp_path):
-    if not os.environ.get("VAD_AVENUE"):
-        pytest.skip("VAD_AVENUE names no folder with videos of CUHK Avenue")
-    path = Path(os.environ["VAD_AVENUE"]) / name
-    found = video.explain_video(path, Bright(), out=tmp_path / "out", **OPTIONS)
-    after = video_file.look(tmp_path / "out" / "overlay.mp4")
-    assert len(after.times) == n and after.duration == pytest.approx(n / 25, abs=1e-3)
-    assert found["last_frame"].iat[-1] == n - 1 and found.attrs["odd"] == []

@@ -79,12 +79,6 @@ def test_the_example_in_the_readme_is_the_file():
     assert included in (ROOT / "book" / "quickstart.md").read_text()
 
 
-def test_a_closure_follows_extras_and_leaves_out_what_no_one_asked_for(monkeypatch):
-    needs = {"a": ["b[x]", 'c; extra == "y"'], "b": ['d; extra == "x"', "a"], "d": []}
-    monkeypatch.setattr(metadata, "requires", needs.get)
-    assert closure(["a", 'e; extra == "book"']) == {"a", "b", "d"}
-
-
 @pytest.mark.slow
 def test_the_wheel_holds_the_whole_package_and_nothing_beside_it(wheel):
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]

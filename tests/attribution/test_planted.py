@@ -27,8 +27,7 @@ SMALL = {
 }
 
 CAMS = ("grad_cam", "grad_cam_pp", "hirescam", "layercam")
-LAYER = dict.fromkeys(CAMS, {"layer": "1"})
-BEYOND = {"input_x_gradient": {}, "smoothgrad": {}, "vargrad": {"sigma": 0.02}, **LAYER, "lrp": {}}
+BEYOND = ("input_x_gradient", "smoothgrad", "vargrad", *CAMS, "lrp")
 
 
 @pytest.mark.filterwarnings("ignore:.*all-zero map")
@@ -44,31 +43,6 @@ def test_every_method_finds_the_region(key, planted, make_clip):
     for target, low, high in ((1, 0.95, 1), (0, 0, 0.5)):  # it speaks against the other class
         found = np.maximum(explain(planted(region), clip, key, target=target, **options), 0)
         assert low <= sklearn.metrics.roc_auc_score(region.ravel(), found.ravel()) <= high
-
-
-@pytest.mark.filterwarnings("ignore:.*all-zero map")
-@pytest.mark.parametrize("key", BEYOND)
-def test_methods_beyond_the_paper_find_what_a_detector_of_bright_voxels_reads(key, make_clip):
-    """Half as fine as the clip, it also looks for dark voxels, and does not care."""
-    layers = torch.nn.Conv3d(3, 2, (1, 2, 2), (1, 2, 2)), torch.nn.ReLU(), MeanOf()
-    detector = torch.nn.Sequential(*layers, torch.nn.Linear(2, 2)).requires_grad_(False)
-    detector[0].weight[:] = torch.tensor([1 / 12, -1 / 12]).view(2, *[1] * 4)
-    detector[0].bias[:] = torch.tensor([-0.6, 0])
-    detector[3].weight[:], detector[3].bias[:] = torch.tensor([[0, 0], [90.0, 0]]), 0
-    region = np.zeros((8, 32, 48), bool)
-    region[2:6, 8:24, 16:36] = True
-    clip = make_clip((8, 32, 48), low=-0.8, high=0.5)
-    clip[:, region] = make_clip((8, 32, 48), low=0.75, high=1.0)[:, region]
-    for target, low, high in ((1, 0.95, 1), (0, 0, 0.5)):
-        if key == "vargrad" and target == 0:
-            continue  # it has no sign
-        found = np.maximum(explain(detector, clip, key, target=target, **BEYOND[key]), 0)
-        assert low <= sklearn.metrics.roc_auc_score(region.ravel(), found.ravel()) <= high
-
-
-class MeanOf(torch.nn.Module):
-    def forward(self, x):
-        return x.mean(dim=(2, 3, 4))
 
 
 @pytest.mark.filterwarnings("ignore:.*all-zero map")

@@ -11,6 +11,7 @@ from vad_helpers.attribution import METHODS, MethodSpec, attribute, baselines, e
 from vad_helpers.attribution.superpixels import slic
 from vad_helpers.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("as_found")
 ROOT = Path(__file__).parents[2]
 STOCHASTIC = (
     *("ig_smoothgrad", "gradient_shap", "kernel_shap", "lime"),
@@ -45,14 +46,6 @@ BEYOND = {
     ),
 }
 every_method = pytest.mark.parametrize("key", [*DEFAULTS, *BEYOND])
-
-
-@pytest.fixture(autouse=True)
-def registry_as_found():
-    found = dict(METHODS)
-    yield
-    METHODS.clear()
-    METHODS.update(found)
 
 
 def test_the_papers_eight_come_first_with_its_settings_and_the_protocols_calls():
@@ -197,13 +190,16 @@ BAD = [
     *({"baseline": one} for one in ("blue", 0.0, torch.zeros(3, 4, 10, 11))),
     *({"target": one} for one in (-1, 1.0, True, 3)),
     *({"seed": one} for one in (-1, 2**32)),
-    *({"n_steps": one} for one in (0, 3.0)),
+    *({"n_steps": one} for one in (0, 3.0, True, "3", None)),
     *({"precision": "fp16"}, {"black": "dark"}, {"batch_size": 0}, {"model": "i3d.pt"}),
     *({"n_step": 3}, {"window": (1, 1, 1)}, {"channels": "mean"}),
     *({"clip": CLIP.to(torch.uint8)}, {"clip": CLIP.numpy()}, {"clip": CLIP[None]}),
     *({"clip": one} for one in (CLIP[:1], CLIP[:, :0], CLIP / 0, CLIP + torch.inf)),
-    *({"method": "ig_smoothgrad", **one} for one in ({"sigma": -0.1}, {"noise": "pink"})),
+    *({"method": "ig_smoothgrad", "noise": one} for one in ("pink", 1)),
+    *({"method": "smoothgrad", "sigma": one} for one in (-0.1, "0.1", True, torch.nan, torch.inf)),
+    *({"method": "occlusion_sp", "window": one} for one in (4, (1, 2), (1, 2, 3.5), "abc")),
     *({"method": "kernel_shap", name: 1} for name in ("n_samples", "alpha", "n_segments")),
+    {"method": "kernel_shap", "paired": 1},
     *({"method": "lime", name: 0} for name in ("kernel_width", "compactness", "n_segments")),
     *({"method": "lime", **one} for one in ({"alpha": -1.0}, {"segments": np.ones(3)})),
     *({"method": one, "agreement": 1.1} for one in ("lime", "kernel_shap", "rise")),
@@ -257,6 +253,17 @@ def test_a_registered_method_gets_what_the_contract_says(tiny_net, make_clip):
     assert (seen["baseline"] == -0.7).all()
     with pytest.raises(InputError, match="mine: weight is 0"):
         explain(tiny_net, clip, "mine", weight=0)
+
+
+def test_settings_take_the_types_of_their_defaults(tiny_net, make_clip):
+    defaults = {"n": 1, "real": 1.0, "word": "a", "flag": True, "sizes": (0.0, 0.0), "any": None}
+    register(spec(attribute=lambda *_, **settings: _[1][0], settings=defaults))
+    given = {"n": np.int64(-3), "real": np.float32(0.5), "word": "b", "flag": False}
+    given |= {"sizes": [1, 2], "any": "x"}
+    done = attribute(tiny_net, make_clip(), "mine", **given)
+    assert done.settings == given | {"sizes": (1.0, 2.0)}
+    kinds = {name: type(value) for name, value in done.settings.items()}
+    assert kinds == {name: type(value) for name, value in defaults.items()} | {"any": str}
 
 
 def test_a_taken_key_needs_overwrite_and_a_spec(tiny_net, make_clip):

@@ -5,8 +5,6 @@ import contextlib
 import pytest
 
 from vad_helpers import book
-from vad_helpers.attribution import METHODS
-from vad_helpers.metrics.catalog import METRICS
 
 NETWORK = """
 import torch
@@ -23,6 +21,7 @@ class Net(torch.nn.Module):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("as_found")
 def test_the_chapters_run_on_what_is_ones_own(tiny_root):
     (tiny_root / "net.py").write_text(NETWORK)
     own = {
@@ -33,11 +32,8 @@ def test_the_chapters_run_on_what_is_ones_own(tiny_root):
         "lr": 0.01,
         "variants": {"lime_converged": None},
     }
-    try:
-        with contextlib.chdir(tiny_root):
-            run = book.execute_all("tiny", own)
-    finally:
-        METHODS.pop("moving_gradient", None), METRICS.pop("centre_distance", None)
+    with contextlib.chdir(tiny_root):
+        run = book.execute_all("tiny", own)
     pages = {path.stem[:2]: path.read_text() for path in (run.dir / "notebooks").glob("*.ipynb")}
     assert "left out: guided_backprop, " in pages["03"]
     assert "Distance of centres \\u2193" in pages["04"] or "Distance of centres ↓" in pages["04"]

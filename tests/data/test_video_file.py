@@ -26,6 +26,12 @@ def picture(i, size=SIZE):
     return pixels
 
 
+def add_sound(file, stream):
+    silence = av.AudioFrame.from_ndarray(np.zeros((1, 4000), np.float32), "fltp", "mono")
+    silence.sample_rate = 8000
+    file.mux([*stream.encode(silence), *stream.encode(None)])
+
+
 def encode(path, codec="libx264", pix_fmt="yuv420p", *, size=SIZE, times=EVEN, **more):
     """Write N frames; `sound` puts a stream of it first, `options` are the codec's."""
     with av.open(str(path), "w", format=more.get("format"), options=more.get("flags", {})) as file:
@@ -34,9 +40,7 @@ def encode(path, codec="libx264", pix_fmt="yuv420p", *, size=SIZE, times=EVEN, *
         stream.height, stream.width, stream.pix_fmt = *size, pix_fmt
         tick = stream.codec_context.time_base = more.get("tick", Fraction(1, 25))
         if sound:
-            silence = av.AudioFrame.from_ndarray(np.zeros((1, 4000), np.float32), "fltp", "mono")
-            silence.sample_rate = 8000
-            file.mux([*sound.encode(silence), *sound.encode(None)])
+            add_sound(file, sound)
         for i, time in enumerate(times):
             pixels = picture(i, size)
             if pix_fmt in ("argb", "rgba"):
@@ -158,12 +162,15 @@ def test_transparent_pixels_are_laid_on_black_or_refused(tmp_path):
         video_file.look(tmp_path / "alpha.webm")
 
 
-@pytest.mark.parametrize("name, codec", [("cut.avi", "mjpeg"), ("cut.mp4", "libx264")])
-def test_of_a_broken_tail_all_that_decodes_is_used(tmp_path, name, codec):
-    pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-    options = {} if codec == "mjpeg" else {"bf": "0", "g": "1"}
-    flags = {} if codec == "mjpeg" else {"movflags": "+faststart"}
-    path = encode(tmp_path / name, codec, pix_fmt, options=options, flags=flags)
+MP4 = {"options": {"bf": "0", "g": "1"}, "flags": {"movflags": "+faststart"}}
+
+
+@pytest.mark.parametrize(
+    "name, codec, pix_fmt, more",
+    [("cut.avi", "mjpeg", "yuvj420p", {}), ("cut.mp4", "libx264", "yuv420p", MP4)],
+)
+def test_of_a_broken_tail_all_that_decodes_is_used(tmp_path, name, codec, pix_fmt, more):
+    path = encode(tmp_path / name, codec, pix_fmt, **more)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 8 // 10])
     n = len(video_file.look(path).times)
@@ -179,10 +186,7 @@ def test_what_is_no_video_is_one_line(tmp_path):
     encode(tmp_path / "whole.mp4")
     (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile whole.mp4\n")
     with av.open(str(tmp_path / "song.mp4"), "w") as file:
-        stream = file.add_stream("aac", rate=8000, layout="mono")
-        silence = av.AudioFrame.from_ndarray(np.zeros((1, 4000), np.float32), "fltp", "mono")
-        silence.sample_rate = 8000
-        file.mux([*stream.encode(silence), *stream.encode(None)])
+        add_sound(file, file.add_stream("aac", rate=8000, layout="mono"))
     for name, words in {
         "gone.mp4": "no video",
         "empty.mp4": "is empty",

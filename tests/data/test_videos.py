@@ -149,5 +149,6 @@ def test_avenue_is_read_with_its_masks(tmp_path):
     before = sorted(Path(folder).iterdir())
     report = videos.check(folder, kept=tmp_path, labels="masks", masks=".")
     assert report.usable and report.table["frames"].tolist() == [36, 76]
+    assert not any(video_file.look(path).odd for path in Path(folder).glob("*.avi"))
     assert report.table["anomalous"].tolist() == [36, 53]
     assert sorted(Path(folder).iterdir()) == before  # nothing is written there

@@ -269,9 +269,6 @@ def test_maps_depend_neither_on_the_batch_nor_on_memory_that_runs_out(key, setti
         explain(model, grey_clip(), key, **options)
 
 
-# -- Engines --------------------------------------------------------------------------------------
-
-
 def test_ways_take_turns_and_the_first_turn_does_not_count(monkeypatch):
     turns, now = [], iter(range(1000))
     monkeypatch.setattr(prepared_module.time, "perf_counter", lambda: float(next(now)))

@@ -27,27 +27,6 @@ def test_maps_of_any_kind_keep_single_precision_or_become_double(given, kept):
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        (np.array([[[np.nan, np.inf, -np.inf, 1]]]), "3 NaN or infinite"),
-        (np.ones((2, 2)), "3 axes"),
-        (np.ones((0, 2, 2)), "non-empty"),
-        (np.array([[["a"]]]), "real numbers"),
-        (np.ones((1, 1, 1), dtype=complex), "real numbers"),
-    ],
-)
-def test_odd_maps_are_refused(values, message):
-    with pytest.raises(InputError, match=message):
-        arrays.as_map(values, ndim=3)
-
-
-@pytest.mark.parametrize("values", [[0, 255], [0.0, 0.5], [0.0, np.nan], ["0", "1"], [0, 1, 1]])
-def test_masks_with_other_values_or_of_another_shape_are_refused_by_name(values):
-    with pytest.raises(InputError, match="motion"):
-        arrays.as_mask(np.array(values), shape=(2,), name="motion")
-
-
-@pytest.mark.parametrize(
     ("values", "expected"),
     [
         ([0.0, 1e-9, 0.019, 0.02, 0.5, 0.99, 1.0], [-1, 0, 0, 1, 25, 49, 50]),

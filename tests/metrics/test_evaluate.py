@@ -40,32 +40,11 @@ def values_of(lines, table):
     return {(level, metric): value for level, metric, value in lines[table]}
 
 
-def test_a_map_that_is_the_mask_is_perfect(scene):
-    mask = scene["mask"]
-    found = evaluate.evaluate(mask.astype(np.float32), **scene)
-    people = values_of(found, "human_centric")
-    for level in ("clip", "frame", "clip_abs", "frame_abs", "frame_any", "frame_first"):
-        assert [people[level, name] for name in ("iou", "f1", "auc")] == [1, 1, 1], level
-    for level in ("moving", "clip_signed", "frame_signed"):
-        assert people[level, "auc"] == 1
-    assert people["clip", "share_in_mask"] == 1 and people["clip", "leak"] == 0
-    assert people["frame", "n_tied"] == 2 and people["clip", "all_zero"] == 0
-    assert people["moving", "n_anomalous"] == (scene["moving"] & mask).sum()
-    # Removing the mask's voxels takes their share of the brightness, at every threshold.
-    inside = float(scene["clip"][:, torch.from_numpy(mask)].sum() / scene["clip"].numel())
-    model = values_of(found, "model_centric")
-    assert model["clip", "deletion"] == pytest.approx(inside, abs=1e-6)
-    assert model["clip", "p_clip"] - model["clip", "insertion"] == pytest.approx(inside, abs=1e-6)
-    assert model["clip", "mean_area"] == 0.25
-    assert values_of(found, "robustness")["clip", "mauc"] == 1
-    assert found["frame_auc"] == [(0, 1.0), (1, 1.0)]
-    curves = dict(found["curves"])
-    assert curves["threshold_areas"] == "0.25 0.25 0.25 0.25 0.25"
-    assert len(curves) == 9
-
-
 def test_each_level_is_that_of_its_function(scene):
     values = np.random.default_rng(1).standard_normal((2, 4, 4)).astype(np.float32)
+    steady = evaluate.over_time(values, scene["mask"])["robustness"]
+    temporal = robustness.temporal(values, scene["mask"])
+    assert steady == [("clip", metric, value) for metric, value in temporal.items()]
     scene["mask"][1] = False  # one frame without an anomaly
     mask, n = scene["mask"], {"n_thresholds": 4}
     batches, predict = [], scene["predict"]
@@ -73,10 +52,18 @@ def test_each_level_is_that_of_its_function(scene):
         values, **scene | {"predict": lambda x: batches.append(x) or predict(x)}
     )
     people, signed = values_of(found, "human_centric"), human_centric.signed_aucs(values, mask)
+
+    def at_peak(values, **rule):
+        scores = human_centric.frame_localization(values, mask, **n, **rule)
+        return {name: scores[name] for name in human_centric.KEYS}
+
     expected = {
         "clip": human_centric.localization(values, mask, **n),
         "frame": human_centric.frame_localization(values, mask, **n),
         "clip_abs": human_centric.localization(np.abs(values), mask, **n),
+        "frame_abs": at_peak(np.abs(values)),
+        "frame_any": at_peak(values, frames="masked"),
+        "frame_first": at_peak(values, ties="first"),
         "clip_signed": {"auc": signed["clip"]},
         "frame_signed": {"auc": signed["frame"]},
     }
@@ -84,13 +71,15 @@ def test_each_level_is_that_of_its_function(scene):
         assert {m: people[level, m] for m in scores} == pytest.approx(scores, nan_ok=True)
     among = human_centric.motion_localization(values, mask, scene["moving"])
     assert people["moving", "leak"] == among["leak_moving"]
+    assert people["moving", "auc"] == among["auc"]
+    assert people["moving", "n_anomalous"] == among["n_anomalous_moving"]
     everywhere = human_centric.motion_localization(values, mask, scene["changing"])
     assert people["clip", "motion_auc"] == everywhere["auc"]
     inputs = (scene["predict"], scene["clip"], scene["baseline"], values)
     faithful = model_centric.deletion_insertion(*inputs, **n)
     faithful |= model_centric.area_matched(*inputs, seed=5)
     model = values_of(found, "model_centric")
-    for name in ("deletion", "insertion", "area_matched_deletion"):
+    for name in ("deletion", "insertion", "mean_area", "p_clip", "area_matched_deletion"):
         assert model["clip", name] == pytest.approx(faithful[name], abs=1e-6)
     assert model["clip", "srg"] == pytest.approx(faithful["srg"], abs=1e-6)
     blocks = {"block": model_centric.BLOCK, "areas": model_centric.BLOCK_AREAS, "seed": 5}
@@ -105,9 +94,19 @@ def test_each_level_is_that_of_its_function(scene):
     assert known == {**model, ("clip", "model_calls"): known["clip", "model_calls"]}
     assert people["clip", "pointing"] == human_centric.pointing(values, mask)
     assert people["clip", "gini"] == human_centric.sparseness(values)
+    assert people["clip", "all_zero"] == 0 and people["clip", "leak"] == everywhere["leak"]
+    inside = human_centric.concentration(values, mask)["share_in_mask"]
+    assert people["clip", "share_in_mask"] == inside
+    curves = dict(found["curves"])
+    areas = model_centric.deletion_insertion(*inputs, **n)["areas"]
+    assert len(curves) == 9
+    assert curves["threshold_areas"] == " ".join(f"{area:.4g}" for area in areas)
     steady = evaluate.over_time(values, mask)
+    assert steady["robustness"] == found["robustness"]
     assert (
         steady["frame_auc"] == found["frame_auc"] == [(0, robustness.frame_aucs(values, mask)[0])]
     )
+    with pytest.raises(InputError, match="no metric 'accuracy'; expected one of iou"):
+        catalog.direction("accuracy")
     with pytest.raises(InputError, match="shape"):
         evaluate.evaluate(values[:1], **scene)

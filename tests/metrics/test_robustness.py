@@ -33,13 +33,6 @@ def test_empty_and_full_frames_are_left_out_and_not_counted(scene):
     assert np.isnan(robustness.frame_aucs(values, mask)).tolist() == [True, True] + [False] * 4
 
 
-def test_statistics_by_hand():
-    mask = np.array([[[1, 0, 0]], [[0, 1, 0]]])
-    values = np.array([[[2.0, 1.0, 0.0]], [[2.0, 1.0, 0.0]]])  # AUC 1, then .5
-    expected = {"mauc": 0.75, "stdauc": 0.25, "cv": 1 / 3, "worst": 0.5, "n_frames": 2}
-    assert robustness.temporal(values, mask) == pytest.approx(expected)
-
-
 @pytest.mark.parametrize("n_valid", [0, 1])
 def test_fewer_than_two_valid_frames_leave_all_undefined(scene, n_valid):
     values, mask = scene

@@ -19,36 +19,21 @@ NETWORK = """
 import torch
 
 class Net(torch.nn.Module):
-    def __init__(self, n_logits=2, functional=True, trained=False):
+    def __init__(self, n_logits=2, trained=False):
         super().__init__()
         self.conv = torch.nn.Conv3d(3, 4, 3, padding=1)
         self.head = torch.nn.Linear(4, n_logits)
-        self.functional = functional
-        self.relu = torch.nn.ReLU()
         self.scale = torch.nn.Parameter(torch.ones(4))
         if trained:
             for parameter in self.parameters():
                 parameter.data.fill_(0.25)
 
     def forward(self, clips):
-        found = self.conv(clips)
-        found = torch.relu(found) if self.functional else self.relu(found)
+        found = torch.relu(self.conv(clips))
         return self.head(found.mean(dim=(2, 3, 4)) * self.scale)
-
-def make(**settings):
-    return Net(**settings)
 """
+pytestmark = pytest.mark.usefixtures("as_found")
 METHOD, METRIC = "examples/own_method.py:SPEC", "examples/own_metric.py:METRIC"
-
-
-@pytest.fixture(autouse=True)
-def _as_before(monkeypatch):
-    """What is registered here is forgotten."""
-    methods, metrics = dict(METHODS), dict(METRICS)
-    yield
-    for known, before in ((METHODS, methods), (METRICS, metrics)):
-        known.clear()
-        known.update(before)
 
 
 @pytest.fixture
@@ -58,7 +43,7 @@ def own(tiny_root, request):
     folder.mkdir(parents=True)
     (folder / "net.py").write_text(NETWORK)
     yield {
-        "model": f"{folder / 'net.py'}:make",
+        "model": f"{folder / 'net.py'}:Net",
         "run_dir": str(folder / "run"),
         "methods": ["ig", "guided_backprop", METHOD],
         "metrics": [METRIC],

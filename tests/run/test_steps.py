@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from vad_helpers.attribution import METHODS, MethodSpec, explain
+from vad_helpers.attribution import METHODS, explain
 from vad_helpers.errors import InputError
 from vad_helpers.metrics import evaluate, human_centric, robustness
 from vad_helpers.model import weights as model_weights
@@ -362,28 +362,6 @@ def test_every_table_has_every_row_and_clip(run, study):
     assert costs.loc[(clip_id, "ig"), "model_calls"] == 4
     assert costs.loc[(clip_id, "motion"), ["seconds", "model_calls"]].tolist() == [0, 0]
     assert costs.loc[(clip_id, "lime"), "processor"] == steps.processor(run)
-
-
-def test_a_method_of_ones_own_goes_through_the_whole_run(options, monkeypatch):
-    def brightness(probability, clip, baseline, *, power):
-        return (clip - baseline).abs().mean(0) ** power
-
-    spec = MethodSpec(
-        key="brightness",
-        name="Distance to the blur",
-        family="perturbation",
-        attribute=brightness,
-        model_calls=lambda settings, shape, n_segments: 0,
-        settings={"power": 1.0},
-    )
-    monkeypatch.setitem(METHODS, "brightness", spec)
-    squared = {"squared": {"method": "brightness", "power": 2.0}}
-    own = {"methods": ["brightness"], "variants": squared}
-    study = steps.measure(open_run("tiny", **options | own))
-    aucs = study.human_centric.query("level == 'clip' and metric == 'auc'").set_index("row")
-    found = aucs["value"]
-    assert found["brightness"] == pytest.approx(found["squared"], abs=1e-8)
-    assert "squared" in set(study.rows["row"]) and "ig_time_average" not in set(study.rows["row"])
 
 
 def test_an_alternative_is_a_run_beside_the_folds(options, measured, tmp_path):

@@ -3,12 +3,10 @@
 import dataclasses
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from vad_helpers import tables
-from vad_helpers.tables.statistics import holm
 
 
 def planted(study, row, shift, *, metrics=("iou", "auc"), level="clip"):
@@ -46,18 +44,6 @@ def test_what_is_not_measured_is_undecided(study):
     line = tables.claims(without, numbers=[10, 2])
     assert line["verdict"].tolist()[1] == "undecided" and line["n_not_measured"].tolist()[1] == 2
     assert line["n_comparisons"].tolist()[0] == 12, "the other methods are those that are there"
-
-
-def test_the_correction_counts_a_question_of_two_claims_once(study):
-    table = tables.comparisons(study, numbers=[2, 3])
-    asked = table.assign(pair=[frozenset(p) for p in table[["first", "second"]].to_numpy()])
-    once = asked.drop_duplicates(["metric", "pair"])
-    assert len(once) < len(table)
-    np.testing.assert_allclose(once["p_holm"], holm(once["p"]))
-    assert (table["smallest_p"] <= table["p_holm"] + 1e-15).all()
-    beside = tables.comparisons(study, numbers=[1]).query("not decides")
-    np.testing.assert_allclose(beside["p_holm"], holm(beside["p"]))
-    assert beside["smallest_p"].isna().all()
 
 
 def test_a_study_without_variants_has_nothing_to_compare_them_with(study):
@@ -107,8 +93,13 @@ def test_settings_may_be_said_of_every_row_or_only_where_they_differ(study):
     assert tables.many_samples(other) == tables.many_samples(study)
 
 
-def test_a_page_shows_the_comparison_that_decides_each_claim(study):
-    shown = tables.claims_table(study).set_index("claim")
+@pytest.fixture(scope="module")
+def shown(study):
+    return tables.claims_table(study).set_index("claim")
+
+
+@pytest.mark.slow
+def test_a_page_shows_the_comparison_that_decides_each_claim(study, shown):
     judged = tables.claims(study).set_index("claim")
     compared = tables.comparisons(study).query("decides")
     for claim, line in shown.iterrows():
@@ -126,10 +117,11 @@ def test_a_page_shows_the_comparison_that_decides_each_claim(study):
     assert least == pytest.approx((high - low) / 2 * 2.8016 / 1.96, abs=2e-3)
 
 
-def test_claims_on_faithfulness_are_judged_by_srg_beside_the_papers_pair(study):
+@pytest.mark.slow
+def test_claims_on_faithfulness_are_judged_by_srg_beside_the_papers_pair(study, shown):
     """A study of before has no SRG: nothing changes; one that has it is judged by both."""
     usual = tables.claims(study, numbers=[5, 6, 7])
-    assert (usual["by_srg"] == "").all() and "by SRG" not in tables.claims_table(study)
+    assert (usual["by_srg"] == "").all() and "by SRG" not in shown
     scored = study.model_centric
     lines = scored[scored["metric"] == "area_matched_deletion"]
     apart = {"perturbation": -1.0, "gradient": 0.0, "reference": 0.0}
@@ -139,6 +131,6 @@ def test_claims_on_faithfulness_are_judged_by_srg_beside_the_papers_pair(study):
     found = tables.claims(both, numbers=[5, 6, 7])
     assert found["verdict"].tolist() == usual["verdict"].tolist()
     assert found["by_srg"].tolist()[0] == "does not hold"
-    shown = tables.claims_table(both).set_index("claim")["by SRG"]
-    assert shown[5] == "does not hold" and not shown[1]
+    page = tables.claims_table(both).set_index("claim")["by SRG"]
+    assert page[5] == "does not hold" and not page[1]
     assert {"srg", "srg_blocks"} <= {*tables.table_two(both)["metric"]}

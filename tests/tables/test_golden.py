@@ -138,16 +138,6 @@ def test_against_variants(study):
     same(pd.concat(found), golden("variants"), ["suffix", "level", "metric", "first"])
 
 
-def test_other_pairs(scopes):
-    """The best method against each, many samples against few, the dearest and the cheapest."""
-    for line in golden("pairs").to_dict("records"):
-        given = [line["second"]], line["table"], [line["metric"]]
-        found = tables.against(scopes[line["scope"]], *given, rows=[line["first"]])
-        known = {name: value for name, value in line.items() if not pd.isna(value)}
-        expected = pd.DataFrame([known]).drop(columns=["scope", "table"])
-        same(found, expected, ["first", "second"])
-
-
 def test_every_row_against_every_reference(scopes):
     for scope, table, metric, part in parts("run_references", "scope", "table", "metric"):
         study, references = scopes[scope], part["second"].unique()

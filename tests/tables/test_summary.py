@@ -13,16 +13,6 @@ from vad_helpers.errors import InputError
 from vad_helpers.tables.claims import sides
 
 
-def renamed(study, names):
-    """The same study with other keys of rows."""
-    changed = {
-        field.name: table.assign(row=table["row"].replace(names))
-        for field in dataclasses.fields(study)
-        if isinstance(table := getattr(study, field.name), pd.DataFrame) and "row" in table
-    }
-    return dataclasses.replace(study, **changed)
-
-
 @pytest.fixture
 def small(run_folder):
     return tables.load(run_folder)
@@ -30,7 +20,12 @@ def small(run_folder):
 
 def test_no_meaning_is_read_out_of_a_rows_name(study):
     names = {"lime_converged": "a", "kernel_shap_converged": "b", "ig_black": "c"}
-    other = renamed(study, names)
+    changed = {
+        field.name: table.assign(row=table["row"].replace(names))
+        for field in dataclasses.fields(study)
+        if isinstance(table := getattr(study, field.name), pd.DataFrame) and "row" in table
+    }
+    other = dataclasses.replace(study, **changed)
     assert tables.many_samples(other) == {"b": "kernel_shap", "a": "lime"}
     assert tables.main_rows(other) == [names.get(row, row) for row in tables.main_rows(study)]
     found = tables.against_variants(other, {"baseline": "black"})

@@ -131,8 +131,6 @@ def test_time_dots_show_parts_only_where_there_are_any(ax):
     np.testing.assert_array_equal(lines["the paper"], [np.nan, 10.7])
 
 
-# --- data and training ------------------------------------------------------------------------
-
 CLIPS = pd.DataFrame(
     {
         "sequence": [*["ped1/Train001"] * 2, "ped1/Test001", *["ped2/Test001"] * 2],
