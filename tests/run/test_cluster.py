@@ -236,22 +236,45 @@ def test_without_the_extra_one_line_says_how_to_get_it(refused, monkeypatch):
     refused("--workers", 2, words="pip install 'vad-helpers[cluster]'")
 
 
+@pytest.fixture
+def queue(tmp_path, monkeypatch):
+    """Gives a file of options, and a stand-in for `sbatch` that does what it is told."""
+
+    def made(submit):
+        for name, lines in {"sbatch": submit, "scancel": 'kill "$@"'}.items():
+            path = tmp_path / name
+            path.write_text(f"#!/bin/sh\n{lines}\n")
+            path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        path = tmp_path / "queue.yaml"
+        path.write_text(json.dumps(QUEUE | {"interface": "lo"}))
+        return path
+
+    return made
+
+
 @pytest.mark.slow
-def test_jobs_of_a_batch_system_measure_too(measured, options, tmp_path, monkeypatch):
-    """`sbatch` is a stand-in that runs a job at once; no batch system is here."""
-    job = f"{tmp_path}/job.$$"
-    submit = f'cp "$1" {job}; sh {job} >/dev/null 2>&1 & echo "job $!"'
-    for name, lines in {"sbatch": submit, "scancel": 'kill "$@"'}.items():
-        path = tmp_path / name
-        path.write_text(f"#!/bin/sh\n{lines}\n")
-        path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    path = tmp_path / "queue.yaml"
-    path.write_text(json.dumps(QUEUE | {"interface": "lo"}))
+def test_jobs_of_a_batch_system_measure_too(measured, options, tmp_path, queue):
     given = options(tmp_path / "queued") | {"methods": ["ig"]}
     given["variants"] = dict.fromkeys(given["variants"])
-    run = open_run("tiny", **given)
+    run, job = open_run("tiny", **given), f"{tmp_path}/job.$$"
+    path = queue(f'cp "$1" {job}; sh {job} >/dev/null 2>&1 & echo "job $!"')
     cluster.measure(run, cluster.place(jobqueue=path))
     found, expected = (table(folder, "human_centric") for folder in (run.dir, measured.dir))
     expected = expected[expected["row"].isin(steps.rows(run))].reset_index(drop=True)
     pd.testing.assert_frame_equal(found, expected)
+
+
+@pytest.mark.slow
+def test_a_job_that_is_refused_is_told_instead_of_waited_for(queue):
+    place = cluster.place(jobqueue=queue("echo no such account >&2; exit 1"))
+    with pytest.raises(InputError, match="a job is refused"), place():
+        pytest.fail("there are workers")
+
+
+def test_a_batch_system_that_is_elsewhere_is_named(refused, tmp_path, monkeypatch):
+    path = tmp_path / "queue.yaml"
+    path.write_text(json.dumps(QUEUE))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    refused("--jobqueue", path, words="no sbatch")
+    refused("--scheduler", "tcp://127.0.0.1:1", words="no scheduler answers")

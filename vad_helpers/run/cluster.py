@@ -14,6 +14,7 @@ import inspect
 import json
 import logging
 import re
+import shutil
 import socket
 import sys
 from collections import defaultdict
@@ -61,8 +62,12 @@ def place(
     with needs("cluster"):
         import distributed
     if scheduler is not None:
-        if not re.fullmatch(r"(tcp|tls|ucx|wss?)://.+", scheduler):
+        if not (parts := re.fullmatch(r"(?:tcp|tls)://([^:/]+):([0-9]{1,5})", scheduler)):
             raise InputError(f"--scheduler is '{scheduler}'; give an address, tcp://host:8786 say")
+        try:  # before a training of hours
+            socket.create_connection((parts[1], int(parts[2])), timeout=10).close()
+        except (OSError, OverflowError) as error:
+            raise InputError(f"no scheduler answers at {scheduler}: {error}; start it") from None
         return functools.partial(_connected, lambda: contextlib.nullcontext(scheduler))
     if jobqueue is not None:
         kind, jobs, options = _read_queue(jobqueue)
@@ -81,18 +86,25 @@ def _connected(make: Callable[[], Any], *, jobs: int | None = None) -> Iterator[
     import dask
     from distributed import Client
 
-    for name in ("distributed", "distributed.client"):  # what counts is said in one line
+    # What counts is said in one line.
+    for name in ("distributed", "distributed.client", "asyncio", "tornado.application"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # The longest units first, to whoever is free: none waits at a worker that is busy.
     with dask.config.set({"distributed.scheduler.worker-saturation": 1.0}), ExitStack() as opened:
         try:
             made = opened.enter_context(make())
             client = opened.enter_context(Client(made, timeout=20))
-            if jobs is not None:  # that end or die are submitted again
-                made.adapt(minimum_jobs=jobs, maximum_jobs=jobs)
+            if jobs is not None:
+                # Closing a cluster asserts that all of its jobs could be submitted.
+                opened.callback(lambda: getattr(made, "_created", set()).clear())
+                made.scale(jobs=1)
+                made.sync(made.__aenter__)  # until it is submitted; `adapt` would try for ever
+                if any(not job.job_id for job in made.workers.values()):
+                    raise RuntimeError("a job is refused; submit one with its options by hand")
+                made.adapt(minimum_jobs=jobs, maximum_jobs=jobs)  # what ends is submitted again
         except (OSError, ValueError, TypeError, RuntimeError) as error:
-            told = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(f"no workers can be had: {told}") from error
+            told = [line for line in str(error).splitlines() if line.strip()]
+            raise InputError(f"no workers can be had: {(told or ['?'])[-1].strip()}") from error
         yield client
 
 
@@ -120,6 +132,8 @@ def _read_queue(path: Path) -> tuple[type, int, dict[str, Any]]:
             f"{path} has jobs {jobs}, cores {cores}, processes {options.get('processes', cores)}; "
             "give 1 or more jobs, and as many processes as cores: a worker has one thread"
         )
+    if shutil.which(submit := kind.job_cls.submit_command.split()[0]) is None:
+        raise InputError(f"there is no {submit} here, which a {kind.__name__} calls")
     return kind, jobs, options
 
 
