@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 # Classes of dask_jobqueue that a file may name as its `kind`, and options that no file sets.
 KINDS = ("SLURMCluster", "PBSCluster", "LSFCluster", "SGECluster")
-OURS = ("n_workers", "job_cls", "loop", "asynchronous", "silence_logs", "scheduler_cls")
+OURS = "scheduler scheduler_cls job_cls n_workers processes loop asynchronous silence_logs".split()
 RETRIES = 2  # of a unit that failed; Dask counts workers that died on it apart
 Unit = tuple[str, tuple[str, ...], str]  # clip, rows, and the key of a doubling, else ""
 Place = Callable[[], AbstractContextManager["Client"]]
@@ -119,19 +119,17 @@ def _read_queue(path: Path) -> tuple[type, int, dict[str, Any]]:
         options = None
     if not isinstance(options, dict) or not {"kind", "jobs", "cores", "memory"} <= set(options):
         raise InputError(f"{path} does not give kind, jobs, cores and memory as YAML: add them")
-    jobs, cores = options.pop("jobs"), options["cores"]
+    jobs = options.pop("jobs")
     kind = getattr(dask_jobqueue, checks.one_of("kind", options.pop("kind"), KINDS))
     known = {*inspect.signature(kind.__init__).parameters}
     for part in kind.job_cls.__mro__:
         known |= {*inspect.signature(part.__init__).parameters}
-    known -= {"self", "args", "kwargs", "job_kwargs", "base_class_kwargs", "scheduler", *OURS}
+    known -= {"self", "args", "kwargs", "job_kwargs", "base_class_kwargs", *OURS}
     for name in options:
         checks.one_of(f"option of {kind.__name__}", name, sorted(known))
-    if type(jobs) is not int or jobs < 1 or options.setdefault("processes", cores) != cores:
-        raise InputError(
-            f"{path} has jobs {jobs}, cores {cores}, processes {options.get('processes', cores)}; "
-            "give 1 or more jobs, and as many processes as cores: a worker has one thread"
-        )
+    options["processes"] = options["cores"]  # a worker has one thread
+    if type(jobs) is not int or jobs < 1:
+        raise InputError(f"{path} has jobs {jobs!r}; give a whole number from 1 on")
     if shutil.which(submit := kind.job_cls.submit_command.split()[0]) is None:
         raise InputError(f"there is no {submit} here, which a {kind.__name__} calls")
     return kind, jobs, options
