@@ -34,7 +34,7 @@ from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
 from vad_helpers.inference.prepared import Model, Prepared, prepare
 from vad_helpers.metrics import references
-from vad_helpers.viz import explorer, heatmaps, overlay
+from vad_helpers.viz import heatmaps, overlay
 
 COLUMNS = (
     "clip first_frame last_frame start_s end_s p p_baseline called region_frame region_x region_y "
@@ -266,7 +266,7 @@ def _draw(
                 return
             yield drawn(picture, i, int(np.searchsorted(ends, i, side="right")))
 
-    files, every = [out / "contact_sheet.png", out / "explorer.html"], pictures()
+    files, every = [], pictures()
     if video.path.is_dir() and importlib.util.find_spec("av") is None:
         n_drawn = sum(1 for _ in every)
     else:
@@ -274,12 +274,17 @@ def _draw(
         file, n_drawn = video_file.write(out / "overlay", every, video.times, **options)
         for other in {out / name for name in _OVERLAYS} - {file}:
             other.unlink(missing_ok=True)
-        files = [file, *files]
+        files.append(file)
     if tiles:  # else Ctrl-C came at once
-        with atomic_write(files[-2]) as temporary:
+        files.append(out / "contact_sheet.png")
+        with atomic_write(files[-1]) as temporary:
             overlay.contact_sheet([tiles[k] for k in sorted(tiles)]).save(temporary)
+    try:
+        from vad_helpers.viz import explorer  # of the extra `book`: the rest stands without it
+    except InputError:
+        return files, n_drawn == ends[-1]
     likeliest = sorted(rows, key=lambda row: -row["p"])  # all that three megabytes hold
     page = explorer.fragment(map(_shown, likeliest), n_thresholds=50, second=REFERENCE)
     head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Clips and maps</title>'
-    _write(files[-1], head + page)
-    return files, n_drawn == ends[-1]
+    _write(out / "explorer.html", head + page)
+    return [*files, out / "explorer.html"], n_drawn == ends[-1]

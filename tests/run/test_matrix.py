@@ -41,7 +41,7 @@ CHANGES = {
 }
 """Parameter -> another value, and what it touches."""
 NOT_HERE = {"profile", "run_dir", "data_dir", "dataset", "split_by", "with_validation", "early_lr",
-            "init_weights", "trained_weights"}  # fmt: skip
+            "init_weights", "trained_weights", *params.OWN}  # fmt: skip
 """Places, and what needs files or another parameter: tested on their own."""
 
 

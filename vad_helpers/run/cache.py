@@ -85,6 +85,7 @@ class Run:
             "profile": p.profile,
             "data": f"{p.dataset}: {p.n_frames} frames of {'x'.join(map(str, p.frame_size))}",
             "tested fold": f"{p.fold} of {p.n_folds}",
+            "network": p.model or f"I3D, width {p.model_width:g}",
             "weights": p.trained_weights or f"from {p.init_weights or 'random'}, {p.epochs} epochs",
             "seed": str(p.seed),
             "precision": ", ".join([p.precision, *auto]),
