@@ -184,7 +184,7 @@ def explain(
         raise InputError(f"--size is '{size}'; give height x width, such as 158x237")
     own, origin, known = None, {}, {}
     if model:
-        own, origin = plugins.network(model, args, target=target, root=Path.cwd())
+        own, origin = plugins.network(model, _arguments(args), target=target, root=Path.cwd())
     elif weights is None:
         raise InputError("no network is given; give its --weights, or a --model of your own")
     if weights is not None:
@@ -258,15 +258,15 @@ def check_own(
     checks = {name: getattr(conformance, f"check_{name}") for name in ("model", "method", "metric")}
     if kind not in checks:
         raise InputError(f"vad check {kind}: there is no such kind; give {', '.join(checks)}")
-    given = params.parse_override(f"--args={args}")[1]
+    given = _arguments(args)
     try:
         shape = [(p := params.load()).n_frames, *p.frame_size]
     except InputError:  # outside of the project
         shape = conformance.SHAPE
     found = re.fullmatch(r"([0-9]+)x([0-9]+)", size or "{1}x{2}".format(*shape))
     shape = (shape[0] if frames is None else frames, *map(int, found.groups() if found else ()))
-    if not isinstance(given, dict) or len(shape) < 3 or min(shape) < 1:
-        raise InputError("give --args '{name: value}', --frames from 1, --size HxW such as 80x120")
+    if len(shape) < 3 or min(shape) < 1:
+        raise InputError("give --frames from 1, and --size HxW such as 80x120")
     options = {} if kind == "metric" else {"args": given}
     options |= {"target": target} if kind == "model" else {}
     loaded = plugins.load_object(address, root=Path.cwd())
@@ -287,6 +287,15 @@ def _overrides(texts: list[str]) -> dict[str, object]:
     from vad_helpers.run import params
 
     return dict(params.parse_override(text) for text in texts)
+
+
+def _arguments(text: str) -> dict[str, object]:
+    from vad_helpers.run import params
+
+    given = params.parse_override(f"--args={text}")[1]
+    if not isinstance(given, dict):
+        raise InputError(f"--args is {text!r}; give a YAML mapping such as '{{depth: 3}}'")
+    return given
 
 
 def main() -> None:

@@ -1,15 +1,16 @@
 """Networks, methods and metrics of one's own: loaded by address, keyed by their code."""
 
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from vad_helpers import tables
 from vad_helpers.attribution import METHODS
+from vad_helpers.data import video_file
 from vad_helpers.errors import InputError
 from vad_helpers.metrics.catalog import METRICS
 from vad_helpers.run import open_run, params, plugins, steps
@@ -80,8 +81,29 @@ def test_a_folder_alone_runs_no_code_but_its_tables_are_read(own):
         open_run(run_dir=own["run_dir"])
     assert "centre_distance" in set(tables.load(run.dir).human_centric["metric"])
     assert METRICS["centre_distance"].direction == "lower"
+    path = run.path("manifest.json")
+    known = json.loads(path.read_text())
+    for damaged in ({"x": {}}, {"x": {"range": 1}}, ["x"]):
+        path.write_text(json.dumps(known | {"own_metrics": damaged}))
+        with pytest.raises(InputError, match="damaged own_metrics"):
+            tables.load(run.dir)
+    path.write_text(json.dumps(known))
     code = {name: own[name] for name in ("model", "methods", "metrics")}
     assert open_run(run_dir=own["run_dir"], **code).supplied
+
+
+def test_a_folder_that_brings_its_own_profile_along_names_nothing(own, tiny_root):
+    run = open_run("tiny", **own)
+    steps.clips(run)
+    path = run.path("manifest.json")
+    known = json.loads(path.read_text())
+    (run.dir / "brought.yaml").write_text(json.dumps(known["parameters"]))
+    for name in (run.dir / "brought.yaml", run.dir / "brought"):
+        inside = os.path.relpath(name, tiny_root / "params")
+        known["parameters"]["profile"] = inside
+        path.write_text(json.dumps(known))
+        with pytest.raises(InputError, match="only where you name it"):
+            open_run(run_dir=own["run_dir"])
 
 
 @pytest.mark.parametrize("name", ["net.py", "own_method.py", "own_metric.py"])
@@ -190,14 +212,14 @@ def test_a_method_of_ones_own_is_judged_beside_rows_that_are_there(own, measured
 
 
 def test_videos_without_masks_are_explained_and_scored_but_not_localised(own, tiny_root, weights):
-    folder = tiny_root / "own" / "one video"
-    folder.mkdir()
+    pytest.importorskip("av", reason="videos need PyAV")
+    pictures = np.full((20, 40, 60, 3), 90, dtype=np.uint8)
     for t in range(20):
-        grey = np.full((40, 60), 90 + t, dtype=np.uint8)
-        grey[10:20, 2 * t : 2 * t + 8] = 255
-        Image.fromarray(grey).save(folder / f"{t}.png")
+        pictures[t, 10:20, 2 * t : 2 * t + 8] = 255
+    stem, times = tiny_root / own["run_dir"] / ".." / "one video", np.arange(20) / 25
+    path, _ = video_file.write(stem.resolve(), pictures, times, duration=0.8)
     own |= {"model": None, "metrics": [], "methods": ["ig"], "trained_weights": weights}
-    own |= {"dataset": "videos", "data_dir": str(folder.parent), "labels": "none"}
+    own |= {"dataset": "videos", "data_dir": str(path), "labels": "none"}
     run = open_run("tiny", **own, masks="none", n_folds=1)
     study = steps.measure(run)
     assert len(study.evaluation) == 2 and not steps.mask(run, "videos-one_video-0000").any()
@@ -206,4 +228,4 @@ def test_videos_without_masks_are_explained_and_scored_but_not_localised(own, ti
     assert study.human_centric.query("metric == 'auc'")["value"].isna().all()
     assert list(explorer.clip_labels(run)) == study.evaluation["clip_id"].tolist()
     explorer.Explorer(run)  # opens what has no masks
-    shutil.rmtree(folder)
+    assert not open_run(run_dir=run.dir).readonly

@@ -94,9 +94,10 @@ def fingerprint(root: str | Path, *, labels: str = "labels.csv", masks: str = "n
     """Name the content of a folder's videos, labels and masks: 64 hexadecimal digits."""
     root, head = Path(root), f"reader {VERSION} labels {labels} masks {masks}\n"
     digest = hashlib.sha256(head.encode())
-    there = [file for path in _videos(root) for file in _files(path)]
-    for file in [*there, *_files(root / labels), *_files(root / masks)]:
-        digest.update(f"{file.relative_to(root).as_posix()} {_digest([file])}\n".encode())
+    parts = [*_videos(root), root / labels, root / masks]
+    for file in dict.fromkeys(file for path in parts for file in _files(path)):
+        name = Path(os.path.relpath(file, root)).as_posix()  # labels may lie elsewhere
+        digest.update(f"{name} {_digest([file])}\n".encode())
     return digest.hexdigest()
 
 

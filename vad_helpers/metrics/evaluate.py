@@ -8,6 +8,7 @@ Lines are tuples as the tables of a run hold them, without the columns that say 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -139,8 +140,9 @@ def evaluate(
     given = {"mask": mask, "clip": clip, "baseline": baseline, "predict": predict}
     for metric in own:
         value = metric.score(attribution.copy(), **given)  # which it may write into
-        if np.ndim(value) or not (np.isnan(value) or metric.range[0] <= value <= metric.range[1]):
-            span = "{:g} to {:g}".format(*metric.range)
-            raise InputError(f"metric {metric.key!r} gave {value!r}; expected a number from {span}")
+        low, high = metric.range
+        if not isinstance(value, Real) or not (np.isnan(value) or low <= value <= high):
+            span = f"a number from {low:g} to {high:g}, or NaN"
+            raise InputError(f"metric {metric.key!r} gave {value!r}; expected {span}")
         lines[metric.family.replace("-", "_")].append(("clip", metric.key, float(value)))
     return lines

@@ -1,8 +1,8 @@
 """Maps that look at no model: what any explanation has to beat.
 
 All are float32 of shape (T, H, W), not negative, and larger where the anomaly is supposed to be.
-A `shape` is (T, H, W). Maps of a network with random weights are the fifth reference; they are made
-where a network is at hand.
+Those that take a `shape`, (T, H, W), raise InputError unless it is three positive integers. Maps of
+a network with random weights are the fifth reference; they are made where a network is at hand.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vad_helpers.errors import InputError
-from vad_helpers.metrics.arrays import grey_change
+from vad_helpers.metrics.arrays import check_count, grey_change
 
 Shape = tuple[int, int, int]
 
@@ -26,7 +26,7 @@ def random_map(shape: Shape, *, seed: int) -> np.ndarray:
     seed : int
         Give every clip its own, or all clips share one noise.
     """
-    return np.random.default_rng(seed).random(shape, dtype=np.float32)
+    return np.random.default_rng(seed).random(_check_shape(shape), dtype=np.float32)
 
 
 def centre_prior(shape: Shape, *, sigma: float = 0.25) -> np.ndarray:
@@ -48,7 +48,7 @@ def centre_prior(shape: Shape, *, sigma: float = 0.25) -> np.ndarray:
     InputError
         If `sigma` is not positive.
     """
-    n_frames, height, width = shape
+    n_frames, height, width = _check_shape(shape)
     if not sigma > 0:
         raise InputError(f"sigma is {sigma!r}; expected a positive share of the frame's side")
     down, across = (
@@ -83,4 +83,13 @@ def frame_difference(clip: Any) -> np.ndarray:
 
 def constant_map(shape: Shape) -> np.ndarray:
     """Ones: the reference of flatness, which threshold-based deletion and insertion reward."""
-    return np.ones(shape, dtype=np.float32)
+    return np.ones(_check_shape(shape), dtype=np.float32)
+
+
+def _check_shape(shape: Shape) -> Shape:
+    shape = tuple(shape)
+    if len(shape) != 3:
+        raise InputError(f"shape is {shape}; expected (T, H, W)")
+    for name, length in zip(("T", "H", "W"), shape, strict=True):
+        check_count(length, name=f"{name} of the shape")
+    return shape

@@ -405,7 +405,7 @@ def open_run(profile: str = "quick", **overrides: Any) -> Run:
         readonly = "its tables were made before tables had keys"
     elif made and not (network.is_file() or given):
         readonly = f"its network is not there ({network})"
-    elif params.dataset != "walkway" and not videos.is_dir():
+    elif params.dataset != "walkway" and not videos.exists():
         readonly = f"its videos are not there ({videos})"
     return Run(params=params, root=root, dir=folder, supplied=made, readonly=readonly)
 
@@ -415,11 +415,12 @@ def _refuse_foreign(
 ) -> None:
     """Refuse code that is named by a folder's manifest, which may come from anywhere, but neither
     by the profile that is asked for nor by the parameters that are given."""
-    named = addresses(given) | addresses(_profile(profile, root))
-    if (root / "params" / f"{values['profile']}.yaml").is_file():
-        named |= addresses(_profile(values["profile"], root))
+    named, own = addresses(given) | addresses(_profile(profile, root)), str(values["profile"])
+    # By its bare name it is a file of `params/`; a path in a manifest may lead into its folder.
+    if re.fullmatch(r"[\w-]+", own) and (root / "params" / f"{own}.yaml").is_file():
+        named |= addresses(_profile(own, root))
     foreign = sorted(addresses(values) - named)
     if foreign:
         told = f"{', '.join(foreign)} as model, methods or metrics, or the profile that does"
-        own = "code of its own, which runs only where you name it"
-        raise InputError(f"{folder} was made with {own}: give {told}")
+        ran = "code of its own, which runs only where you name it"
+        raise InputError(f"{folder} was made with {ran}: give {told}")

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML, YAMLError
 from torch import nn
 
 from vad_helpers.errors import InputError
@@ -105,20 +104,13 @@ def _of_file(path: Path, content: str) -> Any:
 
 
 def network(
-    address: str, args: Mapping[str, Any] | str, *, target: int, root: Path
+    address: str, args: Mapping[str, Any], *, target: int, root: Path
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Make a network of one's own, of two logits, and say what its outputs depend on.
 
-    `address` names a function, `args` are its keyword arguments (or YAML of them), `target` is the
-    class "anomalous", see `model.adapter.two_logits`. InputError if the function fails.
+    `address` names a function, `args` are its keyword arguments, `target` is the class "anomalous",
+    see `model.adapter.two_logits`. InputError if the function fails.
     """
-    if isinstance(args, str):
-        try:
-            args = YAML(typ="safe", pure=True).load(args)
-        except YAMLError:
-            args = None
-        if not isinstance(args, Mapping):
-            raise InputError(f"arguments of {address} are no YAML mapping, such as '{{depth: 3}}'")
     make = load_object(address, root=root)
     try:
         made = make(**args)

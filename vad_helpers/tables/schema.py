@@ -298,11 +298,11 @@ def _refuse(file: Path, name: str, cells: pd.Series, bad: pd.Series, expected: s
 def _own_metrics(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
     """Metrics of its own that a run has scores of: the catalogue learns what its manifest says."""
     given = manifest.get("own_metrics", {})
-    for key, about in given.items():
-        try:
-            metric = Metric(key=key, **about | {"range": tuple(about["range"])})
-        except TypeError:
-            raise InputError(f"{folder / MANIFEST}: metric {key} is damaged; {AGAIN}") from None
+    try:
+        own = [Metric(key=k, **a | {"range": tuple(a["range"])}) for k, a in given.items()]
+    except (TypeError, KeyError, AttributeError):
+        raise InputError(f"{folder / MANIFEST} has damaged own_metrics; {AGAIN}") from None
+    for key, metric in zip(given, own, strict=True):
         known = METRICS.setdefault(key, metric)
         if known.direction != metric.direction:
             told = f"{key} as better {metric.direction}, another run as {known.direction}"
