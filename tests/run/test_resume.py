@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -146,6 +147,21 @@ def test_a_damaged_table_is_completed_from_the_maps(copied, measured, counted, n
     steps.measure(open_run(run_dir=str(folder)))
     assert tables(folder) == tables(measured.dir) and counted == []
     schema.load(folder)
+
+
+@pytest.mark.parametrize("name", ["human_centric", "curves", "explanations"])
+def test_a_changed_digit_of_a_finished_table_is_noticed(copied, measured, counted, name):
+    folder = copied()
+    path = folder / f"{name}.csv"
+    text = path.read_text()
+    place = re.search(r",0\.\d", text).end() - 1
+    path.write_text(f"{text[:place]}{(int(text[place]) + 1) % 10}{text[place + 1 :]}")
+    for read in (lambda: schema.load(folder), lambda: steps.measure(open_run(run_dir=str(folder)))):
+        with pytest.raises(InputError, match=rf"{name}.csv was changed .* delete it"):
+            read()
+    path.unlink()
+    steps.measure(open_run(run_dir=str(folder)))
+    assert tables(folder) == tables(measured.dir) and counted == []
 
 
 def test_damaged_maps_are_explained_again_with_a_warning(copied, counted):

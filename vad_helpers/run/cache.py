@@ -247,15 +247,22 @@ def arrange(run: Run, keys: Mapping[str, str], pairs: Mapping[Pair, Collection[s
 
     `keys` has the key that a row's lines must have, `pairs` the (clip, row) that are asked for and
     the tables that each must have lines in. Where all are done, lines are put in their order,
-    whatever order they were computed in, and the manifest counts them.
+    whatever order they were computed in, and the manifest has their counts and digests. InputError
+    if a table has the lines that were counted, but not their digest.
     """
     with lock(run.dir, "tables"):
+        manifest = manifest_in(run.dir)
+        known, counts = manifest.get("files", {}), manifest.get("counts", {})
         there = all(run.path(f"{name}.csv").is_file() for name in APPENDED)
         kept: dict[str, dict[Pair, dict[tuple, list[str]]]] = {}
         for name in APPENDED:
             about, kept[name] = schema.SCHEMAS[name], defaultdict(dict)
             unique = [list(about.columns).index(column) for column in about.unique]
-            for line in read_lines(run, name):
+            found, path = read_lines(run, name), run.path(f"{name}.csv")
+            if name in known and len(found) == counts.get(name):
+                if file_digest(path) != known[name].get("sha256"):
+                    raise InputError(f"{path} was changed since its run wrote it; {schema.AGAIN}")
+            for line in found:
                 clip_id, row, *_ = place = tuple(line[i] for i in unique)
                 if (clip_id, row) in pairs and line[-1] == keys[row]:
                     # A pair that a killed process began stands there twice, at last whole.
@@ -269,11 +276,21 @@ def arrange(run: Run, keys: Mapping[str, str], pairs: Mapping[Pair, Collection[s
                 if count < most if name != "frame_auc" else str(count) != counted:
                     whole.discard(pair)
         finished = whole == set(pairs)
-        counts = {}
-        for name in APPENDED:
-            order = pairs if finished else kept[name]
-            lines = [line for p in order if p in whole for line in kept[name][p].values()]
-            write_lines(run, name, lines)
-            counts[name] = len(lines) if finished else None
-        update(run, counts=counts)
+        lines = {
+            name: [
+                line
+                for pair in (pairs if finished else kept[name])
+                if pair in whole
+                for line in kept[name][pair].values()
+            ]
+            for name in APPENDED
+        }
+        files = {n: {"sha256": hashlib.sha256(_as_csv(n, lines[n])).hexdigest()} for n in lines}
+        if not finished or any(known.get(name) != files[name] for name in files):
+            # Out of the manifest first: a crash in between must not leave old digests, new files.
+            update(run, files=dict.fromkeys(lines), counts=dict.fromkeys(lines))
+        for name in lines:
+            write_lines(run, name, lines[name])
+        if finished:
+            update(run, files=files, counts={name: len(lines[name]) for name in lines})
         return whole

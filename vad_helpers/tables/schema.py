@@ -1,14 +1,15 @@
 """What the tables of a run folder hold, and reading them, checked.
 
 Every table is checked on reading: columns, types, ranges, allowed values, duplicates, a whole last
-line, the lines that the manifest counted, and that clips and rows are those that the run knows. A
-changed byte must not pass for a result.
+line, lines and digest that the manifest has, and that clips and rows are those that the run knows.
+A changed byte must not pass for a result.
 """
 
 from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import io
 import json
 from collections.abc import Collection, Mapping
@@ -208,19 +209,25 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        manifest = {"evaluation": [], "counts": {}, "alternative": None} | manifest
+        manifest = {"evaluation": [], "counts": {}, "files": {}, "alternative": None} | manifest
         whole = isinstance(manifest["evaluation"], list) and isinstance(manifest["counts"], dict)
+        digests = {name: entry.get("sha256") for name, entry in manifest["files"].items()}
         whole &= isinstance(manifest["parameters"]["fold"], int)
         whole &= isinstance((manifest["alternative"] or {"name": ""})["name"], str)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         whole = False
     if not whole:
         raise InputError(f"{path} is no manifest of a run, or damaged; get it again")
-    return manifest
+    return manifest | {"digests": digests}
 
 
 def read(
-    path: str | Path, name: str, *, n_lines: int | None = None, metrics: Collection[str] = ()
+    path: str | Path,
+    name: str,
+    *,
+    n_lines: int | None = None,
+    sha256: str | None = None,
+    metrics: Collection[str] = (),
 ) -> pd.DataFrame:
     """Read one table of a run folder, of `SCHEMAS` or `STUDY_SCHEMAS`, checked; empty without file.
     `metrics` are those of one's own that the run has beside the package's.
@@ -231,7 +238,8 @@ def read(
     Raises
     ------
     InputError
-        If it is damaged (or has not `n_lines` under its heading), naming file and line.
+        If it is damaged, naming file and line; if it has not `n_lines` under its heading, or is not
+        the file of which `sha256` is the digest.
     """
     schema, file = (SCHEMAS | STUDY_SCHEMAS)[name], Path(path) / f"{name}.csv"
     columns, lines, text = list(schema.columns), [], "\n"
@@ -277,6 +285,9 @@ def read(
         line = int(np.argmax(twice))
         found = ", ".join(str(value) for value in table.loc[line, list(schema.unique)])
         raise InputError(f"{file}, line {line + 2}: {found} was there already; {AGAIN}")
+    # Last: a damage that can be seen is told with its line.
+    if sha256 and file.is_file() and hashlib.sha256(text.encode()).hexdigest() != sha256:
+        raise InputError(f"{file} was changed since its run wrote it; {AGAIN}")
     return table
 
 
@@ -317,11 +328,15 @@ def _join(path: Path, folders: list[Path]) -> Study:
     runs: dict[int, tuple[dict[str, Any], dict[str, pd.DataFrame]]] = {}
     for folder in folders:
         manifest = _read_manifest(folder)
-        fold, counts = manifest["parameters"]["fold"], manifest["counts"]
+        fold = manifest["parameters"]["fold"]
+        counts, digests = manifest["counts"], manifest["digests"]
         if fold in runs:
             raise InputError(f"{path} holds two runs of fold {fold}; keep one, such as {folder}")
         own = _own_metrics(folder, manifest)
-        tables = {n: read(folder, n, n_lines=counts.get(n), metrics=own) for n in SCHEMAS}
+        tables = {
+            n: read(folder, n, n_lines=counts.get(n), sha256=digests.get(n), metrics=own)
+            for n in SCHEMAS
+        }
         clips, rows = tables["clips"].set_index("clip_id"), tables["rows"]["row"]
         unknown = set(manifest["evaluation"]) - set(clips.index)
         if unknown:
