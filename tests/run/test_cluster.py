@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import stat
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -131,6 +132,18 @@ def test_a_unit_that_kills_every_worker_is_named_and_costs_no_other(
     assert len(set(appended)) == len(appended) == len(steps.units(run)) - 2
 
 
+def test_clips_may_be_more_than_the_files_that_may_be_open(copied, monkeypatch):
+    resource = pytest.importorskip("resource", reason="only Unix limits the files of a process")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    left = iter([{("clip", (str(i),), ""): f"clip-{i}" for i in range(400)}, {}])
+    monkeypatch.setattr(cluster, "_left", lambda *_: next(left))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))
+    try:
+        cluster.measure(open_run(run_dir=str(copied())), lambda: pytest.fail("nothing is left"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_a_worker_refuses_what_is_not_the_clients(measured, tmp_path, monkeypatch):
     keys = {"ig": steps.score_key(measured, steps.rows(measured)["ig"])}
     about = {"root": str(measured.root), "dir": str(measured.dir), "supplied": False}
@@ -223,6 +236,72 @@ def test_files_of_batch_systems_with_a_fault_are_refused(refused, tmp_path, chan
 def test_without_the_extra_one_line_says_how_to_get_it(refused, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     refused("--workers", 2, words="pip install 'vad-helpers[cluster]'")
+
+
+MEASURE = """
+import json, sys
+from vad_helpers.run import cluster, open_run
+cluster.measure(open_run("tiny", **json.loads(sys.argv[1])), cluster.place(scheduler=sys.argv[2]))
+"""
+DASK = "import sys; from distributed.cli import dask_{0}; dask_{0}.main(sys.argv[1:])"
+
+
+@pytest.fixture
+def hosts(tmp_path):
+    """Starts Python programs on two hosts (network namespaces) with homes of their own."""
+    names, processes = [f"vad-{os.getpid()}-{k}" for k in (1, 2)], []
+
+    def ip(*words):
+        return subprocess.run(["ip", *words], capture_output=True, text=True, check=True)
+
+    def start(k, code, *words, **options):
+        home = tmp_path / f"home-{k}"
+        home.mkdir(exist_ok=True)
+        own = {**os.environ, "HOME": str(home), "OMP_NUM_THREADS": "1"}
+        own = {name: text for name, text in own.items() if not name.startswith("XDG_")}
+        command = ["ip", "netns", "exec", names[k - 1], sys.executable, "-c", code, *words]
+        processes.append(subprocess.Popen(command, env=own, **options))
+        return processes[-1]
+
+    made = []
+    try:
+        try:
+            for name in names:
+                ip("netns", "add", name)
+                made.append(name)
+            cable = ["veth", "peer", "name", "vad0", "netns", names[1]]
+            ip("link", "add", "vad0", "netns", names[0], "type", *cable)
+            for k, name in enumerate(names, 1):
+                ip("-n", name, "addr", "add", f"10.77.0.{k}/24", "dev", "vad0")
+                for device in ("lo", "vad0"):
+                    ip("-n", name, "link", "set", device, "up")
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"no network namespaces here: {getattr(error, 'stderr', error)}")
+        yield start
+    finally:
+        for one in processes:
+            one.terminate()
+        for one in processes:
+            one.wait(60)
+        for name in made:
+            ip("netns", "delete", name)
+
+
+@pytest.mark.slow
+def test_two_hosts_that_share_a_folder_alone_give_the_same_tables(
+    measured, options, hosts, tmp_path
+):
+    address, folder = "tcp://10.77.0.1:8786", tmp_path / "hosts"
+    hosts(1, DASK.format("scheduler"), "--host", "10.77.0.1", "--no-dashboard")
+    for k in (1, 2):
+        log = (tmp_path / f"worker-{k}.log").open("w")
+        hosts(k, DASK.format("worker"), address, "--nthreads", "1", "--no-dashboard", stderr=log)
+    given = json.dumps(options(folder))
+    assert hosts(1, MEASURE, given, address, cwd=measured.root).wait(600) == 0
+    for name in (*cache.APPENDED, "convergence", "rows"):
+        pd.testing.assert_frame_equal(table(folder, name), table(measured.dir, name))
+    for k in (1, 2):  # both took part
+        assert "Starting established connection" in (tmp_path / f"worker-{k}.log").read_text()
 
 
 @pytest.fixture

@@ -153,7 +153,13 @@ def measure(run: Run, place: Place, *, keep: bool = True, progress: bool = False
     with ExitStack() as opened, bar:
         # What other processes on this folder work on is waited for; in one order, or two clients
         # would wait for each other.
-        for name in sorted({*_left(run, keys, pairs).values()}):
+        names = sorted({*_left(run, keys, pairs).values()})
+        with contextlib.suppress(ImportError, ValueError):  # each lock is an open file
+            import resource
+
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft + len(names), hard))
+        for name in names:
             opened.enter_context(cache.lock(run.dir, name))
         if units := ordered(run, _left(run, keys, pairs)):
             client = opened.enter_context(place())
