@@ -2,22 +2,27 @@
 
 `python -m benchmarks.scaling --study results/ucsd-earlier` takes the seconds of every map from a
 study's `explanations.csv`, adds those of scoring, and hands the units to workers as Dask would:
-`benchmarks/results/scaling.csv`. `--validate` measures a small run with one and with two local
-workers instead, and prints what the simulation, given the seconds of one, says of two."""
+`benchmarks/results/scaling.csv`. `--validate quick` measures a small run on one, two and four local
+workers instead, beside what the simulation, given the seconds of one, says of them, and what a unit
+costs that does nothing: `benchmarks/results/scaling_check.csv`. Nothing else should be running."""
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import itertools
 import math
+import os
 import random
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import pandas as pd
 import typer
+from distributed import as_completed
 
 from vad_helpers import tables
 from vad_helpers.files import atomic_write
@@ -40,6 +45,7 @@ def simulate(
     mb_per_s: float = 100.0,
     lives: float = math.inf,
     restart: float = 60.0,
+    cores: float = math.inf,
     seed: int = 0,
 ) -> tuple[float, float, int]:
     """Hand units out in their order, each to the worker that is free first.
@@ -58,6 +64,8 @@ def simulate(
     lives, restart : float
         Mean seconds until a worker dies (exponential), and until another is in its place; its unit
         is handed out again.
+    cores : float
+        Cores of all workers together: where these are fewer, each takes as much longer.
     seed : int
         Of the deaths.
 
@@ -67,14 +75,15 @@ def simulate(
         Hours, efficiency (the units' seconds over the workers' hours), units done again.
     """
     rng, again = random.Random(seed), 0
-    free = [(start + (i + 1) * weights_mb / mb_per_s, i) for i in range(n_workers)]
+    slower = max(1.0, n_workers / cores)
+    free = [(slower * start + (i + 1) * weights_mb / mb_per_s, i) for i in range(n_workers)]
     death = [lives * rng.expovariate(1.0) for _ in free]
     scheduler, left, ends = 0.0, list(reversed(seconds)), []
     while left:
         now, i = heapq.heappop(free)
         unit = left.pop()
         scheduler = max(scheduler, now) + overhead
-        end = scheduler + unit
+        end = scheduler + slower * unit
         if death[i] < end:  # before or within the unit
             left.append(unit)
             again += death[i] > scheduler
@@ -106,19 +115,21 @@ def durations(folder: Path) -> list[float]:
     return sorted(found, reverse=True)
 
 
-def validate(run: Run, **options: Any) -> pd.DataFrame:
-    """Measure a run anew on one and on two local workers, beside what `simulate` says.
+def validate(run: Run, n_workers: Sequence[int] = (1, 2, 4)) -> pd.DataFrame:
+    """Measure a run anew on so many local workers, beside what `simulate` says.
 
-    workers, measured and simulated (seconds from the workers' start to the last line), ratio.
-    Durations and start are those of the one; of the first unit, those of another of its row.
+    workers, measured and simulated (seconds from the workers' start to the last line), ratio,
+    speedup (measured, to one worker), overhead_ms (of a unit that does nothing, see `overhead`).
+    Durations and start are those of one worker; of the first unit, those of another of its row.
     """
     steps.begin(run)
     taken: dict[int, list[tuple[str, float]]] = {}
     before = cache.append
-    for n in (1, 2):
+    for n in n_workers:
         (run.path("explanations.csv")).unlink(missing_ok=True)  # all pairs are to be done again
         (run.path("convergence.csv")).unlink(missing_ok=True)
-        run.path("attributions").exists() and run.path("attributions").rename(run.path(f"maps-{n}"))
+        if run.path("attributions").exists():
+            run.path("attributions").rename(run.path(f"maps-{n}-{time.time():.0f}"))
         taken[n] = [("", time.monotonic())]
 
         def append(run: Run, lines: dict[str, list[tuple]], kept: list = taken[n]) -> None:
@@ -128,24 +139,42 @@ def validate(run: Run, **options: Any) -> pd.DataFrame:
 
         cache.append = append
         try:
-            cluster.measure(run, cluster.place(workers=n), **options)
+            cluster.measure(run, cluster.place(workers=n))
         finally:
             cache.append = before
     spent = [(b[0], b[1] - a[1]) for a, b in itertools.pairwise(taken[1])]
     first, whole = spent[0]
     alike = [seconds for row, seconds in spent[1:] if row == first]
     seconds = [alike[0] if alike else whole, *(seconds for _, seconds in spent[1:])]
-    lines = []
-    for n in (1, 2):
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    options = {"start": whole - seconds[0], "weights_mb": 0, "write": 0, "cores": cores}
+    lines, alone, extra = [], taken[1][-1][1] - taken[1][0][1], 1000 * overhead(run)
+    for n in n_workers:
         measured = taken[n][-1][1] - taken[n][0][1]
-        found = simulate(seconds, n, start=whole - seconds[0], weights_mb=0, write=0)[0] * 3600
-        lines.append((n, measured, found, found / measured))
-    return pd.DataFrame(lines, columns=["workers", "measured", "simulated", "ratio"])
+        found = simulate(seconds, n, **options)[0] * 3600
+        lines.append((n, measured, found, found / measured, alone / measured, extra))
+    columns = ["workers", "measured", "simulated", "ratio", "speedup", "overhead_ms"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def overhead(run: Run, n: int = 200) -> float:
+    """Seconds that a unit costs beside its work: its way to a worker and back, and its lines."""
+    keys = {row: steps.score_key(run, one) for row, one in steps.rows(run).items()}
+    clip_id, row = next(iter(cache.done(run, keys)))
+    lines = {name: cache.read_lines(run, name) for name in cache.APPENDED}
+    lines = {name: [x for x in lines[name] if row in x and clip_id in x] for name in lines}
+    with tempfile.TemporaryDirectory() as folder, cluster.place(workers=1)() as client:
+        other = dataclasses.replace(run, dir=Path(folder), memo={})
+        client.submit(dict, lines).result()
+        started = time.monotonic()
+        for future in as_completed([client.submit(dict, lines, pure=False) for _ in range(n)]):
+            cache.append(other, future.result())
+        return (time.monotonic() - started) / n
 
 
 def main(
     study: Annotated[Path, typer.Option(help="With explanations.")] = Path("results/ucsd-earlier"),
-    out: Annotated[Path, typer.Option(help="Table.")] = Path("benchmarks/results/scaling.csv"),
+    out: Annotated[Path, typer.Option(help="Folder of the table.")] = Path("benchmarks/results"),
     lives: Annotated[float, typer.Option(help="Mean hours until a worker dies.")] = 4.0,
     check: Annotated[str, typer.Option("--validate", help="A small profile to measure.")] = "",
     param: Annotated[list[str], typer.Option("-p", "--param", help="Of that run.")] = [],  # noqa: B006
@@ -153,17 +182,19 @@ def main(
     """Simulate a study on 1 to 1,000 workers, or a small run beside its measurement."""
     if check:
         run = open_run(check, **dict(params.parse_override(text) for text in param))
-        print(validate(run).to_string(index=False, float_format="{:.2f}".format))
-        return
+        return _write(validate(run).round(2), out / "scaling_check.csv")
     seconds, lines = durations(study), []
     for n in WORKERS:
         alone, dying = simulate(seconds, n), simulate(seconds, n, lives=3600 * lives)
         lines.append((n, round(alone[0], 3), round(alone[1], 3), round(dying[0], 3), dying[2]))
     columns = ["workers", "hours", "efficiency", f"hours_dying_each_{lives:g}h", "done_again"]
-    found = pd.DataFrame(lines, columns=columns)
-    with atomic_write(out) as temporary:
-        found.to_csv(temporary, index=False)
     print(f"{len(seconds)} units, {sum(seconds) / 3600:.1f} hours, longest {seconds[0]:.0f} s")
+    _write(pd.DataFrame(lines, columns=columns), out / "scaling.csv")
+
+
+def _write(found: pd.DataFrame, path: Path) -> None:
+    with atomic_write(path) as temporary:
+        found.to_csv(temporary, index=False)
     print(found.to_string(index=False))
 
 

@@ -3,13 +3,16 @@
 `python -m benchmarks.survival --profile quick` measures a run undisturbed, then breaks others and
 lets them go on: `benchmarks/results/survival.csv`. A fault is survived if the same command then
 ends with the tables of the undisturbed run (run time apart), at once, or after it said in one line
-what is to be done. `--only kill --n 10` tries one fault ten times. Trials that are in the working
-folder are not done again. `seconds_lost` is the mean of what had to be computed twice: after a kill
-the time since the last finished map, after damage what going on took longer than with none."""
+what is to be done. `--only kill --n 10` tries one fault ten times; a run is killed up to seven times,
+then it must give these tables. Trials that are in the working folder are not done again.
+`seconds_lost` is the mean of what had to be computed twice: after a kill the time since the last
+finished map, after damage what going on took longer than with none."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import itertools
 import json
 import os
 import random
@@ -18,7 +21,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +37,7 @@ TABLES = ("clips", "predictions", "rows", "human_centric", "model_centric", "rob
 TABLES += ("curves", "frame_auc", "explanations", "convergence")
 DASK = "from distributed.cli import dask_{0}; dask_{0}.main()"
 LIMIT = 3600  # seconds that no command takes
+KILLS = 7  # of a run, if it does not end before
 
 
 class Lab:
@@ -93,7 +97,7 @@ class Lab:
         return self.work / name
 
 
-Trial = tuple[bool, float, str]  # survived, seconds lost, told
+Trial = tuple[bool, float, str, int]  # survived, seconds lost, told, how often it was broken
 
 
 def environment() -> dict[str, str]:
@@ -126,16 +130,20 @@ def since_last(folder: Path, started: float) -> float:
 
 
 def kill(lab: Lab, rng: random.Random, *more: str) -> Trial:
-    """SIGKILL at a random moment, from the start of the command on; then the same command."""
-    folder, started = lab.fresh("broken"), time.time()
-    process, moment = lab.start(folder, *more), rng.uniform(0, lab.seconds)
-    while process.poll() is None and time.time() - started < moment:
-        time.sleep(0.01)
-    lost = since_last(folder, started)
-    process.kill()
-    process.wait()
+    """SIGKILL at random moments, from the start of the command on; each time the same command."""
+    folder, lost, n = lab.fresh("broken"), 0.0, 0
+    for _ in range(KILLS):
+        process, started = lab.start(folder, *more), time.time()
+        moment = rng.uniform(0, 2 * lab.seconds / KILLS)
+        while process.poll() is None and time.time() - started < moment:
+            time.sleep(0.01)
+        if process.poll() is not None:
+            break
+        lost, n = lost + since_last(folder, started), n + 1
+        process.kill()
+        process.wait()
     same, told, _ = lab.finished(folder, *more)
-    return same, lost, told
+    return same, lost, told, n
 
 
 def _line(process: psutil.Process) -> list[str]:
@@ -155,11 +163,11 @@ def worker(lab: Lab, rng: random.Random) -> Trial:
     known = psutil.Process(process.pid).children() if process.poll() is None else []
     workers = [one for one in known if "spawn_main" in " ".join(_line(one))]
     if not workers:
-        return False, 0.0, "no worker was left to kill"
+        return False, 0.0, "no worker was left to kill", 1
     lost = since_last(folder, started)
     rng.choice(workers).kill()
     status, told = lab.end(process)
-    return status == 0 and tables(folder) == lab.expected, lost, told
+    return status == 0 and tables(folder) == lab.expected, lost, told, 1
 
 
 def client(lab: Lab, rng: random.Random) -> Trial:
@@ -167,37 +175,59 @@ def client(lab: Lab, rng: random.Random) -> Trial:
     return kill(lab, rng, "--workers", "2")
 
 
+@contextlib.contextmanager
+def cluster(rng: random.Random, n_workers: int) -> Iterator[tuple[str, list[subprocess.Popen]]]:
+    """A Dask scheduler and workers: its address, and the processes, the scheduler first."""
+    address, processes = f"tcp://127.0.0.1:{rng.randrange(20000, 60000)}", []
+    port = address.rpartition(":")[2]
+    parts = [("scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard")]
+    parts += [("worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny")] * n_workers
+    try:
+        for name, *arguments in parts:
+            command = [sys.executable, "-c", DASK.format(name), *arguments]
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            processes.append(subprocess.Popen(command, env=environment(), **quiet))
+        yield address, processes
+    finally:
+        for one in processes:
+            one.terminate()
+        for one in processes:
+            one.wait(60)
+
+
 def scheduler(lab: Lab, rng: random.Random) -> Trial:
     """SIGKILL of a Dask scheduler with two workers; then the same command with another one."""
-    folder, lost, first = lab.fresh("broken"), 0.0, ""
-    asked = rng.uniform(0.1, 0.8) * len(lab.expected["explanations"])
-    for broken in (True, False):
-        address, processes = f"tcp://127.0.0.1:{rng.randrange(20000, 60000)}", []
-        port = address.rpartition(":")[2]
-        parts = [("scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard")]
-        parts += [("worker", address, "--nthreads", "1", "--no-dashboard")] * 2
-        try:
-            for name, *arguments in parts:
-                command = [sys.executable, "-c", DASK.format(name), *arguments]
-                quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-                processes.append(subprocess.Popen(command, env=environment(), **quiet))
-            started = time.time()
-            process = lab.start(folder, "--scheduler", address)
-            while broken and process.poll() is None and n_done(folder) - 1 < asked:
-                time.sleep(0.01)
-            if broken:
-                lost = since_last(folder, started)
-                processes[0].kill()
-            status, told = lab.end(process)
-            first = first or told
-            if broken and (status != 1 or not told.startswith("vad: ")):
-                return False, lost, told or "nothing was told"
-        finally:
-            for one in processes:
-                one.terminate()
-            for one in processes:
-                one.wait(60)
-    return status == 0 and tables(folder) == lab.expected, lost, first
+    return hosted(lab, rng, lambda processes: processes[0].kill())
+
+
+def memory(lab: Lab, rng: random.Random) -> Trial:
+    """A worker gets no more memory than it has; then the same command with another worker."""
+
+    def limit(processes: list[subprocess.Popen]) -> None:
+        process = psutil.Process(processes[1].pid)
+        process.rlimit(psutil.RLIMIT_AS, (process.memory_info().vms,) * 2)
+
+    return hosted(lab, rng, limit, n_workers=1)
+
+
+def hosted(
+    lab: Lab, rng: random.Random, breaks: Callable[[list], None], *, n_workers: int = 2
+) -> Trial:
+    """Break a cluster after some maps: a line must tell it; then the same command on another."""
+    folder, asked = lab.fresh("broken"), rng.uniform(0.1, 0.8) * len(lab.expected["explanations"])
+    with cluster(rng, n_workers) as (address, processes):
+        started = time.time()
+        process = lab.start(folder, "--scheduler", address)
+        while process.poll() is None and n_done(folder) - 1 < asked:
+            time.sleep(0.01)
+        lost = since_last(folder, started)
+        breaks(processes)
+        status, first = lab.end(process)
+    if status not in (1, 2) or not first.startswith("vad: "):
+        return False, lost, first or "nothing was told", 1
+    with cluster(rng, n_workers) as (address, _):
+        status, _ = lab.end(lab.start(folder, "--scheduler", address))
+    return status == 0 and tables(folder) == lab.expected, lost, first, 1
 
 
 def full_disk(lab: Lab, rng: random.Random) -> Trial:
@@ -210,7 +240,7 @@ def full_disk(lab: Lab, rng: random.Random) -> Trial:
         if done.returncode == 0:
             status, told = lab.end(lab.start(folder))
             if status != 2 or not told:
-                return False, 0.0, told or "nothing was told"
+                return False, 0.0, told or "nothing was told", 1
             subprocess.run(["mount", "-o", "remount,size=1G", folder], check=True)
         else:
             most = (lab.folder / "human_centric.csv").stat().st_size
@@ -226,9 +256,9 @@ def full_disk(lab: Lab, rng: random.Random) -> Trial:
             status, told = lab.end(lab.start(folder, preexec_fn=little))
             told += " (a limit to the size of a file: no tmpfs can be mounted)"
             if status != 2:
-                return False, 0.0, told
+                return False, 0.0, told, 1
         same, _, seconds = lab.finished(folder)
-        return same, 0.0, told
+        return same, 0.0, told, 1
     finally:
         if done.returncode == 0:
             subprocess.run(["umount", folder], check=True)
@@ -239,7 +269,7 @@ def two(lab: Lab, rng: random.Random) -> Trial:
     folder = lab.fresh("broken")
     other = lab.start(folder)
     statuses = [lab.end(lab.start(folder))[0], other.wait(LIMIT)]
-    return statuses == [0, 0] and tables(folder) == lab.expected, 0.0, ""
+    return statuses == [0, 0] and tables(folder) == lab.expected, 0.0, "", 1
 
 
 def damaged(lab: Lab, damage: Callable[[Path], Path]) -> Trial:
@@ -250,7 +280,7 @@ def damaged(lab: Lab, damage: Callable[[Path], Path]) -> Trial:
     if told.startswith("vad: ") and path.name in told:
         path.unlink()
         same, _, seconds = lab.finished(folder)
-    return same, seconds, told
+    return same, seconds, told, 1
 
 
 def zeros(lab: Lab, rng: random.Random) -> Trial:
@@ -335,8 +365,9 @@ def clock(lab: Lab, rng: random.Random) -> Trial:
     return damaged(lab, damage)
 
 
-FAULTS = {one.__name__: one for one in (kill, worker, client, scheduler, full_disk, two)}
-FAULTS |= {one.__name__: one for one in (zeros, digit, cut_line, cut_map, cut_network, clock)}
+FAULTS = {one.__name__: one for one in (kill, worker, client, scheduler, memory)}
+FAULTS |= {one.__name__: one for one in (full_disk, two, zeros, digit, cut_line)}
+FAULTS |= {one.__name__: one for one in (cut_map, cut_network, clock)}
 
 
 def main(
@@ -354,13 +385,17 @@ def main(
     work.mkdir(parents=True, exist_ok=True)
     lab = Lab(work, ["--profile", profile, *(word for one in param for word in ("-p", one))])
     for name in only or FAULTS:
-        for i in range(n if name == "kill" else n_other):
+        broken, left = 0, n if name == "kill" else n_other
+        for i in itertools.count():
             path = work / "trials" / f"{name}-{i:03}.json"
+            if broken >= left:
+                break
             if not path.is_file():
                 found = FAULTS[name](lab, random.Random(f"{name} {i}"))
                 with atomic_write(path) as temporary:
                     temporary.write_text(json.dumps(found))
                 print(name, i, *found, flush=True)
+            broken += json.loads(path.read_text())[3]
     found = summary(work / "trials")
     with atomic_write(out) as temporary:
         found.to_csv(temporary, index=False)
@@ -368,14 +403,16 @@ def main(
 
 
 def summary(folder: Path) -> pd.DataFrame:
-    """Trials in a folder by fault: n, survived, mean seconds_lost, what the last one was told."""
+    """Trials in a folder by fault: how often something was broken and survived, mean seconds_lost,
+    what the last one was told."""
     lines = []
     for name in FAULTS:
         trials = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{name}-*.json"))]
         if trials:
-            lost = sum(one[1] for one in trials) / len(trials)
+            n, survived = sum(one[3] for one in trials), sum(one[3] for one in trials if one[0])
+            lost = sum(one[1] for one in trials) / max(1, n)
             told = next((one[2] for one in reversed(trials) if one[2]), "")
-            lines.append((name, len(trials), sum(one[0] for one in trials), round(lost, 1), told))
+            lines.append((name, n, survived, round(lost, 1), told))
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 

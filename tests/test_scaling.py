@@ -23,6 +23,7 @@ def test_without_losses_work_is_shared_out_and_the_longest_unit_bounds_it():
         ({"start": 5.0}, 6),
         ({"overhead": 0.5}, 6),  # ten units from one scheduler: the last starts after 5 s
         ({"write": 2.0}, 21),  # ten appends by one client, the first after a second
+        ({"cores": 5}, 2),
         ({"weights_mb": 10.0, "mb_per_s": 10.0}, 5),  # 1 + 2 + 3 + 4 units until then
     ],
 )

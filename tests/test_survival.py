@@ -7,12 +7,13 @@ from benchmarks import survival
 
 def test_trials_are_counted_by_fault_in_the_order_of_the_faults(tmp_path):
     trials = {
-        "two-000": (True, 0.0, ""),
-        "kill-000": (True, 1.0, "a"),
-        "kill-001": (False, 2.0, ""),
+        "two-000": (True, 0.0, "", 1),
+        "kill-000": (True, 7.0, "a", 3),
+        "kill-001": (False, 2.0, "", 1),
+        "kill-002": (True, 0.0, "", 0),  # it ended before it could be killed
     }
     for name, found in trials.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(found))
     found = survival.summary(tmp_path)
     assert tuple(found.columns) == survival.COLUMNS
-    assert found.values.tolist() == [["kill", 2, 1, 1.5, "a"], ["two", 1, 1, 0.0, ""]]
+    assert found.values.tolist() == [["kill", 4, 3, 2.2, "a"], ["two", 1, 1, 0.0, ""]]
