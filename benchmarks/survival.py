@@ -3,7 +3,7 @@
 `python -m benchmarks.survival --profile quick` measures a run undisturbed, then breaks others and
 lets them go on: `benchmarks/results/survival.csv`. A fault is survived if the same command then
 ends with the tables of the undisturbed run (run time apart), at once, or after it said in one line
-what is to be done. `--only kill --n 10` tries one fault ten times; a run is killed up to seven times
+what is to be done. `--only kill --n 10` tries one fault ten times; a run is killed up to 7 times
 before it may end. Trials that are in the working folder are not done again. `seconds_lost` is the
 mean of what had to be computed twice: after a kill the time since the last finished map, after
 damage what going on took longer than with none."""
