@@ -111,31 +111,6 @@ def drawn_means(
     return mean, (drawn @ sums) / (drawn @ counts)
 
 
-def bootstrap_auc(
-    p: Any, labels: Any, groups: Any, *, minus: Any = None, n_resamples: int = 2000, seed: int = 0
-) -> dict[str, float]:
-    """ROC AUC of clips, or how far those of two scores are apart, with an interval.
-
-    `p`, (n,), has one score a clip, without NaN (larger speaks for class 1), `labels` its class, 0
-    or 1, and `minus` another score, whose AUC on the same draws is subtracted; `groups` and the
-    other options are as in `bootstrap_mean`.
-
-    ``auc``: in [0, 1], ties count one half; NaN if there is one class only. ``low``, ``high``: over
-    the draws that have an AUC; NaN without any, or with fewer than two sequences.
-
-    Raises
-    ------
-    ValueError
-        If lengths differ, a value is not finite, or a label is not 0 or 1.
-    """
-    auc, draws = drawn_aucs(p, labels, groups, n_resamples=n_resamples, seed=seed)
-    if minus is not None:
-        other, others = drawn_aucs(minus, labels, groups, n_resamples=n_resamples, seed=seed)
-        auc, draws = auc - other, draws - others
-    low, high = percentiles(draws[~np.isnan(draws)])
-    return {"auc": auc, "low": low, "high": high}
-
-
 def drawn_aucs(
     p: Any, labels: Any, groups: Any, *, n_resamples: int, seed: int | tuple[int, ...]
 ) -> tuple[float, np.ndarray]:
@@ -232,6 +207,21 @@ def interval_sign(low: float, high: float) -> str:
     if low > 0:
         return HIGHER
     return LOWER if high < 0 else UNDECIDED
+
+
+def agreement(scores: pd.DataFrame) -> float:
+    """Krippendorff's alpha of the ranks that clips (lines) give to rows (columns).
+
+    1: all clips rank alike; 0: as by chance. Distances of ranks are squared; clips without all
+    scores are left out.
+
+    References
+    ----------
+    A. F. Hayes, K. Krippendorff, "Answering the call for a standard reliability measure for coding
+    data", Communication Methods and Measures 1, 2007.
+    """
+    ranks = scores.dropna().rank(axis=1).to_numpy()
+    return float(1 - ranks.var(axis=0, ddof=1).mean() / ranks.var(ddof=1))
 
 
 def summarise(scores: pd.DataFrame, **options: Any) -> pd.DataFrame:
