@@ -42,9 +42,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from vad_helpers.attribution import baselines, checks, superpixels
-from vad_helpers.attribution.probability import Probability, evaluating, refuse_mixing, seeded
+from vad_helpers.attribution.probability import Probability, refuse_mixing, seeded
 from vad_helpers.errors import InputError
-from vad_helpers.inference.prepared import Model, Prepared, out_of_memory, prepare
+from vad_helpers.inference.prepared import Model, Prepared, evaluating, out_of_memory, prepare
 
 FAMILIES = ("gradient", "perturbation")
 LARGEST_SEED = 2**32 - 1  # NumPy's legacy generator takes no larger one
