@@ -15,9 +15,11 @@ import hashlib
 import io
 import json
 import time
+import tomllib
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,22 +35,8 @@ from vad_helpers.tables import schema
 Value = TypeVar("Value")
 Pair = tuple[str, str]
 
-STEPS = {
-    "clips": (2, "n_frames stride fold n_folds seed split_by with_validation masks"),
-    "training": (
-        2,
-        "seed train_seed model_width frame_size mean std train_stride augmentation epochs "
-        "batch_size lr weight_decay lr_schedule lr_step lr_gamma epoch_clips early_lr early_end "
-        "average label_smoothing patience keep",
-    ),
-    "given": (2, ""),
-    "predictions": (2, "frame_size mean std"),
-    "map": (1, "n_frames stride frame_size mean std"),
-    "scores": (2, "n_thresholds area_steps baseline seed"),
-    "convergence": (2, ""),
-}
-"""Step -> version, raised whenever its code changes its result, and the parameters that it depends
-on, beside those of the steps that it is computed from."""
+STEPS = tomllib.loads((resources.files(__package__) / "steps.toml").read_text("utf-8"))
+"""What keys are made of: version and parameters of each step."""
 APPENDED = (*schema.SCORED, "curves", "frame_auc", "explanations")
 """Tables that grow pair by pair, in the order in which a pair's lines are written."""
 FREE = (
@@ -117,9 +105,8 @@ def key_of(run: Run, step: str, **parts: Any) -> str:
 
     "k" and 15 hexadecimal digits, so that no reader of a table takes it for a number.
     """
-    version, names = STEPS[step]
-    own = {name: getattr(run.params, name) for name in names.split()}
-    text = json.dumps([step, version, own, parts], sort_keys=True, default=list)
+    own = {name: getattr(run.params, name) for name in STEPS[step]["parameters"]}
+    text = json.dumps([step, STEPS[step]["version"], own, parts], sort_keys=True, default=list)
     return f"k{hashlib.sha256(text.encode()).hexdigest()[:15]}"
 
 

@@ -46,12 +46,7 @@ ALPHA = 0.05
 """Level that p-values are compared with after the correction."""
 DETECTABLE = (norm.ppf(0.975) + norm.ppf(0.8)) / norm.ppf(0.975)
 """Smallest difference found with a power of .8, in halves of an interval of 95 %."""
-GROUPS = {
-    "gradient": "gradient methods",
-    "perturbation": "perturbation methods",
-    "perturbation_but_lime": "perturbation methods but LIME",
-    "others": "the other methods",
-}
+GROUPS = dict(packaged("paper/groups").to_numpy())
 """Sides that name no methods, beside "blurred" and "black": methods that have a variant with the
 black baseline, and these variants."""
 STATEMENTS = dict(packaged("paper/claims")[["claim", "statement"]].to_numpy())
