@@ -108,3 +108,18 @@ def _summarised(taus: pd.DataFrame) -> pd.DataFrame:
     of_clip = of_clip.set_axis(["metric", "row", "level", "clip_id", "value"], axis=1)
     found = summarise(of_clip.assign(sequence=of_clip["clip_id"]))
     return found.rename(columns={"row": "detector", "level": "ladder", "mean": "tau"})
+
+
+def agreement(scores: pd.DataFrame) -> float:
+    """Krippendorff's alpha of the ranks that clips (lines) give to rows (columns).
+
+    1: all clips rank alike; 0: as by chance. Distances of ranks are squared; clips without all
+    scores are left out.
+
+    References
+    ----------
+    A. F. Hayes, K. Krippendorff, "Answering the call for a standard reliability measure for coding
+    data", Communication Methods and Measures 1, 2007.
+    """
+    ranks = scores.dropna().rank(axis=1).to_numpy()
+    return float(1 - ranks.var(axis=0, ddof=1).mean() / ranks.var(ddof=1))

@@ -88,3 +88,12 @@ def test_stress_has_no_part_in_the_verdict_and_the_table_is_one_of_a_study(score
     read = tables.read(tmp_path, "metrics_on_trial")
     assert read["tau"].to_numpy() == pytest.approx(before["tau"].to_numpy(), abs=1e-5)
     assert set(read.loc[read["passed"].notna(), "metric"]) == set(METRICS)
+
+
+def test_agreement_is_one_for_equal_ranks_and_falls_with_disagreement():
+    same = pd.DataFrame([[0.1, 0.2, 0.9], [5, 6, 7], [1, np.nan, 2]])
+    assert verdict.agreement(same) == 1
+    # By hand: ranks 1 2 3 and 3 2 1; within methods variances 2, 0, 2, of all ranks 4 / 5.
+    assert verdict.agreement(pd.DataFrame([[1, 2, 3], [3, 2, 1]])) == pytest.approx(1 - 4 / 3 / 0.8)
+    drawn = pd.DataFrame(np.random.default_rng(0).random((500, 8)))
+    assert verdict.agreement(drawn) == pytest.approx(0, abs=0.01)

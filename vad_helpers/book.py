@@ -256,7 +256,7 @@ def _executed(run: Run, chapter: Path) -> nbformat.NotebookNode:
         made = params.load(values.pop("profile", run.params.profile), root=run.root, **values)
     except InputError as error:  # of a parameter or a profile that was there then
         raise InputError(f"{path} has parameters that no longer hold ({error}); {again}") from None
-    for name in params.names():
+    for name in params.Params.model_fields:
         had, want = getattr(made, name), getattr(run.params, name)
         if had != want and name not in ("run_dir", "data_dir"):
             raise InputError(

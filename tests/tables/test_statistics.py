@@ -11,7 +11,6 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.auc import bootstrap_auc
-from vad_helpers import tables
 from vad_helpers.tables import statistics
 from vad_helpers.tables.statistics import (
     bootstrap_mean,
@@ -252,12 +251,3 @@ def test_tables_that_are_not_tidy_are_refused(scores):
         with pytest.raises(ValueError, match="no scores of .*there are"):
             statistics.compare(scores, [pair])
     assert statistics.compare(scores, []).empty
-
-
-def test_agreement_is_one_for_equal_ranks_and_falls_with_disagreement():
-    same = pd.DataFrame([[0.1, 0.2, 0.9], [5, 6, 7], [1, np.nan, 2]])
-    assert tables.agreement(same) == 1
-    # By hand: ranks 1 2 3 and 3 2 1; within methods variances 2, 0, 2, of all ranks 4 / 5.
-    assert tables.agreement(pd.DataFrame([[1, 2, 3], [3, 2, 1]])) == pytest.approx(1 - 4 / 3 / 0.8)
-    drawn = pd.DataFrame(np.random.default_rng(0).random((500, 8)))
-    assert tables.agreement(drawn) == pytest.approx(0, abs=0.01)

@@ -7,7 +7,6 @@
 from vad_helpers.tables.claims import against, against_variants, claims, claims_table, comparisons
 from vad_helpers.tables.claims import contrasts, sensitivity
 from vad_helpers.tables.schema import Study, load, read
-from vad_helpers.tables.statistics import agreement
 from vad_helpers.tables.summary import by_clip, compare, complete, convergence, costs
 from vad_helpers.tables.summary import finished, flatness, gaps, labels, leakage, main_rows
 from vad_helpers.tables.summary import many_samples, methods, paper, performance, performance_table

@@ -209,21 +209,6 @@ def interval_sign(low: float, high: float) -> str:
     return LOWER if high < 0 else UNDECIDED
 
 
-def agreement(scores: pd.DataFrame) -> float:
-    """Krippendorff's alpha of the ranks that clips (lines) give to rows (columns).
-
-    1: all clips rank alike; 0: as by chance. Distances of ranks are squared; clips without all
-    scores are left out.
-
-    References
-    ----------
-    A. F. Hayes, K. Krippendorff, "Answering the call for a standard reliability measure for coding
-    data", Communication Methods and Measures 1, 2007.
-    """
-    ranks = scores.dropna().rank(axis=1).to_numpy()
-    return float(1 - ranks.var(axis=0, ddof=1).mean() / ranks.var(ddof=1))
-
-
 def summarise(scores: pd.DataFrame, **options: Any) -> pd.DataFrame:
     """Mean and interval of every row, level and metric of a tidy table, one line each.
 
