@@ -34,6 +34,16 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         raise
 
 
+def write_whole(path: str | Path, content: str | bytes | memoryview) -> None:
+    """Write a file, text as UTF-8, as `atomic_write` does.
+
+    What libraries could write themselves comes here too: on a full disk, Python raises an OSError,
+    and they something else.
+    """
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a folder beside `path` to fill; rename it into place when the block succeeds.

@@ -45,7 +45,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from vad_helpers.errors import InputError
-from vad_helpers.files import atomic_write
+from vad_helpers.files import write_whole
 from vad_helpers.inference.prepared import check_precision, evaluating, resolve_device
 from vad_helpers.model.i3d import STAGES
 from vad_helpers.model.weights import State, describe, save_state
@@ -402,11 +402,9 @@ class _Folder(NamedTuple):
         """Keep an epoch. The best weights are in both files: they can never be of two runs."""
         state = {"signature": self.signature, "rows": rows, "best": best}
         state |= {name: part.state_dict() for name, part in trainer.parts.items()}
-        # By way of memory: on a full disk, torch.save would raise no OSError but a RuntimeError.
         content = io.BytesIO()
         torch.save(state, content)
-        with atomic_write(self.path / "last.pt") as temporary:
-            temporary.write_bytes(content.getbuffer())
+        write_whole(self.path / "last.pt", content.getbuffer())
         if improved:
             save_state(best, self.path / "best.safetensors", self.header)
 

@@ -29,7 +29,7 @@ from filelock import FileLock
 from pooch import file_hash as file_digest
 
 from vad_helpers.errors import InputError
-from vad_helpers.files import atomic_write
+from vad_helpers.files import write_whole
 from vad_helpers.tables import schema
 
 Value = TypeVar("Value")
@@ -111,8 +111,7 @@ def key_of(run: Run, step: str, **parts: Any) -> str:
 
 
 def lock(folder: Path, name: str) -> FileLock:
-    """Lock of something in a folder: a second process waits, and then finds it there."""
-    (folder / ".locks").mkdir(parents=True, exist_ok=True)
+    """Lock of something in a folder, made if need be: a second process waits, and then finds it."""
     return FileLock(folder / ".locks" / f"{name}.lock")
 
 
@@ -133,7 +132,6 @@ def update(run: Run, **entries: Any) -> None:
 
     A dict is merged into the one that is there; None in it removes an item.
     """
-    run.dir.mkdir(parents=True, exist_ok=True)
     with lock(run.dir, "manifest"):
         known = manifest_in(run.dir)
         own = json.loads(json.dumps(run.params.dump() | {"run_dir": None}))
@@ -153,9 +151,8 @@ def update(run: Run, **entries: Any) -> None:
                 entry = {key: value for key, value in entry.items() if value is not None}
             found[name] = entry
         if found != known:
-            with atomic_write(run.path("manifest.json")) as temporary:
-                text = json.dumps(found, indent=1, default=list)  # in order: it is that of rows
-                temporary.write_text(text + "\n", encoding="utf-8")
+            text = json.dumps(found, indent=1, default=list)  # in order: it is that of rows
+            write_whole(run.path("manifest.json"), text + "\n")
 
 
 def load_or_build(run: Run, name: str, key: str, build: Callable[[], pd.DataFrame]) -> pd.DataFrame:
@@ -197,8 +194,7 @@ def write_lines(run: Run, name: str, lines: Sequence[Sequence[Any]]) -> None:
     """Write a table anew, whole or not at all; one that holds these very lines is left alone."""
     path, content = run.path(f"{name}.csv"), _as_csv(name, lines)
     if not path.is_file() or path.read_bytes() != content:
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(content)
+        write_whole(path, content)
 
 
 def append(run: Run, lines: Mapping[str, Sequence[Sequence[Any]]]) -> None:
