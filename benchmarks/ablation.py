@@ -16,6 +16,7 @@ import pandas as pd
 import typer
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from benchmarks.auc import bootstrap_auc
 from vad_helpers.data.augmentation import Augmentation
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
@@ -102,8 +103,8 @@ def line(run: Run, name: str) -> dict[str, Any]:
     right = ((p >= schema.CALLED_FROM) == (label == 1)).astype(float)
     options = {"n_resamples": run.params.n_resamples, "seed": run.params.seed}
     accuracy = statistics.bootstrap_mean(right, sequence, **options)
-    auc = statistics.bootstrap_auc(p, label, sequence, **options)
-    apart = statistics.bootstrap_auc(p, label, sequence, minus=own, **options)
+    auc = bootstrap_auc(p, label, sequence, **options)
+    apart = bootstrap_auc(p, label, sequence, minus=own, **options)
     values = {"recipe": name, "fold": run.params.fold, "epochs": len(history)}
     values["best_epoch"] = history.loc[history["chosen"], "epoch"].item()
     normal, anomalous, cut = roc_curve(label, p)

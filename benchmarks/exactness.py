@@ -10,8 +10,8 @@ import torch
 
 from benchmarks import bench, plain_captum
 from vad_helpers.attribution import METHODS, baselines, superpixels
-from vad_helpers.attribution.probability import Probability, evaluating, seeded
-from vad_helpers.inference.prepared import prepare
+from vad_helpers.attribution.probability import Probability, seeded
+from vad_helpers.inference.prepared import evaluating, prepare
 
 N_CLIPS = 6
 

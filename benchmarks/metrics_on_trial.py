@@ -20,8 +20,7 @@ import pandas as pd
 import torch
 import typer
 
-from benchmarks import planted
-from vad_helpers import tables
+from benchmarks import planted, verdict
 from vad_helpers.errors import InputError
 from vad_helpers.files import atomic_write
 from vad_helpers.metrics import human_centric
@@ -64,7 +63,7 @@ def main(
     there = [pd.read_csv(path) for path in sorted(folder.glob("*.csv"))]
     if not there:
         raise InputError("no clip fits: anomalous, with masks on every frame, and room beside")
-    table = tables.judge(pd.concat(there, ignore_index=True))
+    table = verdict.judge(pd.concat(there, ignore_index=True))
     with atomic_write(out) as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g")
     print(

@@ -17,6 +17,7 @@ import pandas as pd
 import typer
 from scipy.stats import kendalltau
 
+from benchmarks.auc import bootstrap_auc
 from vad_helpers import tables
 from vad_helpers.files import atomic_write
 from vad_helpers.run import open_run, params, steps
@@ -83,7 +84,7 @@ def means(studies: Mapping[str, Study]) -> pd.DataFrame:
     for name, study in studies.items():
         tested = study.predictions[study.predictions["split"] == "test"]
         groups = tested["sequence"]
-        own = statistics.bootstrap_auc(tested["p"], tested["label"], groups, **options(study))
+        own = bootstrap_auc(tested["p"], tested["label"], groups, **options(study))
         ends, n = [own[key] for key in ("auc", "low", "high")], [len(tested), groups.nunique()]
         lines.append((name, "detector", "detection_auc", "test", *ends, *n))
         whole, without = (

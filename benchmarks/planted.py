@@ -4,7 +4,7 @@ Nobody knows which voxels a trained network used; of a *planted* detector one do
 is sigmoid(k (f - c)) of a quadratic f of the grey voxels, 1 at the clip x and 0 at its baseline b.
 Then E = (x - b) * grad f((x + b) / 2) is the exact Shapley value of every voxel (of `and` while
 both of its factors are not negative). `ladders` spoil that map by known steps, `try_clip` scores
-every step by every metric, and `tables.judge` asks each metric for the order.
+every step by every metric, and `verdict.judge` asks each metric for the order.
 
 Regions: A is the annotated object, B the same shape where most moves elsewhere, P a still textured
 square. Of a clip one grey channel is used, (1, T, H, W).
@@ -55,6 +55,8 @@ CALLS |= {"area_matched_deletion": 11, "area_matched_insertion": 11, "srg": 20, 
 CALLS |= {"srg_blocks": 40, "road": 4, "frame_deletion": 5}
 """Model calls a map, those of clip and baseline too; metrics that are not listed ask none."""
 PART = (2, 4, 4)
+FRAME_AREAS = (0.05, 0.1, 0.25, 0.5)
+"""Shares of the frames that `frame_deletion` replaces whole."""
 WEIGHT = 3.0
 """Positive part of the filter of `diffuse`, in units of the object's evidence."""
 Explain = Callable[[Tensor], np.ndarray]
@@ -310,7 +312,7 @@ def score(
     options["ends"] = ends = found["shared"]["p_clip"], found["shared"]["p_baseline"]
     logs = model_centric.area_matched(*asked, values, areas=model_centric.LOG_AREAS, **options)
     blocks = {"areas": model_centric.BLOCK_AREAS, "block": model_centric.BLOCK}
-    frames = {"areas": model_centric.FRAME_AREAS, "block": (1, *mask.shape[1:])}
+    frames = {"areas": FRAME_AREAS, "block": (1, *mask.shape[1:])}
     given = {**found["area"], **found["threshold"], "srg_log": logs["srg"]}
     given["srg_blocks"] = model_centric.area_matched(*asked, values, **blocks, **options)["srg"]
     by_frame = model_centric.area_matched(*asked, values, **frames, **options)

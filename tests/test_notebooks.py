@@ -60,7 +60,7 @@ def test_every_parameter_is_typed_commented_and_known(notebook):
     lines = [line for line in cell.source.splitlines() if not line.startswith("#")]
     assert all(re.match(r"\w+: [\w ]+ = .+  # .+", line) for line in lines)
     names = [line.partition(":")[0] for line in lines]
-    known = [*params.names(), "overrides"]
+    known = [*params.Params.model_fields, "overrides"]
     of_study = names[0] == "study_dir" and set(names) <= {"study_dir", "detectors_dir", "trial_dir"}
     assert of_study or (names[-1] == known[-1] and set(names) <= set(known))
 

@@ -21,6 +21,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pandas as pd
 
@@ -134,17 +135,12 @@ def batch_mode() -> Iterator[None]:
     A `python3` kernel of another interpreter may come first on JUPYTER_PATH; here a kernel
     specification of our own comes before it.
     """
-    before = dict(os.environ)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ):  # put back after
         write_kernel_spec(Path(folder) / "kernels" / "python3")
-        places = os.pathsep.join(filter(None, [folder, before.get("JUPYTER_PATH")]))
+        places = os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))
         os.environ |= {"JUPYTER_PATH": places, "VAD_BATCH": "1"}
         os.environ.pop("MPLBACKEND", None)  # `agg` would silently drop every inline figure
-        try:
-            yield
-        finally:
-            os.environ.clear()
-            os.environ |= before
+        yield
 
 
 def build_book(profile: str, overrides: Mapping[str, Any]) -> Path:
@@ -260,7 +256,7 @@ def _executed(run: Run, chapter: Path) -> nbformat.NotebookNode:
         made = params.load(values.pop("profile", run.params.profile), root=run.root, **values)
     except InputError as error:  # of a parameter or a profile that was there then
         raise InputError(f"{path} has parameters that no longer hold ({error}); {again}") from None
-    for name in params.names():
+    for name in params.Params.model_fields:
         had, want = getattr(made, name), getattr(run.params, name)
         if had != want and name not in ("run_dir", "data_dir"):
             raise InputError(

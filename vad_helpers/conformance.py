@@ -20,10 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from vad_helpers.attribution.probability import evaluating
 from vad_helpers.attribution.registry import METHODS, MethodSpec, attribute, register
 from vad_helpers.errors import InputError
-from vad_helpers.inference.prepared import side_by_side
+from vad_helpers.inference.prepared import evaluating, side_by_side
 from vad_helpers.metrics import catalog, evaluate
 from vad_helpers.model.adapter import n_classes, two_logits
 
@@ -49,8 +48,7 @@ class _Lines(list):
         """Add the line of a property: what is told inside, or the error by which it fails."""
         told: list[str] = []
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with warnings.catch_warnings(action="ignore"):
                 yield told.append
             self.append(Line(name, "ok", "; ".join(told)))
         except Exception as error:  # whatever the user's code raises
@@ -186,8 +184,7 @@ def _limits(lines: _Lines, model: nn.Module, clip: Tensor) -> None:
 
     with evaluating(model), torch.no_grad(), _CountRelus() as counted, ExitStack() as hooks:
         for name, module in model.named_modules():
-            handle = module.register_forward_hook(partial(keep, name))
-            hooks.callback(handle.remove)
+            hooks.enter_context(module.register_forward_hook(partial(keep, name)))
         model(clip.clone())
     with lines.of("ReLUs", "limits") as tell:
         _expect(counted.n, "none: guided_backprop has none to guide through")

@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 from vad_helpers.attribution import METHODS, attribute, baselines, checks
 from vad_helpers.data import clips, video_file
 from vad_helpers.errors import InputError
-from vad_helpers.files import atomic_write
+from vad_helpers.files import atomic_write, write_whole
 from vad_helpers.inference.prepared import Model, Prepared, prepare
 from vad_helpers.metrics import references
 from vad_helpers.viz import heatmaps, overlay
@@ -122,9 +122,8 @@ def explain_video(
     facts = {"name": path.name, "frames": n, "height_width": video.size, "odd": odd}
     facts |= {"first_frame_s": video.times[0], "seconds": video.duration}
     told = asked | {"n_frames": n_frames, "stride": stride, "n_clips": len(starts), "scale": scale}
-    (out / "maps").mkdir(parents=True, exist_ok=True)
     told |= {"device": str(ready.device), "video": facts}
-    _write(out / "settings.json", json.dumps(told, indent=1))
+    write_whole(out / "settings.json", json.dumps(told, indent=1) + "\n")
     rows: list[dict[str, Any]] = []
     with (
         (out / "clips.csv").open("w", newline="", encoding="utf-8") as stream,
@@ -165,11 +164,6 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def _explained(ready: Prepared, asked: Mapping[str, Any], folder: Path, grey: np.ndarray) -> Path:
@@ -286,5 +280,5 @@ def _draw(
     likeliest = sorted(rows, key=lambda row: -row["p"])  # all that three megabytes hold
     page = explorer.fragment(map(_shown, likeliest), n_thresholds=50, second=REFERENCE)
     head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Clips and maps</title>'
-    _write(out / "explorer.html", head + page)
+    write_whole(out / "explorer.html", f"{head}{page}\n")
     return [*files, out / "explorer.html"], n_drawn == ends[-1]

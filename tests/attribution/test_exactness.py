@@ -17,9 +17,9 @@ from captum.attr import (
 
 from benchmarks import plain_captum
 from vad_helpers.attribution import METHODS, superpixels
-from vad_helpers.attribution.probability import Probability, evaluating, seeded
+from vad_helpers.attribution.probability import Probability, seeded
 from vad_helpers.inference.chain import sequential
-from vad_helpers.inference.prepared import prepare
+from vad_helpers.inference.prepared import evaluating, prepare
 
 AGREEMENT = 1e-10  # largest difference from Captum's map, as a share of its maximum
 CPU = torch.device("cpu")

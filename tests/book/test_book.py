@@ -39,7 +39,7 @@ def test_every_chapter_ran_without_noise_and_is_in_the_site_with_the_study(built
 
 def test_the_quickstart_explains_every_parameter(built):
     text = (built[0] / "book" / "quickstart.md").read_text()
-    assert not [name for name in params.names() if f"`{name}`" not in text]
+    assert not [name for name in params.Params.model_fields if f"`{name}`" not in text]
 
 
 def test_chapters_show_a_published_fold_without_its_videos(built, published, tmp_path):

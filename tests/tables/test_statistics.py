@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.auc import bootstrap_auc
 from vad_helpers.tables import statistics
 from vad_helpers.tables.statistics import (
-    bootstrap_auc,
     bootstrap_mean,
     holm,
     independent_difference,

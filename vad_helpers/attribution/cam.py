@@ -115,11 +115,8 @@ def _at_layer(
         kept.append(output.detach().requires_grad_())
         return kept[-1].clone()
 
-    handle = modules[layer].register_forward_hook(keep)
-    try:
+    with modules[layer].register_forward_hook(keep):
         score = (probability.logit if of_logit else probability)(clip[None])
-    finally:
-        handle.remove()
     if len(kept) != 1:
         raise InputError(f"layer {layer!r} was used {len(kept)} times; give one that is used once")
     gradient = None

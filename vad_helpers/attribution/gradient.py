@@ -8,6 +8,7 @@ cancels and no map has a sign.
 from __future__ import annotations
 
 import warnings
+from contextlib import ExitStack
 
 import numpy as np
 import torch
@@ -131,20 +132,15 @@ def guided_backprop(
     from captum.attr import GuidedBackprop  # late: importing Captum takes as long as PyTorch
 
     used: list[torch.nn.Module] = []
-    handles = [
-        module.register_forward_hook(lambda module, *_: used.append(module))
-        for module in probability.modules()
-        if isinstance(module, torch.nn.ReLU)
-    ]
-    try:
-        with warnings.catch_warnings():
-            # Captum announces its hooks on every call; it removes them itself.
-            warnings.filterwarnings("ignore", message="Setting backward hooks on ReLU")
-            explained = clip[None].clone().requires_grad_()
-            gradients = GuidedBackprop(probability).attribute(explained)[0]
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, warnings.catch_warnings():
+        for module in probability.modules():
+            if isinstance(module, torch.nn.ReLU):
+                handle = module.register_forward_hook(lambda module, *_: used.append(module))
+                hooks.enter_context(handle)
+        # Captum announces its hooks on every call; it removes them itself.
+        warnings.filterwarnings("ignore", message="Setting backward hooks on ReLU")
+        explained = clip[None].clone().requires_grad_()
+        gradients = GuidedBackprop(probability).attribute(explained)[0]
     if not used:
         raise InputError(
             "guided_backprop found no torch.nn.ReLU in use: functional ReLUs and those of plain "

@@ -175,20 +175,6 @@ def refuse_mixing(prepared: Prepared, clip: Tensor) -> None:
 
 
 @contextlib.contextmanager
-def evaluating(model: Model) -> Iterator[None]:
-    """Put the model in evaluation mode; give every submodule its own mode back afterwards."""
-    modules = list(model.modules()) if isinstance(model, torch.nn.Module) else []
-    training = [module.training for module in modules]
-    try:
-        for module in modules:
-            module.training = False
-        yield
-    finally:
-        for module, was in zip(modules, training, strict=True):
-            module.training = was
-
-
-@contextlib.contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Seed Python's, NumPy's and PyTorch's global generators; restore their states afterwards.
 

@@ -42,11 +42,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from vad_helpers.attribution import baselines, checks, superpixels
-from vad_helpers.attribution.probability import Probability, evaluating, refuse_mixing, seeded
+from vad_helpers.attribution.probability import Probability, refuse_mixing, seeded
 from vad_helpers.errors import InputError
-from vad_helpers.inference.prepared import Model, Prepared, out_of_memory, prepare
+from vad_helpers.inference.prepared import Model, Prepared, evaluating, out_of_memory, prepare
 
-FAMILIES = ("gradient", "perturbation")
 LARGEST_SEED = 2**32 - 1  # NumPy's legacy generator takes no larger one
 _SLOW_TO_IMPORT = ("captum.attr", "scipy.ndimage", "skimage.segmentation", "sklearn.linear_model")
 
@@ -107,7 +106,7 @@ class MethodSpec:
         mine = f"method {self.key!r}"
         if not (isinstance(self.key, str) and self.key.isidentifier()):
             raise InputError(f"{mine}: its key must be a Python identifier such as 'ig'")
-        checks.one_of(f"family of {mine}", self.family, FAMILIES)
+        checks.one_of(f"family of {mine}", self.family, ("gradient", "perturbation"))
         # A keyword of `explain`, or what is handed to a method: such a setting would never arrive.
         for name in {*inspect.signature(attribute).parameters, "probability"} & {*self.settings}:
             raise InputError(f"{mine}: explain() keeps {name!r} for itself; rename the setting")

@@ -25,7 +25,6 @@ from vad_helpers.errors import InputError
 Row = Mapping[str, object] | pd.Series
 COLUMNS = "clip_id scene sequence start n_frames label has_mask eligible fold split".split()
 SIZE = (158, 237)
-N_CHANNELS = 3
 
 
 def clip_table(
@@ -278,7 +277,7 @@ def normalise(
 
 def _to_clip(grey: torch.Tensor, mean: float, std: float) -> torch.Tensor:
     clip = (grey / 255 - mean) / std
-    return clip.expand(N_CHANNELS, *clip.shape).contiguous()
+    return clip.expand(3, *clip.shape).contiguous()
 
 
 def load_clip(

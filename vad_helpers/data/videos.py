@@ -9,13 +9,10 @@ reads a tree reads them too.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import re
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,6 +26,7 @@ from tqdm.auto import tqdm
 from vad_helpers.data import video_file
 from vad_helpers.data.frames import VERSION, Report, Sequence, decode, described
 from vad_helpers.errors import InputError
+from vad_helpers.files import atomic_folder
 
 SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv", ".gif")
 SCENE = "videos"
@@ -204,24 +202,22 @@ def _kept(kept: Path, path: Path, what: str) -> tuple[tuple[Path, ...], tuple[st
     folder = kept / f"{_name(path)}-{what}-{_digest(_files(path))[:16]}"
     about = folder / "video.json"
     if not about.is_file():
-        kept.mkdir(parents=True, exist_ok=True)
-        part = tempfile.mkdtemp(prefix=".partial-", dir=kept)
         try:
-            odd, n = [], 0
-            if what == "frames":
-                video = video_file.look(path)
-                odd, pictures = list(video.odd), video_file.frames(video)
-            else:
-                pictures = _drawn(path)
-            for n, picture in enumerate(pictures, start=1):
-                grey = Image.fromarray(picture).convert("L")
-                grey.save(Path(part, f"{n:06d}.png"), compress_level=1)
-            Path(part, about.name).write_text(json.dumps({"n": n, "odd": odd}), encoding="utf-8")
-            os.chmod(part, 0o755)  # made private, but results are shared like any other folder
-            with contextlib.suppress(OSError):  # another process was faster
-                os.rename(part, folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+            with atomic_folder(folder) as part:
+                odd, n = [], 0
+                if what == "frames":
+                    video = video_file.look(path)
+                    odd, pictures = list(video.odd), video_file.frames(video)
+                else:
+                    pictures = _drawn(path)
+                for n, picture in enumerate(pictures, start=1):
+                    grey = Image.fromarray(picture).convert("L")
+                    grey.save(part / f"{n:06d}.png", compress_level=1)
+                text = json.dumps({"n": n, "odd": odd})
+                (part / about.name).write_text(text, encoding="utf-8")
+        except OSError:
+            if not about.is_file():  # else another process was faster
+                raise
     told = json.loads(about.read_text(encoding="utf-8"))
     frames = tuple(folder / f"{i:06d}.png" for i in range(1, told["n"] + 1))
     return frames, tuple(told["odd"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib.util
 import statistics
@@ -98,6 +99,20 @@ def synchronize(device: torch.device) -> None:
     """Wait until a device has done all it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+@contextlib.contextmanager
+def evaluating(model: Model) -> Iterator[None]:
+    """Put the model in evaluation mode; give every submodule its own mode back afterwards."""
+    modules = list(model.modules()) if isinstance(model, torch.nn.Module) else []
+    training = [module.training for module in modules]
+    try:
+        for module in modules:
+            module.training = False
+        yield
+    finally:
+        for module, was in zip(modules, training, strict=True):
+            module.training = was
 
 
 class Prepared:
@@ -205,8 +220,7 @@ class Prepared:
             lean = getattr(self._source, "for_inference", None)
             source = lean() if lean else copy.deepcopy(self._source).eval()
             source = source if one is None else _AsModule(source)
-            with warnings.catch_warnings(), torch.no_grad():
-                warnings.simplefilter("ignore")
+            with warnings.catch_warnings(action="ignore"), torch.no_grad():
                 try:
                     exported = torch.export.export(source, (torch.zeros(1, *shape),))
                 except Exception as error:  # of many types

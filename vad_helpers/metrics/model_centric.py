@@ -46,7 +46,6 @@ from vad_helpers.metrics.arrays import as_map, check_count, threshold_levels, to
 
 MATCHED_AREAS = (5e-4, 1e-3, 2e-3, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 LOG_AREAS = tuple(np.geomspace(2e-4, 1, 24).tolist())
-FRAME_AREAS = (0.05, 0.1, 0.25, 0.5)
 BLOCK, BLOCK_AREAS = (4, 8, 8), tuple(np.geomspace(2e-3, 1, 20).tolist())
 """Frames, rows and columns of a block, and shares of the blocks: 40 model calls a map."""
 ROUNDING = 1e-3

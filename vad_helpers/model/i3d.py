@@ -39,7 +39,6 @@ from vad_helpers.inference.chain import (
 )
 
 BN_EPS = 1e-3
-BN_MOMENTUM = 0.1
 
 # Of a convolution: channels, kernel and stride. Of a pooling: kernel and stride. Of an Inception
 # block: channels of its convolutions b0, b1a, b1b, b2a, b2b, b3b.
@@ -150,7 +149,7 @@ class Unit3d(nn.Module):
     ) -> None:
         super().__init__()
         self.conv3d = SameConv3d(inputs, outputs, kernel, stride)
-        self.bn = nn.BatchNorm3d(outputs, eps=BN_EPS, momentum=BN_MOMENTUM)
+        self.bn = nn.BatchNorm3d(outputs, eps=BN_EPS)
         self.relu = nn.ReLU(inplace=False)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -45,8 +45,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from vad_helpers.errors import InputError
-from vad_helpers.files import atomic_write
-from vad_helpers.inference.prepared import check_precision, resolve_device
+from vad_helpers.files import write_whole
+from vad_helpers.inference.prepared import check_precision, evaluating, resolve_device
 from vad_helpers.model.i3d import STAGES
 from vad_helpers.model.weights import State, describe, save_state
 
@@ -402,11 +402,9 @@ class _Folder(NamedTuple):
         """Keep an epoch. The best weights are in both files: they can never be of two runs."""
         state = {"signature": self.signature, "rows": rows, "best": best}
         state |= {name: part.state_dict() for name, part in trainer.parts.items()}
-        # By way of memory: on a full disk, torch.save would raise no OSError but a RuntimeError.
         content = io.BytesIO()
         torch.save(state, content)
-        with atomic_write(self.path / "last.pt") as temporary:
-            temporary.write_bytes(content.getbuffer())
+        write_whole(self.path / "last.pt", content.getbuffer())
         if improved:
             save_state(best, self.path / "best.safetensors", self.header)
 
@@ -473,15 +471,12 @@ def predict(
         raise InputError(f"batch_size is {batch_size}: give a whole number of at least 1")
     loader = _loader(dataset, batch_size=batch_size)
     home = next(model.parameters()).device
-    modes = {module: module.training for module in model.modules()}
-    model.to(target).eval()
-    try:
-        with tqdm(total=len(loader), desc="predict", disable=not progress) as bar:
-            logits = _logits(model, loader, target, precision, bar.update)
-    finally:
-        model.to(home)
-        for module, training in modes.items():
-            module.training = training
+    bar = tqdm(total=len(loader), desc="predict", disable=not progress)
+    with bar, evaluating(model):
+        try:
+            logits = _logits(model.to(target), loader, target, precision, bar.update)
+        finally:
+            model.to(home)
     return logits.softmax(dim=1)[:, 1].numpy()
 
 

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from vad_helpers.errors import InputError
-from vad_helpers.files import atomic_write
+from vad_helpers.files import write_whole
 from vad_helpers.model import googlenet
 from vad_helpers.model.i3d import STAGES, InceptionI3d
 
@@ -122,10 +122,7 @@ def save_state(
         name: (tensor.half() if half and _is_halved(tensor) else tensor).cpu().contiguous()
         for name, tensor in state.items()
     }
-    content = to_bytes(tensors, metadata=dict(metadata))
-    # Written by Python, whose error on a full disk is an OSError; the library's own is not.
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(content)
+    write_whole(path, to_bytes(tensors, metadata=dict(metadata)))
 
 
 @torch.no_grad()

@@ -15,9 +15,11 @@ import hashlib
 import io
 import json
 import time
+import tomllib
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,28 +29,14 @@ from filelock import FileLock
 from pooch import file_hash as file_digest
 
 from vad_helpers.errors import InputError
-from vad_helpers.files import atomic_write
+from vad_helpers.files import write_whole
 from vad_helpers.tables import schema
 
 Value = TypeVar("Value")
 Pair = tuple[str, str]
 
-STEPS = {
-    "clips": (2, "n_frames stride fold n_folds seed split_by with_validation masks"),
-    "training": (
-        2,
-        "seed train_seed model_width frame_size mean std train_stride augmentation epochs "
-        "batch_size lr weight_decay lr_schedule lr_step lr_gamma epoch_clips early_lr early_end "
-        "average label_smoothing patience keep",
-    ),
-    "given": (2, ""),
-    "predictions": (2, "frame_size mean std"),
-    "map": (1, "n_frames stride frame_size mean std"),
-    "scores": (2, "n_thresholds area_steps baseline seed"),
-    "convergence": (2, ""),
-}
-"""Step -> version, raised whenever its code changes its result, and the parameters that it depends
-on, beside those of the steps that it is computed from."""
+STEPS = tomllib.loads((resources.files(__package__) / "steps.toml").read_text("utf-8"))
+"""What keys are made of: version and parameters of each step."""
 APPENDED = (*schema.SCORED, "curves", "frame_auc", "explanations")
 """Tables that grow pair by pair, in the order in which a pair's lines are written."""
 FREE = (
@@ -117,15 +105,13 @@ def key_of(run: Run, step: str, **parts: Any) -> str:
 
     "k" and 15 hexadecimal digits, so that no reader of a table takes it for a number.
     """
-    version, names = STEPS[step]
-    own = {name: getattr(run.params, name) for name in names.split()}
-    text = json.dumps([step, version, own, parts], sort_keys=True, default=list)
+    own = {name: getattr(run.params, name) for name in STEPS[step]["parameters"]}
+    text = json.dumps([step, STEPS[step]["version"], own, parts], sort_keys=True, default=list)
     return f"k{hashlib.sha256(text.encode()).hexdigest()[:15]}"
 
 
 def lock(folder: Path, name: str) -> FileLock:
-    """Lock of something in a folder: a second process waits, and then finds it there."""
-    (folder / ".locks").mkdir(parents=True, exist_ok=True)
+    """Lock of something in a folder, made if need be: a second process waits, and then finds it."""
     return FileLock(folder / ".locks" / f"{name}.lock")
 
 
@@ -146,7 +132,6 @@ def update(run: Run, **entries: Any) -> None:
 
     A dict is merged into the one that is there; None in it removes an item.
     """
-    run.dir.mkdir(parents=True, exist_ok=True)
     with lock(run.dir, "manifest"):
         known = manifest_in(run.dir)
         own = json.loads(json.dumps(run.params.dump() | {"run_dir": None}))
@@ -166,9 +151,8 @@ def update(run: Run, **entries: Any) -> None:
                 entry = {key: value for key, value in entry.items() if value is not None}
             found[name] = entry
         if found != known:
-            with atomic_write(run.path("manifest.json")) as temporary:
-                text = json.dumps(found, indent=1, default=list)  # in order: it is that of rows
-                temporary.write_text(text + "\n", encoding="utf-8")
+            text = json.dumps(found, indent=1, default=list)  # in order: it is that of rows
+            write_whole(run.path("manifest.json"), text + "\n")
 
 
 def load_or_build(run: Run, name: str, key: str, build: Callable[[], pd.DataFrame]) -> pd.DataFrame:
@@ -210,8 +194,7 @@ def write_lines(run: Run, name: str, lines: Sequence[Sequence[Any]]) -> None:
     """Write a table anew, whole or not at all; one that holds these very lines is left alone."""
     path, content = run.path(f"{name}.csv"), _as_csv(name, lines)
     if not path.is_file() or path.read_bytes() != content:
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(content)
+        write_whole(path, content)
 
 
 def append(run: Run, lines: Mapping[str, Sequence[Sequence[Any]]]) -> None:

@@ -348,13 +348,14 @@ def fresh_network(run: Run) -> torch.nn.Module:
         return plugins.network(p.model, p.model_args, target=p.target_class, root=run.root)[0]
 
 
-def own_model(run: Run) -> dict[str, Any] | None:
-    """What a network of one's own is keyed by: its address, code and arguments; None: the I3D."""
+def own_model(run: Run, entry: str = "model") -> dict[str, Any]:
+    """What a network of one's own adds to a key, as an `entry`: its address, code and arguments;
+    the I3D adds nothing."""
     p = run.params
     if p.model is None:
-        return None
+        return {}
     code = plugins.digest(p.model, root=run.root)
-    return {"model": p.model, "code": code, "args": p.model_args, "target": p.target_class}
+    return {entry: {"model": p.model, "code": code, "args": p.model_args, "target": p.target_class}}
 
 
 def training_spec(run: Run) -> training.TrainingSpec:
@@ -369,7 +370,7 @@ def training_spec(run: Run) -> training.TrainingSpec:
 @once
 def model_key(run: Run) -> str:
     """Key of the trained network: all that its weights depend on."""
-    own = {} if run.params.model is None else {"model": own_model(run)}
+    own = own_model(run)
     if run.params.trained_weights:
         digest = _weights(run, "trained_weights")
         return key_of(run, "given", clips=clips_key(run), weights=digest, **own)
@@ -594,8 +595,8 @@ def predictions(run: Run, *, progress: bool = False) -> pd.DataFrame:
         network(run, progress=progress)
     # Trained weights that were given say nothing of the frames that this run shows them.
     parts = {"clips": clips_key(run), "model": weights_sha256(run), "precision": precision}
-    parts |= {} if run.params.model is None else {"own": own_model(run)}
-    return cache.load_or_build(run, "predictions", key_of(run, "predictions", **parts), build)
+    key = key_of(run, "predictions", **parts, **own_model(run, "own"))
+    return cache.load_or_build(run, "predictions", key, build)
 
 
 @dataclasses.dataclass(frozen=True)

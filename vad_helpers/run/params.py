@@ -165,11 +165,6 @@ class Params(BaseModel):
         return {name: value for name, value in values.items() if name not in unused}
 
 
-def names() -> list[str]:
-    """Names of all parameters."""
-    return list(Params.model_fields)
-
-
 def project_root(start: str | Path | None = None) -> Path:
     """Find the project's folder: the nearest one from `start` (default: the working folder) upward
     that holds `params/quick.yaml`; InputError if there is none."""

@@ -30,7 +30,7 @@ from tqdm.auto import tqdm
 from vad_helpers.attribution import METHODS, MethodSpec, attribute, occlusion, superpixels
 from vad_helpers.data import datasets
 from vad_helpers.errors import InputError
-from vad_helpers.files import atomic_write
+from vad_helpers.files import write_whole
 from vad_helpers.inference.prepared import out_of_memory, side_by_side
 from vad_helpers.metrics import evaluate, human_centric, model_centric, references, robustness
 from vad_helpers.metrics.catalog import METRICS, described
@@ -160,8 +160,7 @@ def map_key(run: Run, row: Row) -> str:
         return key_of(run, "map", row=row.key, **parts)
     trained = row.weights == "trained"
     parts["network"] = weights_sha256(run) if trained else [p.model_width, p.training_seed]
-    if p.model is not None:  # whose code may change under the same weights
-        parts["model"] = own_model(run)
+    parts |= own_model(run)  # whose code may change under the same weights
     settings = row.all_settings
     if settings.get("agreement") == 0:  # off: the key is that of maps made before there was one
         del settings["agreement"]
@@ -179,9 +178,7 @@ def score_key(run: Run, row: Row) -> str:
     p = run.params
     if p.metrics:
         parts["metrics"] = [(k, plugins.digest(p.sources[k], root=run.root)) for k in p.metrics]
-    if p.model is not None:
-        parts["model"] = own_model(run)
-    return key_of(run, "scores", precision=precision_of(run), **parts)
+    return key_of(run, "scores", precision=precision_of(run), **parts, **own_model(run))
 
 
 def map_path(run: Run, clip_id: str, row: Row) -> Path:
@@ -248,9 +245,7 @@ def _explained(
         if not keep:
             return values, about
         content = to_bytes({"attribution": values}, {"record": json.dumps(about, default=list)})
-        # Written by Python, whose error on a full disk is an OSError; the library's own is not.
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(content)
+        write_whole(path, content)
         return values, about
 
 

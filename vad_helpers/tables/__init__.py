@@ -12,4 +12,3 @@ from vad_helpers.tables.summary import finished, flatness, gaps, labels, leakage
 from vad_helpers.tables.summary import many_samples, methods, paper, performance, performance_table
 from vad_helpers.tables.summary import pivot, rank_stability, ranked, summary, table_one, table_two
 from vad_helpers.tables.summary import timed, variants, wide
-from vad_helpers.tables.trial import agreement, judge

@@ -22,23 +22,8 @@ import pandas as pd
 from scipy.stats import kendalltau, norm
 
 from vad_helpers.metrics.catalog import HIGHER, LOWER, METRICS, direction
-from vad_helpers.tables import statistics
+from vad_helpers.tables import statistics, summary
 from vad_helpers.tables.schema import Study, packaged
-from vad_helpers.tables.summary import (
-    CHANCE,
-    IN_PAPER,
-    Clips,
-    all_zero,
-    finished,
-    labels,
-    many_samples,
-    methods,
-    options,
-    paper,
-    pivot,
-    scores,
-    variants,
-)
 
 HOLDS, DOES_NOT, UNDECIDED = "holds", "does not hold", "undecided"
 AS_CLAIMED, AGAINST, MISSING = "as claimed", "against", "not measured"
@@ -46,12 +31,7 @@ ALPHA = 0.05
 """Level that p-values are compared with after the correction."""
 DETECTABLE = (norm.ppf(0.975) + norm.ppf(0.8)) / norm.ppf(0.975)
 """Smallest difference found with a power of .8, in halves of an interval of 95 %."""
-GROUPS = {
-    "gradient": "gradient methods",
-    "perturbation": "perturbation methods",
-    "perturbation_but_lime": "perturbation methods but LIME",
-    "others": "the other methods",
-}
+GROUPS = dict(packaged("paper/groups").to_numpy())
 """Sides that name no methods, beside "blurred" and "black": methods that have a variant with the
 black baseline, and these variants."""
 STATEMENTS = dict(packaged("paper/claims")[["claim", "statement"]].to_numpy())
@@ -72,7 +52,8 @@ def sides(study: Study, first: str, second: str) -> tuple[list[str], list[str]]:
         black = _variants_with(study, {"baseline": "black"})
         return list(black), list(black.values())
     family = study.rows[study.rows["kind"] == "method"].set_index("row")["family"]
-    family = family[family.index.isin(IN_PAPER)]  # a claim is about the methods that it knew
+    # A claim is about the methods that it knew.
+    family = family[family.index.isin(summary.IN_PAPER)]
 
     def members(side: str) -> list[str]:
         if side in GROUPS:
@@ -87,10 +68,10 @@ def sides(study: Study, first: str, second: str) -> tuple[list[str], list[str]]:
 
 def _variants_with(study: Study, changes: dict[str, object]) -> dict[str, str]:
     """Method's row -> its variant, or reference, with these changes."""
-    lines = variants(study)
+    lines = summary.variants(study)
     lines = lines.loc[[changes == own for own in lines["changes"]]].drop_duplicates("of")
     found = lines.set_index("of")["row"]
-    return {row: found[row] for row in methods(study) if row in found}
+    return {row: found[row] for row in summary.methods(study) if row in found}
 
 
 def _compared(
@@ -102,25 +83,25 @@ def _compared(
     clips: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """Compare sides whose rows are there: as `statistics.compare`, with label and n_all_zero."""
-    part = scores(study, table)
+    part = summary.scores(study, table)
     part = part[(part["level"] == level) & (part["metric"] == metric)]
     part = part if clips is None else part[part["clip_id"].isin(clips)]
     there = set(part["row"])
     pairs = [pair for pair in pairs if all(pair) and {*pair[0], *pair[1]} <= there]
-    found = statistics.compare(part, pairs, **options(study))
+    found = statistics.compare(part, pairs, **summary.options(study))
     defined = part.pivot(index="clip_id", columns="row", values="value").notna()
-    flat = pd.MultiIndex.from_product(defined.axes).isin(all_zero(study)).reshape(defined.shape)
-    flat = pd.DataFrame(flat, *defined.axes)
+    flat = pd.MultiIndex.from_product(defined.axes).isin(summary.all_zero(study))
+    flat = pd.DataFrame(flat.reshape(defined.shape), *defined.axes)
     rows = [[*a, *b] for a, b in pairs]
     found["n_all_zero"] = [int((defined[r].all(axis=1) & flat[r].any(axis=1)).sum()) for r in rows]
-    found.insert(1, "label", found["first"].map(labels(study)))
+    found.insert(1, "label", found["first"].map(summary.labels(study)))
     return found
 
 
 def comparisons(
     study: Study,
     *,
-    clips: Clips = "all",
+    clips: summary.Clips = "all",
     numbers: Collection[int] = tuple(STATEMENTS),
     rows: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
@@ -150,9 +131,9 @@ def comparisons(
     if asked in study.memo:
         return study.memo[asked].copy()
     kept = set(study.keep(clips=clips).evaluation["clip_id"])
-    kept &= set(finished(study, [*rows, *rows.values()])) if rows else kept
-    printed = paper().pivot(index="row", columns=["level", "metric"], values="paper")
-    worth = (printed["clip", "auc"] - CHANCE) / printed["clip", "seconds"]
+    kept &= set(summary.finished(study, [*rows, *rows.values()])) if rows else kept
+    printed = summary.paper().pivot(index="row", columns=["level", "metric"], values="paper")
+    worth = (printed["clip", "auc"] - summary.CHANCE) / printed["clip", "seconds"]
     printed["clip", "auc_per_second"] = worth
     nothing = dict.fromkeys(("difference", "low", "high", "p"), np.nan)
     nothing |= {"n": 0, "n_groups": 0, "n_all_zero": 0}
@@ -247,7 +228,7 @@ def claims_table(study: Study, *, few: int = 10) -> pd.DataFrame:
         in four of five repetitions); "by SRG" (verdict of claims on faithfulness), where the study
         has it.
     """
-    named, lines = labels(study), []
+    named, lines = summary.labels(study), []
     groups = {" ".join(sides(study, name, "")[0]): words for name, words in GROUPS.items()}
     both = (" ".join(side) for side in sides(study, "blurred", "black"))
     groups |= dict(zip(both, ("blurred baseline", "black baseline"), strict=True))
@@ -290,14 +271,14 @@ def _verdict(results: pd.Series) -> str:
     return HOLDS if (results == AS_CLAIMED).all() else UNDECIDED
 
 
-def contrasts(study: Study, table: str, *, clips: Clips = "all") -> pd.DataFrame:
+def contrasts(study: Study, table: str, *, clips: summary.Clips = "all") -> pd.DataFrame:
     """Comparisons between methods that the claims call for, as chapters show them (`PLANNED`).
 
     As `statistics.compare`, with contrast ("LIME - KernelSHAP"); Holm over the lines of the table.
     A comparison with a method that is not there is left out.
     """
     study, parts = study.keep(clips=clips), []
-    named = labels(study)
+    named = summary.labels(study)
     for c in PLANNED[PLANNED["table"] == table].itertuples():
         words = (_words(side, named, GROUPS) for side in (c.first, c.second))
         found = _compared(study, table, c.level, c.metric, [sides(study, c.first, c.second)])
@@ -314,14 +295,14 @@ def against(
     *,
     level: str = "clip",
     rows: Sequence[str] | None = None,
-    clips: Clips = "all",
+    clips: summary.Clips = "all",
 ) -> pd.DataFrame:
     """Compare rows (by default the methods) with reference rows, or any others, paired by clip.
 
     As `statistics.compare`, the reference second, with label (of the first) and n_all_zero (clips
     on which either map has no positive voxel). Holm over all lines.
     """
-    rows = methods(study) if rows is None else rows
+    rows = summary.methods(study) if rows is None else rows
     pairs = [([row], [other]) for other in references for row in rows]
     study = study.keep(clips=clips)
     parts = [_compared(study, table, level, metric, pairs) for metric in metrics]
@@ -367,16 +348,16 @@ def sensitivity(study: Study) -> pd.DataFrame:
     the two rankings in [-1, 1] (1: the same); best and best_after (rows); flips ("a b; ...": pairs
     whose order turns).
     """
-    keys, asked = methods(study), []  # choice, how, alternative, ranking, scores before and after
-    largest, swaps = many_samples(study), {}
-    for line in variants(study).itertuples():
+    asked = []  # choice, how, alternative, ranking, scores before and after
+    keys, largest, swaps = summary.methods(study), summary.many_samples(study), {}
+    for line in summary.variants(study).itertuples():
         name = next(iter(line.changes), "")
         if len(line.changes) == 1 and name in OPEN and (name != "n_samples" or line.row in largest):
             what = name if name == "n_samples" else f"{name} {line.changes[name]}"
             swaps.setdefault((OPEN[name], what), {})[line.of] = line.row
 
     def ranked(part: Study, ranking: tuple[str, str, str], rows: list[str]) -> pd.DataFrame:
-        return pivot(part, *ranking, rows).reindex(columns=rows).dropna()
+        return summary.pivot(part, *ranking, rows).reindex(columns=rows).dropna()
 
     for ((choice, what), swap), ranking in itertools.product(swaps.items(), RANKINGS):
         found = ranked(study, ranking, [*keys, *swap.values()])

@@ -111,31 +111,6 @@ def drawn_means(
     return mean, (drawn @ sums) / (drawn @ counts)
 
 
-def bootstrap_auc(
-    p: Any, labels: Any, groups: Any, *, minus: Any = None, n_resamples: int = 2000, seed: int = 0
-) -> dict[str, float]:
-    """ROC AUC of clips, or how far those of two scores are apart, with an interval.
-
-    `p`, (n,), has one score a clip, without NaN (larger speaks for class 1), `labels` its class, 0
-    or 1, and `minus` another score, whose AUC on the same draws is subtracted; `groups` and the
-    other options are as in `bootstrap_mean`.
-
-    ``auc``: in [0, 1], ties count one half; NaN if there is one class only. ``low``, ``high``: over
-    the draws that have an AUC; NaN without any, or with fewer than two sequences.
-
-    Raises
-    ------
-    ValueError
-        If lengths differ, a value is not finite, or a label is not 0 or 1.
-    """
-    auc, draws = drawn_aucs(p, labels, groups, n_resamples=n_resamples, seed=seed)
-    if minus is not None:
-        other, others = drawn_aucs(minus, labels, groups, n_resamples=n_resamples, seed=seed)
-        auc, draws = auc - other, draws - others
-    low, high = percentiles(draws[~np.isnan(draws)])
-    return {"auc": auc, "low": low, "high": high}
-
-
 def drawn_aucs(
     p: Any, labels: Any, groups: Any, *, n_resamples: int, seed: int | tuple[int, ...]
 ) -> tuple[float, np.ndarray]:

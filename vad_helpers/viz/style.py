@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import tomllib
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -34,34 +35,10 @@ GREY = "#6E6E6E"
 FAMILY_COLOURS = {"gradient": "#0072B2", "perturbation": "#D55E00", "reference": GREY}
 CLASS_COLOURS = {"normal": "#56B4E9", "anomalous": "#D55E00"}
 
-_STYLE = Path(__file__).with_name("static") / "figures.mplstyle"
+_STATIC = Path(__file__).with_name("static")
 # A number and its interval in a cell: where there is no room, the interval goes below the number.
 _INTERVAL = re.compile(r"<td>([-+−]?[\d.]+) (\[[^\[\]<]*\])")
-_LOOKS = {
-    "ig": ("#0072B2", "-", "o"),
-    "ig_smoothgrad": ("#56B4E9", "-", "s"),
-    "guided_backprop": ("#009E73", "-", "^"),
-    "gradient_shap": ("#000000", "-", "D"),
-    "kernel_shap": ("#CC79A7", "--", "v"),
-    "lime": ("#E69F00", "--", "P"),
-    "occlusion_lp": ("#D55E00", "--", "X"),
-    "occlusion_sp": ("#8C510A", "--", "*"),
-    "input_x_gradient": ("#332288", "-", "<"),
-    "smoothgrad": ("#44AA99", "-", ">"),
-    "vargrad": ("#117733", "-", (8, 1, 0)),
-    "grad_cam": ("#882255", "-", "8"),
-    "grad_cam_pp": ("#AA4499", "-", "d"),
-    "hirescam": ("#6699CC", "-", (4, 1, 0)),
-    "layercam": ("#004488", "-", (6, 1, 0)),
-    "lrp": ("#999933", "-", "H"),
-    "rise": ("#6A3D9A", "--", "h"),
-    "random": ("#B0B0B0", ":", "1"),
-    "centre": ("#8F8F8F", ":", "2"),
-    "motion": ("#4D4D4D", ":", "+"),
-    "constant": (GREY, ":", "x"),
-    "random_weights": ("#A08060", ":", "3"),
-    "ig_time_average": ("#7A9EB5", "-.", "o"),
-}
+_LOOKS = tomllib.loads((_STATIC / "looks.toml").read_text("utf-8"))
 
 
 def look(row: str, *, family: str = "", of: str = "") -> dict[str, Any]:
@@ -71,17 +48,19 @@ def look(row: str, *, family: str = "", of: str = "") -> dict[str, Any]:
     the colour of the method that it is `of`, and a dotted line.
     """
     if row in _LOOKS:
-        drawn = _LOOKS[row]
+        colour, line, marker = _LOOKS[row]
     elif of in _LOOKS:
-        drawn = (_LOOKS[of][0], (0, (1, 1)), ".")
+        colour, line, marker = _LOOKS[of][0], (0, (1, 1)), "."
     else:
-        drawn = (FAMILY_COLOURS.get(family, GREY), "-.", "p")
-    return dict(zip(("color", "linestyle", "marker"), drawn, strict=True))
+        colour, line, marker = FAMILY_COLOURS.get(family, GREY), "-.", "p"
+    marker = tuple(marker) if isinstance(marker, list) else marker  # which Matplotlib cannot read
+    return {"color": colour, "linestyle": line, "marker": marker}
 
 
 def styled() -> AbstractContextManager[None]:
     """Make artists in the style of the figures within this context; nothing stays changed."""
-    return matplotlib.style.context(["default", _STYLE])  # keeps the backend, which notebooks need
+    # "default" keeps the backend, which notebooks need.
+    return matplotlib.style.context(["default", _STATIC / "figures.mplstyle"])
 
 
 def subplots(

@@ -13,12 +13,9 @@ shadow and hidden parts excluded); a frame is anomalous if and only if its mask 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +25,7 @@ from vad_helpers.data.walkway.crowd import ANOMALIES, PATTERNS, anomalies, norma
 from vad_helpers.data.walkway.drawing import Actor, draw_layers, soft_shadows
 from vad_helpers.data.walkway.scenery import Scene, build_scene
 from vad_helpers.errors import InputError
+from vad_helpers.files import atomic_folder
 
 VERSION = 1
 """Grows whenever the same spec and seed give other pixels."""
@@ -181,23 +179,16 @@ def write(dest: str | Path, *, seed: int = 0, **options) -> Path:
         return dest
     if dest.exists() and not (dest.is_dir() and not any(dest.iterdir())):
         raise InputError(f"{dest} exists and is not this dataset: remove it or give another folder")
-    dest.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=".partial-", dir=dest.parent, ignore_cleanup_errors=True
-    ) as work:
-        root = Path(work) / "tree"  # of its own: a temporary folder is private
-        for name in SCENES:
-            _write_scene(root / f"UCSD{name}", spec, name, seed)
-        manifest = {"key": wanted, "version": VERSION, "seed": seed}
-        text = json.dumps(manifest | {"spec": dataclasses.asdict(spec)}, indent=1)
-        (root / MANIFEST).write_text(text + "\n", encoding="utf-8")
-        with contextlib.suppress(OSError):
-            dest.rmdir()  # an empty folder stands in the way of a rename on some systems
-        try:
-            os.rename(root, dest)
-        except OSError:
-            if not _holds(dest, wanted):  # else another process wrote the same tree first
-                raise
+    try:
+        with atomic_folder(dest) as root:
+            for name in SCENES:
+                _write_scene(root / f"UCSD{name}", spec, name, seed)
+            manifest = {"key": wanted, "version": VERSION, "seed": seed}
+            text = json.dumps(manifest | {"spec": dataclasses.asdict(spec)}, indent=1)
+            (root / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    except OSError:
+        if not _holds(dest, wanted):  # else another process wrote the same tree first
+            raise
     return dest
 
 

@@ -1,6 +1,6 @@
 """The verdict on metrics: how well each recovers the order of maps that is known.
 
-Scores are those of `benchmarks.planted.try_clip`, of several clips (clip_id), one a sequence.
+Scores are those of `planted.try_clip`, of several clips (clip_id), one a sequence.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy.stats import kendalltau
 
+from benchmarks import verdict
 from vad_helpers import tables
-from vad_helpers.tables import trial
 
 METRICS = ("auc", "deletion", "srg", "cv", "gini", "iou")
 
@@ -18,20 +18,20 @@ def test_tau_is_kendalls_and_leaves_out_pairs_of_equal_recall():
     scores, recall = rng.standard_normal((5, 4)), np.array([1.0, 0.8, 0.6, 0.3, 0.1])
     scores[:, 3] = 7  # a metric that is constant
     expected = [kendalltau(recall, column).statistic for column in scores.T[:3]]
-    assert trial.kendall(scores, recall) == pytest.approx([*expected, 0])
-    assert trial.kendall(recall[:, None], recall) == [1]
+    assert verdict.kendall(scores, recall) == pytest.approx([*expected, 0])
+    assert verdict.kendall(recall[:, None], recall) == [1]
     close = np.array([1.0, 0.96, 0.3])
-    assert trial.kendall(np.array([[1.0], [9], [0]]), close) == [1]  # the first two are one
-    assert np.isnan(trial.kendall(np.ones((2, 1)), np.array([1.0, 0.99]))).all()
-    assert trial.kendall(np.array([[1.0], [np.nan]]), np.array([1.0, 0])) == [0]
-    assert trial.kendall(np.array([[1.0], [1 - 5e-7]]), np.array([1.0, 0])) == [0]
+    assert verdict.kendall(np.array([[1.0], [9], [0]]), close) == [1]  # the first two are one
+    assert np.isnan(verdict.kendall(np.ones((2, 1)), np.array([1.0, 0.99]))).all()
+    assert verdict.kendall(np.array([[1.0], [np.nan]]), np.array([1.0, 0])) == [0]
+    assert verdict.kendall(np.array([[1.0], [1 - 5e-7]]), np.array([1.0, 0])) == [0]
 
 
 @pytest.fixture
 def scores():
     """Three clips, two detectors: a metric that is the recall itself, and others made from it."""
     lines, rng = [], np.random.default_rng(0)
-    ladders = [(name, level) for name in trial.LADDERS for level in (1, 2, 3, 4)]
+    ladders = [(name, level) for name in verdict.LADDERS for level in (1, 2, 3, 4)]
     others = {("constant", 1): 0.1, ("random", 1): 0.05, ("motion", 1): 0.5, ("annotation", 1): 0.9}
     for clip, detector in itertools.product("abc", ("appearance", "hans", "diffuse")):
         recall = {("truth", 0): 1.0, ("inversion", 1): 0.0}
@@ -39,7 +39,7 @@ def scores():
         recall |= {("power", i): 1.0 for i in (1, 2, 3, 4)}
         recall |= {("grid", 10 * i + j): 1 - i / 5 for i in range(5) for j in range(5)}
         for (ladder, level), value in recall.items():
-            wrong = rng.random() if ladder in trial.LADDERS else value  # of one ladder too many
+            wrong = rng.random() if ladder in verdict.LADDERS else value  # of one ladder too many
             given = dict.fromkeys(METRICS, value) | {"recall": value, "cv": -value}
             given["gini"] = 0.5
             given["deletion"] = wrong
@@ -54,7 +54,7 @@ def scores():
 
 
 def test_each_rule_can_fail_and_a_perfect_metric_passes(scores, tmp_path):
-    table = tables.judge(scores)
+    table = verdict.judge(scores)
     whole = table.query("detector == 'all' and ladder == 'all'").set_index("metric")
     assert whole["passed"].to_dict() == {
         "cv": True,  # lower is better, and it is minus the recall
@@ -80,7 +80,7 @@ def test_each_rule_can_fail_and_a_perfect_metric_passes(scores, tmp_path):
 def test_stress_has_no_part_in_the_verdict_and_the_table_is_one_of_a_study(scores, tmp_path):
     worse = scores.assign(value=scores["value"].where(scores["detector"] != "diffuse", 0.0))
     worse.loc[scores["metric"] == "recall", "value"] = scores["value"]
-    before, after = tables.judge(scores), tables.judge(worse)
+    before, after = verdict.judge(scores), verdict.judge(worse)
     own = before["detector"] != "diffuse"
     pd.testing.assert_frame_equal(before[own], after[own])
     assert (after[~own]["tau"].fillna(0) == 0).all()
@@ -92,8 +92,8 @@ def test_stress_has_no_part_in_the_verdict_and_the_table_is_one_of_a_study(score
 
 def test_agreement_is_one_for_equal_ranks_and_falls_with_disagreement():
     same = pd.DataFrame([[0.1, 0.2, 0.9], [5, 6, 7], [1, np.nan, 2]])
-    assert tables.agreement(same) == 1
+    assert verdict.agreement(same) == 1
     # By hand: ranks 1 2 3 and 3 2 1; within methods variances 2, 0, 2, of all ranks 4 / 5.
-    assert tables.agreement(pd.DataFrame([[1, 2, 3], [3, 2, 1]])) == pytest.approx(1 - 4 / 3 / 0.8)
+    assert verdict.agreement(pd.DataFrame([[1, 2, 3], [3, 2, 1]])) == pytest.approx(1 - 4 / 3 / 0.8)
     drawn = pd.DataFrame(np.random.default_rng(0).random((500, 8)))
-    assert tables.agreement(drawn) == pytest.approx(0, abs=0.01)
+    assert verdict.agreement(drawn) == pytest.approx(0, abs=0.01)
