@@ -101,9 +101,9 @@ class SameConv3d(nn.Conv3d):
         if not self.pads_itself:
             pads = same_padding(x.shape[2:], self.kernel_size, self.stride)
             return convolve_padded(self)(F.pad(x, pads))
-        if x.shape[2] == 2 and self.kernel_size[0] == 3:
-            # In bf16 on some CPUs (avx512_bf16; torch 2.13 with oneDNN) the weight gradient of a
-            # 3x3x3 convolution that pads two time steps itself is read from uninitialised memory.
+        if x.shape[2] <= 2 and self.kernel_size[0] == 3:
+            # In bf16 on some CPUs (torch 2.13 with oneDNN) a 3x3x3 convolution that pads so few
+            # steps itself reads uninitialised memory: two steps (avx512_bf16), one (AMX).
             x = F.pad(x, (0, 0, 0, 0, 1, 1))
             return F.conv3d(x, self.weight, self.bias, self.stride, (0, *self.padding[1:]))
         return super().forward(x)
