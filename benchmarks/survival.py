@@ -47,16 +47,17 @@ class Lab:
         self.work, self.given = work, given
         self.folder, facts = work / "reference", work / "seconds.json"
         if not facts.is_file():
-            shutil.rmtree(self.folder, ignore_errors=True)
             spent = []
-            for _ in range(2):  # the second finds nothing to do
+            for fresh in (True, True, False):  # the first makes the videos, the last does nothing
+                if fresh:
+                    shutil.rmtree(self.folder, ignore_errors=True)
                 started = time.monotonic()
                 status, told = self.end(self.start(self.folder))
                 spent.append(time.monotonic() - started)
                 if status:
                     raise InputError(f"the undisturbed run ends with {told}; give other parameters")
             with atomic_write(facts) as temporary:
-                temporary.write_text(json.dumps(spent))
+                temporary.write_text(json.dumps(spent[1:]))
         self.seconds, self.idle = json.loads(facts.read_text())
         self.expected = tables(self.folder)
 
