@@ -1,8 +1,10 @@
 """Training: the recipe, the history, that a killed run resumes exactly; predictions."""
 
+import os
 import random
 import resource
 import signal
+import socket
 from multiprocessing import get_context
 
 import numpy as np
@@ -343,3 +345,55 @@ def test_predicting_leaves_the_model_as_it_was_even_after_a_failure(make_clips, 
         predict(model, clips, device="cpu")
     assert model.training and model.Mixed_3c.training and not model.Mixed_3b.training
     assert fingerprint(model) == before
+
+
+def plain():
+    """A network without batch norm: how a batch is shared out changes nothing but rounding."""
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv3d(3, 4, 3, stride=2), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool3d(1)]
+    return torch.nn.Sequential(*layers, torch.nn.Flatten(), torch.nn.Linear(4, 2))
+
+
+def assert_alike(one, other):
+    (model_one, history_one), (model_two, history_two) = one, other
+    for name, tensor in model_one.state_dict().items():
+        torch.testing.assert_close(tensor, model_two.state_dict()[name], rtol=1e-4, atol=1e-6)
+    numbers = history_one.columns.drop(["seconds", "best"])
+    np.testing.assert_allclose(history_one[numbers], history_two[numbers], rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_processes_share_batches_out_and_train_the_same_network(fit, capfd):
+    spec = TrainingSpec(epochs=3, batch_size=3, lr=0.01, average=0.5)
+    alone = fit(spec, folder="one", model=plain())
+    shared = fit(spec, folder="two", model=plain(), devices=2)
+    assert_alike(alone, shared)
+    # What was begun by two is ended by one, and an ended run is not begun again.
+    again = fit(spec, folder="two", model=plain())
+    assert fingerprint(again[0]) == fingerprint(shared[0])
+    for wrong in ({"devices": 0}, {"num_nodes": 0}):
+        with pytest.raises(InputError, match="give at least one of each"):
+            fit(spec, folder="none", model=plain(), **wrong)
+
+
+def on_machine(rank, port, given, folder):
+    os.environ |= {"NODE_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    train(plain(), *given, checkpoint_dir=folder, device="cpu", num_nodes=2, progress=False)
+
+
+@pytest.mark.slow
+def test_machines_train_one_network_together(fit, make_clips, tmp_path):
+    given = make_clips(7, seed=1), make_clips(6, seed=2), TrainingSpec(epochs=2, batch_size=3)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context, folder = get_context("spawn"), str(tmp_path / "nodes")
+    machines = [context.Process(target=on_machine, args=(k, port, given, folder)) for k in (1, 0)]
+    for machine in machines:
+        machine.start()
+    for machine in machines:
+        machine.join(300)
+    assert [machine.exitcode for machine in machines] == [0, 0]
+    assert_alike(
+        fit(given[2], folder="one", model=plain()), fit(given[2], folder="nodes", model=plain())
+    )

@@ -27,7 +27,7 @@ TEXT = [
     ("baseline=black n_thresholds=5 area_steps=4", SCORES),
     ("n_clips=4 n_clips_slow=1 max_per_sequence=1 study_clips=20 device=cpu", set()),
     ("methods=[ig,lime,guided_backprop] eval_batch_size=1 n_resamples=10", set()),
-    ("runtime_repeats=2 alternative=another", set()),
+    ("runtime_repeats=2 alternative=another devices=2 num_nodes=2", set()),
 ]
 CHANGES = {
     name: (value, touched)
@@ -81,7 +81,7 @@ def test_a_change_touches_what_depends_on_it_and_nothing_else(keys, name):
 def test_a_folder_with_a_manifest_refuses_what_contradicts_it(measured, name):
     value, _ = CHANGES[name]
     folder = str(measured.dir)
-    if name in ("device", "eval_batch_size", "n_resamples", "runtime_repeats", "n_clips"):
+    if name in {*cache.FREE, "n_clips"}:
         assert getattr(open_run(run_dir=folder, **{name: value}).params, name) == value
         return
     with pytest.raises(InputError, match=f"was made with {name} .*, asked for is"):

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +38,7 @@ import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
+from lightning_fabric.plugins.environments import LightningEnvironment
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR, StepLR
@@ -143,6 +145,8 @@ def train(
     *,
     checkpoint_dir: str | Path,
     device: str = "auto",
+    devices: int = 1,
+    num_nodes: int = 1,
     precision: str = "fp32",
     seed: int = 0,
     key: str = "",
@@ -168,6 +172,11 @@ def train(
     checkpoint_dir : str or Path
         Folder of this run, made if need be. One process at a time.
     device, precision : {"auto", "cpu", "cuda"} and {"fp32", "bf16"}
+    devices, num_nodes : int, default 1
+        Processes on this machine, each on a GPU of its own (or a part of the CPU), and machines
+        that call this with the same arguments and folder; the environment of each has NODE_RANK
+        (from 0), MASTER_ADDR and MASTER_PORT. Processes share every batch out. GPUs normalise it as
+        a whole; on CPUs each process normalises its own clips, which trains another network.
     seed : int, default 0
         Of the order of clips, and of dropout; at least 0.
     key : str
@@ -219,23 +228,58 @@ def train(
     folder = _Folder(Path(checkpoint_dir), json.dumps(facts, sort_keys=True), header)
     home = next(model.parameters()).device
     val_labels = labels[1] if val_set is not None else None
-    trainer = _Trainer(model.to(target), train_set, val_set, val_labels, spec, precision, seed)
-    rows, best = folder.resume(trainer)
-    total, initial = (n * trainer.n_batches for n in (spec.epochs, len(rows)))
-    hidden = not progress or _ended(rows, spec)
-    with tqdm(total=total, initial=initial, desc="train", unit="batch", disable=hidden) as bar:
-        while not _ended(rows, spec):
-            rows.append(trainer.epoch(len(rows), bar.update))
-            improved = kept_epoch(rows, spec.keep) == len(rows) - 1
-            if improved:
-                state = trainer.result.state_dict()
-                best = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
-            folder.keep(trainer, rows, best, improved=improved)
-            bar.set_postfix({name: f"{rows[-1][name]:.3f}" for name in ("train_loss", "val_auc")})
+    given = train_set, val_set, val_labels, spec, precision, seed
+    if min(devices, num_nodes) < 1:
+        raise InputError(f"{devices} devices on {num_nodes} machines: give at least one of each")
+    options = {"accelerator": target.type, "plugins": _plugins(target, precision)}
+    if devices * num_nodes > 1:
+        # Its environment even where a batch system starts the one process of a machine.
+        here = {**options, "plugins": [*options["plugins"], LightningEnvironment()]}
+        fabric = Fabric(**here, strategy="ddp_spawn", devices=devices, num_nodes=num_nodes)
+        # As bytes: Fabric would look for tensors inside, and refuses frozen dataclasses.
+        fabric.launch(_train_share, pickle.dumps((model.cpu(), given, folder, progress)))
+        # They leave their network in the folder.
+    trainer = _Trainer(Fabric(**options, devices=1), model.to(target), *given)
+    rows, best = _fit(trainer, folder, progress=progress)
     model.load_state_dict(best)
     model.requires_grad_(True).to(home).eval()
     kept = kept_epoch(rows, spec.keep)
     return pd.DataFrame(rows).assign(best=[i == kept for i in range(len(rows))])
+
+
+def _train_share(fabric: Fabric, content: bytes) -> None:
+    """What each of several processes does."""
+    model, given, folder, progress = pickle.loads(content)
+    if fabric.device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    trainer = _Trainer(fabric, model.to(fabric.device), *given)
+    _fit(trainer, folder, progress=progress and fabric.is_global_zero)
+    fabric.barrier()
+
+
+def _fit(trainer: _Trainer, folder: _Folder, *, progress: bool) -> tuple[list, State]:
+    """All epochs that the folder lacks: history and weights to keep."""
+    rows, best = folder.resume(trainer)
+    spec = trainer.spec
+    total, initial = (n * trainer.n_batches for n in (spec.epochs, len(rows)))
+    hidden = not progress or _ended(rows, spec)
+    with tqdm(total=total, initial=initial, desc="train", unit="batch", disable=hidden) as bar:
+        while not _ended(rows, spec):
+            # Of one process: statistics of batches, and so scores, may differ between them.
+            rows.append(trainer.fabric.broadcast(trainer.epoch(len(rows), bar.update)))
+            improved = kept_epoch(rows, spec.keep) == len(rows) - 1
+            if improved:
+                state = trainer.result.state_dict()
+                best = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+            if trainer.fabric.is_global_zero:
+                folder.keep(trainer, rows, best, improved=improved)
+            bar.set_postfix({name: f"{rows[-1][name]:.3f}" for name in ("train_loss", "val_auc")})
+    return rows, best
+
+
+def _plugins(device: torch.device, precision: str) -> list[MixedPrecision]:
+    # As a plugin and not by its name, which would log a line into every notebook's output.
+    return [MixedPrecision("bf16-mixed", device.type)] if precision == "bf16" else []
 
 
 def pass_back(model: nn.Module, clips: Tensor, spec: TrainingSpec, *, precision: str) -> None:
@@ -293,6 +337,7 @@ class _Trainer:
 
     def __init__(
         self,
+        fabric: Fabric,
         model: nn.Module,
         train_set: Dataset,
         val_set: Dataset | None,
@@ -329,9 +374,7 @@ class _Trainer:
             average = get_ema_multi_avg_fn(spec.average)
             averaged = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
             self.result, self.parts["average"] = averaged.module, averaged
-        # As a plugin and not by its name, which would log a line into every notebook's output.
-        plugins = [MixedPrecision("bf16-mixed", self.device.type)] if precision == "bf16" else []
-        self.fabric = Fabric(accelerator=self.device.type, devices=1, plugins=plugins)
+        self.fabric = fabric
         self.model, self.optimizer = self.fabric.setup(model, optimizer)
         self.parts["optimizer"] = self.optimizer
 
@@ -346,30 +389,38 @@ class _Trainer:
         groups = getattr(self.train_set, "groups", None)
         order = draw(rng, len(self.train_set), self.spec, groups)
         batches = [batch.tolist() for batch in in_batches(order, self.spec.batch_size)]
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        shares = [batch[rank::world] for batch in batches]
         loss_sum, n_correct = 0.0, 0
         self.raw.train()
         for stage in self.frozen:
             stage.eval()
         on_gpu = self.device.type == "cuda"
         with torch.random.fork_rng(devices=[torch.cuda.current_device()] if on_gpu else []):
-            seed = int(rng.integers(2**63))
+            seed = int(rng.integers(2**63)) ^ rank
             torch.default_generator.manual_seed(seed)  # torch.manual_seed touches every GPU
             if on_gpu:
                 torch.cuda.manual_seed(seed)
-            for clips, labels in _loader(self.train_set, batch_sampler=batches):
+            # Who has no clip of a batch takes one without weight: all take every step.
+            taken = [own or batch[:1] for own, batch in zip(shares, batches, strict=True)]
+            loader = _loader(self.train_set, batch_sampler=taken)
+            for (clips, labels), own, batch in zip(loader, shares, batches, strict=True):
                 labels = labels.to(self.device)
                 logits = self.model(_to_device(clips, self.device, self.raw)).float()
                 smoothing = self.spec.label_smoothing
                 loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-                loss_sum += self._finite(loss.item(), "training", epoch) * len(labels)
-                n_correct += int((logits.argmax(dim=1) == labels).sum())
+                loss_sum += self._finite(loss.item(), "training", epoch) * len(own)
+                n_correct += int((logits.argmax(dim=1) == labels)[: len(own)].sum())
                 self.optimizer.zero_grad()
-                self.fabric.backward(loss)
+                # Processes average their gradients: a clip counts the same in all shares.
+                self.fabric.backward(loss * (len(own) * world / len(batch)))
                 self.optimizer.step()
                 self.scheduler.step()
                 if "average" in self.parts:
                     self.parts["average"].update_parameters(self.raw)
                 on_batch()
+        sums = torch.tensor([loss_sum, n_correct], dtype=torch.float64, device=self.device)
+        loss_sum, n_correct = self.fabric.all_reduce(sums, reduce_op="sum").tolist()
         row = {"epoch": epoch, "lr": lr, "train_loss": loss_sum / self.n_clips}
         row |= {"train_accuracy": n_correct / self.n_clips}
         row |= dict.fromkeys(("val_loss", "val_accuracy", "val_auc"), float("nan"))

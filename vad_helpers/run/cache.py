@@ -41,7 +41,7 @@ APPENDED = (*schema.SCORED, "curves", "frame_auc", "explanations")
 """Tables that grow pair by pair, in the order in which a pair's lines are written."""
 FREE = (
     *("run_dir", "data_dir", "device", "init_weights", "trained_weights"),
-    *("eval_batch_size", "n_resamples", "runtime_repeats"),
+    *("devices", "num_nodes", "eval_batch_size", "n_resamples", "runtime_repeats"),
 )
 """Parameters that may differ from those that a folder was made with: places, speed, and drawing.
 Whether another place holds the same data and weights is told by their content."""

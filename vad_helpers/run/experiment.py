@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
@@ -417,6 +418,10 @@ def network(run: Run, weights: str = "trained", *, progress: bool = False) -> to
             return randomise(fresh_network(run)).eval() if own else fresh_network(run).eval()
     check_writable(run)
     path, key = run.path("model.safetensors"), model_key(run)
+    own_weights = run.params.trained_weights or run.params.epochs == 0
+    if int(os.environ.get("NODE_RANK", 0)) and run.params.num_nodes > 1 and not own_weights:
+        if not is_trained(run):
+            _train(run, progress=False)  # its share; the first machine has the lock, and saves
     with cache.lock(run.dir, "model"):
         known = cache.manifest_in(run.dir)
         same = known.get("files", {}).get("model", {}).get("key") == key
@@ -432,8 +437,9 @@ def network(run: Run, weights: str = "trained", *, progress: bool = False) -> to
                     return model
                 told = f"{run.dir} was made with; put that back, or delete the folder"
                 raise InputError(f"{path} is not the network that {told}")
-        given = run.params.trained_weights or run.params.epochs == 0
-        model, about, history = _given_network(run) if given else _train(run, progress=progress)
+        model, about, history = (
+            _given_network(run) if own_weights else _train(run, progress=progress)
+        )
         found = model_weights.fingerprint(model)
         left = [name for name in ("attributions", "explanations.csv") if run.path(name).exists()]
         if before not in (None, found) and left:
@@ -469,6 +475,8 @@ def _train(run: Run, *, progress: bool) -> tuple[torch.nn.Module, dict[str, Any]
         training_spec(run),
         checkpoint_dir=run.path("training"),
         device=p.device,
+        devices=p.devices,
+        num_nodes=p.num_nodes,
         precision=precision_of(run, "training"),
         seed=p.training_seed,
         key=model_key(run),

@@ -90,6 +90,8 @@ class Params(BaseModel):
     alternative: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = None
 
     device: Literal["auto", "cpu", "cuda"]  # auto: CUDA where there is a GPU
+    devices: Count = 1  # GPUs of this machine that train together, see `model.training.train`
+    num_nodes: Count = 1  # machines that train together
     precision: Precision  # of explanations and scores, see `steps.precision_of`
     train_precision: Precision  # auto: as `precision`
 

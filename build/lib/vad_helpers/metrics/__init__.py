@@ -1,0 +1,1 @@
+"""Measuring explanations: localisation, faithfulness, stability over time, cost."""

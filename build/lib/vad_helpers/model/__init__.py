@@ -1,0 +1,1 @@
+"""The Inception-I3D network, its weights, and its training."""
