@@ -1,6 +1,5 @@
 """Training: the recipe, the history, that a killed run resumes exactly; predictions."""
 
-import os
 import random
 import resource
 import signal
@@ -363,37 +362,27 @@ def assert_alike(one, other):
 
 
 @pytest.mark.slow
-def test_processes_share_batches_out_and_train_the_same_network(fit, capfd):
+def test_processes_share_batches_out_and_train_the_same_network(fit):
     spec = TrainingSpec(epochs=3, batch_size=3, lr=0.01, average=0.5)
-    alone = fit(spec, folder="one", model=plain())
     shared = fit(spec, folder="two", model=plain(), devices=2)
-    assert_alike(alone, shared)
-    # What was begun by two is ended by one, and an ended run is not begun again.
-    again = fit(spec, folder="two", model=plain())
-    assert fingerprint(again[0]) == fingerprint(shared[0])
-    for wrong in ({"devices": 0}, {"num_nodes": 0}):
-        with pytest.raises(InputError, match="give at least one of each"):
-            fit(spec, folder="none", model=plain(), **wrong)
-
-
-def on_machine(rank, port, given, folder):
-    os.environ |= {"NODE_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    train(plain(), *given, checkpoint_dir=folder, device="cpu", num_nodes=2, progress=False)
+    assert_alike(fit(spec, folder="one", model=plain()), shared)
+    # An ended run is not begun again, by however many.
+    assert fingerprint(fit(spec, folder="two", model=plain())[0]) == fingerprint(shared[0])
+    with pytest.raises(InputError, match="give at least one of each"):
+        fit(spec, folder="none", model=plain(), devices=0)
 
 
 @pytest.mark.slow
-def test_machines_train_one_network_together(fit, make_clips, tmp_path):
+def test_machines_train_one_network_together(fit, make_clips, tmp_path, monkeypatch):
     given = make_clips(7, seed=1), make_clips(6, seed=2), TrainingSpec(epochs=2, batch_size=3)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context, folder = get_context("spawn"), str(tmp_path / "nodes")
-    machines = [context.Process(target=on_machine, args=(k, port, given, folder)) for k in (1, 0)]
-    for machine in machines:
+    options = {"checkpoint_dir": str(tmp_path / "nodes"), "device": "cpu", "num_nodes": 2}
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
+    machines = []
+    for rank in ("1", "0"):
+        monkeypatch.setenv("NODE_RANK", rank)
+        machine = get_context("spawn").Process(target=train, args=(plain(), *given), kwargs=options)
         machine.start()
-    for machine in machines:
-        machine.join(300)
-    assert [machine.exitcode for machine in machines] == [0, 0]
-    assert_alike(
-        fit(given[2], folder="one", model=plain()), fit(given[2], folder="nodes", model=plain())
-    )
+        machines.append(machine)
+    assert [machine.join(300) or machine.exitcode for machine in machines] == [0, 0]
+    assert_alike(*(fit(given[2], folder=name, model=plain()) for name in ("one", "nodes")))

@@ -12,3 +12,11 @@ def _in_project(in_project):
 def weights(measured):
     """Path of the measured run's network."""
     return str(measured.path("model.safetensors"))
+
+
+@pytest.fixture
+def options(measured, weights):
+    """Parameters of the measured run, with its network, for another folder."""
+    own = {name: measured.params.dump()[name] for name in ("methods", "n_clips", "variants")}
+    own["variants"] |= {"lime_converged": None}  # the profile's
+    return lambda folder: {**own, "trained_weights": weights, "run_dir": str(folder)}

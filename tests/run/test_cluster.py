@@ -6,11 +6,14 @@ import os
 import stat
 import subprocess
 import sys
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
+from benchmarks.survival import DASK
 from vad_helpers import cli
 from vad_helpers.attribution import METHODS
 from vad_helpers.errors import InputError
@@ -50,14 +53,6 @@ def local():
 @pytest.fixture
 def place(local):
     return lambda: contextlib.nullcontext(local)
-
-
-@pytest.fixture
-def options(measured, weights):
-    """Parameters of the measured run, with its network, for another folder."""
-    own = {name: measured.params.dump()[name] for name in ("methods", "n_clips", "variants")}
-    own["variants"] |= {"lime_converged": None}  # the profile's
-    return lambda folder: {**own, "trained_weights": weights, "run_dir": str(folder)}
 
 
 @pytest.fixture
@@ -243,48 +238,40 @@ import json, sys
 from vad_helpers.run import cluster, open_run
 cluster.measure(open_run("tiny", **json.loads(sys.argv[1])), cluster.place(scheduler=sys.argv[2]))
 """
-DASK = "import sys; from distributed.cli import dask_{0}; dask_{0}.main(sys.argv[1:])"
 
 
 @pytest.fixture
 def hosts(tmp_path):
     """Starts Python programs on two hosts (network namespaces) with homes of their own."""
     names, processes = [f"vad-{os.getpid()}-{k}" for k in (1, 2)], []
-
-    def ip(*words):
-        return subprocess.run(["ip", *words], capture_output=True, text=True, check=True)
+    ip = partial(subprocess.run, capture_output=True, check=True)
 
     def start(k, code, *words, **options):
-        home = tmp_path / f"home-{k}"
-        home.mkdir(exist_ok=True)
-        own = {**os.environ, "HOME": str(home), "OMP_NUM_THREADS": "1"}
-        own = {name: text for name, text in own.items() if not name.startswith("XDG_")}
+        own = {n: text for n, text in os.environ.items() if not n.startswith("XDG_")}
+        own |= {"HOME": str(tmp_path / f"home-{k}"), "OMP_NUM_THREADS": "1"}
+        Path(own["HOME"]).mkdir(exist_ok=True)
         command = ["ip", "netns", "exec", names[k - 1], sys.executable, "-c", code, *words]
         processes.append(subprocess.Popen(command, env=own, **options))
         return processes[-1]
 
-    made = []
-    try:
+    with contextlib.ExitStack() as opened:
         try:
             for name in names:
-                ip("netns", "add", name)
-                made.append(name)
-            cable = ["veth", "peer", "name", "vad0", "netns", names[1]]
-            ip("link", "add", "vad0", "netns", names[0], "type", *cable)
+                ip(["ip", "netns", "add", name])
+                opened.callback(ip, ["ip", "netns", "delete", name])
+            cable = f"link add vad0 netns {names[0]} type veth peer name vad0 netns {names[1]}"
+            ip(["ip", *cable.split()])
             for k, name in enumerate(names, 1):
-                ip("-n", name, "addr", "add", f"10.77.0.{k}/24", "dev", "vad0")
-                for device in ("lo", "vad0"):
-                    ip("-n", name, "link", "set", device, "up")
+                own = f"addr add 10.77.0.{k}/24 dev vad0"
+                for rest in (own, "link set vad0 up", "link set lo up"):
+                    ip(["ip", "-n", name, *rest.split()])
         except (OSError, subprocess.CalledProcessError) as error:
-            pytest.skip(f"no network namespaces here: {getattr(error, 'stderr', error)}")
+            pytest.skip(f"no network namespaces here: {error}")
         yield start
-    finally:
         for one in processes:
             one.terminate()
         for one in processes:
             one.wait(60)
-        for name in made:
-            ip("netns", "delete", name)
 
 
 @pytest.mark.slow

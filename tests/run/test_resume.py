@@ -49,14 +49,6 @@ def start(given):
     return subprocess.Popen([sys.executable, "-c", MEASURE, json.dumps(given)], env=environment)
 
 
-@pytest.fixture
-def options(measured, weights):
-    """Parameters of the measured run, with its network, for another folder."""
-    own = {name: measured.params.dump()[name] for name in ("methods", "n_clips", "variants")}
-    own["variants"] |= {"lime_converged": None}  # the profile's
-    return lambda folder: {**own, "trained_weights": weights, "run_dir": str(folder)}
-
-
 def tables(folder, *names):
     """Cells of tables of a run, by default of those that grow; without run time."""
     found, without = {}, ("seconds", "baseline_seconds", "superpixel_seconds")
