@@ -366,7 +366,6 @@ def test_processes_share_batches_out_and_train_the_same_network(fit):
     spec = TrainingSpec(epochs=3, batch_size=3, lr=0.01, average=0.5)
     shared = fit(spec, folder="two", model=plain(), devices=2)
     assert_alike(fit(spec, folder="one", model=plain()), shared)
-    # An ended run is not begun again, by however many.
     assert fingerprint(fit(spec, folder="two", model=plain())[0]) == fingerprint(shared[0])
     with pytest.raises(InputError, match="give at least one of each"):
         fit(spec, folder="none", model=plain(), devices=0)
