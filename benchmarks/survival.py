@@ -191,7 +191,7 @@ def cluster(rng: random.Random, n_workers: int) -> Iterator[tuple[str, list[subp
         yield address, processes
     finally:
         for one in processes:
-            one.terminate()
+            one.kill()  # one without memory may hear of nothing else
         for one in processes:
             one.wait(60)
 
