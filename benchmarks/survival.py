@@ -176,59 +176,67 @@ def client(lab: Lab, rng: random.Random) -> Trial:
     return kill(lab, rng, "--workers", "2")
 
 
+def dask(name: str, *arguments: str) -> subprocess.Popen:
+    """A "scheduler" or "worker" of Dask in another process."""
+    command = [sys.executable, "-c", DASK.format(name), *arguments, "--no-dashboard"]
+    command += ["--nthreads", "1", "--no-nanny"] if name == "worker" else []
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(command, env=environment(), **quiet)
+
+
 @contextlib.contextmanager
 def cluster(rng: random.Random, n_workers: int) -> Iterator[tuple[str, list[subprocess.Popen]]]:
-    """A Dask scheduler and workers: its address, and the processes, the scheduler first."""
-    address, processes = f"tcp://127.0.0.1:{rng.randrange(20000, 60000)}", []
-    port = address.rpartition(":")[2]
-    parts = [("scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard")]
-    parts += [("worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny")] * n_workers
+    """A scheduler and workers: its address, and the processes, the scheduler first."""
+    port = str(rng.randrange(20000, 60000))
+    address = f"tcp://127.0.0.1:{port}"
+    processes = [dask("scheduler", "--host", "127.0.0.1", "--port", port)]
+    processes += [dask("worker", address) for _ in range(n_workers)]
     try:
-        for name, *arguments in parts:
-            command = [sys.executable, "-c", DASK.format(name), *arguments]
-            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            processes.append(subprocess.Popen(command, env=environment(), **quiet))
         yield address, processes
     finally:
         for one in processes:
-            one.kill()  # one without memory may hear of nothing else
+            one.kill()
         for one in processes:
             one.wait(60)
 
 
+def begun(lab: Lab, rng: random.Random, folder: Path, address: str) -> subprocess.Popen:
+    """The command on a cluster, after a random number of maps."""
+    asked = rng.uniform(0.1, 0.8) * len(lab.expected["explanations"])
+    process = lab.start(folder, "--scheduler", address)
+    while process.poll() is None and n_done(folder) - 1 < asked:
+        time.sleep(0.01)
+    return process
+
+
 def scheduler(lab: Lab, rng: random.Random) -> Trial:
     """SIGKILL of a Dask scheduler with two workers; then the same command with another one."""
-    return hosted(lab, rng, lambda processes: processes[0].kill())
+    folder, started = lab.fresh("broken"), time.time()
+    with cluster(rng, 2) as (address, processes):
+        process = begun(lab, rng, folder, address)
+        lost = since_last(folder, started)
+        processes[0].kill()
+        status, told = lab.end(process)
+    if status != 1 or not told.startswith("vad: "):
+        return False, lost, told or "nothing was told", 1
+    with cluster(rng, 2) as (address, _):
+        status, _ = lab.end(lab.start(folder, "--scheduler", address))
+    return status == 0 and tables(folder) == lab.expected, lost, told, 1
 
 
 def memory(lab: Lab, rng: random.Random) -> Trial:
-    """A worker gets no more memory than it has; then the same command with another worker."""
-
-    def limit(processes: list[subprocess.Popen]) -> None:
-        process = psutil.Process(processes[1].pid)
-        process.rlimit(psutil.RLIMIT_AS, (process.memory_info().vms,) * 2)
-
-    return hosted(lab, rng, limit, n_workers=1)
-
-
-def hosted(
-    lab: Lab, rng: random.Random, breaks: Callable[[list], None], *, n_workers: int = 2
-) -> Trial:
-    """Break a cluster after some maps: a line must tell it; then the same command on another."""
-    folder, asked = lab.fresh("broken"), rng.uniform(0.1, 0.8) * len(lab.expected["explanations"])
-    with cluster(rng, n_workers) as (address, processes):
-        started = time.time()
-        process = lab.start(folder, "--scheduler", address)
-        while process.poll() is None and n_done(folder) - 1 < asked:
-            time.sleep(0.01)
+    """The only worker gets no more memory than it has, and dies of it; another one comes."""
+    folder, started = lab.fresh("broken"), time.time()
+    with cluster(rng, 1) as (address, processes):
+        process = begun(lab, rng, folder, address)
         lost = since_last(folder, started)
-        breaks(processes)
-        status, first = lab.end(process)
-    if status not in (1, 2) or not first.startswith("vad: "):
-        return False, lost, first or "nothing was told", 1
-    with cluster(rng, n_workers) as (address, _):
-        status, _ = lab.end(lab.start(folder, "--scheduler", address))
-    return status == 0 and tables(folder) == lab.expected, lost, first, 1
+        worker = psutil.Process(processes[1].pid)
+        worker.rlimit(psutil.RLIMIT_AS, (worker.memory_info().vms // 2,) * 2)
+        while process.poll() is None and processes[1].poll() is None:
+            time.sleep(0.1)
+        processes.append(dask("worker", address))
+        status, told = lab.end(process)
+    return status == 0 and tables(folder) == lab.expected, lost, told, 1
 
 
 def full_disk(lab: Lab, rng: random.Random) -> Trial:
