@@ -1,1 +1,0 @@
-"""Videos on disk to clips in memory: UCSD archives, the synthetic walkway, clips and splits."""

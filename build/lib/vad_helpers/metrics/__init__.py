@@ -1,1 +1,0 @@
-"""Measuring explanations: localisation, faithfulness, stability over time, cost."""

@@ -1,1 +1,0 @@
-"""The Inception-I3D network, its weights, and its training."""
