@@ -120,10 +120,10 @@ def test_a_unit_that_kills_every_worker_is_named_and_costs_no_other(
     own, place, local, appended, monkeypatch
 ):
     run, log = own(99)
-    monkeypatch.setattr(local.cluster.scheduler, "allowed_failures", 0)  # one death is enough
+    monkeypatch.setattr(local.cluster.scheduler, "allowed_failures", 1)  # one may hit who waits
     with pytest.raises(RuntimeError, match=r"\A2 units killed .* deadly of .* goes on\Z"):
         cluster.measure(run, place)
-    assert len(log.read_text().split()) == 2
+    assert len(log.read_text().split()) == 4
     assert len(set(appended)) == len(appended) == len(steps.units(run)) - 2
 
 
