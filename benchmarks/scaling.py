@@ -2,9 +2,10 @@
 
 `python -m benchmarks.scaling --study results/ucsd-earlier` takes the seconds of every map from a
 study's `explanations.csv`, adds those of scoring, and hands the units to workers as Dask would:
-`benchmarks/results/scaling.csv`. `--validate quick` measures a small run on one, two and four local
-workers instead, beside what the simulation, given the seconds of one, says of them, and what a unit
-costs that does nothing: `benchmarks/results/scaling_check.csv`. Nothing else should be running."""
+`benchmarks/results/scaling.csv`, and a chart of it. `--validate quick` measures a small run on one,
+two and four local workers instead, beside what the simulation, given the seconds of one, says of
+them, and what a unit costs that does nothing: `benchmarks/results/scaling_check.csv`. Nothing else
+should be running."""
 
 from __future__ import annotations
 
@@ -23,8 +24,9 @@ from typing import Annotated
 import pandas as pd
 import typer
 from distributed import as_completed
+from matplotlib.figure import Figure
 
-from vad_helpers import tables
+from vad_helpers import tables, viz
 from vad_helpers.files import atomic_write
 from vad_helpers.metrics.model_centric import BLOCK_AREAS, MATCHED_AREAS
 from vad_helpers.run import cache, cluster, open_run, params, steps
@@ -189,7 +191,33 @@ def main(
         lines.append((n, round(alone[0], 3), round(alone[1], 3), round(dying[0], 3), dying[2]))
     columns = ["workers", "hours", "efficiency", f"hours_dying_each_{lives:g}h", "done_again"]
     print(f"{len(seconds)} units, {sum(seconds) / 3600:.1f} hours, longest {seconds[0]:.0f} s")
-    _write(pd.DataFrame(lines, columns=columns), out / "scaling.csv")
+    found = pd.DataFrame(lines, columns=columns)
+    _write(found, out / "scaling.csv")
+    with atomic_write(out / "scaling.png") as temporary:
+        temporary.write_bytes(viz.png_bytes(chart(seconds, found)))
+
+
+def chart(seconds: Sequence[float], found: pd.DataFrame) -> Figure:
+    """Hours over workers, beside what each thing alone would leave: the work shared out without
+    loss, the longest unit, what one scheduler and one client do for all units, and the weights."""
+    costs, n = simulate.__kwdefaults__, found["workers"]
+    figure, ax = viz.subplots(height=3.6)
+    ax.loglog(n, found["hours"], "o-", color="black", label="simulated", zorder=3)
+    read = costs["weights_mb"] / costs["mb_per_s"]  # by one worker after the other
+    limits = {
+        "work shared out without loss": sum(seconds) / n,
+        "longest unit": max(seconds) + 0 * n,
+        "lines appended by the client": costs["write"] * len(seconds) + 0 * n,
+        "scheduler": costs["overhead"] * len(seconds) + 0 * n,
+        "start, and weights read from one disk": costs["start"] + read * n,
+    }
+    looks = ("#0072B2", "--"), ("#D55E00", "-."), ("#009E73", ":"), ("#6E6E6E", (0, (1, 4)))
+    looks = (*looks, ("#CC79A7", "-"))
+    for (label, spent), (colour, line) in zip(limits.items(), looks, strict=True):
+        ax.loglog(n, spent / 3600, color=colour, linestyle=line, label=label)
+    ax.set(xlabel="workers", ylabel="hours")
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    return figure
 
 
 def _write(found: pd.DataFrame, path: Path) -> None:
