@@ -2,10 +2,10 @@
 
 `python -m benchmarks.scaling --study results/ucsd-earlier` takes the seconds of every map from a
 study's `explanations.csv`, adds those of scoring, and hands the units to workers as Dask would:
-`benchmarks/results/scaling.csv`, and a chart of it. `--validate quick` measures a small run on one,
-two and four local workers instead, beside what the simulation, given the seconds of one, says of
-them, and what a unit costs that does nothing: `benchmarks/results/scaling_check.csv`. Nothing else
-should be running."""
+`benchmarks/results/scaling.csv`, and a chart beside the study's figures. `--validate quick`
+measures a small run on one, two and four local workers instead, beside what the simulation, given
+the seconds of one, says of them, and what a unit costs that does nothing:
+`benchmarks/results/scaling_check.csv`. Nothing else should be running."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def main(
     print(f"{len(seconds)} units, {sum(seconds) / 3600:.1f} hours, longest {seconds[0]:.0f} s")
     found = pd.DataFrame(lines, columns=columns)
     _write(found, out / "scaling.csv")
-    with atomic_write(out / "scaling.png") as temporary:
+    with atomic_write(study / "figures" / "scaling.png") as temporary:
         temporary.write_bytes(viz.png_bytes(chart(seconds, found)))
 
 

@@ -123,7 +123,7 @@ def test_a_unit_that_kills_every_worker_is_named_and_costs_no_other(
     monkeypatch.setattr(local.cluster.scheduler, "allowed_failures", 1)  # one may hit who waits
     with pytest.raises(RuntimeError, match=r"\A2 units killed .* deadly of .* goes on\Z"):
         cluster.measure(run, place)
-    assert len(log.read_text().split()) == 4
+    assert len(log.read_text().split()) in (3, 4)  # or the other of the two waits there
     assert len(set(appended)) == len(appended) == len(steps.units(run)) - 2
 
 
