@@ -38,6 +38,7 @@ TABLES += ("curves", "frame_auc", "explanations", "convergence")
 DASK = "from distributed.cli import dask_{0}; dask_{0}.main()"
 LIMIT = 3600  # seconds that no command takes
 KILLS = 7  # of a run, if it does not end before
+ROUNDING = 0.005  # of a score whose map was made with fewer clips at once
 
 
 class Lab:
@@ -115,6 +116,22 @@ def tables(folder: Path) -> dict[str, list[dict[str, str]]]:
         lines = csv.DictReader(text.splitlines())
         found[name] = [{k: v for k, v in one.items() if "seconds" not in str(k)} for one in lines]
     return found
+
+
+def nearly(found: dict[str, list[dict]], expected: dict[str, list[dict]]) -> bool:
+    """Tell whether tables have the same lines, and numbers that differ by rounding at most."""
+
+    def alike(one: str, other: str) -> bool:
+        with contextlib.suppress(ValueError):
+            pairs = zip(one.split(), other.split(), strict=True)
+            return one == other or all(abs(float(a) - float(b)) <= ROUNDING for a, b in pairs)
+        return False
+
+    lines = [[line for name in TABLES for line in part[name]] for part in (found, expected)]
+    return len(lines[0]) == len(lines[1]) and all(
+        a.keys() == b.keys() and all(alike(a[name], b[name]) for name in a)
+        for a, b in zip(*lines, strict=True)
+    )
 
 
 def n_done(folder: Path) -> int:
@@ -225,21 +242,20 @@ def scheduler(lab: Lab, rng: random.Random) -> Trial:
 
 
 def memory(lab: Lab, rng: random.Random) -> Trial:
-    """The only worker gets no more memory than it has: it dies, and another one comes, or the
-    command ends with a line that says so, and goes on without workers."""
+    """One worker gets no more memory than half of what it has, and another one comes. The first may
+    end, hang in the closing of its process (CPython waits there for a thread that never starts), or
+    go on with fewer clips at once, which rounds otherwise."""
     folder, started = lab.fresh("broken"), time.time()
     with cluster(rng, 1) as (address, processes):
         process = begun(lab, rng, folder, address)
         lost = since_last(folder, started)
         worker = psutil.Process(processes[1].pid)
         worker.rlimit(psutil.RLIMIT_AS, (worker.memory_info().vms // 2,) * 2)
-        while process.poll() is None and processes[1].poll() is None:
-            time.sleep(0.1)
         processes.append(dask("worker", address))
         status, told = lab.end(process)
     if status and "memory" in told:
-        return lab.finished(folder)[0], lost, told, 1
-    return status == 0 and tables(folder) == lab.expected, lost, told, 1
+        status = lab.end(lab.start(folder))[0]
+    return status == 0 and nearly(tables(folder), lab.expected), lost, told, 1
 
 
 def full_disk(lab: Lab, rng: random.Random) -> Trial:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
@@ -69,13 +70,11 @@ def test_walkway_writes_the_tree_of_the_seed(vad, tmp_path, monkeypatch):
     assert written == [(tmp_path / "t", 3)]
 
 
-def test_a_full_disk_ends_with_one_line_and_nothing_half_written(refuse, tmp_path, monkeypatch):
-    def full(*args, **kwargs):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(Image.Image, "save", full)
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space is left"), MemoryError()])
+def test_a_full_disk_or_memory_ends_with_one_line(refuse, tmp_path, monkeypatch, error):
+    monkeypatch.setattr(Image.Image, "save", Mock(side_effect=error))
     dest = tmp_path / "data" / "walk"
-    refuse("data", "walkway", "--dest", dest, words=["No space left"])
+    refuse("data", "walkway", "--dest", dest, words=["is left"])
     assert not any(dest.parent.iterdir())
 
 

@@ -17,3 +17,11 @@ def test_trials_are_counted_by_fault_in_the_order_of_the_faults(tmp_path):
     found = survival.summary(tmp_path)
     assert tuple(found.columns) == survival.COLUMNS
     assert found.values.tolist() == [["kill", 4, 3, 2.2, "a"], ["two", 1, 1, 0.0, ""]]
+
+
+def test_rounding_is_no_other_table():
+    own = {"row": "ig", "values": "1 2"}
+    tables = lambda **line: dict.fromkeys(survival.TABLES, [own | line])  # noqa: E731
+    assert survival.nearly(tables(values="1.004 2"), tables())
+    for other in ({"values": "1.01 2"}, {"values": "1"}, {"row": "lime"}, {"more": "1"}):
+        assert not survival.nearly(tables(**other), tables())

@@ -299,15 +299,15 @@ def _arguments(text: str) -> dict[str, object]:
 
 
 def main() -> None:
-    """Run the command; turn bad input and a failing disk into one line and exit status 2."""
+    """Run the command; turn bad input, a full disk or memory into one line, exit status 2."""
     for stream in (sys.stdout, sys.stderr):
         # A pipe may not hold a path's letters (ASCII, cp1252): spelled out they are still readable.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except (InputError, OSError, RuntimeError) as error:
-        told = str(error)
+    except (InputError, OSError, RuntimeError, MemoryError) as error:
+        told = str(error) or "no memory is left"  # a MemoryError may say nothing
         if isinstance(error, OSError):
             told = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
         print(f"vad: {told}", file=sys.stderr)

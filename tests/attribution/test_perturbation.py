@@ -53,6 +53,15 @@ def test_a_single_superpixel_is_enough_for_lime(as_logits):
     assert found == pytest.approx([0.5], abs=1e-3)
 
 
+def test_a_relative_penalty_of_lime_does_not_zero_probabilities_that_hardly_move(as_logits):
+    found = []
+    for size in (1, 1e-3):
+        game = Game(lambda shown, size=size: 0.2 + 0.5 * size * shown[:, 0], 1, as_logits)
+        options = {"n_samples": 20, "alpha": 0.01, "kernel_width": 1000.0}
+        found += [game.run(lime, relative=one, **options)[0] / size for one in (True, False)]
+    assert found[2] == pytest.approx(found[0], rel=1e-2) and found[0] > 0.4 and found[3] == 0
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_kernel_that_weighs_nothing_gives_an_all_zero_map_with_a_warning(make_clip, tiny_net):
     with pytest.warns(UserWarning, match="all-zero map.*widen the kernel"):

@@ -27,7 +27,7 @@ DEFAULTS = {
     "guided_backprop": ({"channels": "sum"}, 1),
     "gradient_shap": ({"n_samples": 5, "sigma": 0.0, "channels": "sum"}, 5),
     "kernel_shap": (SAMPLES, 25),
-    "lime": ({"alpha": 1e-3, "kernel_width": 1000.0, **SAMPLES}, 25),
+    "lime": ({"alpha": 1e-3, "kernel_width": 1000.0, "relative": False, **SAMPLES}, 25),
     "occlusion_lp": ({"window": (10, 52, 78), "stride": (10, 32, 32)}, 61),
     "occlusion_sp": ({"window": (4, 16, 24), "stride": (2, 8, 8)}, 4789),
 }

@@ -171,6 +171,7 @@ OUT_OF_MEMORY = {
     "torch": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
     "Windows": RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9"),
     "this system": too_large.value,
+    "oneDNN": RuntimeError("could not create a primitive"),
 }
 
 

@@ -43,9 +43,6 @@ def run(model, x):
     return x
 
 
-# -- Kernels --------------------------------------------------------------------------------------
-
-
 def test_the_outer_ring_is_folded_into_the_nearest_tap(caffe_state):
     name = "inception_3a_5x5.weight"
     kernel = torch.zeros_like(caffe_state[name])
@@ -71,9 +68,6 @@ def test_conv1_takes_red_first_in_minus_one_to_one(caffe_state):
     constant = (kernel.sum(dim=(2, 3)) @ shift).view(-1, 1, 1)
     assert expected.std() > 1
     torch.testing.assert_close(found + constant, expected, rtol=1e-5, atol=1e-3)
-
-
-# -- Batch norms ----------------------------------------------------------------------------------
 
 
 def test_scale_and_shift_are_the_moments_of_the_2d_network(caffe_state, path, clips):
@@ -125,9 +119,6 @@ def test_statistics_are_the_mean_over_batches_of_which_none_is_a_single_clip(pat
     torch.testing.assert_close(norm.running_mean, (found[0] + found[1]) / 2, rtol=1e-4, atol=1e-4)
 
 
-# -- Files ----------------------------------------------------------------------------------------
-
-
 def test_a_file_in_caffes_layout_fits_but_for_its_classifier(caffe_state, path, clips, tmp_path):
     model = InceptionI3d(width=0.1)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -161,9 +152,6 @@ def test_what_cannot_be_measured_is_refused_and_changes_nothing(caffe_state, pat
             initialise(network, file, clips=some)
         assert "\n" not in str(error.value)
     assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
-
-
-# -- The real network -----------------------------------------------------------------------------
 
 
 @needs_weights

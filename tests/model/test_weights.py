@@ -39,9 +39,6 @@ def refused(call, *fragments):
     assert "\n" not in message and all(str(fragment) in message for fragment in fragments)
 
 
-# -- save and load --------------------------------------------------------------------------------
-
-
 def test_saved_model_comes_back_equal(tmp_path, make_model):
     model = make_model(num_classes=3, width=0.25).to(memory_format=torch.channels_last_3d)
     model(torch.rand(2, 3, 8, 32, 32))  # moves the batch norms' statistics
@@ -112,9 +109,6 @@ def test_load_refuses_metadata_and_tensors_that_do_not_fit(tmp_path, make_model)
         refused(lambda: load(path), path, problem)
 
 
-# -- Files of checkpoints -------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 @pytest.mark.parametrize(
     "content", [b"", b"hello, world", b"\x80\x02garbage\x94\x00", pickle.dumps({"x": 1}), None, 500]
@@ -165,9 +159,6 @@ def test_weights_that_are_not_finite_are_named_and_change_nothing(
     path = write(state, tmp_path / f"a{suffix}")
     refused(lambda: initialise(model, path), path, "Mixed_3b.b0.bn.weight")
     assert fingerprint(model) == before
-
-
-# -- What of a checkpoint is loaded ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("keys", [(), ("state_dict",), ("model_state_dict",), ("net", "model")])
@@ -248,8 +239,6 @@ def test_partial_kinetics_weights_load():
     with torch.no_grad():
         assert torch.isfinite(model.eval()(torch.rand(1, 3, 8, 64, 64) * 2 - 1)).all()
 
-
-# -- Inflation, against a 2-D network written out here --------------------------------------------
 
 WIDTH = 0.25
 UNITS_2D = {"Conv3d_1a_7x7": "conv1", "Conv3d_2b_1x1": "conv2", "Conv3d_2c_3x3": "conv3"}

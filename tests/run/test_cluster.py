@@ -33,7 +33,7 @@ def deadly(probability, clip, baseline):
     with LOG.open("a") as stream:
         stream.write(f"{os.getpid()}\\n")
     if len(LOG.read_text().splitlines()) <= DEATHS:
-        os.kill(os.getpid(), signal.SIGKILL)
+        DIE
     clips = clip[None].clone().requires_grad_()
     return torch.autograd.grad(probability(clips).sum(), clips)[0][0].sum(dim=0)
 
@@ -70,12 +70,12 @@ def appended(monkeypatch):
 
 @pytest.fixture
 def own(options, tmp_path, request):
-    """A run with a method of its own whose first calls kill their process."""
+    """A run with a method of its own whose first calls end their process."""
 
-    def opened(deaths):
+    def opened(deaths, die="os.kill(os.getpid(), signal.SIGKILL)"):
         path = tmp_path / "own" / f"deadly_{deaths}.py"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(DEADLY.replace("DEATHS", str(deaths)))
+        path.write_text(DEADLY.replace("DEATHS", str(deaths)).replace("DIE", die))
         given = options(tmp_path / f"killed-{deaths}") | {"methods": ["ig", f"{path}:SPEC"]}
         given["variants"] = dict.fromkeys(options("")["variants"])
         return open_run("tiny", **given), path.with_suffix(".log")
@@ -119,7 +119,7 @@ def test_a_unit_whose_worker_is_killed_is_done_again_and_no_other_one(own, place
 def test_a_unit_that_kills_every_worker_is_named_and_costs_no_other(
     own, place, local, appended, monkeypatch
 ):
-    run, log = own(99)
+    run, log = own(99, "raise MemoryError")
     monkeypatch.setattr(local.cluster.scheduler, "allowed_failures", 1)  # one may hit who waits
     with pytest.raises(RuntimeError, match=r"\A2 units killed .* deadly of .* goes on\Z"):
         cluster.measure(run, place)

@@ -1,6 +1,7 @@
 """Clips, network, maps and scores of a small run: right values, and what is refused."""
 
 import contextlib
+import dataclasses
 import json
 import shutil
 from functools import partial
@@ -35,9 +36,6 @@ def options(weights, tmp_path):
     """A run of its own with the measured run's network."""
     shared = {"trained_weights": weights, "run_dir": str(tmp_path / "run"), "variants": {}}
     return shared | {"methods": ["ig"], "n_clips": 1}
-
-
-# -- Data -----------------------------------------------------------------------------------------
 
 
 def test_explained_clips_are_anomalous_and_of_sequences_that_were_never_seen(run):
@@ -89,9 +87,6 @@ def test_the_synthetic_tree_read_as_a_real_one_gives_the_same_clips(run, tmp_pat
     absent = open_run("tiny", dataset="ucsd", data_dir="data/none", run_dir=str(tmp_path / "no"))
     with pytest.raises(InputError, match="vad data fetch"):
         steps.check(absent)
-
-
-# -- Network --------------------------------------------------------------------------------------
 
 
 def test_training_leaves_a_network_that_half_precision_holds_and_its_history(run, measured):
@@ -257,9 +252,6 @@ def test_the_engine_is_the_faster_of_those_that_are_here(tmp_path, monkeypatch):
     assert about["engine"] == "torch" and np.allclose(fast, plain, atol=1e-4 * np.abs(plain).max())
 
 
-# -- Rows and maps --------------------------------------------------------------------------------
-
-
 def test_rows_are_methods_variants_and_references_in_order(measured):
     listed = rows.rows_of(measured.params)
     assert list(listed) == ["ig", "lime", "ig_black", *rows.REFERENCES]
@@ -286,6 +278,20 @@ def test_slow_rows_and_variants_are_on_fewer_clips_of_both_scenes(run):
     assert len(steps.clips_of(wide, listed["ig"])) == len(everything)
 
 
+def test_randomised_networks_have_their_seed_their_class_and_their_depth(run):
+    clip_id, plain = steps.evaluation(run)["clip_id"][0], steps.rows(run)["random_weights"]
+    deep, seeded = {"weights": "Mixed_5b"}, {"seed": 1}
+    own = [{}, {"target": 0}, seeded, deep, deep | seeded]
+    drawn = [dataclasses.replace(plain, key=f"r{i}", **new) for i, new in enumerate(own)]
+    maps = [steps.attribution(run, clip_id, row) for row in [plain, *drawn]]
+    np.testing.assert_array_equal(maps[0], maps[1])
+    np.testing.assert_allclose(maps[2], -maps[0], rtol=1e-3, atol=1e-4 * maps[0].max())
+    assert len({one.tobytes() for one in maps}) == 5
+    deep, own = (steps.network(run, name).state_dict() for name in ("Mixed_5b", "trained"))
+    new = {n.split(".")[0] for n in own if "conv3d" in n and (own[n] != deep[n]).any()}
+    assert new == {"Mixed_5b", "Mixed_5c", "logits"}
+
+
 def test_every_row_gives_one_finite_map_and_that_of_explain(run):
     clip_id = steps.evaluation(run)["clip_id"][0]
     for key in steps.rows(run):
@@ -306,9 +312,6 @@ def test_variants_draw_and_superpixels_are_shared(options):
     assert (own == again).all() and (own != other).any()
     records = [steps._explained(run, clip_id, steps.rows(run)[r])[1] for r in ("lime", "again")]
     assert records[0]["superpixel_seconds"] == records[1]["superpixel_seconds"] > 0
-
-
-# -- Scores ---------------------------------------------------------------------------------------
 
 
 def test_lines_of_a_map_are_those_of_evaluate(run, study):
@@ -376,9 +379,6 @@ def test_an_alternative_is_a_run_beside_the_folds(options, measured, tmp_path):
     shutil.copytree(measured.dir, tmp_path / "study" / "fold-0")
     study = schema.load(tmp_path / "study")
     assert study.folds == (0,) and set(study.alternatives) == {"strong_blur"}
-
-
-# -- Convergence, plan, example -------------------------------------------------------------------
 
 
 def test_samples_are_doubled_until_two_seeds_agree_and_the_end_is_kept(options):

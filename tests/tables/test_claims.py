@@ -93,6 +93,20 @@ def test_settings_may_be_said_of_every_row_or_only_where_they_differ(study):
     assert tables.many_samples(other) == tables.many_samples(study)
 
 
+def test_draws_of_randomised_networks_count_as_their_mean_and_are_no_main_rows(study):
+    options = {"changes": {"weights": "random"}, "metrics": [("human_centric", "auc")]}
+    before = tables.against_variants(study, **options)
+    line = study.rows[study.rows["row"] == "lime_random"]
+    again = study.human_centric.query("row == 'lime_random'").assign(row="again", value=1.0)
+    line = line.assign(row="again", settings='{"weights": "random", "seed": 1, "target": 0}')
+    own = {"rows": [study.rows, line], "human_centric": [study.human_centric, again]}
+    more = dataclasses.replace(study, **{name: pd.concat(parts) for name, parts in own.items()})
+    found = tables.against_variants(more, **options)
+    apart = (before["difference"] - found["difference"]).set_axis(found["second"])
+    assert apart["lime_random again"] > 0.1 and apart.abs().gt(1e-9).sum() == 1
+    assert tables.main_rows(more) == tables.main_rows(study)
+
+
 @pytest.fixture(scope="module")
 def shown(study):
     return tables.claims_table(study).set_index("claim")

@@ -181,15 +181,7 @@ def test_facts(study):
     facts = golden("facts").set_index("fact")["value"]
     finished = int(facts["clips finished (measured in every main row)"])
     assert len(tables.finished(study)) == finished == len(tables.by_clip(study))
-    split = (tables.performance(s) for s in (study.alternatives["split_by_clip"], study))
-    seen, unseen = (s.query("scene == 'both'").groupby("metric")["mean"].first() for s in split)
-    for metric in ("accuracy", "auc"):
-        fact = facts[f"leakage: {metric} split by clip minus by sequence"]
-        assert seen[metric] - unseen[metric] == pytest.approx(float(fact), abs=1e-9)
     assert timed(study)["clip_id"].nunique() == int(facts["timed: clips"])
     assert set(timed(study)["processor"]) == {facts["timed: machine"]}
-    chosen = study.history[study.history["chosen"]].set_index("fold")["epoch"]
-    for fold, epoch in chosen.items():
-        assert epoch == int(facts[f"history: best epoch of fold {fold}"])
     recipes = study.extras["ablation"].query("recipe != 'the recipe' and auc_difference_high < 0")
     assert "; ".join(recipes["recipe"]) == facts["recipe: changes shown to cost AUC"]

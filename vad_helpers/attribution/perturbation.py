@@ -39,6 +39,7 @@ def lime(
     n_samples: int,
     alpha: float,
     kernel_width: float,
+    relative: bool = False,
     paired: bool = False,
     agreement: float = 0.0,
 ) -> tuple[Tensor, dict[str, Any]]:
@@ -55,6 +56,9 @@ def lime(
     kernel_width : float
         w of a sample's weight exp(-d^2 / 2 w^2), d its Euclidean distance from the clip over
         all normalised values of the three channels.
+    relative : bool
+        Multiply the penalty by the range of the probabilities seen: where it is tiny, as with
+        random weights, all coefficients would be zero.
     paired : bool
         After each sample comes the one that keeps what it fills: effects of two superpixels at a
         time cancel, so that the same map takes fewer samples.
@@ -84,7 +88,8 @@ def lime(
         return torch.stack([ask(rows), torch.tensor(weights)], dim=1)
 
     def fit(rows: Tensor, seen: Tensor) -> Tensor:
-        return _fitted(Lasso(alpha=alpha, max_iter=20_000), rows, *seen.T).to(clip.device)
+        penalty = alpha * (max(float(np.ptp(seen[:, 0].numpy())), 1e-12) if relative else 1)
+        return _fitted(Lasso(alpha=penalty, max_iter=20_000), rows, *seen.T).to(clip.device)
 
     rows, seen, info = _doubled(
         observe, lambda *asked: fit(*asked)[segments], kept, agreement=agreement, paired=paired

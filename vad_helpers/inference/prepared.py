@@ -61,10 +61,10 @@ def computes_bf16(device: str | torch.device) -> bool:
 
 def out_of_memory(error: BaseException) -> bool:
     """Tell whether an error says that memory ran out, on a GPU or a CPU."""
-    if isinstance(error, torch.OutOfMemoryError):
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    # PyTorch's allocator on Windows, and on other systems.
-    words = "not enough memory", "can't allocate memory"
+    # PyTorch's allocator on Windows, and on other systems; oneDNN.
+    words = "not enough memory", "can't allocate memory", "could not create a primitive"
     return isinstance(error, RuntimeError) and any(one in str(error) for one in words)
 
 

@@ -2,8 +2,9 @@
 
 The unit is a row of a clip, one of `steps.joined`. A worker opens the run by its parameters, from
 the folder that it shares with the client, and keeps the network and the clip that it saw last. Its
-lines come back to the client, which alone appends them to the tables: a worker that dies loses its
-unit, a client that dies loses what is not appended, and the same command goes on with the rest.
+lines come back to the client, which alone appends them to the tables: a worker that dies (without
+memory it ends by itself) loses its unit, a client that dies loses what is not appended, and the
+same command goes on with the rest.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import functools
 import inspect
 import json
 import logging
+import os
 import re
 import shutil
 import socket
@@ -29,6 +31,7 @@ from tqdm.auto import tqdm
 
 from vad_helpers.attribution import checks
 from vad_helpers.errors import InputError, needs
+from vad_helpers.inference.prepared import out_of_memory
 from vad_helpers.run import cache, params, steps
 from vad_helpers.run.cache import Pair, Run
 from vad_helpers.run.rows import SLOW_CALLS, rows_of
@@ -226,11 +229,17 @@ def work(text: str, unit: Unit) -> dict[str, list[tuple]]:
 
     if (n_threads := get_worker().state.nthreads) != 1:
         raise InputError(f"a worker has {n_threads} threads; start it with --nthreads 1")
-    run, keys, keep = _opened(text)
     clip_id, rows, key = unit
-    if key:
-        return steps.double(run, clip_id, rows[0], key)
-    return steps.score(run, clip_id, rows, keys, keep=keep)
+    try:
+        run, keys, keep = _opened(text)
+        if key:
+            return steps.double(run, clip_id, rows[0], key)
+        return steps.score(run, clip_id, rows, keys, keep=keep)
+    except (MemoryError, RuntimeError) as error:
+        if out_of_memory(error):
+            # What is left of this process would fail the next units too; another one takes them.
+            os._exit(1)
+        raise
 
 
 @functools.lru_cache(maxsize=1)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from vad_helpers.attribution import METHODS, attribute, baselines
+from vad_helpers.attribution import METHODS, attribute, baselines, checks
 from vad_helpers.data import clips as clip_data
 from vad_helpers.data import datasets, ucsd, videos
 from vad_helpers.data.augmentation import Augmentation
@@ -339,11 +339,11 @@ def check(run: Run) -> None:
             _initialise(run, fresh_network(run))
 
 
-def fresh_network(run: Run) -> torch.nn.Module:
-    """Network before any training: with seeded random weights, or as `model` makes it."""
+def fresh_network(run: Run, *, seed: int | None = None) -> torch.nn.Module:
+    """Network before training: weights of a seed (None: of training), or as `model` makes it."""
     p = run.params
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(p.training_seed)
+        torch.manual_seed(p.training_seed if seed is None else seed)
         if p.model is None:
             return InceptionI3d(num_classes=2, width=p.model_width)
         return plugins.network(p.model, p.model_args, target=p.target_class, root=run.root)[0]
@@ -405,17 +405,17 @@ def weights_sha256(run: Run) -> str:
     return cache.manifest_in(run.dir)["weights_sha256"]
 
 
-def network(run: Run, weights: str = "trained", *, progress: bool = False) -> torch.nn.Module:
-    """Network with "trained" or "random" weights, in evaluation mode on the CPU.
+def network(
+    run: Run, weights: str = "trained", *, seed: int | None = None, progress: bool = False
+) -> torch.nn.Module:
+    """Network with "trained" weights, "random" ones of a seed (by default the training's), or, by
+    the name of a stage, random ones from there to the output; in evaluation mode on the CPU.
 
     It is trained first if need be, or taken from `trained_weights`, and kept in the run's folder.
     InputError if weights cannot be used, or the folder holds results of another network.
     """
-    if weights == "random":
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(run.params.training_seed)
-            own = run.params.model is not None  # it may come trained
-            return randomise(fresh_network(run)).eval() if own else fresh_network(run).eval()
+    if weights != "trained":
+        return _randomised(run, weights, seed)
     check_writable(run)
     path, key = run.path("model.safetensors"), model_key(run)
     own_weights = run.params.trained_weights or run.params.epochs == 0
@@ -452,6 +452,20 @@ def network(run: Run, weights: str = "trained", *, progress: bool = False) -> to
         spent = {"training": round(float(history["seconds"].sum()), 2)}
         cache.update(run, files={"model": {"key": key}}, weights_sha256=found, seconds=spent)
         return model
+
+
+def _randomised(run: Run, weights: str, seed: int | None) -> torch.nn.Module:
+    drawn = fresh_network(run, seed=seed)
+    if run.params.model is not None:  # it may come trained
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.params.training_seed if seed is None else seed)
+            randomise(drawn)
+    if weights != "random":
+        names = [name for name, _ in drawn.named_children()]
+        kept = names[: names.index(checks.one_of("weights", weights, names))]
+        own = {k: v for k, v in network(run).state_dict().items() if k.split(".")[0] in kept}
+        drawn.load_state_dict(own, strict=False)
+    return drawn.eval()
 
 
 def _train(run: Run, *, progress: bool) -> tuple[torch.nn.Module, dict[str, Any], pd.DataFrame]:
@@ -560,9 +574,12 @@ def history(run: Run) -> pd.DataFrame:
 
 
 @once
-def prepared(run: Run, weights: str = "trained", precision: str = "fp32") -> Prepared:
+def prepared(
+    run: Run, weights: str = "trained", precision: str = "fp32", *, seed: int | None = None
+) -> Prepared:
     """The network made ready for inference on the run's device, with the faster engine."""
-    model, engine = network(run, weights).to(torch_device(run)), engine_of(run, precision)
+    model = network(run, weights, seed=seed).to(torch_device(run))
+    engine = engine_of(run, precision)
     return prepare(model, precision=precision, engine=engine)
 
 

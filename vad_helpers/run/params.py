@@ -58,9 +58,10 @@ class Variant(BaseModel):
 
     method: str
     baseline: Baseline | None = None  # None: the run's
-    weights: Literal["trained", "random"] = "trained"
+    weights: str = "trained"  # or "random", or random from a stage on: see `experiment.network`
+    target: Literal[0, 1] | None = None  # the class that is explained; None: "anomalous"
     n_clips: Count | None = None  # fewer than the run explains
-    seed: Seed | None = None  # another one than the run's, for what the method draws
+    seed: Seed | None = None  # another one than the run's, for what is drawn: samples, weights
     precision: Literal["fp32", "bf16"] | None = None  # what "auto" means for this row
     label: str | None = None  # for people
 
@@ -278,6 +279,9 @@ def checked(values: Mapping[str, Any], *, root: Path | None = None) -> Params:
         rows.append((f"variant '{name}'", variant.method, own))
         if name in METHODS or name in REFERENCES:
             raise InputError(f"variant '{name}' has the name of another row; give it its own")
+        if params.model is None:
+            known = "trained", "random", *STAGES, "logits"
+            checks.one_of(f"weights of variant '{name}'", variant.weights, known)
         if variant.seed == params.seed:
             # Two rows of one draw agree perfectly, which would pass for stability over seeds.
             told = f"has the run's own seed, {params.seed}; give another"

@@ -18,6 +18,7 @@ from vad_helpers.run.params import REFERENCES, Params, Variant
 SLOW_CALLS = 500
 """A row with more model calls a clip than this is slow: `n_clips_slow` limits its clips."""
 TIME_AVERAGE = "ig_time_average"
+OF_VARIANT = {"baseline", "weights", "target", "n_clips", "seed", "precision"}  # beside settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +32,10 @@ class Row:
     method: str | None = None  # attribution method; None for maps that need no network
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # beside the defaults
     baseline: str = "blur"  # what replaces removed pixels
-    weights: str = "trained"  # or "random"
+    weights: str = "trained"  # "random", or the name of a stage
+    target: int | None = None  # the class that is explained; None: "anomalous"
     n_clips: int | None = None  # fewer clips than the run explains; None: all
-    seed: int | None = None  # of what the method draws; None: the run's
+    seed: int | None = None  # of what is drawn: samples, random weights; None: the run's
     precision: str | None = None  # what "auto" means for this row; None: the method's default
 
     @property
@@ -68,7 +70,7 @@ def rows_of(params: Params) -> dict[str, Row]:
         given = variant.model_dump(exclude_unset=True, exclude={"method", "label"})
         changed = ", ".join(f"{name}={value}" for name, value in given.items())
         label = label or f"{spec.name} ({changed})"
-        own = variant.model_dump(include={"method", "weights", "n_clips", "seed", "precision"})
+        own = variant.model_dump(include=OF_VARIANT - {"baseline"} | {"method"})
         own["settings"] = {**params.settings.get(variant.method, {}), **variant.model_extra}
         own["baseline"] = variant.baseline or params.baseline
         family = "reference" if kind == "reference" else spec.family
@@ -81,7 +83,7 @@ def describe(listed: Mapping[str, Row]) -> list[tuple[str, ...]]:
     beside them)."""
     lines = []
     for row in listed.values():
-        names = ("baseline", "weights", "n_clips", "seed", "precision") if row.method else ()
+        names = sorted(OF_VARIANT) if row.method else ()
         given = {name: getattr(row, name) for name in names if getattr(row, name) is not None}
         text = json.dumps({**row.settings, **given}, sort_keys=True, default=list)
         lines.append((row.key, row.kind, row.method or "", row.family, row.label, text))

@@ -31,7 +31,7 @@ from vad_helpers.attribution import METHODS, MethodSpec, attribute, occlusion, s
 from vad_helpers.data import datasets
 from vad_helpers.errors import InputError
 from vad_helpers.files import write_whole
-from vad_helpers.inference.prepared import out_of_memory, side_by_side
+from vad_helpers.inference.prepared import Prepared, out_of_memory, side_by_side
 from vad_helpers.metrics import evaluate, human_centric, model_centric, references, robustness
 from vad_helpers.metrics.catalog import METRICS, described
 from vad_helpers.run import cache, params, plugins
@@ -158,12 +158,14 @@ def map_key(run: Run, row: Row) -> str:
     parts = {"data": data_key(run), "seed": p.seed if row.seed is None else row.seed}
     if row.method is None:
         return key_of(run, "map", row=row.key, **parts)
-    trained = row.weights == "trained"
-    parts["network"] = weights_sha256(run) if trained else [p.model_width, p.training_seed]
+    drawn = p.training_seed if row.seed is None else row.seed
+    part = p.model_width if row.weights == "random" else weights_sha256(run)
+    parts["network"] = part if row.weights == "trained" else [part, drawn]
+    parts |= {} if row.weights in ("trained", "random") else {"from": row.weights}
+    parts |= {} if row.target is None else {"target": row.target}
     parts |= own_model(run)  # whose code may change under the same weights
-    settings = row.all_settings
-    if settings.get("agreement") == 0:  # off: the key is that of maps made before there was one
-        del settings["agreement"]
+    off = ("agreement", 0), ("relative", False)  # the key of maps that were made before them
+    settings = {name: value for name, value in row.all_settings.items() if (name, value) not in off}
     parts["method"] = [row.method, METHODS[row.method].version, settings]
     parts |= {"baseline": row.baseline, "precision": _precision(run, row)}
     if row.method in p.sources:  # edited code is another method, whatever its version says
@@ -233,7 +235,7 @@ def _explained(
         options = _options(run, row) | {"seed": seed, "progress": progress}
         if METHODS[row.method].superpixels:
             options["segments"], finding = _superpixels(run, clip_id, row)
-        ready = prepared(run, row.weights, options["precision"])
+        ready = _ready(run, row, options["precision"])
         about = dataclasses.asdict(attribute(ready, clip(run, clip_id), row.method, **options))
         values = np.ascontiguousarray(about.pop("map"), dtype=np.float32)
         # The seconds are those of an explanation that finds its own superpixels.
@@ -249,10 +251,17 @@ def _explained(
         return values, about
 
 
+def _ready(run: Run, row: Row, precision: str) -> Prepared:
+    """The network that a row explains; what is random in it is of the row's seed."""
+    seed = {} if row.weights == "trained" or row.seed is None else {"seed": row.seed}
+    return prepared(run, row.weights, precision, **seed)
+
+
 def _options(run: Run, row: Row) -> dict[str, Any]:
     """Options that all explanations by a row share."""
     p = run.params
     options = {"baseline": row.baseline, "precision": _precision(run, row), "black": p.black}
+    options |= {} if row.target is None else {"target": row.target}
     return options | {"batch_size": p.eval_batch_size} | dict(row.settings)
 
 
@@ -464,7 +473,7 @@ def double(run: Run, clip_id: str, row: str, key: str) -> dict[str, list[tuple]]
     row = _row(run, row)
     options = _options(run, row) | {"seed": run.params.seed, "agreement": AGREEMENT}
     options["n_samples"] = 2 * row.all_settings["n_samples"]
-    ready = prepared(run, row.weights, options["precision"])
+    ready = _ready(run, row, options["precision"])
     found = attribute(ready, clip(run, clip_id), row.method, **options)
     tried = [(n // 2, r, r >= AGREEMENT) for n, r in found.info["agreements"]]
     return {"convergence": [(clip_id, row.key, *t, key) for t in tried]}

@@ -49,7 +49,7 @@ PLANNED = packaged("paper/planned_comparisons")
 def sides(study: Study, first: str, second: str) -> tuple[list[str], list[str]]:
     """Rows on both sides of a comparison; an empty side if one that is named is not there."""
     if first == "blurred":
-        black = _variants_with(study, {"baseline": "black"})
+        black = {of: rows[0] for of, rows in _variants_with(study, {"baseline": "black"}).items()}
         return list(black), list(black.values())
     family = study.rows[study.rows["kind"] == "method"].set_index("row")["family"]
     # A claim is about the methods that it knew.
@@ -66,11 +66,10 @@ def sides(study: Study, first: str, second: str) -> tuple[list[str], list[str]]:
     return taken, rest if second == "others" else members(second)
 
 
-def _variants_with(study: Study, changes: dict[str, object]) -> dict[str, str]:
-    """Method's row -> its variant, or reference, with these changes."""
+def _variants_with(study: Study, changes: dict[str, object]) -> dict[str, list[str]]:
+    """Method's row -> its variants, or reference, with these changes: several draws, if any."""
     lines = summary.variants(study)
-    lines = lines.loc[[changes == own for own in lines["changes"]]].drop_duplicates("of")
-    found = lines.set_index("of")["row"]
+    found = lines.loc[[changes == own for own in lines["changes"]]].groupby("of")["row"].agg(list)
     return {row: found[row] for row in summary.methods(study) if row in found}
 
 
@@ -320,10 +319,11 @@ def against_variants(
     """Compare methods with their variants that change one thing, on the clips that both have.
 
     `changes` is such as {"baseline": "black"} or {"weights": "random"} (the reference row with
-    random weights counts as the variant of its method); `metrics` are pairs (table, metric), at
-    clip level. As `against`, the variant second; Holm over the lines of a metric.
+    random weights counts as the variant of its method; of several draws the mean, on the clips that
+    have all); `metrics` are pairs (table, metric), at clip level. As `against`, the variant second;
+    Holm over the lines of a metric.
     """
-    pairs = [([row], [other]) for row, other in _variants_with(study, changes).items()]
+    pairs = [([row], others) for row, others in _variants_with(study, changes).items()]
     parts = [_compared(study, table, "clip", metric, pairs) for table, metric in metrics]
     return pd.concat(parts, ignore_index=True)
 

@@ -36,8 +36,10 @@ FLATNESS = ("deletion", "insertion", "mean_area", *EQUAL_AREA, "area_deletion", 
 """Faithfulness on the threshold axis, and what controls it: equal area, and RISE's area axis."""
 GAPS = (0.0, 0.05, 0.1, 0.2)
 """Lower bounds of the gap p(x) - p(x_b)."""
-NOT_A_CHANGE = {"n_clips", "precision", "paired"}
+NOT_A_CHANGE = {"n_clips", "precision", "paired", "agreement"}
 """Settings of a variant that do not say what it varies."""
+DRAWS = {"seed", "target", "relative"}
+"""What tells draws of one method on random weights apart, or fits LIME to their small range."""
 IN_PAPER = frozenset(packaged("paper/printed")["row"])
 """Rows of the paper's own tables."""
 BEYOND = " (beyond the paper)"
@@ -74,7 +76,8 @@ def variants(study: Study) -> pd.DataFrame:
     lines = []
     for line in study.rows.query("kind != 'method' and of != ''").itertuples():
         given, own = settings[line.row], settings.get(plain.get(line.of), {})
-        named = given.keys() - NOT_A_CHANGE
+        plain_weights = given.get("weights", "trained") == "trained"
+        named = given.keys() - (NOT_A_CHANGE if plain_weights else NOT_A_CHANGE | DRAWS)
         changes = {key: given[key] for key in sorted(named) if own.get(key) != given[key]}
         lines.append((line.row, plain.get(line.of, ""), changes, given.get("n_clips")))
     return pd.DataFrame(lines, columns=["row", "of", "changes", "n_clips"])
@@ -90,9 +93,11 @@ def many_samples(study: Study) -> dict[str, str]:
 
 
 def main_rows(study: Study) -> list[str]:
-    """Rows of the two tables: all but variants on a few clips."""
-    few = variants(study).dropna(subset="n_clips")["row"]
-    return study.rows.loc[~study.rows["row"].isin(few), "row"].tolist()
+    """Rows of the two tables: all but variants on a few clips, or of a randomised network."""
+    lines = variants(study).itertuples()
+    other = {v.row for v in lines if pd.notna(v.n_clips) or "weights" in v.changes}
+    kept = ~study.rows["row"].isin(other) | (study.rows["kind"] == "reference")
+    return study.rows.loc[kept, "row"].tolist()
 
 
 def timed(study: Study) -> pd.DataFrame:
