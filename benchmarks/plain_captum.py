@@ -156,12 +156,13 @@ def kernel_shap(
     n_samples: int,
     n_segments: int,
     compactness: float,
+    relative: bool = False,
     paired: bool = False,
     agreement: float = 0.0,
 ) -> Tensor:
     """KernelSHAP on superpixels, or another explainer of its kind."""
-    if paired or agreement:
-        raise NotImplementedError("Captum has no pairs and doubles no samples; compare without")
+    if relative or paired or agreement:
+        raise NotImplementedError("Captum scales no penalty, has no pairs, doubles no samples")
     explainer = model if isinstance(model, Lime) else KernelShap(model)
     labels = superpixels.slic(clip, n_segments=n_segments, compactness=compactness)
     found = explainer.attribute(
